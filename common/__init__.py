@@ -1,0 +1,1 @@
+"""What gateway and worker agree on: jobs, chunks, errors, settings, and the one door to Redis (`common.broker`)."""

@@ -1,0 +1,103 @@
+"""A chunk: what a worker writes for one job at one step: tokens, and what became readable through them.
+
+Chunks of a job are numbered from 1 without holes (`seq`), across leases. Chunk 1 is always the `start` chunk, written as
+soon as the prompt has been rendered and accepted; the last chunk carries `finish` or `error` and nothing generated. So
+one chunk is at most one SSE event, and an event's id `<job>:<seq>` names an exact place in the stream.
+"""
+
+from typing import Literal, NewType
+
+import msgspec
+
+Seq = NewType("Seq", int)
+
+FinishReason = Literal["stop", "length", "tool_calls", "function_call", "content_filter"]
+
+
+class TopLogprob(msgspec.Struct, frozen=True, array_like=True):
+    """One alternative at a position: its text, natural-log probability and token id."""
+
+    token: str
+    logprob: float
+    id: int
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
+    """The chosen token at a position and the most likely alternatives. `logprob` is None only for a prompt's first."""
+
+    token: str
+    logprob: float | None
+    id: int
+    top: list[TopLogprob] = []
+    bytes: list[int] = []  # UTF-8 of exactly this token, also when it is only a part of a character
+
+
+class ToolDelta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A tool call growing: `id` and `name` come once, first; then `arguments` in pieces to be joined."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+class Start(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The prompt was accepted: its length in tokens and who computes. With `echo`, its text and its tokens' logprobs."""
+
+    prompt_tokens: int
+    fingerprint: str = ""
+    echo: str = ""
+    prompt_logprobs: list[TokenLogprob] = []
+
+
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Token counts of one job: prompt, completion (with the end-of-sequence token), of the prompt those served from
+    the prefix cache, of the completion those spent on reasoning."""
+
+    prompt: int = 0
+    completion: int = 0
+    cached: int = 0
+    reasoning: int = 0
+
+
+class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a job failed: `code` is one of `common.errors`, `message` is for the client, `param` names its parameter."""
+
+    code: str
+    message: str
+    param: str | None = None
+
+
+class Result(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The answer of a job that generates nothing: vectors of embeddings, scores of a rerank, ids or text of tokenize."""
+
+    vectors: list[list[float]] = []
+    scores: list[float] = []
+    ids: list[int] = []
+    text: str = ""
+    pieces: list[str] = []
+
+
+class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One entry of the chunk log, field `c`, as JSON. `ids` are the tokens this chunk stands for; text may lag behind
+    them (a split character, a possible stop string, a tool call's syntax) and is then in a later chunk."""
+
+    ids: list[int] = []
+    text: str = ""
+    reasoning: str = ""
+    tools: list[ToolDelta] = []
+    logprobs: list[TokenLogprob] = []
+    start: Start | None = None
+    result: Result | None = None
+    finish: FinishReason | None = None
+    usage: Usage | None = None
+    error: Failure | None = None
+
+    @property
+    def last(self) -> bool:
+        """Whether the job is settled with this chunk."""
+        return self.finish is not None or self.error is not None
+
+
+encode_chunk = msgspec.json.Encoder().encode
+decode_chunk = msgspec.json.Decoder(Chunk).decode

@@ -1,0 +1,132 @@
+"""Every error of Millstream, one tree, each with a stable `code`.
+
+    MillstreamError
+    ├── BadRequest              the client's fault: what was wrong, which parameter, what would be right
+    │   ├── ContextLengthExceeded
+    │   ├── BadGrammar          a schema or pattern that cannot be compiled
+    │   ├── ModelNotFound
+    │   ├── NotFound
+    │   ├── BodyTooLarge
+    │   ├── IdempotencyConflict
+    │   └── LogExpired          a stream asked for after its chunk log is gone
+    ├── Unauthorized
+    │   └── Forbidden
+    ├── Overloaded              queue or limit full: come back after `retry_after` seconds
+    ├── Expired                 the deadline passed
+    ├── Cancelled
+    ├── Unavailable             Redis or the cluster is away for now
+    └── JobFailed               the worker's or the model's fault
+        ├── WorkerLost          the job's workers died `max_attempts` times
+        ├── EngineError         this job failed inside the engine
+        └── StreamLost          chunks that cannot be restored
+
+A worker writes them into the job's last chunk as `Failure(code, message, param)`; `from_failure` builds them again in
+the gateway, and `gateway/errors.py` is the one table that turns a code into OpenAI's status and type.
+"""
+
+from typing import ClassVar
+
+from common.chunk import Failure
+
+
+class MillstreamError(Exception):
+    """The root. `param` names the request's parameter at fault, as a path such as `messages[2].content`."""
+
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after  # seconds
+
+    def failure(self) -> Failure:
+        """The same error as a job's last chunk carries it."""
+        return Failure(code=self.code, message=self.message, param=self.param)
+
+
+class BadRequest(MillstreamError):
+    code = "invalid_request"
+
+
+class ContextLengthExceeded(BadRequest):
+    code = "context_length_exceeded"
+
+
+class BadGrammar(BadRequest):
+    code = "invalid_grammar"
+
+
+class ModelNotFound(BadRequest):
+    code = "model_not_found"
+
+
+class NotFound(BadRequest):
+    code = "not_found"
+
+
+class BodyTooLarge(BadRequest):
+    code = "request_too_large"
+
+
+class IdempotencyConflict(BadRequest):
+    code = "idempotency_conflict"
+
+
+class LogExpired(BadRequest):
+    code = "stream_expired"
+
+
+class Unauthorized(MillstreamError):
+    code = "invalid_api_key"
+
+
+class Forbidden(Unauthorized):
+    code = "forbidden"
+
+
+class Overloaded(MillstreamError):
+    code = "rate_limit_exceeded"
+
+
+class Expired(MillstreamError):
+    code = "deadline_exceeded"
+
+
+class Cancelled(MillstreamError):
+    code = "cancelled"
+
+
+class Unavailable(MillstreamError):
+    code = "service_unavailable"
+
+
+class JobFailed(MillstreamError):
+    code = "job_failed"
+
+
+class WorkerLost(JobFailed):
+    code = "worker_lost"
+
+
+class EngineError(JobFailed):
+    code = "engine_error"
+
+
+class StreamLost(JobFailed):
+    code = "stream_lost"
+
+
+def _tree(root: type[MillstreamError]) -> dict[str, type[MillstreamError]]:
+    found = {root.code: root}
+    for child in root.__subclasses__():
+        found.update(_tree(child))
+    return found
+
+
+BY_CODE: dict[str, type[MillstreamError]] = _tree(MillstreamError)
+
+
+def from_failure(failure: Failure) -> MillstreamError:
+    """The error a job's last chunk tells of; an unknown code becomes `JobFailed`."""
+    return BY_CODE.get(failure.code, JobFailed)(failure.message, param=failure.param)

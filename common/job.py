@@ -1,0 +1,119 @@
+"""A job: one sequence to generate (or one embedding batch to compute), frozen when it is submitted.
+
+The gateway writes a `JobRequest` into the job's hash as JSON; the worker that claims the job reads it back. Nothing in
+it is the client's HTTP body: it is what the body asked for, after the gateway's checks, in terms a worker needs.
+"""
+
+from typing import Any, Literal, NewType
+
+import msgspec
+
+JobId = NewType("JobId", str)
+ModelName = NewType("ModelName", str)
+WorkerId = NewType("WorkerId", str)
+GatewayId = NewType("GatewayId", str)
+Lease = NewType("Lease", str)  # "<grant>:<worker>": one worker's time-limited right to run a job
+
+Tier = Literal["priority", "default", "flex", "batch"]
+TIERS: tuple[Tier, ...] = ("priority", "default", "flex", "batch")
+
+JobState = Literal["queued", "running", "finished", "failed", "cancelled", "expired"]
+SETTLED: frozenset[JobState] = frozenset(("finished", "failed", "cancelled", "expired"))
+
+
+class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How tokens are chosen and when generation ends. `seed` is always set (the gateway draws one if the client did
+    not): noise is a function of (seed, position), so that any job can be continued exactly on another worker."""
+
+    seed: int = 0
+    max_tokens: int | None = None  # completion tokens; None: whatever room the context has left
+    min_tokens: int = 0
+    temperature: float = 1.0  # 0 is greedy
+    top_p: float = 1.0
+    top_k: int = 0  # 0: off
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: dict[str, float] = {}  # token id (as JSON wants, a string) -> added to its logit
+    stop: list[str] = []
+    stop_token_ids: list[int] = []
+    include_stop: bool = False  # deliver the stop string itself as well
+    ignore_eos: bool = False
+    logprobs: int | None = None  # None: off; 0: the chosen token only; n: also the n most likely
+
+
+class ChatPrompt(msgspec.Struct, frozen=True, tag="chat", omit_defaults=True):
+    """Messages for the model's chat template, in OpenAI's shape with content parts already joined to text."""
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]] = []
+    continue_final_message: bool = False  # the last message is the assistant's beginning: go on from it
+    template_kwargs: dict[str, Any] = {}  # reasoning_effort, enable_thinking and the like
+
+
+class TextPrompt(msgspec.Struct, frozen=True, tag="text", omit_defaults=True):
+    """Plain text to go on from, tokenised by the worker."""
+
+    text: str
+
+
+class TokensPrompt(msgspec.Struct, frozen=True, tag="tokens", omit_defaults=True):
+    """Token ids to go on from, as the client sent them."""
+
+    ids: list[int]
+
+
+class EmbedInput(msgspec.Struct, frozen=True, tag="embed", omit_defaults=True):
+    """One embedding batch: texts or token ids, a vector each."""
+
+    inputs: list[str] | list[list[int]]
+    dimensions: int | None = None
+    truncate: bool = False
+
+
+class RerankInput(msgspec.Struct, frozen=True, tag="rerank", omit_defaults=True):
+    """Score each document against the query with a cross-encoder or by embedding similarity."""
+
+    query: str
+    documents: list[str]
+
+
+class TokenizeInput(msgspec.Struct, frozen=True, tag="tokenize", omit_defaults=True):
+    """Turn text or messages into token ids, or ids into text, without generating."""
+
+    text: str | None = None
+    messages: list[dict[str, Any]] | None = None
+    ids: list[int] | None = None
+    add_special_tokens: bool = True
+
+
+JobInput = ChatPrompt | TextPrompt | TokensPrompt | EmbedInput | RerankInput | TokenizeInput
+
+
+class Guide(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A grammar the output must follow. `value` is a JSON schema (as JSON text) for `json_schema`, a pattern for
+    `regex`, a JSON list of strings for `choice`, a Lark grammar for `grammar`, and empty for `json_object`."""
+
+    kind: Literal["json_object", "json_schema", "regex", "choice", "grammar"]
+    value: str = ""
+
+
+class ToolUse(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the client wants of tools: `auto` parses calls if the model makes them, `required` forces at least one,
+    `named` forces the function `name`. `none` never reaches a worker with tools."""
+
+    choice: Literal["auto", "required", "named"] = "auto"
+    name: str = ""
+    parallel: bool = True
+
+
+class JobRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Everything a worker needs to run the job; stored as JSON in the job's hash, readable with `redis-cli HGET`."""
+
+    input: JobInput
+    sampling: Sampling = Sampling()
+    guide: Guide | None = None
+    tool_use: ToolUse | None = None
+    echo: bool = False  # completions: deliver the prompt's text first
+    prompt_logprobs: int | None = None  # completions with echo: logprobs of the prompt's own tokens

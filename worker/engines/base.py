@@ -1,0 +1,126 @@
+"""What the worker asks of an engine: sequences in, outputs out, token ids only. Text belongs to `render`/`detokenize`.
+
+An engine runs all its sequences in one batch and calls `sink` once per step, on the event loop's thread, with one
+`Output` for each token it made. Generation ends inside the engine for an end-of-sequence token, a `stop_token_ids`
+token or `max_tokens`; stop *strings* are the worker's business, which then calls `abort`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NewType, Protocol
+
+from common.errors import MillstreamError
+from common.job import Guide, Sampling
+
+SequenceKey = NewType("SequenceKey", str)  # "<job>#<grant>": ours, never the client's id
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceSpec:
+    """One job as the engine sees it. `generated` holds the tokens an earlier lease already made: the engine goes on
+    after them exactly as if it had made them itself (noise, penalties, grammar and counters continue)."""
+
+    key: SequenceKey
+    prompt: list[int]
+    sampling: Sampling
+    max_tokens: int  # completion tokens in all, `generated` included; the worker has resolved "room left"
+    generated: list[int] = field(default_factory=list[int])
+    guide: Guide | None = None
+    prompt_logprobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RawLogprob:
+    """Natural-log probability of the chosen token and of the most likely ones `(id, logprob)`, best first."""
+
+    logprob: float | None
+    top: list[tuple[int, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One new token of one sequence, or its failure (`error`, then nothing else counts). After an output with
+    `finish` or `error` the engine has forgotten the sequence. `finish == "stop"`: `token` is the stop token itself."""
+
+    key: SequenceKey
+    token: int = -1
+    logprob: RawLogprob | None = None
+    finish: Literal["stop", "length"] | None = None
+    error: MillstreamError | None = None
+    cached: int = 0  # prompt tokens served from the prefix cache, told with the first token
+    prompt_logprobs: list[RawLogprob] | None = None  # told with the first token (or alone when max_tokens is 0)
+
+
+Sink = Callable[[list[Output]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What a worker announces of a model it serves; all of it is shown by `/v1/models`."""
+
+    name: str
+    engine: str
+    context_length: int
+    fingerprint: str = ""  # model, weights revision, engine and dtype, hashed
+    capabilities: tuple[str, ...] = ("chat", "completions")  # also "embeddings", "rerank"
+    details: Mapping[str, str] = field(default_factory=dict[str, str])  # dtype, device, revision, ...
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """A moment's figures for the heartbeat. `steps` only grows: work without growth means a hung engine."""
+
+    running: int
+    steps: int
+    kv_use: float = 0.0  # 0 to 1
+    prefix_hit_rate: float = 0.0  # of prompt tokens, 0 to 1
+
+
+class Tokenizer(Protocol):
+    """The model's words: text to ids and back. `decode` of a prefix of a character gives U+FFFD at the end.
+
+    `encode` and `chat` raise `BadRequest` for what the template refuses."""
+
+    eos_ids: frozenset[int]
+
+    def encode(self, text: str, *, special: bool = True) -> list[int]: ...
+    def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str: ...
+    def token_bytes(self, token: int) -> bytes: ...
+    def chat(
+        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]], *, go_on: bool, kwargs: dict[str, Any]
+    ) -> list[int]: ...
+
+
+class Engine(Protocol):
+    """Turns sequences into tokens. Every method but `load` and `close` is called on the event loop and returns at
+    once; `load` and `close` block and are called in a thread."""
+
+    slots: int
+
+    def load(self) -> ModelCard:
+        """Load the model and return its card. Raises `MillstreamError` with the cause and the remedy."""
+        ...
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+    def start(self, sink: Sink) -> None:
+        """Begin stepping; outputs go to `sink` on the running event loop."""
+        ...
+
+    def add(self, spec: SequenceSpec) -> None:
+        """Take a sequence into the batch. Raises `MillstreamError` for what can be refused at once."""
+        ...
+
+    def abort(self, key: SequenceKey) -> None:
+        """Forget a sequence within one step; unknown keys are fine. No output of it follows."""
+        ...
+
+    def stats(self) -> EngineStats: ...
+
+    @property
+    def broken(self) -> BaseException | None:
+        """Why the engine can make no more tokens, or None while it can."""
+        ...
+
+    def close(self) -> None: ...
