@@ -1,7 +1,7 @@
 """A chunk: what a worker writes for one job at one step: tokens, and what became readable through them.
 
-Chunks of a job are numbered from 1 without holes (`seq`), across leases. Chunk 1 is always the `start` chunk, written as
-soon as the prompt has been rendered and accepted; the last chunk carries `finish` or `error` and nothing generated. So
+Chunks of a job are numbered from 1 without holes (`seq`), across leases. Chunk 1 is always the `start` chunk, written
+as soon as the prompt has been rendered and accepted; the last chunk carries `finish` or `error`, nothing generated. So
 one chunk is at most one SSE event, and an event's id `<job>:<seq>` names an exact place in the stream.
 """
 
@@ -42,7 +42,7 @@ class ToolDelta(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Start(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The prompt was accepted: its length in tokens and who computes. With `echo`, its text and its tokens' logprobs."""
+    """The prompt was accepted: its length in tokens and who computes; with `echo`, its text and logprobs."""
 
     prompt_tokens: int
     fingerprint: str = ""
@@ -69,7 +69,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Result(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The answer of a job that generates nothing: vectors of embeddings, scores of a rerank, ids or text of tokenize."""
+    """The answer of a job that generates nothing: vectors, scores of a rerank, or ids and text."""
 
     vectors: list[list[float]] = []
     scores: list[float] = []
