@@ -10,6 +10,7 @@ from typing import Literal, NewType
 import msgspec
 
 Seq = NewType("Seq", int)
+NOTHING_YET = Seq(0)  # the place before chunk 1
 
 FinishReason = Literal["stop", "length", "tool_calls", "function_call", "content_filter"]
 

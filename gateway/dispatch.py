@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from common.chunk import Chunk, Seq
+from common.chunk import NOTHING_YET, Chunk, Seq
 from common.job import JobId, JobRequest, ModelName, Tier
 
 
@@ -41,7 +41,7 @@ class Dispatch(Protocol):
         ...
 
     def follow(
-        self, model: ModelName, job: JobId, *, tenant: str, after: Seq = Seq(0)
+        self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET
     ) -> AsyncIterator[list[tuple[Seq, Chunk]]]:
         """The job's chunks from seq `after` + 1 to its last one, in order, without holes or repeats; each item is all
         that is there now (at least one). An empty list is a sign of life: nothing new for a keep-alive interval.
