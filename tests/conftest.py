@@ -1,0 +1,36 @@
+"""What every room's tests share: one real Valkey per session, empty for each test."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+
+from common.broker.embedded import EmbeddedValkey
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
+    """A Valkey shared by the whole session. Tests that kill or freeze a server start their own."""
+    with asyncio.Runner() as runner:
+        server = EmbeddedValkey(tmp_path_factory.mktemp("valkey"))
+        runner.run(server.__aenter__())
+        yield server
+        runner.run(server.__aexit__(None, None, None))
+
+
+@pytest_asyncio.fixture
+async def redis_url(valkey: EmbeddedValkey) -> str:
+    """The session's Valkey, emptied."""
+    async with Redis.from_url(valkey.url) as client:
+        await client.flushall()
+    return valkey.url
+
+
+@pytest_asyncio.fixture
+async def own_valkey(tmp_path: Path) -> AsyncIterator[EmbeddedValkey]:
+    """A Valkey of the test's own, to kill, freeze and restart."""
+    async with EmbeddedValkey(tmp_path / "valkey") as server:
+        yield server
