@@ -1,4 +1,5 @@
-# pyright: reportUnknownMemberType=false -- redis-py leaves its **kwargs untyped
+# pyright: reportUnknownMemberType=false
+# redis-py leaves its **kwargs untyped, which makes every method of its client "partially unknown"
 """The embedded Valkey: a real server on loopback, with its data in one directory, that never outlives its owner.
 
     async with EmbeddedValkey(directory) as valkey:
@@ -33,7 +34,7 @@ START_PATIENCE = 60.0  # seconds: a large append-only file takes a while to load
 STOP_PATIENCE = 10.0  # seconds until a server that does not shut down is killed
 POLL = 0.01  # seconds between two pings while it starts
 
-_log = structlog.stdlib.get_logger("valkey")
+_log = structlog.stdlib.get_logger(part="valkey")
 
 
 class EmbeddedFailed(Unavailable):

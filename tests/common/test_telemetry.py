@@ -1,0 +1,77 @@
+"""Logs are JSON away from a terminal, readable on one, and libraries speak the same way."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from common import telemetry
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+def test_json_elsewhere_with_bound_fields_and_exceptions() -> None:
+    stream = io.StringIO()
+    telemetry.configure("auto", "info", {"process": "worker"}, stream)
+    log = structlog.stdlib.get_logger(part="consumer")
+    log.debug("not this")
+    try:
+        raise ValueError("bad")
+    except ValueError:
+        log.bind(job="j1").exception("job failed", attempt=2)
+    (line,) = stream.getvalue().splitlines()
+    event = json.loads(line)
+    assert (
+        event.items()
+        >= {
+            "event": "job failed",
+            "process": "worker",
+            "part": "consumer",
+            "job": "j1",
+            "attempt": 2,
+            "level": "error",
+        }.items()
+    )
+    assert "ValueError: bad" in event["exception"]
+
+
+def test_readable_on_a_terminal() -> None:
+    stream = Terminal()
+    telemetry.configure("auto", "info", stream=stream)
+    structlog.stdlib.get_logger().info("job claimed", job="j1")
+    assert "job claimed" in stream.getvalue()
+    assert not stream.getvalue().startswith("{")
+
+
+def test_a_library_logs_in_the_same_form() -> None:
+    stream = io.StringIO()
+    telemetry.configure("json", "info", {"process": "gateway"}, stream)
+    logging.getLogger("uvicorn.error").warning("port %d is taken", 8000)
+    logging.getLogger("httpx").info("one line per request")
+    (line,) = stream.getvalue().splitlines()
+    event = json.loads(line)
+    assert event.items() >= {"event": "port 8000 is taken", "logger": "uvicorn.error", "process": "gateway"}.items()
+
+
+def test_another_format_can_be_forced() -> None:
+    stream = Terminal()
+    telemetry.configure("json", "debug", stream=stream)
+    structlog.stdlib.get_logger().debug("detail", text="größer")
+    assert json.loads(stream.getvalue())["text"] == "größer"
