@@ -67,7 +67,7 @@ class TokensPrompt(msgspec.Struct, frozen=True, tag="tokens", omit_defaults=True
 class EmbedInput(msgspec.Struct, frozen=True, tag="embed", omit_defaults=True):
     """One embedding batch: texts or token ids, a vector each."""
 
-    inputs: list[str] | list[list[int]]
+    inputs: list[str | list[int]]
     dimensions: int | None = None
     truncate: bool = False
 

@@ -1,7 +1,13 @@
+# redis-py leaves its replies partly untyped; each is cast where it enters.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 """Who serves what, read from Redis: models, their workers, and how long each queue is."""
 
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
+from typing import cast
 
+from common.broker import keys
+from common.broker.connect import Broker, redis_errors
 from common.job import ModelName, WorkerId
 
 
@@ -16,6 +22,11 @@ class WorkerInfo:
     slots: int
     speed: float  # tokens/s, smoothed; 0: not measured yet
     details: dict[str, str] = field(default_factory=dict[str, str])  # the rest of the heartbeat hash
+
+    @property
+    def started(self) -> int:
+        """When its process started, seconds since the epoch."""
+        return int(self.details.get("started", 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +46,75 @@ class ModelInfo:
     def live(self) -> int:
         """How many workers serve it now."""
         return sum(worker.alive for worker in self.workers)
+
+
+async def announce(broker: Broker, model: ModelName) -> None:
+    """Say that a model exists; it is known from then on, also while it has no worker."""
+    async with redis_errors():
+        await cast(Awaitable[int], broker.redis.sadd(keys.MODELS, model))
+
+
+async def model_names(broker: Broker) -> list[ModelName]:
+    """All models that have (had) workers, sorted."""
+    async with redis_errors():
+        names = await cast(Awaitable[set[str]], broker.redis.smembers(keys.MODELS))
+    return [ModelName(name) for name in sorted(names)]
+
+
+async def census(broker: Broker) -> list[ModelInfo]:
+    """Every known model with its workers, as Redis has it now."""
+    names = await model_names(broker)
+    return [await model_info(broker, name) for name in names]
+
+
+async def model_info(broker: Broker, model: ModelName) -> ModelInfo:
+    """One model with its workers and its queue."""
+    async with redis_errors():
+        now, leases, loads, waiting = await _vitals(broker, model)
+        beats = await _heartbeats(broker, model, list(leases))
+    workers = [
+        _worker_info(model, WorkerId(id), beat, alive=leases[id] > now, load=int(loads.get(id, 0)))
+        for id, beat in zip(leases, beats, strict=True)
+    ]
+    alive = [worker for worker in workers if worker.alive]
+    newest = max(alive or workers, key=lambda worker: worker.started, default=None)
+    card = newest.details if newest else {}
+    return ModelInfo(
+        name=model,
+        workers=workers,
+        waiting=int(waiting or 0),
+        engine=card.get("engine", ""),
+        context_length=int(card.get("context_length") or 0),
+        fingerprint=card.get("fingerprint", ""),
+        capabilities=tuple(card.get("capabilities", "").split()),
+        created=min((worker.started for worker in alive), default=0),
+    )
+
+
+async def _vitals(broker: Broker, model: ModelName) -> tuple[float, dict[str, float], dict[str, float], str | None]:
+    pipe = broker.redis.pipeline(transaction=False)
+    pipe.time()
+    pipe.zrange(keys.leases(model), 0, -1, withscores=True)
+    pipe.zrange(keys.load(model), 0, -1, withscores=True)
+    pipe.hget(keys.waiting(model), "jobs")
+    (seconds, micros), leases, loads, waiting = await pipe.execute()
+    return seconds * 1000 + micros / 1000, dict(leases), dict(loads), waiting
+
+
+async def _heartbeats(broker: Broker, model: ModelName, ids: list[str]) -> list[dict[str, str]]:
+    pipe = broker.redis.pipeline(transaction=False)
+    for id in ids:
+        pipe.hgetall(keys.worker(model, WorkerId(id)))
+    return await pipe.execute() if ids else []
+
+
+def _worker_info(model: ModelName, id: WorkerId, beat: dict[str, str], *, alive: bool, load: int) -> WorkerInfo:
+    return WorkerInfo(
+        id=id,
+        model=model,
+        alive=alive and bool(beat),
+        load=load,
+        slots=int(beat.get("slots", 0)),
+        speed=float(beat.get("speed", 0)),
+        details=beat,
+    )

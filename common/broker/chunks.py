@@ -1,0 +1,59 @@
+# redis-py leaves its replies partly untyped; each is cast where it enters.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+"""Reading chunk logs, and the frames channel that brings their news."""
+
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, cast
+
+import msgspec
+from redis import exceptions
+
+from common.broker import keys
+from common.broker.connect import Broker, open_client, redis_errors
+from common.chunk import Seq
+from common.job import GatewayId, JobId, Lease, ModelName
+
+Frame = tuple[JobId, Lease, Seq, msgspec.Raw]
+decode_frames = msgspec.json.Decoder(list[tuple[str, str, int, msgspec.Raw]]).decode
+PING_EVERY = 2.0  # seconds of silence until the subscription is pinged through its own channel
+PAGE = 512  # chunks read from a log at once
+
+
+async def read_log(broker: Broker, model: ModelName, job: JobId, after: Seq) -> list[tuple[Seq, bytes]]:
+    """Up to a page of a job's chunks from seq `after` + 1 on, as JSON; empty at the end of the log."""
+    async with redis_errors():
+        command = broker.redis.xrange(keys.chunks(model, job), min=f"0-{after + 1}", count=PAGE)
+        entries = await cast(Awaitable[list[tuple[str, dict[str, str]]]], command)
+    return [(Seq(int(entry.partition("-")[2])), fields["c"].encode()) for entry, fields in entries]
+
+
+class FrameChannel:
+    """One gateway's subscription. A dead pub/sub connection raises nothing by itself, so silence is answered by a ping
+    through the channel, and no pong within another `PING_EVERY` counts as lost."""
+
+    def __init__(self, url: str, gateway: GatewayId) -> None:
+        self._client = open_client(url, text=False)
+        self._channel = keys.frames(gateway)
+
+    async def listen(self) -> AsyncIterator[list[Frame]]:
+        """Lists of frames as they are published; an empty list once, when the subscription stands. Raises `RedisAway`
+        when the connection is lost or silent: subscribe again, then repair every live job from its log."""
+        async with redis_errors(), self._client.pubsub() as pubsub:
+            await pubsub.subscribe(self._channel)
+            awaiting_pong = False
+            while True:
+                message: dict[str, Any] | None = await pubsub.get_message(timeout=PING_EVERY)
+                if message is None:
+                    if awaiting_pong:
+                        raise exceptions.ConnectionError("the frames channel went silent")
+                    await pubsub.ping()
+                    awaiting_pong = True
+                    continue
+                awaiting_pong = False
+                if message["type"] == "subscribe":
+                    yield []
+                elif message["type"] == "message":
+                    yield cast(list[Frame], decode_frames(message["data"]))
+
+    async def aclose(self) -> None:
+        await self._client.aclose()

@@ -1,0 +1,165 @@
+# redis-py leaves its replies partly untyped; each is cast where it enters.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+"""The gateway's side of a job's life: submit, attach, watch, cancel, and a look inside."""
+
+import json
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+import msgspec
+
+from common.broker import keys
+from common.broker.connect import Broker, redis_errors
+from common.chunk import NOTHING_YET, Seq
+from common.errors import IdempotencyConflict
+from common.job import GatewayId, JobId, JobRequest, JobState, Lease, ModelName, Tier
+
+encode_request = msgspec.json.Encoder().encode
+decode_request = msgspec.json.Decoder(JobRequest).decode
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job as it enters. `prefix` and `grant` are set only when a job that Redis lost is submitted again: the chunks
+    its client has, and the highest grant that made them."""
+
+    id: JobId
+    request: JobRequest
+    prefix: Sequence[bytes] = ()
+    grant: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much may wait, in jobs and in bytes of requests, for a model and for one tenant of it. 0: no bound."""
+
+    jobs: int = 0
+    bytes: int = 0
+    tenant_jobs: int = 0
+    tenant_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What the jobs of one request have in common."""
+
+    gateway: GatewayId
+    tenant: str
+    tier: Tier
+    timeout_ms: int  # until the deadline
+    retention_ms: int  # how long a settled job and its log are kept
+    weight: float = 1.0
+    resumable: bool = False
+    idempotency_digest: str = ""
+    fingerprint: str = ""
+    bounds: Bounds = field(default_factory=Bounds)
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The script's answer. `refused` names the bound that was reached in `reason`, with what waits now."""
+
+    outcome: Literal["routed", "queued", "duplicate", "refused"]
+    jobs: list[JobId]
+    position: int = 0
+    reason: str = ""
+    waiting_jobs: int = 0
+    waiting_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a job stands: its state, the last seq of its log and the lease that wrote it (or runs it now)."""
+
+    state: JobState | Literal["missing", "lost"]
+    seq: Seq
+    lease: Lease | Literal[""] = ""
+
+    @property
+    def settled(self) -> bool:
+        return self.state in ("finished", "failed", "cancelled", "expired")
+
+
+async def submit(broker: Broker, model: ModelName, envelope: Envelope, jobs: Sequence[NewJob]) -> Submitted:
+    """All jobs of one request enter, or none. Sending it again changes nothing.
+    Raises `IdempotencyConflict` when the key was used with another body."""
+    bounds = envelope.bounds
+    args: list[str | bytes | float] = [
+        envelope.gateway,
+        envelope.tenant,
+        envelope.tier,
+        envelope.weight,
+        envelope.timeout_ms,
+        envelope.retention_ms,
+        int(envelope.resumable),
+        envelope.idempotency_digest,
+        envelope.fingerprint,
+        *(bounds.jobs, bounds.bytes, bounds.tenant_jobs, bounds.tenant_bytes),
+        len(jobs),
+    ]
+    for job in jobs:
+        args += [job.id, encode_request(job.request), job.grant, len(job.prefix), *job.prefix]
+    reply = await broker.run("submit", model, *args)
+    return _submitted(reply, [job.id for job in jobs])
+
+
+def _submitted(reply: list[Any], ids: list[JobId]) -> Submitted:
+    match reply:
+        case ["routed", *_]:
+            return Submitted("routed", ids)
+        case ["queued", position]:
+            return Submitted("queued", ids, position=int(position))
+        case ["duplicate", earlier]:
+            return Submitted("duplicate", json.loads(earlier))
+        case ["refused", reason, jobs, size]:
+            return Submitted("refused", [], reason=reason, waiting_jobs=int(jobs), waiting_bytes=int(size))
+        case _:
+            raise IdempotencyConflict("This Idempotency-Key was used before with a different request body.")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What a gateway has of a job: the highest grant it saw, how far it delivered, and the chunks it still holds
+    (from `first` on), to be put back if Redis lost them."""
+
+    grant: int = 0
+    seq: Seq = NOTHING_YET
+    first: int = 1
+    chunks: Sequence[bytes] = ()
+
+
+async def attach(
+    broker: Broker, model: ModelName, job: JobId, gateway: GatewayId, tenant: str, have: Delivered
+) -> Place:
+    """Take over a job's stream. `missing`: no such job of this tenant; `lost`: its log ends before what the client has
+    and cannot be put back."""
+    args = (have.grant, have.seq, len(have.chunks), have.first, *have.chunks)
+    reply = await broker.run("attach", model, job, gateway, tenant, *args)
+    match reply:
+        case ["ok", state, seq, lease]:
+            return Place(state, Seq(int(seq)), Lease(lease))
+        case ["lost", seq]:
+            return Place("lost", Seq(int(seq)))
+        case _:
+            return Place("missing", Seq(0))
+
+
+async def watch(
+    broker: Broker, model: ModelName, gateway: GatewayId, ttl_ms: int, jobs: Sequence[tuple[JobId, Seq]]
+) -> dict[JobId, Place]:
+    """Which of these jobs have chunks beyond the given seq, or are gone; also says that the gateway lives."""
+    flat = [part for pair in jobs for part in pair]
+    reply = await broker.run("watch", model, gateway, ttl_ms, *flat)
+    return {JobId(id): Place(state, Seq(int(seq)), Lease(lease)) for id, state, seq, lease in reply}
+
+
+async def cancel(broker: Broker, model: ModelName, tenant: str, jobs: Sequence[JobId]) -> list[str]:
+    """Stop jobs wherever they are (of any tenant if `tenant` is empty); the state of each afterwards."""
+    return await broker.run("cancel", model, tenant, *jobs)
+
+
+async def read(broker: Broker, model: ModelName, job: JobId) -> dict[str, str]:
+    """All fields of a job's hash; empty when there is no such job."""
+    async with redis_errors():
+        return await cast(Awaitable[dict[str, str]], broker.redis.hgetall(keys.job(model, job)))

@@ -1,0 +1,114 @@
+"""Every key of Millstream, spelt once. The table of DESIGN section 5; `docs/protocol.md` is checked against it.
+
+`{model}` in braces is Redis Cluster's hash tag: all keys of one model share one slot, so one script may touch them.
+"""
+
+from common.job import GatewayId, JobId, ModelName, Tier, WorkerId
+
+MODELS = "ms:models"
+GROUP = "workers"  # the consumer group of every stream of jobs
+
+
+def prefix(model: ModelName) -> str:
+    """Where all keys of a model begin; scripts get it as their one declared key and derive the others from it."""
+    return f"ms:{{{model}}}:"
+
+
+def job(model: ModelName, job_id: JobId) -> str:
+    """Hash: the truth of a job. TTL once settled."""
+    return f"{prefix(model)}job:{job_id}"
+
+
+def chunks(model: ModelName, job_id: JobId) -> str:
+    """Stream: the chunk log, entry id `0-<seq>`, field `c`. TTL once settled."""
+    return f"{prefix(model)}chunks:{job_id}"
+
+
+def backlog(model: ModelName, tier: Tier, tenant: str) -> str:
+    """Stream: ids of jobs waiting for a slot; its XLEN is the exact queue length. Gone when empty."""
+    return f"{prefix(model)}backlog:{tier}:{tenant}"
+
+
+def tenants(model: ModelName, tier: Tier) -> str:
+    """Sorted set: tenants with a backlog in this tier -> virtual time (tokens served / weight). Gone when empty."""
+    return f"{prefix(model)}tenants:{tier}"
+
+
+def resume(model: ModelName) -> str:
+    """Stream: ids of jobs whose worker is gone, claimed before any backlog. Gone when empty."""
+    return f"{prefix(model)}resume"
+
+
+def inbox(model: ModelName, worker: WorkerId) -> str:
+    """Stream: ids handed to that worker because it has a free slot; also its doorbell. Goes with the worker."""
+    return f"{prefix(model)}inbox:{worker}"
+
+
+def load(model: ModelName) -> str:
+    """Sorted set: worker -> jobs it holds now, those in its inbox included. Entry goes with the worker."""
+    return f"{prefix(model)}load"
+
+
+def leases(model: ModelName) -> str:
+    """Sorted set: worker -> Redis time (ms) at which its lease runs out. Entry goes with the worker."""
+    return f"{prefix(model)}leases"
+
+
+def held(model: ModelName, worker: WorkerId) -> str:
+    """Set: ids of the jobs this worker runs. Goes with the worker."""
+    return f"{prefix(model)}held:{worker}"
+
+
+def worker(model: ModelName, worker_id: WorkerId) -> str:
+    """Hash: the worker's last heartbeat. TTL three leases."""
+    return f"{prefix(model)}worker:{worker_id}"
+
+
+def deadlines(model: ModelName) -> str:
+    """Sorted set: live job -> its deadline (Redis time, ms). Entry goes at settle."""
+    return f"{prefix(model)}deadlines"
+
+
+def waiting(model: ModelName) -> str:
+    """Hash: how much waits in backlog and resume: `jobs`, `bytes`, and both per tenant. Fields go at zero."""
+    return f"{prefix(model)}waiting"
+
+
+def gateways(model: ModelName) -> str:
+    """Sorted set: gateway -> Redis time (ms) until which it is known to live. Entry goes with its last job."""
+    return f"{prefix(model)}gateways"
+
+
+def follows(model: ModelName, gateway: GatewayId) -> str:
+    """Set: live jobs whose frames go to that gateway. Gone when empty."""
+    return f"{prefix(model)}follows:{gateway}"
+
+
+def idempotency(model: ModelName, tenant: str, digest: str) -> str:
+    """String: idempotency key -> job ids and the body's fingerprint, JSON. TTL deadline + retention."""
+    return f"{prefix(model)}idem:{tenant}:{digest}"
+
+
+def server(model: ModelName) -> str:
+    """Hash: the Redis server's run id as last seen, and since when: what the restart grace is counted from."""
+    return f"{prefix(model)}server"
+
+
+def dead(model: ModelName) -> str:
+    """Stream, capped at 1000: poison jobs with their reason, for an operator."""
+    return f"{prefix(model)}dead"
+
+
+def frames(gateway: GatewayId) -> str:
+    """Pub/sub channel: all frames for one gateway process, a JSON list of `[job, lease, seq, chunk]` a message."""
+    return f"ms:frames:{gateway}"
+
+
+def control(worker_id: WorkerId) -> str:
+    """Pub/sub channel: hints to a worker (`cancel <job>`); step and heartbeat replies carry them for certain."""
+    return f"ms:control:{worker_id}"
+
+
+def upkeep(model: ModelName) -> str:
+    """String: elects who does a model's upkeep for the next moment. TTL 250 ms."""
+    return f"{prefix(model)}upkeep"

@@ -1,0 +1,33 @@
+-- Proof of life: renew the lease, write the heartbeat, compare what the worker runs with what it holds here.
+-- ARGV: worker, lease ms, count of heartbeat fields and values, those..., then the ids of the jobs it runs
+-- Returns {lost ids, {id, lease, seq, attempt, deadline, request} of held jobs it does not know, ids to cancel}
+local worker, lease_ms, count = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+
+redis.call('ZADD', P .. 'leases', NOW + lease_ms, worker)
+redis.call('ZADD', P .. 'load', 'NX', 0, worker)
+redis.call('HSET', P .. 'worker:' .. worker, 'beat', NOW, unpack(ARGV, 4, 3 + count))
+redis.call('PEXPIRE', P .. 'worker:' .. worker, 3 * lease_ms)
+
+local held, known = {}, {}
+for _, id in ipairs(redis.call('SMEMBERS', P .. 'held:' .. worker)) do held[id] = true end
+
+local lost, cancel, unknown = {}, {}, {}
+for i = 4 + count, #ARGV do
+  known[ARGV[i]] = true
+  if not held[ARGV[i]] then
+    lost[#lost + 1] = ARGV[i]
+  elseif redis.call('HEXISTS', job_key(ARGV[i]), 'cancel') == 1 then
+    cancel[#cancel + 1] = ARGV[i]
+  end
+end
+for id in pairs(held) do
+  if not known[id] then
+    local job = redis.call('HMGET', job_key(id), 'lease', 'seq', 'attempt', 'deadline', 'request')
+    if job[1] then
+      unknown[#unknown + 1] = {id, job[1], job[2], job[3], job[4], job[5]}
+    else
+      release(id, worker)
+    end
+  end
+end
+return {lost, unknown, cancel}

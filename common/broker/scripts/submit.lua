@@ -1,0 +1,84 @@
+-- One request's jobs enter, all or none. Ids were chosen by the caller, so sending it again changes nothing.
+-- ARGV: gateway, tenant, tier, weight, timeout ms, retention ms, resumable, idempotency digest ('' none), fingerprint,
+--       max jobs, max bytes, max tenant jobs, max tenant bytes (0: no bound), count, then for each job:
+--       id, request JSON, grant, prefix length, prefix chunks...
+-- Returns {routed, worker...} | {queued, position} | {duplicate, JSON of job ids} | {conflict} | {refused, why, jobs, bytes}
+local gateway, tenant, tier = ARGV[1], ARGV[2], ARGV[3]
+local deadline, retention = NOW + tonumber(ARGV[5]), ARGV[6]
+
+local jobs, ids, at, total_bytes = {}, {}, 15, 0
+for _ = 1, tonumber(ARGV[14]) do
+  local job = {id = ARGV[at], request = ARGV[at + 1], grant = ARGV[at + 2], prefix = {}}
+  for i = 1, tonumber(ARGV[at + 3]) do job.prefix[i] = ARGV[at + 3 + i] end
+  at = at + 4 + #job.prefix
+  total_bytes = total_bytes + #job.request
+  jobs[#jobs + 1], ids[#ids + 1] = job, job.id
+end
+
+if redis.call('EXISTS', job_key(jobs[1].id)) == 1 then return {'duplicate', cjson.encode(ids)} end
+
+local idem = ARGV[8] ~= '' and P .. 'idem:' .. tenant .. ':' .. ARGV[8]
+if idem then
+  local known = redis.call('GET', idem)
+  if known then
+    known = cjson.decode(known)
+    if known.fingerprint ~= ARGV[9] then return {'conflict'} end
+    return {'duplicate', cjson.encode(known.jobs)}
+  end
+end
+
+-- Each job alone is checked against the room left, before any is written.
+local function free_slots()
+  local free, loads = 0, redis.call('ZRANGE', P .. 'load', 0, -1, 'WITHSCORES')
+  for i = 1, #loads, 2 do
+    local lease = redis.call('ZSCORE', P .. 'leases', loads[i])
+    local beat = redis.call('HMGET', P .. 'worker:' .. loads[i], 'slots', 'state')
+    if lease and tonumber(lease) > NOW and beat[2] == 'ready' then
+      free = free + math.max(0, tonumber(beat[1]) - tonumber(loads[i + 1]))
+    end
+  end
+  return free
+end
+
+local function refusal()
+  local now = redis.call('HMGET', P .. 'waiting', 'jobs', 'bytes', 'jobs:' .. tenant, 'bytes:' .. tenant)
+  local bounds = {'jobs', 'bytes', 'tenant jobs', 'tenant bytes'}
+  for i, name in ipairs(bounds) do
+    local bound, more = tonumber(ARGV[9 + i]), i % 2 == 1 and #jobs or total_bytes
+    if bound > 0 and tonumber(now[i] or 0) + more > bound then return {'refused', name, now[1] or '0', now[2] or '0'} end
+  end
+end
+
+local waits = others_wait(tier)
+if waits or free_slots() < #jobs then
+  local refused = refusal()
+  if refused then return refused end
+end
+
+local function create(job)
+  redis.call('HSET', job_key(job.id), 'state', 'queued', 'lease', '', 'grant', job.grant, 'attempt', 0,
+    'seq', #job.prefix, 'worker', '', 'gateway', gateway, 'tenant', tenant, 'tier', tier, 'weight', ARGV[4],
+    'request', job.request, 'bytes', #job.request, 'submitted', NOW, 'deadline', deadline,
+    'retention', retention, 'resumable', ARGV[7])
+  for seq, chunk in ipairs(job.prefix) do write_chunk(job.id, seq, chunk) end
+  redis.call('ZADD', P .. 'deadlines', deadline, job.id)
+  follow(gateway, job.id)
+end
+
+local reply = {'routed'}
+for _, job in ipairs(jobs) do
+  create(job)
+  local worker = not waits and pick_worker()
+  if worker then
+    hand_to(job.id, worker)
+    reply[#reply + 1] = worker
+  else
+    enqueue(job.id, #job.prefix > 0 and 'resume' or 'backlog')
+    reply = {'queued', tonumber(redis.call('HGET', P .. 'waiting', 'jobs'))}
+    waits = true
+  end
+end
+if idem then
+  redis.call('SET', idem, cjson.encode({jobs = ids, fingerprint = ARGV[9]}), 'PX', tonumber(ARGV[5]) + tonumber(retention))
+end
+return reply

@@ -1,0 +1,147 @@
+"""The worker's side of a job's life: beat, claim, step, handoff; and eviction, which anyone may do."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from common.broker.connect import Broker
+from common.broker.jobs import decode_request
+from common.chunk import Seq
+from common.job import JobId, JobRequest, Lease, ModelName, WorkerId
+
+GRACE_MS = 2000  # after the server restarted: time for gateways to put back what was lost and for leases to be renewed
+CLAIM_CHARGE = 256  # tokens charged at claim, corrected at settle, so that a burst of claims is already fair
+EVICT_BATCH = 32  # jobs a call: keeps the script near a millisecond
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A job this worker now holds. `seq` is the last one logged: above 0 it is a continuation."""
+
+    id: JobId
+    model: ModelName
+    lease: Lease
+    seq: Seq
+    attempt: int
+    deadline_ms: int
+    request: JobRequest
+
+    @property
+    def grant(self) -> int:
+        return int(self.lease.partition(":")[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """`ok` with jobs, or why there are none: the restart grace, or this worker's own lease is not there."""
+
+    status: Literal["ok", "grace", "unregistered"]
+    jobs: list[Claimed]
+    wait_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a job is settled by its worker. `usage` is JSON; `tokens` is what its tenant is charged."""
+
+    state: Literal["finished", "failed", "cancelled", "expired"]
+    finish: str
+    usage: bytes
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobStep:
+    """One job's part of a step: its chunks from `first` on, and its end if this was the last."""
+
+    id: JobId
+    lease: Lease
+    first: Seq
+    chunks: Sequence[bytes]
+    end: End | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """A heartbeat's reply: jobs this worker no longer holds, held ones it did not name, ones to cancel."""
+
+    lost: list[JobId]
+    unknown: list[Claimed]
+    cancel: list[JobId]
+
+
+StepAnswer = Literal["ok", "fenced", "behind", "cancel"]
+
+
+async def beat(
+    broker: Broker,
+    model: ModelName,
+    worker: WorkerId,
+    lease_ms: int,
+    about: Mapping[str, str],
+    running: Sequence[JobId],
+) -> Pulse:
+    """Renew the lease (which also registers the worker) and compare notes. `about` is the heartbeat hash; routing
+    reads its `slots`, `speed` and `state`."""
+    fields = [part for pair in about.items() for part in pair]
+    lost, unknown, cancel = await broker.run("beat", model, worker, lease_ms, len(fields), *fields, *running)
+    return Pulse(lost, [_claimed(model, row) for row in unknown], cancel)
+
+
+async def claim(broker: Broker, model: ModelName, worker: WorkerId, room: int) -> Claim:
+    """Take up to `room` jobs. If the reply is lost, the next beat names the jobs as unknown."""
+    status, *rest = await broker.run("claim", model, worker, room, GRACE_MS, CLAIM_CHARGE)
+    if status == "ok":
+        return Claim("ok", [_claimed(model, row) for row in rest])
+    return Claim(status, [], int(rest[0]) if rest else 0)
+
+
+def _claimed(model: ModelName, row: list[Any]) -> Claimed:
+    id, lease, seq, attempt, deadline, request = row
+    return Claimed(id, model, lease, Seq(int(seq)), int(attempt), int(deadline), decode_request(request))
+
+
+async def step(
+    broker: Broker, model: ModelName, worker: WorkerId, steps: Sequence[JobStep]
+) -> list[tuple[StepAnswer, Seq]]:
+    """Log and announce what one engine step made, for all jobs at once; per job the answer and the log's last seq.
+    Sent again after a lost reply it changes nothing."""
+    args: list[str | bytes | float] = [worker]
+    for job in steps:
+        end = job.end
+        args += [job.id, job.lease]
+        args += [end.state, end.finish, end.usage, end.tokens] if end else ["", "", "", 0]
+        args += [job.first, len(job.chunks), *job.chunks]
+    return [(answer, Seq(int(seq))) for answer, seq in await broker.run("step", model, *args)]
+
+
+async def handoff(broker: Broker, model: ModelName, worker: WorkerId, jobs: Sequence[tuple[JobId, Lease]]) -> list[str]:
+    """Give jobs back without counting an attempt; also all that lies unclaimed in the worker's inbox."""
+    return await broker.run("handoff", model, worker, *(part for pair in jobs for part in pair))
+
+
+async def withdraw(broker: Broker, model: ModelName, worker: WorkerId) -> None:
+    """Leave in good order: what it still holds moves on without counting an attempt."""
+    while not await _evict(broker, model, worker, force=True, attempts=0, max_attempts=0):
+        pass
+
+
+async def evict_now(broker: Broker, model: ModelName, worker: WorkerId, max_attempts: int) -> None:
+    """Take a worker's work back at once: its supervisor saw it die."""
+    while not await _evict(broker, model, worker, force=True, attempts=1, max_attempts=max_attempts):
+        pass
+
+
+async def evict_stale(broker: Broker, model: ModelName, max_attempts: int) -> WorkerId | None:
+    """Take the work of one worker whose lease ran out; the worker (perhaps not yet wholly) evicted."""
+    args = ("", 0, 1, max_attempts, GRACE_MS, EVICT_BATCH)
+    status, *rest = await broker.run("evict", model, *args)
+    return WorkerId(rest[1]) if status == "ok" and rest[1] else None
+
+
+async def _evict(
+    broker: Broker, model: ModelName, worker: WorkerId, *, force: bool, attempts: int, max_attempts: int
+) -> bool:
+    args = (worker, int(force), attempts, max_attempts, GRACE_MS, EVICT_BATCH)
+    _, _, _, done = await broker.run("evict", model, *args)
+    return bool(done)
