@@ -1,0 +1,237 @@
+"""The loop that steps the batch: transformers' continuous batching, bent to our contract.
+
+**The only file that knows the library's internals**; `tests/engine/test_batching_internals.py` fails loudly when they
+move. What is changed: a request is one of our sequences and decides itself when it ends; the outputs of a step go out
+together, newest tokens only (the library copies all tokens so far, for every token); tokens are chosen by our sampler
+after the forward pass, outside any captured graph; prompt scoring runs between the steps.
+"""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownParameterType=false, reportMissingTypeArgument=false, reportPrivateUsage=false
+# pyright: reportIncompatibleMethodOverride=false
+# (transformers publishes partly unknown types, and this file uses its internals on purpose)
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from transformers import ContinuousBatchingConfig, PreTrainedModel
+from transformers.generation.continuous_batching.continuous_api import (
+    ContinuousBatchingManager,
+    ContinuousBatchProcessor,
+    OutputRouter,
+)
+from transformers.generation.continuous_batching.requests import RequestState, RequestStatus
+
+from common.errors import EngineError
+from worker.engines.transformers.sampler import Sampler, needed
+from worker.engines.transformers.sequence import Sequence
+
+Deliver = Callable[[list[Sequence]], None]
+Broken = Callable[[BaseException], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How large the batch may become."""
+
+    slots: int
+    page_size: int
+    pages: int | None  # None: the library takes what the GPU has left
+    step_tokens: int
+    prefix_sharing: bool
+
+    def config(self) -> ContinuousBatchingConfig:
+        """As the library wants it. The sampler may need a row's last token, so batches are not double-buffered."""
+        return ContinuousBatchingConfig(
+            page_size=self.page_size,
+            num_blocks=self.pages,
+            max_batch_tokens=self.step_tokens,
+            max_requests_per_batch=self.slots,
+            allow_block_sharing=self.prefix_sharing,
+            use_async_batching=False,
+            safety_margin=0.0,
+        )
+
+
+class _Request(RequestState):
+    """The library's view of one of our sequences."""
+
+    sequence: Sequence
+
+    @classmethod
+    def of(cls, sequence: Sequence) -> "_Request":
+        tokens = sequence.spec.prompt + sequence.tokens
+        request = cls(request_id=sequence.key, initial_tokens=tokens, streaming=True, max_new_tokens=None)
+        request.sequence = sequence
+        return request
+
+    def update_and_check_completion(self, token_id: int, logprob: float | None) -> bool:
+        self.sequence.take(token_id)
+        self.generated_tokens.append(token_id)
+        self.tokens_to_process = [token_id]
+        if self.sequence.over:
+            self.status = RequestStatus.FINISHED
+        return self.sequence.over
+
+    def to_generation_output(self) -> Any:
+        return self  # the router below reads the newest token from the sequence itself
+
+    def create_equivalent_initial_request(self) -> "_Request":
+        """The cache was full: the sequence goes back to the waiting ones with its tokens so far."""
+        return _Request.of(self.sequence)
+
+
+class _Router(OutputRouter):
+    """Hands a step's sequences over in one call."""
+
+    def __init__(self, deliver: Deliver) -> None:
+        super().__init__()
+        self._deliver = deliver
+
+    def deliver_batch(self, outputs: list[Any]) -> None:
+        self._deliver([request.sequence for request in outputs])
+
+    def deliver(self, output: Any) -> None:
+        """Only failures come here, one by one."""
+        sequence: Sequence = output.sequence
+        sequence.error = sequence.error or EngineError(f"The engine failed on this job: {output.error}")
+        self._deliver([sequence])
+
+
+class _Tap:
+    """Stands where the library expects its logits processors: learns who is in the batch and keeps the logits."""
+
+    do_processing = True
+    tensors_required = 0
+
+    def __init__(self) -> None:
+        self.batch: list[Sequence] = []
+        self.logits: torch.Tensor | None = None
+        self._static: torch.Tensor | None = None
+
+    def check_kwargs(self, kwargs: dict[str, Any]) -> None: ...
+
+    def fill_defaults(self, int32_tensor: torch.Tensor) -> None: ...
+
+    def prepare_tensor_args(self, requests_in_batch: list[Any], arg_storage: torch.Tensor) -> torch.Tensor:
+        self.batch = []
+        for future in requests_in_batch:
+            if not isinstance(future.state, _Request):  # a warm-up's dummy
+                continue
+            sequence = future.state.sequence
+            if sequence.cached is None:
+                found = future.state.position_offset - future.query_length
+                sequence.cached = min(found, len(sequence.spec.prompt))
+            if future.has_new_token:
+                self.batch.append(sequence)
+        return arg_storage
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, args: torch.Tensor) -> torch.Tensor:
+        """Inside a captured graph the logits' memory is reused, so on GPUs they are copied to a place of their own."""
+        if scores.device.type == "cpu":
+            self.logits = scores
+            return scores
+        if self._static is None or self._static.shape[0] < scores.shape[0]:
+            self._static = torch.empty_like(scores)
+        self._static[: scores.shape[0]].copy_(scores)
+        self.logits = self._static
+        return scores
+
+
+class BatchLoop(ContinuousBatchingManager):
+    """The running batch. `deliver` and `broken` are called on its own thread."""
+
+    def __init__(self, model: PreTrainedModel, room: Room, deliver: Deliver, broken: Broken) -> None:
+        self._tap = _Tap()
+        self._tell_broken = broken
+        self._sampler = Sampler(model.config.get_text_config().vocab_size, model.device)
+        self._scoring: list[Iterator[None]] = []
+        self._scoring_lock = threading.Lock()
+        self.steps = 0
+        self.closing = False
+        generation = model.generation_config
+        super().__init__(cast(Any, model), cast(Any, generation), room.config())
+        self.logit_processor = self._tap
+        self.output_router = _Router(deliver)
+
+    def switch_to_cb_friendly_attn(self, model: Any, auto_switch_to_flash: bool = True) -> None:
+        """`loading` has chosen the attention already; our CPU attention is unknown to the library's list."""
+        if not model.config._attn_implementation.startswith("millstream"):
+            super().switch_to_cb_friendly_attn(model, auto_switch_to_flash)
+
+    def prepare(self) -> None:
+        """Allocate the cache and capture graphs. Raises MemoryError with the needed and the free bytes."""
+        self.warmup()
+
+    def start(self) -> None:
+        """As the library's, on a thread that does not keep a dying process alive."""
+        self.background_thread_status.clear()
+        thread = threading.Thread(target=self._run_generation_loop, name="millstream-engine", daemon=True)
+        self._generation_thread = thread
+        thread.start()
+
+    def enqueue(self, sequence: Sequence) -> None:
+        self.input_queue.put(_Request.of(sequence))
+        self._wake_up_loop.set()
+
+    def score(self, work: Iterator[None]) -> None:
+        """Run `work` on the loop's thread, one piece between two steps."""
+        with self._scoring_lock:
+            self._scoring.append(work)
+        self._wake_up_loop.set()
+
+    def halt(self) -> None:
+        """Stop at once; what still runs is dropped without a word."""
+        self.closing = True
+        self._wake_up_loop.set()
+        if self.is_running():
+            self.stop(block=True, timeout=30, hard_stop=True)
+
+    def kv_use(self) -> float:
+        """Share of the cache that live sequences or kept prefixes occupy, 0 to 1."""
+        processor = self.batch_processor
+        return 0.0 if processor is None else 1.0 - float(processor.cache.compute_free_capacity())
+
+    # ------------------------------------------------------------------------------ on the loop's own thread
+    def _generation_loop_body(self, batch_processor: ContinuousBatchProcessor, bootstrapping: bool) -> bool:
+        with self._scoring_lock:
+            work = self._scoring[0] if self._scoring else None
+        if work is not None and self._scored(work):
+            with self._scoring_lock:
+                self._scoring.pop(0)
+        if self._scoring:
+            self._wake_up_loop.set()  # more to do: do not wait for requests
+        return super()._generation_loop_body(batch_processor, bootstrapping)
+
+    @torch.no_grad()
+    def _scored(self, work: Iterator[None]) -> bool:
+        """One piece of scoring; whether it was the last."""
+        return next(work, self) is self
+
+    @torch.no_grad()
+    def _generation_step(self) -> None:
+        processor: Any = self.batch_processor
+        ios = processor.inputs_and_outputs
+        data = ios.get_model_kwargs(use_padding=processor.model_runner.pad_inputs)
+        processor.model_runner.compute_batch(self.model, data)
+        batch = self._tap.batch
+        if batch and needed(batch):  # else the arg-max the library has taken already is the choice
+            self._choose(ios, batch)
+        ios.retrieve_device_outputs()
+        self.steps += 1
+
+    def _choose(self, ios: Any, batch: list[Sequence]) -> None:
+        logits = self._tap.logits
+        assert logits is not None
+        if ios.compute_stream is None:
+            ios.output_ids[0, : len(batch)] = self._sampler.choose(logits[: len(batch)], batch).int()
+            return
+        with torch.cuda.stream(ios.compute_stream):
+            ios.output_ids[0, : len(batch)] = self._sampler.choose(logits[: len(batch)], batch).int()
+
+    def _handle_critical_error(self, error: Exception, batch_processor: ContinuousBatchProcessor | None) -> None:
+        super()._handle_critical_error(error, batch_processor)
+        self._tell_broken(error)

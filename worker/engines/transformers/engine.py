@@ -1,0 +1,193 @@
+"""The `transformers` engine behind the contract of `worker.engines.base`."""
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import Iterator
+from collections.abc import Sequence as Many
+
+from common.errors import BadRequest, ContextLengthExceeded, EngineError, Unavailable
+from common.job import Guide
+from worker.engines.base import EngineStats, ModelCard, Output, RawLogprob, SequenceKey, SequenceSpec, Sink
+from worker.engines.guides import GuideCompiler, Matcher
+from worker.engines.transformers.batching import BatchLoop
+from worker.engines.transformers.failures import explained
+from worker.engines.transformers.loading import Loaded, load
+from worker.engines.transformers.room import plan_room
+from worker.engines.transformers.samples import Progress
+from worker.engines.transformers.scoring import score_prompt
+from worker.engines.transformers.sequence import Sequence, begin
+from worker.engines.transformers.settings import EngineSettings
+from worker.engines.transformers.vocabulary import guide_tokenizer
+from worker.render import HuggingFaceTokenizer
+
+ENGINE = "transformers"
+
+
+def _silent(stage: str, fraction: float | None) -> None: ...
+
+
+class TransformersEngine:
+    """One causal language model, all its sequences in one continuous batch on a thread of its own."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self.settings = settings
+        self.slots = settings.slots or 16
+        self._loaded: Loaded | None = None
+        self._batch: BatchLoop | None = None
+        self._guides: GuideCompiler | None = None
+        self._guides_lock = threading.Lock()
+        self._running: dict[SequenceKey, Sequence] = {}  # touched on the event loop alone
+        self._sink: Sink | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._broken: BaseException | None = None
+        self._prompt_tokens = 0
+        self._cached_tokens = 0
+
+    # ------------------------------------------------------------------------------------------- life
+    def load(self, progress: Progress = _silent) -> ModelCard:
+        """Blocking; `progress(stage, fraction or None)` is called on this thread. Raises `MillstreamError`."""
+        loaded = load(self.settings, progress)
+        room = plan_room(self.settings, loaded)
+        progress("making room for the cache", None)
+        with explained(self.settings.source.model, loaded.model.device):
+            batch = BatchLoop(loaded.model, room, self._from_step, self._on_broken)
+            batch.prepare()
+        self.slots = room.slots
+        self._loaded, self._batch = loaded, batch
+        return self._card(loaded)
+
+    def _card(self, loaded: Loaded) -> ModelCard:
+        dtype = str(loaded.model.dtype).removeprefix("torch.")
+        source = self.settings.source.model
+        words = f"{source}|{loaded.revision}|{ENGINE}|{dtype}|{self.settings.quantization}|{self.settings.adapter}"
+        return ModelCard(
+            name=loaded.name,
+            engine=ENGINE,
+            context_length=loaded.context_length,
+            fingerprint="fp_" + hashlib.sha256(words.encode()).hexdigest()[:12],
+            details={"dtype": dtype, "device": str(loaded.model.device), "revision": loaded.revision, "model": source},
+        )
+
+    def start(self, sink: Sink) -> None:
+        self._sink = sink
+        self._loop = asyncio.get_running_loop()
+        self._ready().start()
+
+    def close(self) -> None:
+        if self._batch is not None:
+            self._batch.halt()
+            self._batch = None
+
+    def _ready(self) -> BatchLoop:
+        if self._batch is None:
+            raise Unavailable("The engine is not loaded.")
+        return self._batch
+
+    # -------------------------------------------------------------------------------------- the contract
+    @property
+    def tokenizer(self) -> HuggingFaceTokenizer:
+        if self._loaded is None:
+            raise Unavailable("The engine is not loaded.")
+        return self._loaded.tokenizer
+
+    def add(self, spec: SequenceSpec) -> None:
+        """Raises `BadGrammar`, `ContextLengthExceeded`, `BadRequest`; `Unavailable` once broken."""
+        batch = self._ready()
+        if self._broken is not None:
+            raise Unavailable(f"The engine is broken: {self._broken}")
+        self._check(spec)
+        sequence = begin(spec, self.tokenizer.eos_ids, self.matcher(spec.guide, spec.generated))
+        self._running[spec.key] = sequence
+        self._prompt_tokens += len(spec.prompt)
+        if spec.prompt_logprobs is not None and not spec.generated:
+            batch.score(self._scoring(sequence, spec.prompt_logprobs))
+        else:
+            batch.enqueue(sequence)
+
+    def abort(self, key: SequenceKey) -> None:
+        if self._running.pop(key, None) is not None and self._batch is not None:
+            self._batch.cancel_request(key)
+
+    def stats(self) -> EngineStats:
+        batch = self._batch
+        seen = self._prompt_tokens
+        return EngineStats(
+            running=len(self._running),
+            steps=batch.steps if batch else 0,
+            kv_use=batch.kv_use() if batch else 0.0,
+            prefix_hit_rate=self._cached_tokens / seen if seen else 0.0,
+        )
+
+    @property
+    def broken(self) -> BaseException | None:
+        return self._broken
+
+    def matcher(self, guide: Guide | None, generated: Many[int] = ()) -> Matcher | None:
+        """Compile (or find) a guide. `add` does it too; a thread may do it before, a large schema takes a while."""
+        if guide is None:
+            return None
+        with self._guides_lock:
+            if self._guides is None:
+                assert self._loaded is not None
+                self._guides = GuideCompiler(guide_tokenizer(self._loaded))
+        return self._guides.matcher(guide, generated)
+
+    def _check(self, spec: SequenceSpec) -> None:
+        assert self._loaded is not None
+        limit, size = self._loaded.context_length, self._loaded.vocabulary
+        if not spec.prompt:
+            raise BadRequest("The prompt is empty: give at least one token.", param="prompt")
+        if len(spec.prompt) + max(spec.max_tokens, len(spec.generated)) > limit:
+            raise ContextLengthExceeded(
+                f"This model's context length is {limit} tokens, but the prompt has {len(spec.prompt)} and "
+                f"{spec.max_tokens} are asked for.",
+                param="max_tokens",
+            )
+        for token in (*spec.prompt, *map(int, spec.sampling.logit_bias)):
+            if not 0 <= token < size:
+                raise BadRequest(f"Token id {token} is not in this model's vocabulary (0 to {size - 1}).")
+
+    def _scoring(self, sequence: Sequence, wanted: int) -> Iterator[None]:
+        assert self._loaded is not None
+
+        def done(told: list[RawLogprob]) -> None:  # on the generation thread
+            sequence.prompt_logprobs = told
+            if sequence.spec.max_tokens > 0:
+                self._ready().enqueue(sequence)
+            else:
+                self._post([Output(sequence.key, finish="length", prompt_logprobs=told)])
+
+        return score_prompt(self._loaded.model, sequence.spec.prompt, wanted, done)
+
+    # ----------------------------------------------------------------------------- from the generation thread
+    def _from_step(self, sequences: list[Sequence]) -> None:
+        self._post([sequence.output() for sequence in sequences])
+
+    def _on_broken(self, error: BaseException) -> None:
+        self._broken = error
+        self._post([])
+
+    def _post(self, outputs: list[Output]) -> None:
+        if self._loop is None or (self._batch is not None and self._batch.closing):
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._receive, outputs)
+        except RuntimeError:
+            pass  # the event loop is gone: nobody listens any more
+
+    # ------------------------------------------------------------------------------------ on the event loop
+    def _receive(self, outputs: list[Output]) -> None:
+        live = [o for o in outputs if o.key in self._running]  # an aborted sequence says nothing more
+        for o in live:
+            self._cached_tokens += o.cached
+            if o.finish or o.error:
+                del self._running[o.key]
+        if self._broken is not None:
+            live += [Output(key, error=self._loss()) for key in self._running]
+            self._running.clear()
+        if live and self._sink is not None:
+            self._sink(live)
+
+    def _loss(self) -> EngineError:
+        return EngineError(f"The engine broke: {self._broken}")

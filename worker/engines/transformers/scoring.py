@@ -1,0 +1,28 @@
+"""Log-probabilities of a prompt's own tokens: one forward pass over it in pieces, between the batch's steps."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (transformers publishes partly unknown types)
+
+from collections.abc import Callable, Iterator
+
+import torch
+from transformers import DynamicCache, PreTrainedModel
+
+from worker.engines.base import RawLogprob
+from worker.engines.transformers.logprobs import rank_prompt
+
+_PIECE = 256  # tokens between two steps, so that running streams keep flowing
+
+
+def score_prompt(
+    model: PreTrainedModel, prompt: list[int], wanted: int, done: Callable[[list[RawLogprob]], None]
+) -> Iterator[None]:
+    """Work piece by piece; `done` gets one entry per prompt token, the first without a log-probability."""
+    told = [RawLogprob(None, [])]
+    cache = DynamicCache(config=model.config.get_text_config())
+    for start in range(0, len(prompt), _PIECE):
+        ids = torch.tensor([prompt[start : start + _PIECE]], device=model.device)
+        logits = model(input_ids=ids, past_key_values=cache, use_cache=True).logits[0]
+        told += rank_prompt(logits, prompt[start + 1 : start + _PIECE + 1], wanted)
+        yield
+    done(told)

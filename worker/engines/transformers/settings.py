@@ -1,0 +1,45 @@
+"""What the transformers engine can be told. The worker's own settings class maps onto these fields one to one."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+SAMPLE_CHAT = "smollm2"
+SAMPLE_CHAT_NAME = "smollm2-135m-instruct"
+SAMPLE_EMBEDDING = "all-minilm-l6-v2"
+
+Quantization = Literal["8bit", "4bit"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """Where a model comes from: `smollm2` (bundled sample), a hub id, a local folder or a GGUF file's path."""
+
+    model: str = SAMPLE_CHAT
+    revision: str | None = None
+    source: Literal["hub", "modelscope"] = "hub"
+    trust_remote_code: bool = False
+    cache_dir: Path = field(default_factory=lambda: Path.home() / ".cache" / "millstream")  # converted samples
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """One model on one engine. `None` means: decided at load from the model and the machine."""
+
+    source: ModelSource = ModelSource()
+    served_name: str | None = None  # None: the sample's name, else the last part of the model's id or path
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps, xpu
+    device_map: str | None = None  # accelerate's placement, as "auto" or "balanced"
+    tensor_parallel: bool = False  # one process per GPU, started by torchrun
+    max_gpu_memory: str | None = None  # per GPU, as "20GiB"
+    quantization: Quantization | None = None
+    adapter: str | None = None  # a LoRA adapter's folder or hub id, merged into the weights
+    chat_template: Path | None = None
+    max_model_len: int | None = None  # tokens, prompt and completion together
+    slots: int | None = None  # sequences that run at once
+    kv_tokens: int | None = None  # room of the key-value cache, in tokens of all sequences together
+    page_size: int | None = None  # tokens of a cache page; only whole pages are shared between prompts
+    step_tokens: int | None = None  # most tokens in one step: long prompts are split, running streams keep flowing
+    prefix_sharing: bool = True
+    threads: int | None = None  # CPU threads of torch
