@@ -1,4 +1,7 @@
-"""From a checked request to its chunks: submit jobs, follow their chunk logs, cancel them. (Contract; body follows.)"""
+"""From a checked request to its chunks: submit jobs, follow their chunk logs, cancel them.
+
+`gateway.queue.QueueDispatch` is the real one; tests of the HTTP surface have their own at the edge.
+"""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -49,6 +52,6 @@ class Dispatch(Protocol):
         Raises `NotFound` (no such job of this tenant), `LogExpired`, `StreamLost`."""
         ...
 
-    async def cancel(self, model: ModelName, jobs: list[JobId]) -> None:
-        """Stop the jobs wherever they are; settled or unknown ones are fine."""
+    async def cancel(self, model: ModelName, ids: list[JobId], *, tenant: str = "") -> None:
+        """Stop the jobs (of this tenant, if given) wherever they are; settled or unknown ones are fine."""
         ...

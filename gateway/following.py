@@ -1,0 +1,130 @@
+"""One stream's place in one job's chunk log: which frames to deliver, which to drop, when there is a hole.
+
+Pure bookkeeping, no I/O. `seq` below the next: drop. Older grant than seen: drop. Equal: deliver. Above: a hole, to be
+repaired from the log. The buffer is bounded; a slow client's overflow is a hole too, and caught up from the log later.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import monotonic
+
+from common.broker.jobs import Delivered, Envelope
+from common.chunk import Chunk, Seq, decode_chunk
+from common.job import JobId, JobRequest, ModelName
+
+BUFFER = 1024  # chunks kept for a slow client; beyond, they are read from the log again when it is ready for them
+
+Item = tuple[Seq, Chunk]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """How the job was submitted, kept by the gateway that did, so that it can do it again if Redis loses the job."""
+
+    request: JobRequest
+    envelope: Envelope
+
+
+class Follower:
+    """Follows `job` from seq `after` + 1. Without an `origin` its place in Redis has to be found first."""
+
+    def __init__(self, model: ModelName, job: JobId, tenant: str, after: Seq, origin: Origin | None = None) -> None:
+        self.model = model
+        self.job = job
+        self.tenant = tenant
+        self.origin = origin
+        self.born = monotonic()
+        self.first = after + 1
+        self.next = after + 1
+        self.grant = 0
+        self.behind = False  # the log has more than the buffer: read it
+        self.unsure = origin is None  # our place in Redis must be found (again) before going on
+        self.done = False  # the last chunk has arrived
+        self.heard = monotonic()
+        self.asked = 0.0  # when the watchdog last asked about it
+        self.nudged = 0.0  # when it was last woken only to show a sign of life
+        self.read = False  # somebody reads it
+        self._chunks: list[bytes] = []  # all since `first`: what Redis may have to be given back
+        self._ready: list[Item] = []
+        self._waiter: asyncio.Future[None] | None = None
+
+    def take(self, lease: str, seq: int, raw: bytes) -> None:
+        """A frame arrived."""
+        grant = int(lease.partition(":")[0])
+        if seq < self.next or grant < self.grant:
+            return
+        self.grant = grant
+        if seq > self.next or len(self._ready) >= BUFFER:
+            self.behind = True
+        else:
+            self.accept(raw)
+        self.wake()
+
+    def accept(self, raw: bytes) -> None:
+        """The next chunk, from a frame or from the log."""
+        chunk = decode_chunk(raw)
+        self._chunks.append(bytes(raw))
+        self._ready.append((Seq(self.next), chunk))
+        self.next += 1
+        self.done = chunk.last
+        self.heard = monotonic()
+
+    def news(self, seq: int, lease: str) -> None:
+        """Redis says that its log reaches to `seq`."""
+        if lease:
+            self.grant = max(self.grant, int(lease.partition(":")[0]))
+        if seq >= self.next:
+            self.behind = True
+            self.wake()
+
+    def lost(self) -> None:
+        """What Redis has of this job is no longer known: find our place again before going on."""
+        self.unsure = True
+        self.wake()
+
+    def drain(self) -> list[Item]:
+        """All that is ready, in order."""
+        ready, self._ready = self._ready, []
+        return ready
+
+    @property
+    def full(self) -> bool:
+        return len(self._ready) >= BUFFER
+
+    @property
+    def delivered(self) -> Delivered:
+        """What this gateway has of the job, chunks included."""
+        return Delivered(self.grant, Seq(self.next - 1), self.first, self._chunks)
+
+    @property
+    def prefix(self) -> Sequence[bytes] | None:
+        """All chunks from seq 1 on, or None if this stream began later."""
+        return self._chunks if self.first == 1 else None
+
+    @property
+    def ended(self) -> bool:
+        """Whether everything up to the last chunk has been read."""
+        return self.done and not self._ready
+
+    def settle_at(self, last: Seq | None) -> None:
+        """Redis says that the job is settled with chunk `last`: a stream that asks for what follows it has ended."""
+        if last is not None and self.next > last:
+            self.done = True
+
+    def wake(self) -> None:
+        """Let the reader of this stream look again."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def wait(self) -> bool:
+        """Until `wake`; whether there is something to do (else it is time for a sign of life). One plain future: no
+        timer and no task on the token path, the switchboard's ticker wakes idle streams."""
+        if not self._pending:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        return self._pending
+
+    @property
+    def _pending(self) -> bool:
+        return bool(self._ready) or self.behind or self.unsure

@@ -1,0 +1,212 @@
+"""The real `Dispatch`: requests onto the queue, their chunks back from it."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from time import monotonic
+
+import structlog
+
+from common.backoff import Backoff
+from common.broker import jobs
+from common.broker.chunks import read_log
+from common.broker.connect import Broker, RedisAway
+from common.broker.directory import model_names
+from common.chunk import NOTHING_YET, Chunk, Seq
+from common.errors import LogExpired, ModelNotFound, NotFound, Overloaded, StreamLost
+from common.job import GatewayId, JobId, ModelName
+from gateway.dispatch import Admission, Submission
+from gateway.following import Follower, Origin
+from gateway.forecast import Forecast
+from gateway.switchboard import Switchboard
+
+SUBMIT_PATIENCE = 5.0  # seconds a request waits for a Redis that is away before it is told to come back later
+LEAVE_TRIES = 5  # tries to cancel the jobs of a client that left; after that the gateway's orphan grace does it
+
+log = structlog.stdlib.get_logger(part="dispatch")
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What this gateway promises for every request."""
+
+    retention: float = 600.0  # seconds a settled job and its log are kept
+    bounds: jobs.Bounds = field(default_factory=jobs.Bounds)
+
+
+class QueueDispatch:
+    """Implements `gateway.dispatch.Dispatch` over Redis."""
+
+    def __init__(
+        self, broker: Broker, gateway: GatewayId, switchboard: Switchboard, forecast: Forecast, terms: Terms
+    ) -> None:
+        self._broker = broker
+        self._gateway = gateway
+        self._switchboard = switchboard
+        self._forecast = forecast
+        self._terms = terms
+        self._known: frozenset[str] = frozenset()
+
+    # ------------------------------------------------------------------------------------------------------ submit
+
+    async def submit(self, submission: Submission) -> Admission:
+        await self._check_model(submission.model)
+        envelope = self._envelope(submission)
+        followers = [
+            Follower(submission.model, id, submission.tenant, NOTHING_YET, Origin(request, envelope))
+            for id, request in submission.jobs
+        ]
+        for follower in followers:  # before the call: the first frame may be here before its reply
+            self._switchboard.add(follower)
+        accepted = False
+        try:
+            answer = await self._submit(submission, envelope)
+            accepted = answer.outcome in ("routed", "queued")
+        finally:
+            if not accepted:
+                for follower in followers:
+                    self._switchboard.remove(follower)
+        return await self._admission(submission.model, answer)
+
+    async def _check_model(self, model: ModelName) -> None:
+        if model in self._known:
+            return
+        self._known = frozenset(await model_names(self._broker))
+        if model not in self._known:
+            there_are = ", ".join(f"`{name}`" for name in sorted(self._known)) or "none yet: no worker has started"
+            message = f"The model `{model}` does not exist. Models here: {there_are}."
+            raise ModelNotFound(message, param="model")
+
+    def _envelope(self, submission: Submission) -> jobs.Envelope:
+        key = submission.idempotency_key
+        return jobs.Envelope(
+            gateway=self._gateway,
+            tenant=submission.tenant,
+            tier=submission.tier,
+            timeout_ms=int(submission.timeout * 1000),
+            retention_ms=int(self._terms.retention * 1000),
+            resumable=submission.resumable,
+            idempotency_digest=hashlib.sha256(key.encode()).hexdigest()[:32] if key else "",
+            fingerprint=submission.fingerprint,
+            bounds=self._terms.bounds,
+        )
+
+    async def _submit(self, submission: Submission, envelope: jobs.Envelope) -> jobs.Submitted:
+        """The ids are ours, so a call whose reply was lost is simply made again."""
+        backoff, give_up = Backoff(), monotonic() + SUBMIT_PATIENCE
+        new = [jobs.NewJob(id, request) for id, request in submission.jobs]
+        while True:
+            try:
+                return await jobs.submit(self._broker, submission.model, envelope, new)
+            except RedisAway:
+                if monotonic() > give_up:
+                    raise
+                await backoff.sleep()
+
+    async def _admission(self, model: ModelName, answer: jobs.Submitted) -> Admission:
+        match answer.outcome:
+            case "refused":
+                wait = await self._forecast.wait(model, answer.waiting_jobs)
+                message = (
+                    f"The queue for `{model}` is full ({answer.reason}): {answer.waiting_jobs} requests wait. "
+                    f"Please try again in {wait:.0f} s."
+                )
+                raise Overloaded(message, retry_after=wait)
+            case "queued":
+                return Admission(
+                    "queued", answer.jobs, answer.position, await self._forecast.wait(model, answer.position)
+                )
+            case outcome:
+                return Admission(outcome, answer.jobs)
+
+    # ------------------------------------------------------------------------------------------------------ follow
+
+    async def follow(
+        self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET
+    ) -> AsyncIterator[list[tuple[Seq, Chunk]]]:
+        follower = self._take_up(model, job, tenant, after)
+        backoff = Backoff()
+        try:
+            while not follower.ended:
+                try:
+                    await self._catch_up(follower)
+                except RedisAway:
+                    await backoff.sleep()
+                    yield []
+                    continue
+                if items := follower.drain():
+                    yield items
+                elif not follower.ended and not await follower.wait():
+                    yield []
+        finally:
+            self._switchboard.remove(follower)
+
+    def _take_up(self, model: ModelName, job: JobId, tenant: str, after: Seq) -> Follower:
+        """The stream prepared at submit, or a new one that must find its place first."""
+        follower = self._switchboard.expected(job) if after == NOTHING_YET else None
+        if follower is None or follower.tenant != tenant:
+            follower = Follower(model, job, tenant, after)
+            self._switchboard.add(follower)
+        follower.read = True
+        return follower
+
+    async def _catch_up(self, follower: Follower) -> None:
+        """Find our place in Redis if we are unsure of it, and fill a hole from the log. Raises `RedisAway`."""
+        if follower.unsure:
+            await self._attach(follower)
+        while follower.behind and not follower.full:
+            page = await read_log(self._broker, follower.model, follower.job, Seq(follower.next - 1))
+            if page and page[0][0] != follower.next:
+                raise StreamLost(f"Chunk {follower.next} of `{follower.job}` is no longer in its log.")
+            for _, raw in page:
+                follower.accept(raw)
+            follower.behind = bool(page) and not follower.done
+
+    async def _attach(self, follower: Follower) -> None:
+        have = follower.delivered
+        place = await self._place(follower, replace(have, chunks=()))
+        if place.state == "lost" and have.chunks:
+            place = await self._place(follower, have)
+        match place.state:
+            case "missing":
+                await self._submit_again(follower)
+            case "lost":
+                raise StreamLost(
+                    f"The stream of `{follower.job}` ends at {place.seq}, before the place asked for "
+                    f"({follower.next - 1}): the rest was lost and cannot be restored."
+                )
+            case _:
+                follower.unsure = False
+                follower.news(place.seq, place.lease)
+                follower.settle_at(place.seq if place.settled else None)
+
+    async def _place(self, follower: Follower, have: jobs.Delivered) -> jobs.Place:
+        return await jobs.attach(self._broker, follower.model, follower.job, self._gateway, follower.tenant, have)
+
+    async def _submit_again(self, follower: Follower) -> None:
+        """Redis does not know the job. If we submitted it and have all its chunks, it goes on from them."""
+        origin, prefix = follower.origin, follower.prefix
+        if origin is None or prefix is None:
+            what = f"There is no request `{follower.job}`: it never was, or what was kept of it has expired."
+            raise LogExpired(what, param="Last-Event-ID") if follower.first > 1 else NotFound(what)
+        log.warning("job_submitted_again", job=follower.job, model=follower.model, chunks=len(prefix))
+        left = max(1, int(origin.envelope.timeout_ms - (monotonic() - follower.born) * 1000))
+        envelope = replace(origin.envelope, timeout_ms=left, idempotency_digest="", bounds=jobs.Bounds())
+        again = jobs.NewJob(follower.job, origin.request, prefix, follower.grant)
+        await jobs.submit(self._broker, follower.model, envelope, [again])
+        follower.unsure = False
+
+    # ------------------------------------------------------------------------------------------------------ cancel
+
+    async def cancel(self, model: ModelName, ids: list[JobId], *, tenant: str = "") -> None:
+        for job in ids:
+            if follower := self._switchboard.expected(job):
+                self._switchboard.remove(follower)
+        backoff = Backoff()
+        for _ in range(LEAVE_TRIES):
+            try:
+                await jobs.cancel(self._broker, model, tenant, ids)
+                return
+            except RedisAway:
+                await backoff.sleep()
+        log.warning("cancel_failed", jobs=ids, model=model)
