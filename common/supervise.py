@@ -7,13 +7,15 @@ restart cannot help. A child dies with its owner, however the owner ends.
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 
+from common.backoff import Backoff
 from common.leash import leashed
 
 WRONG_USAGE = 2  # exit status of a command that was given wrong settings: the same settings will not do better
+LONGEST_PAUSE = 10.0  # seconds between two starts of a child that keeps ending
 HEALTHY_AFTER = 30.0  # seconds a child has run when its next exit counts as the first again
 EARLY_EXITS = 5  # so many exits in a row, none healthy, and it is given up if it never became ready
 LAST_LINES = 20  # lines of output kept to tell why a child ended
@@ -21,27 +23,6 @@ LONGEST_LINE = 1 << 20  # bytes: longer lines are cut, so that a child cannot fi
 DRAIN_PIPE = 1.0  # seconds to read what an ended child left in its pipe; a grandchild may hold it open
 
 _log = structlog.stdlib.get_logger(part="supervisor")
-
-
-@dataclass(slots=True)
-class Backoff:
-    """Seconds to wait before the next restart: doubling from `first` up to `most`."""
-
-    first: float = 0.1
-    most: float = 10.0
-    next: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.next = self.first
-
-    def take(self) -> float:
-        """The pause for now; the next one is twice as long."""
-        pause, self.next = self.next, min(self.next * 2, self.most)
-        return pause
-
-    def reset(self) -> None:
-        """After a child ran well for a while."""
-        self.next = self.first
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +91,7 @@ class Child:
         """Start and restart it until `stop`. Raises `GaveUp`."""
         self._ended.clear()
         try:
-            await self._keep_running(Backoff())
+            await self._keep_running(Backoff(first=0.1, most=LONGEST_PAUSE))
         finally:
             self._ended.set()
 
@@ -124,8 +105,9 @@ class Child:
                 raise GaveUp(exit)
             if exit.lasted > HEALTHY_AFTER:
                 backoff.reset()
-            _log.warning("child ended", child=exit.name, status=exit.status, restart_in=backoff.next)
-            await self._pause(backoff.take())
+            pause = backoff.take()
+            _log.warning("child_ended", child=exit.name, status=exit.status, restart_in=round(pause, 2))
+            await self._pause(pause)
 
     async def stop(self, patience: float) -> None:
         """Ask it to end (SIGTERM), kill it after `patience` seconds; returns when it is gone."""
@@ -135,7 +117,7 @@ class Child:
             async with asyncio.timeout(patience):
                 await self._ended.wait()
         except TimeoutError:
-            _log.warning("child does not stop, killed", child=self.program.name, patience=patience)
+            _log.warning("child_killed", child=self.program.name, waited=patience)
             self.signal(signal.SIGKILL)
             await self._ended.wait()
 

@@ -23,9 +23,9 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from common.backoff import Backoff
 from common.errors import Unavailable
 from common.leash import leashed
-from common.supervise import Backoff
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 6379
@@ -122,13 +122,13 @@ class EmbeddedValkey:
             code = await self._process.wait()
             self._ready.clear()
             if self._wanted.is_set():
-                _log.warning("valkey gone", exit=code, restart_in=backoff.next)
-                await asyncio.sleep(backoff.take())
+                _log.warning("valkey_gone", status=code)
+                await backoff.sleep()
             await self._wanted.wait()
             try:
                 await self._start(self._port)
             except EmbeddedFailed as error:
-                _log.error("valkey does not come back", reason=error.message)
+                _log.error("valkey_not_back", reason=error.message)
                 continue
             self._ready.set()
 
@@ -159,7 +159,7 @@ class EmbeddedValkey:
                 await self._answer()
         except TimeoutError as error:
             raise EmbeddedFailed(f"The embedded Valkey gave no answer in {START_PATIENCE:.0f} s.") from error
-        _log.info("valkey ready", port=port, pid=self._process.pid, directory=str(self._directory))
+        _log.info("valkey_ready", port=port, pid=self._process.pid, directory=str(self._directory))
 
     async def _answer(self) -> None:
         """Wait until the server at our port answers and is ours: another one may have taken the port meanwhile."""

@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from common.supervise import Backoff, Child, Exit, GaveUp, Program
+from common.backoff import Backoff
+from common.supervise import Child, Exit, GaveUp, Program
 from tests.support import wait_until
 
 OBEDIENT = "import time; print('up', flush=True); time.sleep(600)"
@@ -102,13 +103,6 @@ async def test_output_without_end_does_not_stop_the_listening() -> None:
     )
     async with running(child):
         await wait_until(lambda: "after" in lines)
-
-
-def test_the_pause_doubles_up_to_a_limit() -> None:
-    backoff = Backoff(first=1.0, most=3.0)
-    assert [backoff.take() for _ in range(4)] == [1.0, 2.0, 3.0, 3.0]
-    backoff.reset()
-    assert backoff.take() == 1.0
 
 
 @pytest.mark.parametrize("kernel_helps", [True, False])

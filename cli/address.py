@@ -1,0 +1,61 @@
+"""Where a gateway listens, and whether it answers there."""
+
+import asyncio
+import socket
+import ssl
+
+LOOK_INTERVAL = 0.1  # seconds between two tries
+
+
+class CannotStart(Exception):
+    """The cluster cannot run like this; the message is for the user."""
+
+
+def base_url(host: str, port: int, *, tls: bool) -> str:
+    """Where a client on this machine reaches a gateway bound to `host`."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"{'https' if tls else 'http'}://{reachable}:{port}"
+
+
+async def answers(url: str) -> bool:
+    """Whether a gateway's /health says 200."""
+    scheme, _, place = url.partition("://")
+    host, _, port = place.rpartition(":")
+    tls = _any_certificate() if scheme == "https" else None
+    try:
+        reader, writer = await asyncio.open_connection(host.strip("[]"), int(port), ssl=tls)
+        writer.write(f"GET /health HTTP/1.1\r\nHost: {place}\r\nConnection: close\r\n\r\n".encode())
+        status = await reader.readline()
+        writer.close()
+        await writer.wait_closed()
+    except OSError:
+        return False
+    return b" 200 " in status
+
+
+async def until_it_answers(url: str) -> None:
+    """Returns when `answers` does."""
+    while not await answers(url):  # noqa: ASYNC110 (another process: there is no event to wait for)
+        await asyncio.sleep(LOOK_INTERVAL)
+
+
+def _any_certificate() -> ssl.SSLContext:
+    """We ask a child of ours on this machine: whose name its certificate bears does not matter."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def port_to_listen(host: str, port: int) -> int:
+    """The port to listen on. Raises `CannotStart` if it is taken."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise CannotStart(
+                f"The gateway cannot listen on {host} port {port}: {error.strerror}. "
+                f"Stop what uses it, or choose another with --port (MILLSTREAM_PORT)."
+            ) from error
+        return int(probe.getsockname()[1])

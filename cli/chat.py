@@ -1,0 +1,115 @@
+"""`millstream chat`: a conversation in the terminal, streamed from a gateway."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import httpx
+
+from cli.settings import ChatSettings, ClientSettings
+
+GREETING = "Talking to {model}. An empty line or Ctrl-D ends, /new begins again."
+CONNECT_TIMEOUT = 5.0  # seconds; reading has none, an answer may wait in the queue
+
+
+class ChatError(Exception):
+    """What the gateway (or the way to it) answered instead of text."""
+
+
+def client(settings: ClientSettings) -> httpx.Client:
+    """A client for the gateway's API."""
+    headers = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
+    timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT)
+    return httpx.Client(base_url=settings.gateway_url, headers=headers, timeout=timeout)
+
+
+def run(settings: ChatSettings) -> int:
+    """The command: the exit status."""
+    with client(settings) as http:
+        try:
+            model = settings.model or first_model(http)
+            sys.stdout.write(GREETING.format(model=model) + "\n")
+            _converse(http, settings, model)
+        except ChatError as error:
+            sys.stderr.write(f"millstream: {error}\n")
+            return 1
+        except KeyboardInterrupt:
+            sys.stdout.write("\n")
+    return 0
+
+
+def first_model(http: httpx.Client) -> str:
+    """The first model the gateway lists. Raises `ChatError` when there is none."""
+    try:
+        response = http.get("/v1/models")
+    except httpx.HTTPError as error:
+        raise ChatError(f"No gateway at {http.base_url}: {error}. Start one with: millstream up") from error
+    if response.status_code != httpx.codes.OK:
+        raise ChatError(_message(response.text))
+    models = response.json()["data"]
+    if not models:
+        raise ChatError("The gateway has no model yet: start a worker, or see `millstream doctor`.")
+    return models[0]["id"]
+
+
+def _converse(http: httpx.Client, settings: ChatSettings, model: str) -> None:
+    beginning = [{"role": "system", "content": settings.system}] if settings.system else []
+    messages = list(beginning)
+    while question := _ask():
+        if question == "/new":
+            messages = list(beginning)
+            continue
+        messages.append({"role": "user", "content": question})
+        answer = ""
+        for text in answer_to(http, request_body(settings, model, messages)):
+            answer += text
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        sys.stdout.write("\n\n")
+        messages.append({"role": "assistant", "content": answer})
+
+
+def request_body(settings: ChatSettings, model: str, messages: list[dict[str, str]]) -> dict[str, Any]:
+    """A streaming request; what the user did not set is left to the server."""
+    chosen = {"temperature": settings.temperature, "max_tokens": settings.max_tokens}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    return {"model": model, "messages": messages, "stream": True, **given}
+
+
+def answer_to(http: httpx.Client, body: dict[str, Any]) -> Iterator[str]:
+    """The answer's text as it comes. Raises `ChatError`."""
+    try:
+        with http.stream("POST", "/v1/chat/completions", json=body) as response:
+            if response.status_code != httpx.codes.OK:
+                raise ChatError(_message(response.read().decode()))
+            yield from texts(response.iter_lines())
+    except httpx.HTTPError as error:
+        raise ChatError(f"The connection to {http.base_url} broke: {error}") from error
+
+
+def texts(lines: Iterable[str]) -> Iterator[str]:
+    """The text in an event stream's lines. Raises `ChatError` for an error event."""
+    for line in lines:
+        data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
+        if not data or data == "[DONE]":
+            continue
+        event = json.loads(data)
+        if "error" in event:
+            raise ChatError(event["error"]["message"])
+        for choice in event.get("choices", []):
+            yield choice["delta"].get("content") or ""
+
+
+def _ask() -> str:
+    try:
+        return input("> ").strip()
+    except EOFError:
+        return ""
+
+
+def _message(body: str) -> str:
+    try:
+        return json.loads(body)["error"]["message"]
+    except (ValueError, KeyError, TypeError):
+        return body.strip() or "The gateway gave an empty answer."

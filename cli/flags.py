@@ -1,0 +1,110 @@
+"""A settings class as the flags of a command: each field a flag, each flag a field, checked by the same model.
+
+    app.command("gateway")(command_of(GatewaySettings, "Serve the API.", run))
+
+A flag given beats the environment variable, which beats the default; `--help` shows both. Lists are given by repeating
+the flag or with commas.
+"""
+
+import inspect
+import types
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+import typer
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+from pydantic_settings import BaseSettings
+from rich.markup import escape
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+def command_of(settings: type[S], help: str, run: Callable[[S], None]) -> Callable[..., None]:
+    """A function typer can register: its parameters are the settings' fields, its body `run(settings)`."""
+
+    def command(**given: Any) -> None:
+        run(read(settings, {name: value for name, value in given.items() if value is not None and value != []}))
+
+    command.__doc__ = help
+    parameters = [_parameter(settings, name, field) for name, field in settings.model_fields.items()]
+    setattr(command, "__signature__", inspect.Signature(parameters))  # noqa: B010 (pyright knows no such attribute)
+    return command
+
+
+def read(settings: type[S], given: dict[str, Any]) -> S:
+    """The settings of flags `given`, environment and defaults. Raises `typer.BadParameter` naming flag and variable."""
+    fields = settings.model_fields
+    values: dict[str, Any] = {name: _split(value) if is_list(fields[name]) else value for name, value in given.items()}
+    try:
+        return settings(**values)
+    except ValidationError as error:
+        problems = (_problem(settings, item["loc"], item["msg"]) for item in error.errors())
+        raise typer.BadParameter("\n".join(problems)) from error
+
+
+def flag_of(name: str) -> str:
+    """`max_jobs` is `--max-jobs`."""
+    return "--" + name.replace("_", "-")
+
+
+def variable_of(settings: type[BaseSettings], name: str) -> str:
+    """The environment variable of a field."""
+    return f"{settings.model_config.get('env_prefix', '')}{name}".upper()
+
+
+def is_list(field: FieldInfo) -> bool:
+    """Whether the flag may be repeated."""
+    return any(get_origin(kind) in (list, tuple) for kind in _alternatives(field.annotation))
+
+
+def is_bool(field: FieldInfo) -> bool:
+    """Whether the flag takes no value: `--x` or `--no-x`."""
+    return bool in _alternatives(field.annotation)
+
+
+def _parameter(settings: type[BaseSettings], name: str, field: FieldInfo) -> inspect.Parameter:
+    flag = flag_of(name)
+    option: Any = typer.Option(
+        None,
+        f"{flag}/--no-{flag[2:]}" if is_bool(field) else flag,
+        help=f"{escape(field.description or '')} [dim]{escape(_origin(settings, name, field))}[/dim]",
+        metavar=None if is_bool(field) else _metavar(field),
+        show_default=False,
+    )
+    kind = bool if is_bool(field) else list[str] if is_list(field) else str
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=kind)
+
+
+def _origin(settings: type[BaseSettings], name: str, field: FieldInfo) -> str:
+    default = field.get_default(call_default_factory=True, validated_data={})
+    shown = "" if default in (None, "", [], PydanticUndefined) else f" [default: {default}]"
+    return f"[env: {variable_of(settings, name)}]{shown}"
+
+
+def _metavar(field: FieldInfo) -> str:
+    (kind, *_) = _alternatives(field.annotation)
+    if get_origin(kind) is Literal:
+        return "|".join(str(value) for value in get_args(kind))
+    names = {int: "INTEGER", float: "NUMBER"}
+    return names.get(kind, "TEXT")
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """`int | None` is [int]."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [kind for kind in get_args(annotation) if kind is not type(None)]
+    return [annotation]
+
+
+def _split(value: str | list[str]) -> list[str]:
+    given = [value] if isinstance(value, str) else value
+    return [part.strip() for item in given for part in item.split(",") if part.strip()]
+
+
+def _problem(settings: type[BaseSettings], location: tuple[int | str, ...], message: str) -> str:
+    if not location:
+        return message
+    name = str(location[0])
+    return f"{flag_of(name)} (or {variable_of(settings, name)}): {message}"

@@ -1,0 +1,114 @@
+"""The `millstream` command. Each command's flags are the fields of its settings class."""
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import typer
+
+from cli.flags import command_of
+from cli.settings import ChatSettings, DoctorSettings, UpSettings, WorkerCommandSettings
+from common.errors import MillstreamError
+from common.settings import ClusterSettings
+from gateway.settings import GatewaySettings
+
+app = typer.Typer(
+    name="millstream",
+    help="An OpenAI-compatible inference cluster on Redis streams. Start with: millstream up",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,  # tracebacks go to the log as they are
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Entry point. Errors we know are one line on standard error and exit status 1; wrong usage is 2."""
+    try:
+        app()
+    except MillstreamError as error:
+        typer.secho(f"millstream: {error.message}", err=True, fg="red")
+        raise SystemExit(1) from error
+
+
+def _serve(serve: Callable[[Any], Any], settings: Any) -> None:
+    result = serve(settings)
+    if inspect.iscoroutine(result):
+        asyncio.run(result)
+
+
+def _up(settings: UpSettings) -> None:
+    from cli.up import run
+
+    raise typer.Exit(run(settings))
+
+
+def _gateway(settings: GatewaySettings) -> None:
+    from gateway.app import serve
+
+    _serve(serve, settings)
+
+
+def _worker(settings: WorkerCommandSettings) -> None:
+    if settings.supervise:
+        from cli.supervised import run
+
+        raise typer.Exit(run(settings))
+    from worker.app import serve
+
+    _serve(serve, settings)
+
+
+def _chat(settings: ChatSettings) -> None:
+    from cli.chat import run
+
+    raise typer.Exit(run(settings))
+
+
+def _doctor(settings: DoctorSettings) -> None:
+    from cli.doctor import run
+
+    raise typer.Exit(run(settings))
+
+
+def _models(settings: ClusterSettings) -> None:
+    from cli.tables import show_models
+
+    asyncio.run(show_models(settings))
+
+
+def _workers(settings: ClusterSettings) -> None:
+    from cli.tables import show_workers
+
+    asyncio.run(show_workers(settings))
+
+
+def _jobs(settings: ClusterSettings) -> None:
+    from cli.tables import show_jobs
+
+    asyncio.run(show_jobs(settings))
+
+
+def _version() -> None:
+    """Print the version."""
+    try:
+        typer.echo(version("millstream"))
+    except PackageNotFoundError:
+        typer.echo("unknown (not installed as a package)")
+
+
+app.command("up")(command_of(UpSettings, "Start everything in this terminal: queue, gateway and workers.", _up))
+app.command("gateway")(command_of(GatewaySettings, "Serve the OpenAI-compatible API.", _gateway))
+app.command("worker")(command_of(WorkerCommandSettings, "Serve a model: pull jobs, write chunks.", _worker))
+app.command("chat")(command_of(ChatSettings, "Talk to a model in this terminal.", _chat))
+app.command("doctor")(command_of(DoctorSettings, "Find out why something does not work, and say what to do.", _doctor))
+app.command("models")(command_of(ClusterSettings, "List the models and their queues.", _models))
+app.command("workers")(command_of(ClusterSettings, "List the workers and what they carry.", _workers))
+app.command("jobs")(command_of(ClusterSettings, "List the jobs running and waiting.", _jobs))
+app.command("version")(_version)
+
+
+if __name__ == "__main__":
+    main()

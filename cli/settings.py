@@ -1,0 +1,105 @@
+"""Settings of the commands that are not a gateway's or a worker's own."""
+
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from common.settings import ClusterSettings
+from worker.settings import WorkerSettings
+
+EngineName = Literal["transformers", "simulated"]
+
+
+class Folders(BaseSettings):
+    """The user's folders, as the XDG base directory specification names them."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    xdg_state_home: Path = Field(default_factory=lambda: Path.home() / ".local" / "state")
+
+
+def default_state_dir() -> Path:
+    """Where the embedded Valkey keeps its data unless told otherwise."""
+    return Folders().xdg_state_home / "millstream"
+
+
+class UpSettings(ClusterSettings):
+    """A whole cluster in one terminal. Settings of the gateway and the workers reach them through the environment."""
+
+    redis_url: str = Field(
+        default="",
+        description="Use this Redis instead of the embedded Valkey (redis://, rediss://, redis+sentinel://).",
+    )
+    model: str = Field(
+        default="", description="Hub id, local folder or GGUF file; empty: the sample model SmolLM2-135M-Instruct."
+    )
+    engine: EngineName = Field(
+        default="transformers",
+        description="What computes: transformers, or simulated (no model, for trying things out).",
+    )
+    workers: int = Field(default=1, ge=0, description="Worker processes to start.")
+    host: str = Field(default="127.0.0.1", description="Address the gateway listens on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port the gateway listens on; 0 takes a free one.")
+    state_dir: Path = Field(
+        default_factory=default_state_dir, description="Folder of the embedded Valkey's data, kept between runs."
+    )
+    valkey_port: int = Field(
+        default=6379, ge=0, le=65535, description="Port of the embedded Valkey; a free one if it is taken."
+    )
+    drain: float = Field(default=10.0, ge=0, description="Seconds running answers may go on after Ctrl-C.")
+
+
+class WorkerCommandSettings(WorkerSettings):
+    """A worker's settings, and how its command runs it."""
+
+    supervise: bool = Field(
+        default=False, description="Start the worker again when it dies, and move its jobs to others at once."
+    )
+
+
+class ClientSettings(BaseSettings):
+    """How `chat` and `doctor` reach a gateway."""
+
+    model_config = SettingsConfigDict(env_prefix="MILLSTREAM_", frozen=True, extra="ignore")
+
+    gateway_url: str = Field(default="http://127.0.0.1:8000", description="Address of a gateway.")
+    api_key: str = Field(default="", description="API key to send, if the gateway wants one.")
+
+
+class ChatSettings(ClientSettings):
+    """A conversation in the terminal."""
+
+    model: str = Field(default="", description="Model to talk to; empty: the first one the gateway lists.")
+    system: str = Field(default="", description="System message to begin with.")
+    temperature: float | None = Field(default=None, ge=0, le=2, description="Randomness; 0 is greedy.")
+    max_tokens: int | None = Field(default=None, ge=1, description="Longest answer, in tokens.")
+
+
+class DoctorSettings(ClusterSettings, ClientSettings):
+    """What `doctor` looks at."""
+
+    model_config = SettingsConfigDict(env_prefix="MILLSTREAM_", frozen=True, extra="ignore")
+
+
+def child_environment(**values: str) -> Mapping[str, str]:
+    """Our own environment for a child process, with settings changed: `redis_url="..."` is MILLSTREAM_REDIS_URL."""
+    return {**os.environ, **{f"MILLSTREAM_{name.upper()}": value for name, value in values.items()}}
+
+
+def own_command(*arguments: str) -> list[str]:
+    """The command line that runs `millstream ARGUMENTS` with this very installation, whatever the working directory:
+    -P keeps a `cli` folder of the user's out, the folder appended is the one this package was imported from."""
+    root = str(Path(__file__).resolve().parent.parent)
+    code = f"import sys; sys.path.append({root!r}); from cli.main import main; main()"
+    return [sys.executable, "-P", "-c", code, *arguments]
+
+
+def host_name() -> str:
+    """This machine, as workers call it in their heartbeat."""
+    return socket.gethostname()

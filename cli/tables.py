@@ -1,0 +1,63 @@
+"""`millstream models`, `workers` and `jobs`: what Redis knows, as tables."""
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from common.broker.connect import Broker
+from common.broker.directory import ModelInfo, census
+from common.broker.inspection import LiveJob, live_jobs
+from common.settings import ClusterSettings
+
+
+async def show_models(settings: ClusterSettings) -> None:
+    """Print every known model, its live workers and its queue."""
+    async with Broker(settings.redis_url) as broker:
+        models = await census(broker)
+    rows = [_model_row(info) for info in models]
+    _print(
+        ("model", "workers", "running", "slots", "waiting", "engine", "context"),
+        rows,
+        "No worker has ever announced a model.",
+    )
+
+
+async def show_workers(settings: ClusterSettings) -> None:
+    """Print every registered worker."""
+    async with Broker(settings.redis_url) as broker:
+        models = await census(broker)
+    rows = [
+        (w.id, w.model, "alive" if w.alive else "silent", f"{w.load}/{w.slots}", f"{w.speed:.1f}",
+         w.details.get("host", ""), w.details.get("pid", ""))
+        for model in models for w in model.workers
+    ]  # fmt: skip
+    _print(("worker", "model", "state", "jobs", "tokens/s", "host", "pid"), rows, "No worker is registered.")
+
+
+async def show_jobs(settings: ClusterSettings) -> None:
+    """Print the jobs that are queued or running."""
+    async with Broker(settings.redis_url) as broker:
+        jobs = [job for model in await census(broker) for job in await live_jobs(broker, model.name)]
+    rows = [_job_row(job) for job in jobs]
+    header = ("job", "model", "state", "worker", "tenant", "tier", "attempt", "chunks", "age", "deadline in")
+    _print(header, rows, "No job is queued or running.")
+
+
+def _model_row(info: ModelInfo) -> tuple[str, ...]:
+    alive = [worker for worker in info.workers if worker.alive]
+    load, slots = sum(worker.load for worker in alive), sum(worker.slots for worker in alive)
+    return (info.name, str(info.live), str(load), str(slots), str(info.waiting), info.engine, str(info.context_length))
+
+
+def _job_row(job: LiveJob) -> tuple[str, ...]:
+    figures = (str(job.attempt), str(job.seq), f"{job.age:.0f} s", f"{job.left:.0f} s")
+    return (job.id, job.model, job.state, job.worker, job.tenant, job.tier, *figures)
+
+
+def _print(header: Sequence[str], rows: Iterable[Sequence[str]], if_none: str) -> None:
+    console = Console(soft_wrap=True)
+    table = Table(*header, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table if table.row_count else if_none, markup=False)

@@ -1,0 +1,179 @@
+"""`millstream up`: the queue, a gateway and workers in one terminal, each a supervised child.
+
+Stopped in the order of dependence: the gateway takes no more requests, workers finish or hand back, then the queue.
+"""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from cli.address import CannotStart, base_url, port_to_listen, until_it_answers
+from cli.banner import banner, curl_line
+from cli.eviction import evictor, workers_of_process
+from cli.screen import Listener, Screen, open_screen
+from cli.settings import UpSettings, child_environment, own_command
+from common import telemetry
+from common.broker.connect import Broker
+from common.broker.directory import ModelInfo, census
+from common.broker.embedded import EmbeddedValkey
+from common.errors import Unavailable
+from common.supervise import Child, GaveUp, Program
+from gateway.settings import GatewaySettings
+
+LOOK_INTERVAL = 0.1  # seconds between two looks whether a child is ready
+STOP_MARGIN = 5.0  # seconds beyond the drain window until a child that does not stop is killed
+
+
+@dataclass
+class Cluster:
+    """The running parts, and why they are to stop."""
+
+    settings: UpSettings
+    screen: Screen
+    broker: Broker
+    base_url: str
+    gateway: Child
+    workers: list[Child]
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    failure: GaveUp | None = None
+
+    @property
+    def children(self) -> list[Child]:
+        return [self.gateway, *self.workers]
+
+    async def run(self) -> None:
+        """Until told to stop, or until a part cannot be made to work."""
+        async with asyncio.TaskGroup() as tasks:
+            for child in self.children:
+                tasks.create_task(self._keep(child))
+            watch = tasks.create_task(self._announce())
+            await self.stop.wait()
+            watch.cancel()
+            await self._stop_in_order()
+
+    def on_signal(self) -> None:
+        """First: stop in order. Second: at once."""
+        if self.stop.is_set():
+            for child in self.children:
+                child.signal(signal.SIGKILL)
+        else:
+            self.screen.close()
+            self.screen.say("\nStopping: running answers may finish. Ctrl-C again stops at once.")
+            self.stop.set()
+
+    async def _keep(self, child: Child) -> None:
+        try:
+            await child.run()
+        except GaveUp as error:
+            self.failure = self.failure or error
+            self.stop.set()
+
+    async def _stop_in_order(self) -> None:
+        patience = self.settings.drain + STOP_MARGIN
+        await self.gateway.stop(patience)
+        await asyncio.gather(*(worker.stop(patience) for worker in self.workers))
+
+    async def _announce(self) -> None:
+        """Tell of each part that is ready; with the first worker (or none wanted) the address and a line to try."""
+        await until_it_answers(self.base_url)
+        self._is_ready(self.gateway)
+        waiting, shown = list(self.workers), False
+        while waiting or not shown:
+            for child in [child for child in waiting if await self._serves(child)]:
+                waiting.remove(child)
+                self._is_ready(child)
+            if not shown and (len(waiting) < len(self.workers) or not self.workers):
+                shown = True
+                await self._greet()
+            await asyncio.sleep(LOOK_INTERVAL)
+        self.screen.close()
+
+    def _is_ready(self, child: Child) -> None:
+        child.ready()
+        self.screen.ready(child.program.name)
+
+    async def _serves(self, child: Child) -> bool:
+        try:
+            found = await workers_of_process(self.broker, child.pid) if child.pid else []
+        except Unavailable:
+            return False
+        return any(worker.alive for worker in found)
+
+    async def _greet(self) -> None:
+        models = [info for info in await census(self.broker) if info.live]
+        url = self.settings.redis_url or self.broker.url
+        self.screen.say(banner(self.base_url, url, models, self._curl(models)))
+
+    def _curl(self, models: list[ModelInfo]) -> str:
+        model = models[0].name if models else "MODEL"
+        gateway = GatewaySettings()
+        return curl_line(
+            self.base_url, model, needs_key=bool(gateway.api_keys), insecure=gateway.ssl_certfile is not None
+        )
+
+
+async def up(settings: UpSettings, screen: Screen) -> None:
+    """Run a cluster until Ctrl-C or SIGTERM. Raises `CannotStart` or `Unavailable`."""
+    port = port_to_listen(settings.host, settings.port)
+    async with AsyncExitStack() as stack:
+        screen.say("queue: starting the embedded Valkey" if not settings.redis_url else "queue: yours")
+        url = await stack.enter_async_context(_queue(settings))
+        broker = await stack.enter_async_context(Broker(url))
+        cluster = _cluster(settings, screen, broker, port)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, cluster.on_signal)
+        with screen:
+            await cluster.run()
+    if cluster.failure is not None:
+        raise CannotStart(_why(cluster.failure))
+
+
+@asynccontextmanager
+async def _queue(settings: UpSettings) -> AsyncGenerator[str]:
+    if settings.redis_url:
+        yield settings.redis_url
+        return
+    async with EmbeddedValkey(settings.state_dir / "valkey", settings.valkey_port) as valkey:
+        yield valkey.url
+
+
+def _cluster(settings: UpSettings, screen: Screen, broker: Broker, port: int) -> Cluster:
+    gateway = GatewaySettings()
+    common = ["--drain", f"{settings.drain:g}"]
+    where = ["--host", settings.host, "--port", str(port)]
+    what = ["--engine", settings.engine, *(["--model", settings.model] if settings.model else [])]
+    environment = child_environment(redis_url=broker.url, log_format="json", log_level=settings.log_level)
+
+    def child(name: str, *arguments: str, worker: bool = False) -> Child:
+        program = Program(name, own_command(*arguments, *common), environment)
+        listen = Listener(name, screen).line
+        return Child(program, listen, evictor(broker, settings.max_attempts)) if worker else Child(program, listen)
+
+    return Cluster(
+        settings=settings,
+        screen=screen,
+        broker=broker,
+        base_url=base_url(settings.host, port, tls=gateway.ssl_certfile is not None),
+        gateway=child("gateway", "gateway", *where),
+        workers=[child(f"worker-{n}", "worker", *what, worker=True) for n in range(1, settings.workers + 1)],
+    )
+
+
+def _why(failure: GaveUp) -> str:
+    said = "\n".join(f"  {line}" for line in failure.exit.last_lines)
+    return f"{failure}\nIts last words:\n{said}"
+
+
+def run(settings: UpSettings) -> int:
+    """The command: the exit status."""
+    telemetry.configure(settings.log_format, settings.log_level, {"process": "up"})
+    try:
+        asyncio.run(up(settings, open_screen(settings.log_format)))
+    except CannotStart as error:
+        sys.stderr.write(f"millstream: {error}\n")
+        return 1
+    return 0

@@ -1,0 +1,81 @@
+# redis-py leaves its replies partly untyped; each is cast where it enters.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+"""What an operator wants to see: the live jobs, and how the Redis server is set up."""
+
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from common.broker import keys
+from common.broker.connect import Broker, RedisRefused, redis_errors
+from common.job import JobId, ModelName
+
+SHOWN = ("state", "worker", "tenant", "tier", "attempt", "seq", "submitted", "deadline")
+
+
+@dataclass(frozen=True, slots=True)
+class LiveJob:
+    """A job queued or running. Times are Redis time in seconds; `age` since submission, `left` to the deadline."""
+
+    id: JobId
+    model: ModelName
+    state: str
+    worker: str
+    tenant: str
+    tier: str
+    attempt: int
+    seq: int
+    age: float
+    left: float
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """What of a Redis server's set-up decides whether jobs survive. `fsync` is "unknown" where CONFIG is forbidden."""
+
+    version: str
+    append_only: bool
+    fsync: str
+    eviction: str  # maxmemory-policy
+    memory: str
+    role: str
+
+
+async def live_jobs(broker: Broker, model: ModelName, limit: int = 1000) -> list[LiveJob]:
+    """The jobs of a model that are not settled, the next to reach its deadline first, at most `limit`."""
+    async with redis_errors():
+        ids = await cast(Awaitable[list[str]], broker.redis.zrange(keys.deadlines(model), 0, limit - 1))
+        pipe = broker.redis.pipeline(transaction=False)
+        pipe.time()
+        for id in ids:
+            pipe.hmget(keys.job(model, JobId(id)), list(SHOWN))
+        (seconds, _), *rows = await pipe.execute()
+    return [_live(model, id, row, float(seconds)) for id, row in zip(ids, rows, strict=True) if row[0]]
+
+
+def _live(model: ModelName, id: str, row: Sequence[str | None], now: float) -> LiveJob:
+    state, worker, tenant, tier, attempt, seq, submitted, deadline = (value or "" for value in row)
+    age, left = now - float(submitted or 0) / 1000, float(deadline or 0) / 1000 - now
+    return LiveJob(JobId(id), model, state, worker, tenant, tier, int(attempt or 0), int(seq or 0), age, left)
+
+
+async def server_facts(broker: Broker) -> ServerFacts:
+    """Raises `RedisAway` when the server cannot be reached."""
+    async with redis_errors():
+        info = await cast(Awaitable[dict[str, object]], broker.redis.info())
+    return ServerFacts(
+        version=str(info.get("valkey_version") or info.get("redis_version")),
+        append_only=str(info.get("aof_enabled")) == "1",
+        fsync=await _config(broker, "appendfsync"),
+        eviction=str(info.get("maxmemory_policy")),
+        memory=str(info.get("used_memory_human")),
+        role=str(info.get("role")),
+    )
+
+
+async def _config(broker: Broker, name: str) -> str:
+    try:
+        async with redis_errors():
+            return (await cast(Awaitable[dict[str, str]], broker.redis.config_get(name))).get(name, "unknown")
+    except RedisRefused:
+        return "unknown"  # managed services forbid CONFIG
