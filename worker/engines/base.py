@@ -124,3 +124,28 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class EmbeddingEngine(Protocol):
+    """Turns inputs into vectors and scores, generating nothing. All methods block and are called in a thread."""
+
+    slots: int
+
+    def load(self) -> ModelCard:
+        """As `Engine.load`; the capabilities tell whether it makes vectors ("embeddings") and scores ("rerank")."""
+        ...
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+    def embed(
+        self, inputs: list[list[int]], *, dimensions: int | None = None, truncate: bool = False
+    ) -> list[list[float]]:
+        """One vector per input of token ids. Raises `BadRequest` and `ContextLengthExceeded`."""
+        ...
+
+    def score(self, query: str, documents: list[str]) -> list[float]:
+        """How well each document answers the query, higher is better."""
+        ...
+
+    def close(self) -> None: ...
