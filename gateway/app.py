@@ -1,0 +1,96 @@
+"""The gateway's composition root: settings in, a FastAPI app out, and the server that runs it."""
+
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import uvicorn
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+from gateway.auth import check_exposure, static_keys
+from gateway.cluster import Connect
+from gateway.faults import handle_faults
+from gateway.intake.aliases import parse_aliases
+from gateway.metrics import Metrics
+from gateway.middleware import Gatekeeper, Journal, Limits
+from gateway.rooms import Rooms
+from gateway.routes import ROUTERS
+from gateway.routes.health import release
+from gateway.settings import GatewaySettings
+
+EXPOSED = ["x-request-id", "openai-processing-ms", "openai-model", "retry-after", "x-millstream-request"]
+DESCRIPTION = "An OpenAI-compatible inference cluster on Redis streams. Streams survive the death of any process."
+
+
+def create_app(settings: GatewaySettings, connect: Connect) -> FastAPI:
+    """The app. `connect(settings)` is entered when the server starts and left when it stops, with nothing open any
+    more. Raises `ValueError` for settings that contradict themselves or would serve strangers."""
+    keys = static_keys(settings.api_keys)
+    aliases = parse_aliases(settings.aliases)
+    metrics = Metrics()
+    check_exposure(settings, keys)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        async with connect(settings) as cluster:
+            app.state.rooms = Rooms(settings, cluster, cluster.keys or keys, aliases, metrics)
+            yield
+
+    app = FastAPI(
+        title="Millstream",
+        description=DESCRIPTION,
+        version=release(),
+        lifespan=lifespan,
+        root_path=settings.root_path,
+        strict_content_type=False,  # curl's -d sends a form's content type; OpenAI's servers read the JSON anyway
+    )
+    for router in ROUTERS:
+        app.include_router(router)
+    handle_faults(app)
+    _surround(app, settings, metrics)
+    return app
+
+
+def _surround(app: FastAPI, settings: GatewaySettings, metrics: Metrics) -> None:
+    """The last one added is the outermost: a browser's preflight request carries no key."""
+    app.add_middleware(Limits, body=settings.max_body_bytes, head=settings.max_header_bytes)
+    app.add_middleware(Gatekeeper)
+    app.add_middleware(Journal, metrics=metrics)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=EXPOSED,
+        )
+
+
+def server(settings: GatewaySettings, connect: Connect) -> uvicorn.Server:
+    """The server, ready for `await server.serve()`; it stops on SIGINT and SIGTERM, giving streams `drain` seconds."""
+    config = uvicorn.Config(
+        create_app(settings, connect),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        ssl_certfile=settings.ssl_certfile,
+        ssl_keyfile=settings.ssl_keyfile,
+        timeout_graceful_shutdown=int(settings.drain) + 2,  # sse-starlette ends the streams before that
+        timeout_keep_alive=75,  # seconds; above the usual idle time of a proxy's connection pool
+        backlog=4096,
+    )
+    return uvicorn.Server(config)
+
+
+def listen(settings: GatewaySettings) -> socket.socket:
+    """The listening socket, for servers that share it or want a free port (`port=0`)."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((settings.host, settings.port))
+    listener.set_inheritable(True)
+    return listener

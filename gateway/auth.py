@@ -1,0 +1,103 @@
+"""Who asks: an API key to its tenant, and where one may listen without any key."""
+
+import hashlib
+import ipaddress
+from dataclasses import dataclass
+from typing import Protocol
+
+from starlette.datastructures import Headers
+
+from common.errors import Unauthorized
+from gateway.settings import GatewaySettings
+
+ANYONE = "default"  # the tenant of a gateway without keys
+
+
+class Keys(Protocol):
+    """Whatever knows the API keys."""
+
+    async def tenant_of(self, key: str) -> str | None:
+        """The key's owner; None for an unknown key."""
+        ...
+
+    @property
+    def required(self) -> bool:
+        """Whether a request without a key is refused."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StaticKeys:
+    """Keys from the settings. Only their hashes are kept, and looked up, so timing tells nothing of a key."""
+
+    tenants: dict[str, str]
+
+    async def tenant_of(self, key: str) -> str | None:
+        return self.tenants.get(digest(key))
+
+    @property
+    def required(self) -> bool:
+        return bool(self.tenants)
+
+
+def digest(key: str) -> str:
+    """A key's fingerprint; the key itself is stored nowhere."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def static_keys(entries: list[str]) -> StaticKeys:
+    """`tenant:key` each. Raises `ValueError` for an entry that is not (without repeating it: it may hold a key)."""
+    tenants: dict[str, str] = {}
+    for index, entry in enumerate(entries):
+        tenant, colon, key = entry.partition(":")
+        if not (tenant and colon and key):
+            raise ValueError(f"api_keys[{index}]: expected `tenant:key`")
+        tenants[digest(key)] = tenant
+    return StaticKeys(tenants)
+
+
+async def authenticate(headers: Headers, keys: Keys) -> str:
+    """The tenant. Reads `Authorization: Bearer` and Anthropic's `x-api-key`. Raises `Unauthorized`."""
+    key = presented(headers)
+    if key is None and keys.required:
+        raise Unauthorized(
+            "You didn't provide an API key. Provide it in an Authorization header with Bearer auth, "
+            "i.e. 'Authorization: Bearer YOUR_KEY'."
+        )
+    if key is None or not keys.required:
+        return ANYONE
+    tenant = await keys.tenant_of(key)
+    if tenant is None:
+        raise Unauthorized(f"Incorrect API key provided: {redacted(key)}.")
+    return tenant
+
+
+def presented(headers: Headers) -> str | None:
+    """The key a request carries."""
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and key.strip():
+        return key.strip()
+    return headers.get("x-api-key") or None
+
+
+def redacted(key: str) -> str:
+    """Enough to recognise one's own key by."""
+    return f"{key[:3]}***{key[-4:]}" if len(key) > 12 else "***"
+
+
+def check_exposure(settings: GatewaySettings, keys: Keys) -> None:
+    """Raises `ValueError` where anyone on the network could use the gateway without a key."""
+    if keys.required or settings.insecure_no_auth or loopback(settings.host):
+        return
+    raise ValueError(
+        f"Refusing to listen on {settings.host} without API keys: anyone who reaches it could use it. Configure "
+        "api_keys (MILLSTREAM_API_KEYS), listen on 127.0.0.1, or accept the risk with --insecure-no-auth."
+    )
+
+
+def loopback(host: str) -> bool:
+    """Whether only this machine reaches the address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

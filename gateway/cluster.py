@@ -1,0 +1,38 @@
+"""What a gateway needs of the cluster: the queue, the directory, the store. `app.create_app` is given a `Connect`."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from common.broker.directory import ModelInfo
+from gateway.auth import Keys
+from gateway.dispatch import Dispatch
+from gateway.settings import GatewaySettings
+from gateway.stored import Store
+
+
+class Directory(Protocol):
+    """Who serves what, read from Redis at the moment of asking."""
+
+    async def models(self) -> list[ModelInfo]:
+        """Raises `Unavailable`."""
+        ...
+
+    async def ping(self) -> None:
+        """Returns if Redis answers. Raises `Unavailable`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The cluster as one gateway process sees it. Without a store nothing is kept for
+    later retrieval."""
+
+    dispatch: Dispatch
+    directory: Directory
+    store: Store | None = None
+    keys: Keys | None = None  # None: the settings' own
+
+
+Connect = Callable[[GatewaySettings], AbstractAsyncContextManager[Cluster]]

@@ -1,0 +1,128 @@
+"""One request being answered: admitted, followed, written as a stream or as a whole, given up if its client leaves."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from common.chunk import NOTHING_YET
+from common.errors import Cancelled, MillstreamError, from_failure
+from gateway.client import ClientGone, while_connected
+from gateway.flow import Flow
+from gateway.intake.order import Order
+from gateway.present.fold import Fold
+from gateway.present.head import Head
+from gateway.present.presenter import Presenter
+from gateway.present.usage import total
+from gateway.rooms import Rooms
+from gateway.streaming import Streaming
+from gateway.ticket import Desk, Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How one API writes its answers."""
+
+    stream: Callable[[Head], Presenter]
+    whole: Callable[[Head, list[Fold]], dict[str, Any]]
+
+
+class Exchange:
+    """The life of one request in this gateway."""
+
+    def __init__(self, rooms: Rooms, request: Request, order: Order) -> None:
+        self._rooms = rooms
+        self._request = request
+        self._order = order
+        self._desk = Desk(rooms.cluster.dispatch, order)
+
+    async def answer(self, answer: Answer) -> Response:
+        """Raises what keeps the answer from beginning; a stream's later failure is its last event."""
+        ticket = await self._desk.admit()
+        if ticket.admission is None or ticket.repeated:
+            self._rooms.metrics.resumptions.labels(ticket.model).inc()
+        reply = self._stream if self._order.stream else self._whole
+        try:
+            return await reply(answer, ticket)
+        except Cancelled as error:
+            if isinstance(error, ClientGone) or not ticket.repeated:
+                raise
+        return await reply(answer, await self._desk.again())
+
+    async def _whole(self, answer: Answer, ticket: Ticket) -> Response:
+        folds = await self.folds(ticket)
+        body = msgspec.json.encode(answer.whole(ticket.head(), folds))
+        return Response(body, media_type="application/json", headers=ticket.headers())
+
+    async def folds(self, ticket: Ticket) -> list[Fold]:
+        """Every job's chunks, folded. Raises a job's failure, `ClientGone`."""
+        flow = self._desk.follow(ticket, [NOTHING_YET] * len(ticket.jobs))
+        try:
+            folds = await while_connected(self._request, fold_all(flow, len(ticket.jobs)))
+        except BaseException as error:
+            await self._abandon(ticket, flow, error)
+            raise
+        await flow.aclose()
+        self._rooms.metrics.count(ticket.model, ticket.tenant, total([fold.usage for fold in folds], len(folds)))
+        return folds
+
+    async def _stream(self, answer: Answer, ticket: Ticket) -> Response:
+        presenter = answer.stream(ticket.head())
+        after = ticket.after
+        if presenter.needs_history:
+            after = [NOTHING_YET] * len(ticket.jobs)
+        elif ticket.resumed:
+            await self._reread_start(ticket, presenter)
+        flow = self._desk.follow(ticket, after)
+        try:
+            await while_connected(self._request, self._begin(ticket, flow))
+        except BaseException as error:
+            await self._abandon(ticket, flow, error)
+            raise
+        resumable = self._order.caller.resumable
+        streaming = Streaming(self._desk, ticket, flow, presenter, resumable=resumable)
+        return streaming.response(self._rooms.metrics, self._rooms.settings.drain)
+
+    async def _reread_start(self, ticket: Ticket, presenter: Presenter) -> None:
+        """The first chunk says who computes, and every event repeats it."""
+        for choice, seq in enumerate(ticket.after):
+            found = await self._desk.chunk_after(ticket, choice, NOTHING_YET) if seq > NOTHING_YET else None
+            if found is not None:
+                presenter.event(choice, found[1], b"")
+                return
+
+    async def _begin(self, ticket: Ticket, flow: Flow) -> None:
+        """Waits for the first chunk, for a while, so that a failure at the start is an HTTP error. Raises it."""
+        began = time.monotonic()
+        first = await flow.look(self._rooms.settings.first_chunk_wait)
+        if first is None:
+            return
+        self._rooms.metrics.first_chunk_seconds.labels(ticket.model).observe(time.monotonic() - began)
+        if (opening := first[1][0][1].error) is not None:
+            raise from_failure(opening)
+        given_up = any(chunk.error is not None and chunk.error.code == Cancelled.code for _, chunk in first[1])
+        if ticket.repeated and given_up:
+            raise Cancelled("The earlier request with this idempotency key was cancelled.")
+
+    async def _abandon(self, ticket: Ticket, flow: Flow, error: BaseException) -> None:
+        await flow.aclose()
+        if isinstance(error, ClientGone):
+            self._rooms.metrics.departures.labels(ticket.model).inc()
+            if self._order.caller.resumable:
+                return
+        if isinstance(error, MillstreamError) and not isinstance(error, ClientGone) and len(ticket.jobs) == 1:
+            return  # the job itself ended
+        await self._desk.give_up(ticket)
+
+
+async def fold_all(flow: Flow, jobs: int) -> list[Fold]:
+    """All chunks of all jobs. Raises the first failure."""
+    folds = [Fold() for _ in range(jobs)]
+    async for choice, chunks in flow.items():
+        for _, chunk in chunks:
+            folds[choice].add(chunk)
+    return folds

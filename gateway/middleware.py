@@ -1,0 +1,145 @@
+"""What happens around every route: names and times, the door, the limit on bodies. Pure ASGI: a stream's bytes pass
+through one small function."""
+
+import re
+import secrets
+import time
+from typing import cast
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from common.errors import BodyTooLarge, MillstreamError
+from gateway.auth import authenticate
+from gateway.errors import HeadTooLarge, error_headers, error_json, wire
+from gateway.metrics import Metrics
+from gateway.rooms import Rooms
+
+log = structlog.stdlib.get_logger(part="http")
+REQUEST_ID = re.compile(r"^[\w.:-]{1,128}$")
+OPEN_PATHS = frozenset(("/health",))
+
+
+class Journal:
+    """Gives every response its `x-request-id` and `openai-processing-ms`, counts it and logs it."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        entry = _Entry(scope, send)
+        self._metrics.open_requests.inc()
+        try:
+            with structlog.contextvars.bound_contextvars(request_id=entry.request_id):
+                await self._app(scope, receive, entry.send)
+                log.info("request answered", **entry.facts())
+        finally:
+            self._metrics.open_requests.dec()
+            self._metrics.requests.labels(entry.route, str(entry.status)).inc()
+            self._metrics.head_seconds.labels(entry.route).observe(entry.head_seconds)
+
+
+class _Entry:
+    """One request in the journal."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        asked = Headers(scope=scope).get("x-request-id", "")
+        self.request_id = asked if REQUEST_ID.match(asked) else f"req_{secrets.token_hex(16)}"
+        self.status = 500
+        self.head_seconds = 0.0
+        self._scope = scope
+        self._send = send
+        self._began = time.monotonic()
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.head_seconds = time.monotonic() - self._began
+            headers = MutableHeaders(scope=message)
+            headers["x-request-id"] = self.request_id
+            headers["openai-processing-ms"] = str(int(self.head_seconds * 1000))
+            headers["openai-version"] = "2020-10-01"
+        await self._send(message)
+
+    @property
+    def route(self) -> str:
+        """The route's pattern, not the path: a label of few values."""
+        return cast(str, getattr(self._scope.get("route"), "path", "unmatched"))
+
+    def facts(self) -> dict[str, object]:
+        """What the log tells."""
+        return {
+            "method": self._scope["method"],
+            "path": self._scope["path"],
+            "status": self.status,
+            "seconds": round(time.monotonic() - self._began, 4),
+        }
+
+
+class Gatekeeper:
+    """Lets nobody past without a key, on no path but `/health`; notes the tenant."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+            try:
+                keys = cast(Rooms, scope["app"].state.rooms).keys
+                scope.setdefault("state", {})["tenant"] = await authenticate(Headers(scope=scope), keys)
+            except MillstreamError as error:
+                await error_response(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+class Limits:
+    """Refuses bodies above the limit, by their announced length or as they come, and heads above theirs."""
+
+    def __init__(self, app: ASGIApp, body: int, head: int) -> None:
+        self._app = app
+        self._limit = body
+        self._head = head
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        read = 0
+
+        async def counted() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > self._limit:
+                raise HTTPException(413, self._limit_text())
+            return message
+
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > self._head:
+            await error_response(HeadTooLarge(f"The request's headers exceed {self._head} bytes."))(
+                scope, receive, send
+            )
+            return
+        announced = Headers(scope=scope).get("content-length", "")
+        if announced.isdigit() and int(announced) > self._limit:
+            await error_response(BodyTooLarge(self._limit_text()))(scope, receive, send)
+            return
+        await self._app(scope, counted, send)
+
+    def _limit_text(self) -> str:
+        return f"The request's body is too large: at most {self._limit} bytes are accepted."
+
+
+def error_response(error: MillstreamError) -> Response:
+    """Any error as OpenAI's clients expect it."""
+    row = wire(error)
+    return Response(
+        error_json(error), status_code=row.status, media_type="application/json", headers=error_headers(error)
+    )

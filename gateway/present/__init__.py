@@ -1,0 +1,1 @@
+"""From chunks to what a client reads: pure functions, one file per API."""

@@ -1,0 +1,49 @@
+"""What routes work with, handed to them by the composition root."""
+
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from common.job import ModelName
+from gateway.auth import Keys
+from gateway.cluster import Cluster
+from gateway.intake.aliases import Aliases
+from gateway.intake.caller import Caller, caller
+from gateway.metrics import Metrics
+from gateway.settings import GatewaySettings
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """One gateway process."""
+
+    settings: GatewaySettings
+    cluster: Cluster
+    keys: Keys
+    aliases: Aliases
+    metrics: Metrics
+
+    def caller(self, request: Request) -> Caller:
+        """What the request's headers say. Raises `BadRequest`."""
+        return caller(request.headers, tenant_of(request), self.settings)
+
+    async def model(self, asked: str) -> ModelName:
+        """Aliases resolved. Only a catch-all needs to know who is served."""
+        known = frozenset[ModelName]()
+        if self.aliases.catch_all is not None:
+            known = frozenset(model.name for model in await self.cluster.directory.models())
+        return self.aliases.resolve(asked, known)
+
+
+def tenant_of(request: Request) -> str:
+    """Whom the gatekeeper let in."""
+    return cast(str, request.scope["state"]["tenant"])
+
+
+def rooms_of(request: Request) -> Rooms:
+    """The process that answers this request."""
+    return cast(Rooms, request.app.state.rooms)
+
+
+InRooms = Annotated[Rooms, Depends(rooms_of)]

@@ -1,0 +1,61 @@
+"""Is the process there, can it serve, what does it count."""
+
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import Response
+
+from common.errors import MillstreamError
+from gateway.rooms import InRooms
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/health", summary="Is this process alive")
+async def health() -> dict[str, str]:
+    """Needs no key, asks nothing of Redis."""
+    return {"status": "ok"}
+
+
+@router.get("/ready", summary="Can a request be served now")
+async def ready(rooms: InRooms) -> JSONResponse:
+    """200 if Redis answers and at least one worker is alive, else 503 saying which is missing."""
+    try:
+        await rooms.cluster.directory.ping()
+        models = await rooms.cluster.directory.models()
+    except MillstreamError as error:
+        return _readiness(False, redis=False, workers=0, reason=error.message)
+    workers = sum(model.live for model in models)
+    reason = "" if workers else "no live worker: start one with `millstream worker --model ...`"
+    return _readiness(workers > 0, redis=True, workers=workers, reason=reason)
+
+
+def _readiness(ready: bool, *, redis: bool, workers: int, reason: str) -> JSONResponse:
+    body: dict[str, Any] = {"status": "ready" if ready else "not ready", "redis": redis, "workers": workers}
+    if reason:
+        body["reason"] = reason
+    return JSONResponse(body, status_code=200 if ready else 503)
+
+
+@router.get("/metrics", summary="Figures for Prometheus")
+async def metrics(rooms: InRooms) -> Response:
+    """This process's counters."""
+    return Response(rooms.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/version", summary="Which Millstream this is")
+async def version() -> dict[str, str]:
+    """The version of the gateway."""
+    return {"version": release()}
+
+
+def release() -> str:
+    """The installed package's version; a source tree that was never installed has none."""
+    try:
+        return installed_version("millstream")
+    except PackageNotFoundError:
+        return "0.0.0+source"

@@ -1,0 +1,52 @@
+"""`GET /v1/models` and `GET /v1/models/{id}`: who is served, read from Redis at the moment of asking."""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from common.broker.directory import ModelInfo
+from common.errors import ModelNotFound
+from gateway.rooms import InRooms
+
+router = APIRouter(tags=["models"])
+
+
+@router.get("/v1/models", summary="List the models")
+async def list_models(rooms: InRooms) -> dict[str, Any]:
+    """Models with live workers, and those whose workers are away while jobs may wait for them."""
+    models = await rooms.cluster.directory.models()
+    return {"object": "list", "data": [model_object(model) for model in models]}
+
+
+@router.get("/v1/models/{model:path}", summary="Look at one model")
+async def retrieve_model(model: str, rooms: InRooms) -> dict[str, Any]:
+    """One model, by its own name or an alias."""
+    name = await rooms.model(model)
+    models = await rooms.cluster.directory.models()
+    for info in models:
+        if info.name == name:
+            return model_object(info)
+    raise unknown_model(model, models)
+
+
+def model_object(info: ModelInfo) -> dict[str, Any]:
+    """OpenAI's object, and what else the cluster knows."""
+    return {
+        "id": info.name,
+        "object": "model",
+        "created": info.created,
+        "owned_by": "millstream",
+        "context_length": info.context_length,
+        "max_model_len": info.context_length,
+        "capabilities": list(info.capabilities),
+        "engine": info.engine,
+        "system_fingerprint": info.fingerprint,
+        "workers": info.live,
+        "waiting": info.waiting,
+    }
+
+
+def unknown_model(asked: str, models: list[ModelInfo]) -> ModelNotFound:
+    """404, naming the models there are."""
+    there = ", ".join(f"'{model.name}'" for model in models) or "none yet: start a worker"
+    return ModelNotFound(f"The model '{asked}' does not exist. Models served here: {there}.", param="model")

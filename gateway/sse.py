@@ -1,0 +1,35 @@
+"""The stream as an HTTP response: sse-starlette's, fed with bytes that are events already."""
+
+# pyright: reportUnknownMemberType=false
+# sse-starlette's constructor takes a bare `dict` among its contents.
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+import anyio
+from sse_starlette.sse import EventSourceResponse
+from starlette.types import Receive, Scope, Send
+
+RETRY = b"retry: 1000\n\n"  # milliseconds: the farewell of a gateway that stops; come back to another one
+
+
+class EventStream(EventSourceResponse):
+    """Sends what the iterator yields as it is: one socket write for each item. No pings of its own: the flow tells
+    when it is silent. `closing` runs in every case: the client left, the process stops, or all was sent."""
+
+    def __init__(
+        self,
+        events: AsyncIterator[bytes],
+        *,
+        headers: Mapping[str, str],
+        closing: Callable[[], Awaitable[None]],
+        leaving: anyio.Event,
+        drain: float,
+    ) -> None:
+        super().__init__(events, headers=headers, ping=0, shutdown_event=leaving, shutdown_grace_period=drain)
+        self._closing = closing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._closing()

@@ -1,0 +1,37 @@
+"""What is kept of answers for later: stored completions and responses."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+Kind = Literal["completion", "response"]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One stored object: its JSON, and what lists are filtered and ordered by."""
+
+    id: str
+    created: int  # seconds since the epoch
+    body: bytes  # JSON, opaque to the store
+
+
+class Store(Protocol):
+    """Records of a tenant, by kind. Every record has a time to live; nothing is kept for ever."""
+
+    async def put(self, tenant: str, kind: Kind, record: Record, ttl: float) -> None:
+        """Writes the record, new or anew, for `ttl` seconds. Raises `Unavailable`."""
+        ...
+
+    async def get(self, tenant: str, kind: Kind, identity: str) -> Record | None:
+        """None: never stored, expired, deleted, or another tenant's."""
+        ...
+
+    async def delete(self, tenant: str, kind: Kind, identity: str) -> bool:
+        """Whether there was one."""
+        ...
+
+    async def list(
+        self, tenant: str, kind: Kind, *, after: str | None = None, limit: int = 20, descending: bool = False
+    ) -> list[Record]:
+        """By (created, id); from behind the record `after` (unknown: from the start)."""
+        ...

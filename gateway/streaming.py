@@ -1,0 +1,107 @@
+"""A stream that has begun: its events until the last, its farewell, and what is left behind when it ends."""
+
+from collections.abc import AsyncGenerator
+
+import anyio
+import structlog
+
+from common.chunk import NOTHING_YET, Seq
+from common.errors import MillstreamError
+from gateway.flow import Flow
+from gateway.metrics import Metrics
+from gateway.places import Places
+from gateway.present.presenter import Presenter
+from gateway.present.usage import total
+from gateway.sse import RETRY, EventStream
+from gateway.ticket import Desk, Ticket
+from gateway.writer import KEEP_ALIVE, Writer
+
+log = structlog.stdlib.get_logger(part="stream")
+
+
+class Streaming:
+    """One open stream. `resumable`: its jobs run on when the client leaves."""
+
+    def __init__(self, desk: Desk, ticket: Ticket, flow: Flow, presenter: Presenter, *, resumable: bool) -> None:
+        self._desk = desk
+        self._ticket = ticket
+        self._flow = flow
+        self._writer = Writer(presenter, Places(ticket.id, ticket.after), ticket.after)
+        self._resumable = resumable
+        self._leaving = anyio.Event()  # set when this process stops
+        self._complete = False
+
+    def response(self, metrics: Metrics, drain: float) -> EventStream:
+        """The HTTP response; `drain` is how many seconds it may outlive a stop signal."""
+
+        async def closing() -> None:
+            await self._close(metrics)
+
+        return EventStream(
+            self._events(),
+            headers=self._ticket.headers(),
+            closing=closing,
+            leaving=self._leaving,
+            drain=drain,
+        )
+
+    async def _events(self) -> AsyncGenerator[bytes]:
+        waiting = self._waiting_comment()
+        if waiting:
+            yield waiting
+        try:
+            async for choice, chunks in self._flow.items():
+                out = self._writer.write(choice, chunks) if chunks else KEEP_ALIVE
+                if out:
+                    yield out
+                if self._writer.error is not None:
+                    return
+                if self._resumable and self._leaving.is_set():
+                    yield RETRY
+                    return
+            await self._recall()
+            yield self._writer.close()
+            self._complete = True
+        except MillstreamError as error:
+            yield self._writer.fail(error)
+        except Exception:
+            yield self._writer.fail(MillstreamError("The server had an error while processing your request."))
+            raise
+
+    def _waiting_comment(self) -> bytes:
+        """While the first chunk is not there, proxies and people want a sign of life."""
+        admission = self._ticket.admission
+        if self._flow.begun or admission is None or admission.outcome != "queued":
+            return b"" if self._flow.begun else KEEP_ALIVE
+        about = "" if admission.wait is None else f", about {admission.wait:.0f} s"
+        return f": queued {admission.position}{about}\n\n".encode()
+
+    async def _recall(self) -> None:
+        """A client that resumed behind a job's last chunk has not seen it here: read it once more for the usage.
+        Behind the usage event there is none, and nothing but the end is left to tell."""
+        for choice in self._writer.unsettled:
+            had = self._ticket.after[choice]
+            found = await self._desk.chunk_after(self._ticket, choice, Seq(had - 1)) if had > NOTHING_YET else None
+            if found is not None and found[1].finish is not None:
+                self._writer.settle(choice, *found)
+
+    async def _close(self, metrics: Metrics) -> None:
+        await self._flow.aclose()
+        error = self._writer.error
+        ticket = self._ticket
+        if self._complete and not self._writer.unsettled:
+            metrics.count(ticket.model, ticket.tenant, total(self._writer.usages, 1))
+        if error is not None:
+            metrics.failures.labels(error.code).inc()
+            log.warning("request failed", request=ticket.id.text, code=error.code, error=error.message)
+        elif not self._complete:
+            metrics.departures.labels(ticket.model).inc()
+            log.info("client left", request=ticket.id.text, resumable=self._resumable)
+        if self._abandoned(error):
+            await self._desk.give_up(ticket)
+
+    def _abandoned(self, error: MillstreamError | None) -> bool:
+        """Whether jobs may still run that nobody will read. One choice's failure ends the others."""
+        if error is not None:
+            return len(self._ticket.jobs) > 1
+        return not (self._complete or self._resumable or self._leaving.is_set())

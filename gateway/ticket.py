@@ -1,0 +1,114 @@
+"""A ticket: the jobs a request follows, its own or an earlier one's; and the desk that issues it."""
+
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import cast
+
+from common.chunk import NOTHING_YET, Chunk, Seq
+from common.errors import BadRequest
+from common.job import JobId, ModelName, Tier
+from gateway.dispatch import Admission, Dispatch
+from gateway.flow import Flow, Follower
+from gateway.intake.order import Order
+from gateway.places import Places, parse_place
+from gateway.present.head import Head
+from gateway.request_id import RequestId, checksum, request_of
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """`after` holds, per job, the seq of the last chunk the client has had."""
+
+    id: RequestId
+    model: ModelName
+    tenant: str
+    tier: Tier
+    jobs: list[JobId]
+    after: list[Seq]
+    admission: Admission | None = None  # None: resumed by Last-Event-ID, nothing was submitted
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the client has had a part of the stream."""
+        return any(self.after)
+
+    @property
+    def repeated(self) -> bool:
+        """Whether the jobs are those of an earlier request with the same idempotency key."""
+        return self.admission is not None and self.admission.outcome == "duplicate"
+
+    def head(self) -> Head:
+        """What the answer begins with; the same on every gateway and at every resumption."""
+        return Head(self.id.text, self.id.created, self.model, self.tier)
+
+    def headers(self) -> dict[str, str]:
+        """What the response says before its first chunk: who serves, the id to cancel by, how long it may wait."""
+        headers = {"openai-model": self.model, "x-millstream-request": self.id.text}
+        if self.admission is not None and self.admission.outcome == "queued":
+            headers["x-millstream-queue-position"] = str(self.admission.position)
+            if self.admission.wait is not None:
+                headers["x-millstream-queue-wait"] = f"{self.admission.wait:.1f}"
+        return headers
+
+
+class Desk:
+    """The gateway's counter to the queue, for one order."""
+
+    def __init__(self, dispatch: Dispatch, order: Order) -> None:
+        self._dispatch = dispatch
+        self._order = order
+
+    async def admit(self) -> Ticket:
+        """A new request is submitted; one with a `Last-Event-ID` goes on with its jobs and submits nothing. Raises
+        what `Dispatch.submit` raises, `BadRequest` for a place that is none."""
+        place = self._order.caller.last_event_id
+        if place is not None:
+            return self._resume(parse_place(place))
+        admission = await self._dispatch.submit(self._order.submission)
+        identity = self._order.id if admission.outcome != "duplicate" else request_of(admission.jobs[0])
+        return self._ticket(identity, admission.jobs, admission=admission)
+
+    async def again(self) -> Ticket:
+        """A retry whose first try was given up (its client had timed out) wants an answer, not that try's end."""
+        admission = await self._dispatch.submit(replace(self._order.submission, idempotency_key=None))
+        return self._ticket(self._order.id, admission.jobs, admission=admission)
+
+    def _resume(self, places: Places) -> Ticket:
+        model = self._order.submission.model
+        if places.request.model != checksum(model):
+            message = f"Invalid 'Last-Event-ID': that stream is not one of the model '{model}'."
+            raise BadRequest(message, param="Last-Event-ID")
+        after = places.seqs if self._order.stream else None  # a whole answer is always whole
+        return self._ticket(places.request, places.request.jobs(), after)
+
+    def _ticket(
+        self,
+        identity: RequestId,
+        jobs: list[JobId],
+        after: list[Seq] | None = None,
+        admission: Admission | None = None,
+    ) -> Ticket:
+        submission = self._order.submission
+        begin = after or [NOTHING_YET] * len(jobs)
+        return Ticket(identity, submission.model, submission.tenant, submission.tier, jobs, begin, admission)
+
+    def follow(self, ticket: Ticket, after: Sequence[Seq]) -> Flow:
+        """The ticket's jobs as one flow."""
+        return Flow([self._follower(ticket, job, seq) for job, seq in zip(ticket.jobs, after, strict=True)])
+
+    def _follower(self, ticket: Ticket, job: JobId, after: Seq) -> Follower:
+        # Whoever implements Dispatch writes an async generator, which can be closed; the contract names the iterator.
+        return cast(Follower, self._dispatch.follow(ticket.model, job, tenant=ticket.tenant, after=after))
+
+    async def chunk_after(self, ticket: Ticket, choice: int, after: Seq) -> tuple[Seq, Chunk] | None:
+        """One chunk from the log; None if the job ended before it."""
+        async with aclosing(self._follower(ticket, ticket.jobs[choice], after)) as follower:
+            async for chunks in follower:
+                if chunks:
+                    return chunks[0]
+        return None
+
+    async def give_up(self, ticket: Ticket) -> None:
+        """Nobody waits for the jobs any more."""
+        await self._dispatch.cancel(ticket.model, ticket.jobs)

@@ -1,0 +1,81 @@
+"""A real uvicorn on a free port, the official client, and a scripted queue behind."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import openai
+import pytest
+import pytest_asyncio
+
+from gateway.app import listen, server
+from gateway.settings import GatewaySettings
+from tests.gateway.scripted import ScriptedCluster
+from tests.support import wait_until
+
+
+@asynccontextmanager
+async def gateway(cluster: ScriptedCluster, **settings: Any) -> AsyncIterator[str]:
+    """Its base URL."""
+    chosen = GatewaySettings(**{"port": 0, "drain": 1.0, **settings})
+    running = server(chosen, cluster.connect)
+    with listen(chosen) as listener:
+        task = asyncio.create_task(running.serve([listener]))
+        await wait_until(lambda: running.started or task.done(), what="the server starts")
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            running.should_exit = True
+            await task
+
+
+@pytest.fixture
+def cluster() -> ScriptedCluster:
+    return ScriptedCluster()
+
+
+@pytest_asyncio.fixture
+async def url(cluster: ScriptedCluster) -> AsyncIterator[str]:
+    async with gateway(cluster) as address:
+        yield address
+
+
+@pytest_asyncio.fixture
+async def client(url: str) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as made:
+        yield made
+
+
+@pytest_asyncio.fixture
+async def http(url: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=url, timeout=20) as made:
+        yield made
+
+
+@pytest_asyncio.fixture
+async def patient_url(cluster: ScriptedCluster) -> AsyncIterator[str]:
+    """A gateway that does not wait for a first chunk."""
+    async with gateway(cluster, first_chunk_wait=0.05) as address:
+        yield address
+
+
+@pytest.fixture
+def sync_url(cluster: ScriptedCluster) -> Iterator[str]:
+    """The same server on a loop of its own, for clients that block."""
+    ready, stop, found = threading.Event(), threading.Event(), list[str]()
+
+    async def serve() -> None:
+        async with gateway(cluster) as address:
+            found.append(address)
+            ready.set()
+            await asyncio.to_thread(stop.wait)
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    assert ready.wait(20)
+    yield found[0]
+    stop.set()
+    thread.join(20)

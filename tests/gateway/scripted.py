@@ -1,0 +1,164 @@
+"""The queue's edge with scripted chunks: jobs live in memory, their chunk logs are written by the test."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+from common.broker.directory import ModelInfo, WorkerInfo
+from common.chunk import NOTHING_YET, Chunk, Failure, FinishReason, Seq, Start, Usage
+from common.errors import IdempotencyConflict, MillstreamError, ModelNotFound, NotFound
+from common.job import JobId, JobRequest, ModelName, WorkerId
+from gateway.cluster import Cluster
+from gateway.dispatch import Admission, Submission
+from gateway.settings import GatewaySettings
+
+MODEL = ModelName("smollm2-135m-instruct")
+USAGE = Usage(prompt=7, completion=4, cached=2, reasoning=1)
+
+
+def said(*texts: str, finish: FinishReason = "stop", usage: Usage = USAGE) -> list[Chunk]:
+    """A start chunk, a chunk per text, and the end."""
+    begin = Chunk(start=Start(prompt_tokens=usage.prompt, fingerprint="fp_test"))
+    words = [Chunk(ids=[index], text=text) for index, text in enumerate(texts)]
+    return [begin, *words, Chunk(finish=finish, usage=usage)]
+
+
+def failed(code: str, message: str = "it broke", param: str | None = None) -> Chunk:
+    """A job's last chunk when it failed."""
+    return Chunk(error=Failure(code, message, param))
+
+
+@dataclass
+class Job:
+    """One job: its whole script, and how much of it has happened."""
+
+    request: JobRequest
+    submission: Submission
+    script: list[Chunk]
+    happened: int
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+
+class ScriptedDispatch:
+    """`Dispatch` in memory. `script` gives each job's chunks; `at_first` is how many have happened at submit (None:
+    all); `advance` lets more happen."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[JobId, Job] = {}
+        self.keys: dict[tuple[str, str], tuple[str, list[JobId]]] = {}
+        self.cancelled: list[JobId] = []
+        self.followers = 0
+        self.script: Callable[[JobRequest], list[Chunk]] = lambda request: said("Hello", " wor", "ld")
+        self.at_first: int | None = None
+        self.refusal: MillstreamError | None = None
+        self.admission = Admission("routed", [])
+        self.keep_alive = 0.05
+
+    @property
+    def submissions(self) -> list[Submission]:
+        """In the order they came, one per request."""
+        return list({id(job.submission): job.submission for job in self.jobs.values()}.values())
+
+    @property
+    def requests(self) -> list[JobRequest]:
+        """Every job's."""
+        return [job.request for job in self.jobs.values()]
+
+    async def submit(self, submission: Submission) -> Admission:
+        if self.refusal is not None:
+            raise self.refusal
+        if submission.model != MODEL:
+            raise ModelNotFound(f"The model '{submission.model}' does not exist. Served: '{MODEL}'.", param="model")
+        key = (submission.tenant, submission.idempotency_key or "")
+        if key[1] and key in self.keys:
+            fingerprint, jobs = self.keys[key]
+            if fingerprint != submission.fingerprint:
+                raise IdempotencyConflict("That idempotency key belongs to another body.")
+            return Admission("duplicate", jobs)
+        ids = [job for job, _ in submission.jobs]
+        self.keys[key] = (submission.fingerprint, ids)
+        for job, request in submission.jobs:
+            script = self.script(request)
+            happened = len(script) if self.at_first is None else self.at_first
+            self.jobs[job] = Job(request, submission, script, happened)
+        return replace(self.admission, jobs=ids)
+
+    async def follow(
+        self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET
+    ) -> AsyncGenerator[list[tuple[Seq, Chunk]]]:
+        found = self.jobs.get(job)
+        if found is None or found.submission.tenant != tenant or found.submission.model != model:
+            raise NotFound(f"No job '{job}'.")
+        self.followers += 1
+        try:
+            while after < len(found.script):
+                there = [(Seq(index + 1), found.script[index]) for index in range(after, found.happened)]
+                if there:
+                    yield there
+                    after = there[-1][0]
+                    if there[-1][1].last:
+                        return
+                elif not await self._changed(found):
+                    yield []
+        finally:
+            self.followers -= 1
+
+    async def _changed(self, job: Job) -> bool:
+        async with job.changed:
+            try:
+                await asyncio.wait_for(job.changed.wait(), self.keep_alive)
+            except TimeoutError:
+                return False
+        return True
+
+    async def advance(self, count: int = 1, job: JobId | None = None) -> None:
+        """Let `count` more chunks happen, of one job or of all."""
+        for found in [self.jobs[job]] if job else list(self.jobs.values()):
+            found.happened = min(found.happened + count, len(found.script))
+            async with found.changed:
+                found.changed.notify_all()
+
+    async def cancel(self, model: ModelName, jobs: list[JobId], *, tenant: str | None = None) -> None:
+        for job in jobs:
+            found = self.jobs.get(job)
+            if found is None or (tenant is not None and found.submission.tenant != tenant):
+                continue
+            self.cancelled.append(job)
+            if found.happened < len(found.script):
+                found.script = [*found.script[: found.happened], failed("cancelled", "The request was cancelled.")]
+                await self.advance(1, job)
+
+
+class ScriptedDirectory:
+    """`Directory` with one model and one worker, until the test says otherwise."""
+
+    def __init__(self) -> None:
+        worker = WorkerInfo(WorkerId("w1"), MODEL, alive=True, load=0, slots=8, speed=50.0)
+        self.listed = [
+            ModelInfo(
+                MODEL, [worker], 0, "transformers", 2048, "fp_test", ("chat", "completions"), created=1_700_000_000
+            )
+        ]
+        self.fault: MillstreamError | None = None
+
+    async def models(self) -> list[ModelInfo]:
+        if self.fault is not None:
+            raise self.fault
+        return self.listed
+
+    async def ping(self) -> None:
+        if self.fault is not None:
+            raise self.fault
+
+
+@dataclass
+class ScriptedCluster:
+    """A cluster to plug a gateway into, more than one if need be."""
+
+    dispatch: ScriptedDispatch = field(default_factory=ScriptedDispatch)
+    directory: ScriptedDirectory = field(default_factory=ScriptedDirectory)
+
+    @asynccontextmanager
+    async def connect(self, settings: GatewaySettings) -> AsyncIterator[Cluster]:
+        yield Cluster(self.dispatch, self.directory)
