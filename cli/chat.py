@@ -45,7 +45,7 @@ def first_model(http: httpx.Client) -> str:
         response = http.get("/v1/models")
     except httpx.HTTPError as error:
         raise ChatError(f"No gateway at {http.base_url}: {error}. Start one with: millstream up") from error
-    if response.status_code != httpx.codes.OK:
+    if response.is_error:
         raise ChatError(_message(response.text))
     models = response.json()["data"]
     if not models:
@@ -81,7 +81,7 @@ def answer_to(http: httpx.Client, body: dict[str, Any]) -> Iterator[str]:
     """The answer's text as it comes. Raises `ChatError`."""
     try:
         with http.stream("POST", "/v1/chat/completions", json=body) as response:
-            if response.status_code != httpx.codes.OK:
+            if response.is_error:
                 raise ChatError(_message(response.read().decode()))
             yield from texts(response.iter_lines())
     except httpx.HTTPError as error:

@@ -111,9 +111,9 @@ async def gateway(settings: DoctorSettings, models: list[ModelInfo] | None) -> F
     except httpx.HTTPError as error:
         remedy = "Start one (millstream gateway), or set MILLSTREAM_GATEWAY_URL to where it is."
         return Finding("bad", f"{name}: {error or type(error).__name__}", remedy)
-    if listed.status_code == httpx.codes.UNAUTHORIZED:
+    if listed.status_code == 401:
         return Finding("note", f"{name}: answers, but wants an API key", "Set MILLSTREAM_API_KEY to see more.")
-    if ready.status_code != httpx.codes.OK:
+    if ready.is_error:
         return Finding("bad", f"{name}: not ready: {ready.text.strip()}", "It needs Redis and a live worker.")
     seen = {item["id"] for item in listed.json()["data"]}
     missing = {info.name for info in models or [] if info.live} - seen

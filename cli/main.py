@@ -9,10 +9,11 @@ from typing import Any
 import typer
 
 from cli.flags import command_of
-from cli.settings import ChatSettings, DoctorSettings, UpSettings, WorkerCommandSettings
+from cli.settings import ChatSettings, DoctorSettings, UpSettings, WorkersSettings
 from common.errors import MillstreamError
 from common.settings import ClusterSettings
 from gateway.settings import GatewaySettings
+from worker.settings import WorkerSettings
 
 app = typer.Typer(
     name="millstream",
@@ -51,7 +52,7 @@ def _gateway(settings: GatewaySettings) -> None:
     _serve(serve, settings)
 
 
-def _worker(settings: WorkerCommandSettings) -> None:
+def _worker(settings: WorkerSettings) -> None:
     if settings.supervise:
         from cli.supervised import run
 
@@ -79,10 +80,10 @@ def _models(settings: ClusterSettings) -> None:
     asyncio.run(show_models(settings))
 
 
-def _workers(settings: ClusterSettings) -> None:
+def _workers(settings: WorkersSettings) -> None:
     from cli.tables import show_workers
 
-    asyncio.run(show_workers(settings))
+    raise typer.Exit(asyncio.run(show_workers(settings)))
 
 
 def _jobs(settings: ClusterSettings) -> None:
@@ -101,11 +102,11 @@ def _version() -> None:
 
 app.command("up")(command_of(UpSettings, "Start everything in this terminal: queue, gateway and workers.", _up))
 app.command("gateway")(command_of(GatewaySettings, "Serve the OpenAI-compatible API.", _gateway))
-app.command("worker")(command_of(WorkerCommandSettings, "Serve a model: pull jobs, write chunks.", _worker))
+app.command("worker")(command_of(WorkerSettings, "Serve a model: pull jobs, write chunks.", _worker))
 app.command("chat")(command_of(ChatSettings, "Talk to a model in this terminal.", _chat))
 app.command("doctor")(command_of(DoctorSettings, "Find out why something does not work, and say what to do.", _doctor))
 app.command("models")(command_of(ClusterSettings, "List the models and their queues.", _models))
-app.command("workers")(command_of(ClusterSettings, "List the workers and what they carry.", _workers))
+app.command("workers")(command_of(WorkersSettings, "List the workers and what they carry.", _workers))
 app.command("jobs")(command_of(ClusterSettings, "List the jobs running and waiting.", _jobs))
 app.command("version")(_version)
 

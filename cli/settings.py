@@ -1,7 +1,7 @@
 """Settings of the commands that are not a gateway's or a worker's own."""
 
 import os
-import socket
+import platform
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,6 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from common.settings import ClusterSettings
-from worker.settings import WorkerSettings
 
 EngineName = Literal["transformers", "simulated"]
 
@@ -37,7 +36,7 @@ class UpSettings(ClusterSettings):
         description="Use this Redis instead of the embedded Valkey (redis://, rediss://, redis+sentinel://).",
     )
     model: str = Field(
-        default="", description="Hub id, local folder or GGUF file; empty: the sample model SmolLM2-135M-Instruct."
+        default="smollm2", description="Hub id, local folder or GGUF file; smollm2 is a sample that needs no hub."
     )
     engine: EngineName = Field(
         default="transformers",
@@ -55,14 +54,6 @@ class UpSettings(ClusterSettings):
     drain: float = Field(default=10.0, ge=0, description="Seconds running answers may go on after Ctrl-C.")
 
 
-class WorkerCommandSettings(WorkerSettings):
-    """A worker's settings, and how its command runs it."""
-
-    supervise: bool = Field(
-        default=False, description="Start the worker again when it dies, and move its jobs to others at once."
-    )
-
-
 class ClientSettings(BaseSettings):
     """How `chat` and `doctor` reach a gateway."""
 
@@ -70,6 +61,14 @@ class ClientSettings(BaseSettings):
 
     gateway_url: str = Field(default="http://127.0.0.1:8000", description="Address of a gateway.")
     api_key: str = Field(default="", description="API key to send, if the gateway wants one.")
+
+
+class WorkersSettings(ClusterSettings):
+    """Which workers to list."""
+
+    here: bool = Field(
+        default=False, description="Only this machine's; the exit status is 1 when none is alive (a health check)."
+    )
 
 
 class ChatSettings(ClientSettings):
@@ -102,4 +101,4 @@ def own_command(*arguments: str) -> list[str]:
 
 def host_name() -> str:
     """This machine, as workers call it in their heartbeat."""
-    return socket.gethostname()
+    return platform.node()

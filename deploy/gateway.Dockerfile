@@ -1,0 +1,19 @@
+# The gateway: HTTP in, event streams out. Holds no model library.
+# Build from the repository's root: docker build -f deploy/gateway.Dockerfile .
+FROM python:3.11-slim AS build
+WORKDIR /src
+COPY . .
+RUN python -m venv /opt/millstream \
+ && /opt/millstream/bin/pip install --no-cache-dir -c constraints.txt '.[gateway]'
+
+FROM python:3.11-slim
+RUN useradd --create-home --uid 10001 millstream
+COPY --from=build /opt/millstream /opt/millstream
+ENV PATH=/opt/millstream/bin:$PATH PYTHONUNBUFFERED=1
+USER millstream
+WORKDIR /home/millstream
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+# exec form: the process is number 1 itself and gets the stop signal
+ENTRYPOINT ["millstream"]
+CMD ["gateway"]

@@ -1,0 +1,20 @@
+# A worker on NVIDIA GPUs: PyPI's torch carries CUDA, the host needs the driver and NVIDIA's container toolkit.
+# Build from the repository's root: docker build -f deploy/worker-gpu.Dockerfile .
+FROM python:3.11-slim AS build
+WORKDIR /src
+COPY . .
+RUN python -m venv /opt/millstream \
+ && /opt/millstream/bin/pip install --no-cache-dir -c constraints.txt '.[worker]' \
+ && /opt/millstream/bin/pip install --no-cache-dir --no-deps -r samples.txt
+
+FROM python:3.11-slim
+# the cache folder exists in the image so that a fresh volume over it belongs to the user
+RUN useradd --create-home --uid 10001 millstream \
+ && install -d -o millstream -g millstream /home/millstream/.cache
+COPY --from=build /opt/millstream /opt/millstream
+ENV PATH=/opt/millstream/bin:$PATH PYTHONUNBUFFERED=1 NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+USER millstream
+WORKDIR /home/millstream
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["millstream"]
+CMD ["worker"]

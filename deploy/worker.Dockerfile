@@ -1,0 +1,23 @@
+# A worker on the CPU. Dials out to Redis, opens no port.
+# Build from the repository's root: docker build -f deploy/worker.Dockerfile .
+# PyPI's torch brings CUDA along; name PyTorch's CPU package index in TORCH_INDEX for an image some gigabytes smaller.
+FROM python:3.11-slim AS build
+ARG TORCH_INDEX=
+WORKDIR /src
+COPY . .
+RUN python -m venv /opt/millstream \
+ && /opt/millstream/bin/pip install --no-cache-dir -c constraints.txt ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch \
+ && /opt/millstream/bin/pip install --no-cache-dir -c constraints.txt '.[worker]' \
+ && /opt/millstream/bin/pip install --no-cache-dir --no-deps -r samples.txt
+
+FROM python:3.11-slim
+# the cache folder exists in the image so that a fresh volume over it belongs to the user
+RUN useradd --create-home --uid 10001 millstream \
+ && install -d -o millstream -g millstream /home/millstream/.cache
+COPY --from=build /opt/millstream /opt/millstream
+ENV PATH=/opt/millstream/bin:$PATH PYTHONUNBUFFERED=1
+USER millstream
+WORKDIR /home/millstream
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["millstream"]
+CMD ["worker"]

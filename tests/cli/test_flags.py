@@ -1,0 +1,118 @@
+"""Every field of a settings class is a flag of its command, every flag a setting, and one model checks both."""
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import typer
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from typer.testing import CliRunner
+
+from cli.flags import command_of, flag_of, is_bool, read, variable_of
+from cli.main import app
+from cli.settings import ChatSettings, DoctorSettings, UpSettings, WorkersSettings
+from common.settings import ClusterSettings
+from gateway.settings import GatewaySettings
+from worker.settings import WorkerSettings
+
+COMMANDS: dict[str, type[BaseSettings]] = {
+    "up": UpSettings,
+    "gateway": GatewaySettings,
+    "worker": WorkerSettings,
+    "chat": ChatSettings,
+    "doctor": DoctorSettings,
+    "models": ClusterSettings,
+    "workers": WorkersSettings,
+    "jobs": ClusterSettings,
+}
+
+
+class Sample(BaseSettings):
+    """One field of each kind."""
+
+    model_config = SettingsConfigDict(env_prefix="MILLSTREAM_", frozen=True)
+
+    name: str = Field(default="x", description="A [bracketed] word.")
+    count: int = Field(default=1, ge=1)
+    rate: float | None = None
+    loud: bool = False
+    quiet: bool = True
+    kind: Literal["a", "b"] = "a"
+    keys: list[str] = []
+    place: Path | None = None
+
+
+def run(*arguments: str) -> Sample | str:
+    """What the command was called with, or the error it printed."""
+    seen: list[Sample] = []
+    one = typer.Typer()
+    one.command()(command_of(Sample, "Try.", seen.append))
+    result = CliRunner().invoke(one, arguments, env={"COLUMNS": "200", "TERM": "dumb"})
+    return seen[0] if seen else re.sub(r"\s+", " ", result.output)
+
+
+def test_each_kind_of_field_can_be_given_as_a_flag() -> None:
+    given = ["--name", "n", "--count", "3", "--rate", "0.5", "--loud", "--no-quiet", "--kind", "b", "--place", "/p"]
+    settings = run(*given, "--keys", "one,two", "--keys", "three")
+    expected: dict[str, Any] = {
+        "name": "n", "count": 3, "rate": 0.5, "loud": True, "quiet": False, "kind": "b",
+        "keys": ["one", "two", "three"], "place": Path("/p"),
+    }  # fmt: skip
+    assert settings == Sample(**expected)
+
+
+def test_flag_beats_environment_beats_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MILLSTREAM_COUNT", "7")
+    monkeypatch.setenv("MILLSTREAM_KEYS", '["a"]')
+    monkeypatch.setenv("MILLSTREAM_LOUD", "true")
+    assert run("--no-loud") == Sample(name="x", count=7, keys=["a"], loud=False)
+    assert run("--count", "8") == Sample(name="x", count=8, keys=["a"], loud=True)
+
+
+def test_a_wrong_value_is_told_with_its_flag_and_variable() -> None:
+    assert "--count (or MILLSTREAM_COUNT): Input should be greater than or equal to 1" in run("--count", "0")
+    assert "--kind (or MILLSTREAM_KIND): Input should be 'a' or 'b'" in run("--kind", "c")
+
+
+def test_a_wrong_variable_is_told_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MILLSTREAM_RATE", "fast")
+    with pytest.raises(typer.BadParameter, match=r"--rate \(or MILLSTREAM_RATE\)"):
+        read(Sample, {})
+
+
+def test_help_shows_variable_default_and_text_as_it_is() -> None:
+    shown = run("--help")
+    assert isinstance(shown, str)
+    assert "A [bracketed] word. [env: MILLSTREAM_NAME] [default: x]" in shown
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_field_is_a_flag_and_every_flag_a_field(command: str) -> None:
+    settings = COMMANDS[command]
+    (registered,) = [c for c in app.registered_commands if c.name == command]
+    assert registered.callback is not None
+    flags = {
+        part
+        for parameter in inspect.signature(registered.callback).parameters.values()
+        for declared in parameter.default.param_decls
+        for part in declared.split("/")
+    }
+    on = {flag_of(name) for name in settings.model_fields}
+    off = {f"--no-{name.replace('_', '-')}" for name, field in settings.model_fields.items() if is_bool(field)}
+    assert flags == on | off
+
+
+@pytest.mark.parametrize("settings", COMMANDS.values())
+def test_every_field_has_one_variable_and_says_what_it_is(settings: type[BaseSettings]) -> None:
+    for name, field in settings.model_fields.items():
+        assert field.description, name
+        assert field.validation_alias is None, name  # the variable would not be MILLSTREAM_<NAME>
+        assert variable_of(settings, name) == f"MILLSTREAM_{name.upper()}"
+
+
+def test_every_command_has_a_settings_class_or_takes_nothing() -> None:
+    named = {command.name for command in app.registered_commands}
+    assert named - set(COMMANDS) == {"version"}

@@ -1,0 +1,100 @@
+"""docker-compose.yml: valid by the specification's schema, and meaning what the README says."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from gateway.settings import GatewaySettings
+from worker.settings import WorkerSettings
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docker-compose.yml").read_text()
+FILE: dict[str, Any] = yaml.safe_load(TEXT)
+SERVICES: dict[str, dict[str, Any]] = FILE["services"]
+OURS = ["gateway", "worker", "worker-gpu", "background"]
+
+
+def seconds(duration: str) -> int:
+    number, unit = re.fullmatch(r"(\d+)([sm])", duration).groups()  # type: ignore[union-attr]
+    return int(number) * (60 if unit == "m" else 1)
+
+
+def test_it_follows_the_specification() -> None:
+    schema = json.loads((Path(__file__).parent / "compose-spec.json").read_text())
+    jsonschema.Draft7Validator(schema).validate(FILE)
+
+
+def test_the_schema_would_notice_a_mistake() -> None:
+    schema = json.loads((Path(__file__).parent / "compose-spec.json").read_text())
+    for mistake in ({"healtcheck": {}}, {"depends_on": {"redis": {"condition": "up"}}}, {"restart": 5}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.Draft7Validator(schema).validate({"services": {"worker": mistake}})
+
+
+def test_the_services_and_their_profiles() -> None:
+    assert set(SERVICES) == {"redis", *OURS}
+    profiles = {name: service.get("profiles", []) for name, service in SERVICES.items()}
+    assert profiles == {
+        "redis": [], "gateway": [], "worker": [], "worker-gpu": ["gpu"], "background": ["background"]
+    }  # fmt: skip
+
+
+def test_nothing_prevents_more_workers() -> None:
+    for name in ("worker", "worker-gpu"):
+        assert not {"container_name", "ports", "hostname", "network_mode"} & set(SERVICES[name])
+
+
+@pytest.mark.parametrize("name", ["redis", "gateway", "worker", "worker-gpu"])
+def test_each_has_a_health_check_and_comes_back(name: str) -> None:
+    assert SERVICES[name]["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
+    assert SERVICES[name]["restart"] == "unless-stopped"
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_ours_wait_for_a_healthy_redis_and_have_no_privileges(name: str) -> None:
+    service = SERVICES[name]
+    assert service["depends_on"] == {"redis": {"condition": "service_healthy"}}
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_a_stop_gives_them_their_drain_window() -> None:
+    assert seconds(SERVICES["gateway"]["stop_grace_period"]) > GatewaySettings.model_fields["drain"].default
+    assert seconds(SERVICES["worker"]["stop_grace_period"]) > WorkerSettings.model_fields["drain"].default
+
+
+def test_redis_keeps_what_it_acknowledged() -> None:
+    command = SERVICES["redis"]["command"]
+    for setting in ("--appendonly yes", "--appendfsync everysec", "--maxmemory-policy noeviction"):
+        assert setting in command
+    assert SERVICES["redis"]["volumes"] == ["redis-data:/data"]
+    assert set(FILE["volumes"]) == {"redis-data", "model-cache"}
+
+
+def test_without_keys_only_this_machine_reaches_the_gateway() -> None:
+    gateway = SERVICES["gateway"]
+    assert all(port.startswith("127.0.0.1:") for port in gateway["ports"])
+    assert not any("ports" in service for name, service in SERVICES.items() if name != "gateway")
+    assert gateway["environment"]["MILLSTREAM_HOST"] == "0.0.0.0"
+    assert gateway["environment"]["MILLSTREAM_API_KEYS"] == "${MILLSTREAM_API_KEYS:-[]}"
+    assert gateway["environment"]["MILLSTREAM_INSECURE_NO_AUTH"] == "${MILLSTREAM_INSECURE_NO_AUTH:-true}"
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_what_is_set_is_a_setting(name: str) -> None:
+    fields = {
+        f"MILLSTREAM_{field}".upper() for field in {**GatewaySettings.model_fields, **WorkerSettings.model_fields}
+    }
+    ours = {variable for variable in SERVICES[name]["environment"] if variable.startswith("MILLSTREAM_")}
+    assert ours <= fields
+
+
+def test_the_example_names_every_variable_of_the_file_and_no_other() -> None:
+    used = set(re.findall(r"\$\{(\w+)", TEXT))
+    shown = set(re.findall(r"^#?(\w+)=", (ROOT / ".env.example").read_text(), flags=re.MULTILINE))
+    assert shown == used

@@ -1,0 +1,80 @@
+"""The Dockerfiles: what each installs, who it runs as, and that a copy of their build context has all it needs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cli.main import app
+
+ROOT = Path(__file__).parents[2]
+IMAGES = {"gateway": "gateway", "worker": "worker", "worker-gpu": "worker", "background": "gateway"}
+COMMAND = {"gateway": "gateway", "worker": "worker", "worker-gpu": "worker", "background": "background"}
+
+
+def instructions(name: str) -> list[tuple[str, str]]:
+    text = (ROOT / "deploy" / f"{name}.Dockerfile").read_text()
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
+    return [(word, rest) for word, _, rest in (line.partition(" ") for line in joined.splitlines())]
+
+
+def values(name: str, word: str) -> list[str]:
+    return [rest for given, rest in instructions(name) if given == word]
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_each_installs_only_its_service_with_pinned_versions(name: str) -> None:
+    (build, *_) = values(name, "RUN")
+    assert f"-c constraints.txt '.[{IMAGES[name]}]'" in build
+    if IMAGES[name] == "gateway":
+        assert "torch" not in build
+        assert "samples" not in build
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_each_runs_as_an_ordinary_user_and_gets_the_stop_signal(name: str) -> None:
+    (user,) = values(name, "USER")
+    assert user == "millstream"
+    assert values(name, "STOPSIGNAL") == ["SIGTERM"]
+    assert values(name, "ENTRYPOINT") == ['["millstream"]']  # exec form: no shell in between
+    assert values(name, "CMD") == [f'["{COMMAND[name]}"]']
+    words = [word for word, _ in instructions(name)]
+    assert words.index("USER") < words.index("ENTRYPOINT")
+    assert "FROM" not in words[words.index("USER") :]
+
+
+def test_every_image_is_used_and_every_command_but_the_profiled_one_exists() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    built = {service["build"]["dockerfile"] for service in services.values() if "build" in service}
+    assert built == {f"deploy/{name}.Dockerfile" for name in IMAGES}
+    commands = {command.name for command in app.registered_commands}
+    assert {COMMAND[name] for name in IMAGES if name != "background"} <= commands
+
+
+def test_the_build_context_has_every_package_and_file_named() -> None:
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert {"common", "gateway", "worker", "cli"} <= allowed
+    named = {word for name in IMAGES for run in values(name, "RUN") for word in re.findall(r"[\w-]+\.txt", run)}
+    assert named <= allowed
+    assert {"pyproject.toml", "README.md"} <= allowed  # the build reads both
+    assert all((ROOT / path).exists() for path in allowed)
+
+
+def test_every_pinned_version_fits_what_is_installed_here() -> None:
+    """The constraints are what the tests run with, not a wish."""
+    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
+    code = "from importlib.metadata import distributions as d; print(*(f'{x.name}=={x.version}' for x in d()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    installed = {name.lower(): version.partition("+")[0] for name, _, version in map(split, done.stdout.split())}
+    differing = {
+        name: (pin, installed[name.lower()]) for name, pin in pins.items() if installed.get(name.lower(), pin) != pin
+    }
+    assert not differing
+
+
+def split(requirement: str) -> tuple[str, str, str]:
+    return requirement.partition("==")
