@@ -13,7 +13,7 @@ from gateway.cluster import Connect
 from gateway.faults import handle_faults
 from gateway.intake.aliases import parse_aliases
 from gateway.metrics import Metrics
-from gateway.middleware import Gatekeeper, Journal, Limits
+from gateway.middleware import Gatekeeper, Journal, Limits, PlainBodies
 from gateway.rooms import Rooms
 from gateway.routes import ROUTERS
 from gateway.routes.health import release
@@ -54,6 +54,7 @@ def create_app(settings: GatewaySettings, connect: Connect) -> FastAPI:
 
 def _surround(app: FastAPI, settings: GatewaySettings, metrics: Metrics) -> None:
     """The last one added is the outermost: a browser's preflight request carries no key."""
+    app.add_middleware(PlainBodies)
     app.add_middleware(Limits, body=settings.max_body_bytes, head=settings.max_header_bytes)
     app.add_middleware(Gatekeeper)
     app.add_middleware(Journal, metrics=metrics)

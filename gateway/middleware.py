@@ -20,6 +20,7 @@ from gateway.rooms import Rooms
 
 log = structlog.stdlib.get_logger(part="http")
 REQUEST_ID = re.compile(r"^[\w.:-]{1,128}$")
+FORM = (b"content-type", b"application/x-www-form-urlencoded")
 OPEN_PATHS = frozenset(("/health",))
 
 
@@ -97,6 +98,18 @@ class Gatekeeper:
             except MillstreamError as error:
                 await error_response(error)(scope, receive, send)
                 return
+        await self._app(scope, receive, send)
+
+
+class PlainBodies:
+    """Reads a body as JSON whatever `curl -d` calls it, as OpenAI's servers do: a form's content type is dropped."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope["headers"] = [header for header in scope["headers"] if header != FORM]
         await self._app(scope, receive, send)
 
 

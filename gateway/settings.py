@@ -56,7 +56,9 @@ class GatewaySettings(ClusterSettings):
         description="Other names of models: `gpt-4o=smollm2-135m-instruct`; `*=name` catches every unknown name.",
     )
     max_waiting: int = Field(default=10_000, ge=0, description="Jobs that may wait for a model; 0: no bound.")
-    max_waiting_bytes: int = Field(default=256 * 2**20, ge=0, description="Bytes of requests that may wait for a model.")
+    max_waiting_bytes: int = Field(
+        default=256 * 2**20, ge=0, description="Bytes of requests that may wait for a model."
+    )
     max_waiting_tenant: int = Field(default=5_000, ge=0, description="Jobs of one tenant that may wait for a model.")
     max_waiting_tenant_bytes: int = Field(default=128 * 2**20, ge=0, description="The same in bytes of requests.")
     orphan_grace: float = Field(

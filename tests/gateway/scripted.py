@@ -119,10 +119,10 @@ class ScriptedDispatch:
             async with found.changed:
                 found.changed.notify_all()
 
-    async def cancel(self, model: ModelName, jobs: list[JobId], *, tenant: str | None = None) -> None:
-        for job in jobs:
+    async def cancel(self, model: ModelName, ids: list[JobId], *, tenant: str = "") -> None:
+        for job in ids:
             found = self.jobs.get(job)
-            if found is None or (tenant is not None and found.submission.tenant != tenant):
+            if found is None or (tenant and found.submission.tenant != tenant):
                 continue
             self.cancelled.append(job)
             if found.happened < len(found.script):
