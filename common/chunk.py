@@ -100,5 +100,5 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.finish is not None or self.error is not None
 
 
-encode_chunk = msgspec.json.Encoder().encode
+encode_chunk = msgspec.json.Encoder().encode  # any of these structs, as JSON bytes
 decode_chunk = msgspec.json.Decoder(Chunk).decode

@@ -1,0 +1,90 @@
+"""The gateway's connection to the cluster: the queue behind the routes, with the tasks that keep it going."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from common.backoff import Backoff
+from common.broker.chunks import FrameChannel
+from common.broker.connect import Broker, RedisAway
+from common.broker.directory import ModelInfo, census, model_names
+from common.broker.jobs import Bounds
+from common.broker.upkeep import keep_up
+from common.identity import incarnation
+from common.job import GatewayId
+from gateway.cluster import Cluster
+from gateway.forecast import Forecast
+from gateway.queue import QueueDispatch, Terms
+from gateway.settings import GatewaySettings
+from gateway.switchboard import Switchboard
+
+UPKEEP_EVERY = 0.5  # seconds; workers do it too, a key in Redis elects one
+
+log = structlog.stdlib.get_logger(part="gateway")
+
+
+class RedisDirectory:
+    """Implements `gateway.cluster.Directory`."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def models(self) -> list[ModelInfo]:
+        return await census(self._broker)
+
+    async def ping(self) -> None:
+        await self._broker.ping()
+
+
+@asynccontextmanager
+async def connect(settings: GatewaySettings) -> AsyncGenerator[Cluster]:
+    """Returns at once; a Redis that is not there yet is waited for in the background."""
+    gateway = GatewayId(incarnation("gateway"))
+    async with Broker(settings.redis_url) as broker, asyncio.TaskGroup() as tasks:
+        channel = FrameChannel(settings.redis_url, gateway)
+        switchboard = Switchboard(broker, gateway, settings.keep_alive)
+        terms = Terms(settings.retention, bounds_of(settings))
+        dispatch = QueueDispatch(broker, gateway, switchboard, Forecast(broker), terms)
+        loops = [
+            tasks.create_task(switchboard.read(channel), name="frames"),
+            tasks.create_task(switchboard.watch(), name="watchdog"),
+            tasks.create_task(tend(broker, settings), name="upkeep"),
+        ]
+        try:
+            yield Cluster(dispatch, RedisDirectory(broker))
+        finally:
+            for loop in loops:
+                loop.cancel()
+            await channel.aclose()
+
+
+def bounds_of(settings: GatewaySettings) -> Bounds:
+    """How much may wait, as the settings say."""
+    return Bounds(
+        jobs=settings.max_waiting,
+        bytes=settings.max_waiting_bytes,
+        tenant_jobs=settings.max_waiting_tenant,
+        tenant_bytes=settings.max_waiting_tenant_bytes,
+    )
+
+
+async def tend(broker: Broker, settings: GatewaySettings) -> None:
+    """Upkeep of every known model, for ever; says in the log when Redis is away and when it is back."""
+    backoff, away = Backoff(most=1.0), False
+    while True:
+        try:
+            for model in await model_names(broker):
+                await keep_up(broker, model, settings.max_attempts, int(settings.orphan_grace * 1000))
+        except RedisAway as error:
+            if not away:
+                log.warning("waiting_for_redis", error=error.message)
+            away = True
+            await backoff.sleep()
+        else:
+            if away:
+                log.info("redis_back")
+            away = False
+            backoff.reset()
+            await asyncio.sleep(UPKEEP_EVERY)

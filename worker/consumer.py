@@ -1,0 +1,110 @@
+"""Takes jobs while there are free slots: own inbox first, then what waits. Never polls: it sleeps until its inbox
+rings, a slot frees, or a heartbeat wakes it as a backstop."""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from common.backoff import Backoff
+from common.broker.connect import Broker, RedisAway
+from common.broker.control import Doorbell
+from common.broker.workers import Claim, Claimed, claim
+from common.job import ModelName, WorkerId
+from worker.holdings import HeldJob, Holdings
+
+log = structlog.stdlib.get_logger(part="consumer")
+
+
+class Consumer:
+    """The claiming loop of one model. `begin` is given each job that is new here."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        model: ModelName,
+        worker: WorkerId,
+        holdings: Holdings,
+        slots: int,
+        begin: Callable[[HeldJob], None],
+    ) -> None:
+        self._broker = broker
+        self._model = model
+        self._worker = worker
+        self._holdings = holdings
+        self._slots = slots
+        self._begin = begin
+        self._claimed = asyncio.Event()
+        self._found = 0  # jobs the last round claimed
+        self.draining = False
+
+    @property
+    def room(self) -> int:
+        return 0 if self.draining else self._slots - len(self._holdings)
+
+    def wake(self) -> None:
+        """Look again whether there is something to claim."""
+        self._holdings.freed.set()
+
+    async def run(self) -> None:
+        """Claim for ever; ends by cancellation only."""
+        backoff = Backoff()
+        while True:
+            self._holdings.freed.clear()
+            try:
+                pause = await self._claim_all()
+                backoff.reset()
+            except RedisAway:
+                pause = backoff.take()
+            self._claimed.set()
+            if pause:
+                await asyncio.sleep(pause)
+            else:
+                await self._holdings.freed.wait()
+
+    async def _claim_all(self) -> float:
+        """Claim until nothing more is due; seconds to wait if Redis asks for patience, else 0."""
+        self._found = 0
+        while (room := self.room) > 0:
+            async with self._holdings.ledger:
+                found = await claim(self._broker, self._model, self._worker, room)
+                for job in found.jobs:
+                    self.take(job)
+            self._found += len(found.jobs)
+            if not found.jobs:
+                return self._patience(found)
+        return 0
+
+    def _patience(self, found: Claim) -> float:
+        if found.status == "grace":
+            log.info("claim_held_back", model=self._model, wait_ms=found.wait_ms)
+            return found.wait_ms / 1000
+        return 0  # nothing there, or not registered: the next heartbeat registers and wakes us
+
+    def take(self, claimed: Claimed) -> None:
+        """Hold a job from now on. An older lease of the same job is superseded; the very same one goes on as it is."""
+        known = self._holdings.by_id(claimed.id)
+        if known and known.claimed.lease == claimed.lease:
+            return
+        if known:
+            self._holdings.remove(known)
+        job = HeldJob(claimed)
+        self._holdings.add(job)
+        log.info("job_claimed", job=claimed.id, model=self._model, worker=self._worker, attempt=claimed.attempt)
+        self._begin(job)
+
+    async def listen(self, bell: Doorbell) -> None:
+        """Wake the claiming loop whenever the inbox holds something; ends by cancellation only."""
+        backoff = Backoff()
+        while True:
+            try:
+                if await bell.ring() and self.room > 0:
+                    self._claimed.clear()
+                    self.wake()
+                    await self._claimed.wait()
+                if self._found and self.room > 0:
+                    backoff.reset()
+                else:  # what is in the inbox cannot be claimed just now: do not ring in a tight loop
+                    await backoff.sleep()
+            except RedisAway:
+                await backoff.sleep()

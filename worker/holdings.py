@@ -1,0 +1,117 @@
+"""The jobs this worker holds for one model, each with what it has made and what of that Redis has."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from time import monotonic
+
+from common.broker.workers import Claimed, End, JobStep
+from common.chunk import Chunk, Seq, Start, encode_chunk
+from common.job import JobId
+from worker.engines.base import SequenceKey, SequenceSpec
+from worker.transcript import Transcript, merge
+
+
+@dataclass(slots=True, eq=False)
+class HeldJob:
+    """One job under this worker's lease. `written` holds every chunk from seq 1 on, those of earlier leases included:
+    whatever a restarted Redis turns out to have lost can be sent again."""
+
+    claimed: Claimed
+    written: list[bytes] = field(default_factory=list[bytes])
+    acked: int = 0  # chunks Redis has confirmed
+    drafts: list[Chunk] = field(default_factory=list[Chunk])  # made since the last step, in order
+    end: End | None = None
+    transcript: Transcript | None = None  # None until the prompt is rendered, and for jobs that generate nothing
+    spec: SequenceSpec | None = None
+    start: Start | None = None  # chunk 1, until it is drafted
+    tokens: list[int] = field(default_factory=list[int])  # completion tokens so far, of all leases
+    cached: int = 0  # prompt tokens served from the prefix cache
+    since: float = field(default_factory=monotonic)
+
+    @property
+    def key(self) -> SequenceKey:
+        """What the engine knows the job by: ours, and new with every lease."""
+        return SequenceKey(f"{self.claimed.id}#{self.claimed.grant}")
+
+    @property
+    def age(self) -> float:
+        """Seconds since this worker claimed it."""
+        return monotonic() - self.since
+
+    @property
+    def dirty(self) -> bool:
+        """Whether there is something Redis does not have yet."""
+        return bool(self.drafts) or self.acked < len(self.written) or self.end is not None
+
+    def draft(self, *chunks: Chunk) -> None:
+        """Add to what the next step takes along; nothing is added to a job that has ended."""
+        if self.end is None:
+            self.drafts += chunks
+
+    def finish(self, end: End, *last: Chunk) -> None:
+        """The job's end; its last chunk goes with the next step."""
+        self.draft(*last)
+        self.end = self.end or end
+
+    def take_step(self) -> JobStep:
+        """Number the drafts and return all that Redis has not confirmed."""
+        self.written += [encode_chunk(chunk) for chunk in coalesce(self.drafts)]
+        self.drafts.clear()
+        unsent = self.written[self.acked :]
+        return JobStep(self.claimed.id, self.claimed.lease, Seq(self.acked + 1), unsent, self.end)
+
+
+def coalesce(drafts: list[Chunk]) -> list[Chunk]:
+    """Join what several engine steps made while one call to Redis was under way. The start and the last chunk stay by
+    themselves: each is an event of its own."""
+    joined: list[Chunk] = []
+    for chunk in drafts:
+        alone = chunk.start is not None or chunk.last or chunk.result is not None
+        if joined and not alone and joined[-1].start is None:
+            joined[-1] = merge([joined[-1], chunk])
+        else:
+            joined.append(chunk)
+    return joined
+
+
+class Holdings:
+    """The jobs by id and by sequence. `ledger` is held while a claim or a beat compares notes with Redis, so that
+    neither sees the other half done; `freed` is set whenever a job goes."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[JobId, HeldJob] = {}
+        self._by_key: dict[SequenceKey, HeldJob] = {}
+        self.ledger = asyncio.Lock()
+        self.freed = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[HeldJob]:
+        return iter(list(self._by_id.values()))
+
+    @property
+    def ids(self) -> list[JobId]:
+        return list(self._by_id)
+
+    def add(self, job: HeldJob) -> None:
+        self._by_id[job.claimed.id] = job
+        self._by_key[job.key] = job
+
+    def by_id(self, id: JobId) -> HeldJob | None:
+        return self._by_id.get(id)
+
+    def by_key(self, key: SequenceKey) -> HeldJob | None:
+        return self._by_key.get(key)
+
+    def has(self, job: HeldJob) -> bool:
+        """Whether this very lease of the job is still held."""
+        return self._by_id.get(job.claimed.id) is job
+
+    def remove(self, job: HeldJob) -> None:
+        """Forget a job; one that is not held (any more) is fine."""
+        if self.has(job):
+            del self._by_id[job.claimed.id]
+            del self._by_key[job.key]
+            self.freed.set()

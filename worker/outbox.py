@@ -1,0 +1,96 @@
+"""What the jobs made, on its way to Redis: exactly one step call in flight, and whatever comes meanwhile goes with the
+next. So batching clocks itself, without a timer on the token path, and the first token leaves at once."""
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic
+
+import structlog
+
+from common.backoff import Backoff
+from common.broker.connect import Broker, RedisAway
+from common.broker.workers import JobStep, StepAnswer, step
+from common.chunk import Seq
+from common.job import ModelName, WorkerId
+from worker.holdings import HeldJob, Holdings
+
+MAX_JOBS_PER_STEP = 128  # keeps the script near a millisecond
+
+log = structlog.stdlib.get_logger(part="outbox")
+
+
+class Outbox:
+    """Flushes the holdings of one model. `on_answer` is told of jobs that are `fenced` or to `cancel`."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        model: ModelName,
+        worker: WorkerId,
+        holdings: Holdings,
+        on_answer: Callable[[HeldJob, StepAnswer], None],
+    ) -> None:
+        self._broker = broker
+        self._model = model
+        self._worker = worker
+        self._holdings = holdings
+        self._on_answer = on_answer
+        self._work = asyncio.Event()
+        self._idle = asyncio.Event()
+        self.away_since: float | None = None  # monotonic seconds since which Redis cannot be reached; None: it can
+
+    def ring(self) -> None:
+        """Say that some job has something to send."""
+        self._work.set()
+
+    async def run(self) -> None:
+        """Flush for ever; ends by cancellation only."""
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            while batch := self._dirty():
+                await self._flush(batch)
+            self._idle.set()
+
+    async def settle(self) -> None:
+        """Wait until everything drafted so far has reached Redis."""
+        self._idle.clear()
+        self._work.set()
+        await self._idle.wait()
+
+    def _dirty(self) -> list[HeldJob]:
+        return [job for job in self._holdings if job.dirty][:MAX_JOBS_PER_STEP]
+
+    async def _flush(self, batch: list[HeldJob]) -> None:
+        steps = [job.take_step() for job in batch]
+        answers = await self._send(steps)
+        for job, sent, (answer, seq) in zip(batch, steps, answers, strict=True):
+            if self._holdings.has(job):
+                self._settle_answer(job, sent, answer, seq)
+
+    def _settle_answer(self, job: HeldJob, sent: JobStep, answer: StepAnswer, seq: Seq) -> None:
+        if answer == "fenced":
+            self._on_answer(job, answer)
+            return
+        job.acked = seq
+        if answer == "ok" and sent.end is not None:
+            self._holdings.remove(job)
+        elif answer == "cancel":
+            self._on_answer(job, answer)
+
+    async def _send(self, steps: list[JobStep]) -> list[tuple[StepAnswer, Seq]]:
+        """The one call in flight, tried again until Redis has answered it."""
+        backoff = Backoff()
+        while True:
+            try:
+                answers = await step(self._broker, self._model, self._worker, steps)
+            except RedisAway as error:
+                if self.away_since is None:
+                    self.away_since = monotonic()
+                    log.warning("redis_away", error=error.message, jobs=len(steps))
+                await backoff.sleep()
+            else:
+                if self.away_since is not None:
+                    log.info("redis_back", after=round(monotonic() - self.away_since, 3))
+                    self.away_since = None
+                return answers

@@ -1,0 +1,33 @@
+"""How fast this worker is, measured only while there is work."""
+
+from dataclasses import dataclass, field
+from time import monotonic
+
+SMOOTHING = 0.2  # weight of the newest measurement
+LONGEST_GAP = 60.0  # seconds: a longer time between two beats says nothing about speed
+
+
+@dataclass(slots=True)
+class Pace:
+    """`tokens` counts all tokens made. `speed`: tokens/s of one sequence; `job_seconds`: of a job from claim to end.
+    Both are smoothed, and 0 until measured."""
+
+    tokens: int = 0
+    speed: float = 0.0
+    job_seconds: float = 0.0
+    _since: float = field(default_factory=monotonic)
+    _counted: int = 0
+
+    def measure(self, running: int) -> None:
+        """Call at each beat; `running` is how many sequences run now."""
+        now, made = monotonic(), self.tokens - self._counted
+        elapsed, self._since, self._counted = now - self._since, now, self.tokens
+        if running and made and 0 < elapsed < LONGEST_GAP:
+            self.speed = _smooth(self.speed, made / elapsed / running)
+
+    def job_done(self, seconds: float) -> None:
+        self.job_seconds = _smooth(self.job_seconds, seconds)
+
+
+def _smooth(old: float, new: float) -> float:
+    return new if not old else (1 - SMOOTHING) * old + SMOOTHING * new

@@ -1,0 +1,77 @@
+"""Settings of a worker process. Read once at the composition root; each field is also a flag of the command."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from common.settings import ClusterSettings
+
+
+class WorkerSettings(ClusterSettings):
+    """Which model this worker serves, with which engine, and how it leaves."""
+
+    model: str = Field(
+        default="smollm2",
+        description="What to serve: `smollm2` (sample in a package), a hub id, a local folder or a GGUF file; for the "
+        "simulated engine, any name.",
+    )
+    served_model_name: str | None = Field(default=None, description="The name clients use; unset: the model's own.")
+    embedding_model: str | None = Field(
+        default=None, description="An embedding model to serve beside it: `all-minilm-l6-v2` (sample), id or folder."
+    )
+    engine: Literal["transformers", "simulated"] = Field(
+        default="transformers",
+        description="What computes: a real model, or deterministic tokens for load and fault tests.",
+    )
+    slots: int | None = Field(default=None, ge=1, description="Jobs that run at once; unset: the engine decides.")
+    supervise: bool = Field(default=False, description="Restart the worker when it dies and move its jobs at once.")
+    drain: float = Field(
+        default=30.0, ge=0, description="Seconds running jobs may go on after a stop signal; then they move mid-stream."
+    )
+    stall: float = Field(
+        default=120.0,
+        gt=0,
+        description="Seconds without a step, with work to do, after which the engine counts as hung.",
+    )
+    decode_ahead: float = Field(
+        default=20.0,
+        ge=0,
+        description="Seconds the engine goes on while Redis is away; then it pauses until it is back.",
+    )
+
+    revision: str | None = Field(default=None, description="Branch, tag or commit of a hub model.")
+    source: Literal["hub", "modelscope"] = Field(default="hub", description="Where model ids are looked up.")
+    trust_remote_code: bool = Field(default=False, description="Run code that comes with the model.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="Weights' number type."
+    )
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps or xpu.")
+    device_map: str | None = Field(default=None, description="Spread over several devices: auto, balanced, ...")
+    tensor_parallel: bool = Field(default=False, description="One process per GPU, started by torchrun.")
+    max_gpu_memory: str | None = Field(default=None, description="Most memory per GPU, such as 20GiB.")
+    quantization: Literal["8bit", "4bit"] | None = Field(default=None, description="Quantise while loading.")
+    adapter: str | None = Field(default=None, description="A LoRA adapter (folder or id) merged into the weights.")
+    chat_template: Path | None = Field(
+        default=None, description="A Jinja file used instead of the model's own template."
+    )
+    max_model_len: int | None = Field(
+        default=None, ge=1, description="Longest prompt and completion together, in tokens."
+    )
+    kv_tokens: int | None = Field(default=None, ge=1, description="Room of the key-value cache, in tokens of all jobs.")
+    page_size: int | None = Field(default=None, ge=1, description="Tokens of a cache page.")
+    step_tokens: int | None = Field(
+        default=None, ge=1, description="Most tokens in one engine step; long prompts are split."
+    )
+    prefix_sharing: bool = Field(default=True, description="Share the cache of equal prompt beginnings.")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads of the engine.")
+    tool_parser: str | None = Field(
+        default=None, description="How tool calls are written; unset: by the chat template."
+    )
+
+    simulated_first_token: float = Field(default=0.0, ge=0, description="Simulated engine: seconds to the first token.")
+    simulated_rate: float = Field(
+        default=0.0, ge=0, description="Simulated engine: tokens/s of one job; 0: as fast as possible."
+    )
+    simulated_step_tokens: int = Field(default=1, ge=1, description="Simulated engine: tokens of a job in one step.")
+    simulated_length: int = Field(default=64, ge=1, description="Simulated engine: tokens when no max_tokens is given.")
