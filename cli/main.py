@@ -1,7 +1,6 @@
 """The `millstream` command. Each command's flags are the fields of its settings class."""
 
 import asyncio
-import inspect
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -35,9 +34,8 @@ def main() -> None:
 
 
 def _serve(serve: Callable[[Any], Any], settings: Any) -> None:
-    result = serve(settings)
-    if inspect.iscoroutine(result):
-        asyncio.run(result)
+    """Run a part's own composition root; its result is the exit status."""
+    raise typer.Exit(serve(settings) or 0)
 
 
 def _up(settings: UpSettings) -> None:
