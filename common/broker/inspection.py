@@ -49,8 +49,9 @@ async def live_jobs(broker: Broker, model: ModelName, limit: int = 1000) -> list
         pipe.time()
         for id in ids:
             pipe.hmget(keys.job(model, JobId(id)), list(SHOWN))
-        (seconds, _), *rows = await pipe.execute()
-    return [_live(model, id, row, float(seconds)) for id, row in zip(ids, rows, strict=True) if row[0]]
+        (seconds, micros), *rows = await pipe.execute()
+    now = seconds + micros / 1e6
+    return [_live(model, id, row, now) for id, row in zip(ids, rows, strict=True) if row[0]]
 
 
 def _live(model: ModelName, id: str, row: Sequence[str | None], now: float) -> LiveJob:

@@ -1,0 +1,126 @@
+"""`models`, `workers`, `jobs` and `doctor` against a real queue with a worker and jobs in it."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from cli.doctor import Finding, examine, queue, served
+from cli.eviction import evictor, workers_of_process
+from cli.settings import DoctorSettings, WorkersSettings, host_name
+from cli.tables import show_jobs, show_models, show_workers
+from common.broker.connect import Broker
+from common.broker.directory import announce, census
+from common.broker.inspection import live_jobs, server_facts
+from common.broker.jobs import Envelope, NewJob, submit
+from common.broker.workers import beat, claim
+from common.job import GatewayId, JobId, JobRequest, ModelName, TextPrompt, WorkerId
+from common.settings import ClusterSettings
+from common.supervise import Exit
+
+MODEL, WORKER, PID = ModelName("tiny"), WorkerId("worker-1"), 4321
+NOWHERE = "redis://127.0.0.1:9/0"
+
+
+@pytest_asyncio.fixture
+async def broker(redis_url: str) -> AsyncIterator[Broker]:
+    """A queue with one worker of one slot, which runs the first of two jobs."""
+    about = {
+        "slots": "1",
+        "speed": "12.5",
+        "state": "ready",
+        "host": host_name(),
+        "pid": str(PID),
+        "engine": "simulated",
+    }
+    envelope = Envelope(GatewayId("g"), "default", "default", timeout_ms=60_000, retention_ms=60_000)
+    async with Broker(redis_url) as broker:
+        await announce(broker, MODEL)
+        await beat(broker, MODEL, WORKER, 60_000, about, [])
+        for number in (1, 2):
+            await submit(broker, MODEL, envelope, [NewJob(JobId(f"job-{number}"), JobRequest(TextPrompt("hi")))])
+        await claim(broker, MODEL, WORKER, 1)
+        yield broker
+
+
+async def test_jobs_tell_who_runs_them_and_how_long_they_have(
+    broker: Broker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running, waiting = await live_jobs(broker, MODEL)
+    assert (running.id, running.worker, waiting.id, waiting.state) == ("job-1", WORKER, "job-2", "queued")
+    assert 0 <= running.age < 50 < running.left <= 60
+    assert len(await live_jobs(broker, MODEL, limit=1)) == 1
+    await show_jobs(ClusterSettings(redis_url=broker.url))
+    assert "job-2" in capsys.readouterr().out
+
+
+async def test_models_and_workers_are_listed(broker: Broker, capsys: pytest.CaptureFixture[str]) -> None:
+    await show_models(ClusterSettings(redis_url=broker.url))
+    model = capsys.readouterr().out.splitlines()[-1].split()
+    assert model == ["tiny", "1", "1", "1", "1", "simulated", "0"]
+    assert await show_workers(WorkersSettings(redis_url=broker.url)) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split()[:5] == [WORKER, "tiny", "alive", "1/1", "12.5"]
+
+
+async def test_here_is_a_health_check(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = WorkersSettings(redis_url=broker.url, here=True)
+    assert await show_workers(here) == 0
+    monkeypatch.setattr("cli.tables.host_name", lambda: "another-machine")
+    assert await show_workers(here) == 1
+    assert "No worker is registered" in capsys.readouterr().out
+
+
+async def test_a_worker_seen_to_die_loses_its_jobs_at_once(broker: Broker) -> None:
+    (found,) = await workers_of_process(broker, PID)
+    assert found.id == WORKER
+    assert await workers_of_process(broker, PID + 1) == []
+    await evictor(broker, 3)(Exit("worker-1", PID, -9, 1.0, False, ()))
+    assert (await census(broker))[0].workers == []
+    assert {job.state for job in await live_jobs(broker, MODEL)} == {"queued"}
+
+
+async def test_a_worker_that_left_by_itself_is_not_evicted(broker: Broker) -> None:
+    await evictor(broker, 3)(Exit("worker-1", PID, 0, 1.0, True, ()))
+    assert (await census(broker))[0].live == 1
+
+
+async def test_eviction_waits_for_the_lease_when_redis_is_away() -> None:
+    async with Broker(NOWHERE) as broker:
+        await evictor(broker, 3)(Exit("worker-1", PID, -9, 1.0, False, ()))
+
+
+def graded(findings: list[Finding], word: str) -> list[tuple[str, str]]:
+    return [(finding.grade, finding.what) for finding in findings if word in finding.what]
+
+
+async def test_doctor_says_what_is_there_and_what_is_not(broker: Broker) -> None:
+    findings = await examine(DoctorSettings(redis_url=broker.url, gateway_url="http://127.0.0.1:9"))
+    assert graded(findings, "model tiny") == [("good", "model tiny: 1 live workers, 1 jobs wait")]
+    assert [grade for grade, _ in graded(findings, "gateway http")] == ["bad"]
+    assert [grade for grade, _ in graded(findings, "answers (version")] == ["good"]
+
+
+async def test_doctor_without_redis_names_the_remedy() -> None:
+    findings = await examine(DoctorSettings(redis_url=NOWHERE, gateway_url="http://127.0.0.1:9"))
+    (bad,) = [finding for finding in findings if finding.what.startswith("queue:")]
+    assert bad.grade == "bad"
+    assert "MILLSTREAM_REDIS_URL" in bad.remedy
+
+
+async def test_doctor_warns_of_a_server_that_loses_jobs(broker: Broker) -> None:
+    facts = await server_facts(broker)
+    assert (facts.append_only, facts.fsync, facts.eviction, facts.role) == (True, "everysec", "noeviction", "master")
+    await broker.redis.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        grades = [finding.grade for finding in queue(broker.url, await server_facts(broker))]
+    finally:
+        await broker.redis.config_set("maxmemory-policy", "noeviction")
+    assert "bad" in grades
+
+
+def test_doctor_tells_a_cluster_without_workers_how_to_start_one() -> None:
+    (finding,) = served([])
+    assert finding.grade == "bad"
+    assert "millstream worker" in finding.remedy
