@@ -6,6 +6,7 @@ The first follows from prompt and seed.
 
 import hashlib
 from collections.abc import Sequence
+from itertools import pairwise
 
 SMALLEST = 0x00010000  # smaller ids are the simulated tokenizer's own
 _SPAN = 0x80000000 - SMALLEST
@@ -33,7 +34,7 @@ def word_of(token: int) -> str:
 def check_chain(text: str) -> int | None:
     """The index of the first word that does not follow from the one before it; None if the chain is whole."""
     tokens = [int(word, 16) for word in text.split()]
-    for i, (before, after) in enumerate(zip(tokens, tokens[1:], strict=False)):
+    for i, (before, after) in enumerate(pairwise(tokens)):
         if chain_next(before) != after:
             return i + 1
     return None

@@ -66,7 +66,7 @@ async def load(engine: Engine, stop: asyncio.Event) -> ModelCard | None:
     return card
 
 
-def progress(stage: str, fraction: float | None = None) -> None:
+def progress(stage: str, fraction: float | None) -> None:
     """One line of the log for each stage of loading; `up` draws its bar from them."""
     log.info("loading", stage=stage, fraction=fraction)
 

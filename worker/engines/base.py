@@ -52,6 +52,11 @@ class Output:
 
 
 Sink = Callable[[list[Output]], None]
+Progress = Callable[[str, float | None], None]  # the stage of loading, and how far it is (0 to 1) if that is known
+
+
+def silent(stage: str, fraction: float | None) -> None:
+    """Progress that nobody watches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +102,8 @@ class Engine(Protocol):
 
     slots: int
 
-    def load(self) -> ModelCard:
-        """Load the model and return its card. Raises `MillstreamError` with the cause and the remedy."""
+    def load(self, progress: Progress = silent) -> ModelCard:
+        """Load the model and return its card; `progress` is told each stage, on the calling thread. Raises `MillstreamError` with the cause and the remedy."""
         ...
 
     @property
@@ -131,7 +136,7 @@ class EmbeddingEngine(Protocol):
 
     slots: int
 
-    def load(self) -> ModelCard:
+    def load(self, progress: Progress = silent) -> ModelCard:
         """As `Engine.load`; the capabilities tell whether it makes vectors ("embeddings") and scores ("rerank")."""
         ...
 

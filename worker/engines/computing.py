@@ -1,7 +1,17 @@
 """An embedding engine in the place of an engine: it generates nothing, so nothing steps."""
 
 from common.errors import BadRequest
-from worker.engines.base import EmbeddingEngine, EngineStats, ModelCard, SequenceKey, SequenceSpec, Sink, Tokenizer
+from worker.engines.base import (
+    EmbeddingEngine,
+    EngineStats,
+    ModelCard,
+    Progress,
+    SequenceKey,
+    SequenceSpec,
+    Sink,
+    Tokenizer,
+    silent,
+)
 
 
 class Computing:
@@ -13,8 +23,8 @@ class Computing:
         self.broken: BaseException | None = None
         self._name = ""
 
-    def load(self) -> ModelCard:
-        card = self.vectors.load()
+    def load(self, progress: Progress = silent) -> ModelCard:
+        card = self.vectors.load(progress)
         self._name = card.name
         return card
 
