@@ -27,8 +27,8 @@ from gateway.ticket import Desk, Ticket
 class Answer:
     """How one API writes its answers."""
 
-    stream: Callable[[Head], Presenter]
     whole: Callable[[Head, list[Fold]], dict[str, Any]]
+    stream: Callable[[Head], Presenter] | None = None  # None: this API answers only as a whole
 
 
 class Exchange:
@@ -45,7 +45,7 @@ class Exchange:
         ticket = await self._desk.admit()
         if ticket.admission is None or ticket.repeated:
             self._rooms.metrics.resumptions.labels(ticket.model).inc()
-        reply = self._stream if self._order.stream else self._whole
+        reply = self._whole if answer.stream is None or not self._order.stream else self._stream
         try:
             return await reply(answer, ticket)
         except Cancelled as error:
@@ -71,6 +71,7 @@ class Exchange:
         return folds
 
     async def _stream(self, answer: Answer, ticket: Ticket) -> Response:
+        assert answer.stream is not None
         presenter = answer.stream(ticket.head())
         after = ticket.after
         if presenter.needs_history:

@@ -1,0 +1,29 @@
+"""The bodies of `POST /tokenize` and `POST /detokenize` (vLLM's shape)."""
+
+from typing import Any
+
+from pydantic import ConfigDict, Field
+
+from gateway.openai.messages import Message
+from gateway.openai.shape import Shape, TokenId
+
+EXAMPLE: dict[str, Any] = {"model": "smollm2-135m-instruct", "prompt": "Once upon a time"}
+
+
+class TokenizeRequest(Shape):
+    """A text, or messages as the model's template writes them."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
+
+    model: str
+    prompt: str | None = None
+    messages: list[Message] | None = Field(default=None, min_length=1)
+    add_special_tokens: bool | None = None
+    return_token_strs: bool | None = None
+
+
+class DetokenizeRequest(Shape):
+    """Token ids to be turned into text."""
+
+    model: str
+    tokens: list[TokenId]

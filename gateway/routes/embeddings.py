@@ -1,0 +1,24 @@
+"""`POST /v1/embeddings`."""
+
+from functools import partial
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from gateway.exchange import Answer, Exchange
+from gateway.intake.embeddings import embedding_order
+from gateway.intake.order import Place
+from gateway.openai.embeddings import EmbeddingRequest
+from gateway.present.results import embeddings_body
+from gateway.rooms import InRooms
+
+router = APIRouter(tags=["embeddings"])
+
+
+@router.post("/v1/embeddings", summary="Turn texts into vectors")
+async def create_embeddings(body: EmbeddingRequest, request: Request, rooms: InRooms) -> Response:
+    """A vector per input, normalised as the model's own configuration says."""
+    model = await rooms.model(body.model)
+    order = embedding_order(body, Place("embd", model, rooms.caller(request), rooms.settings.max_jobs))
+    answer = Answer(whole=partial(embeddings_body, encoding=body.encoding_format or "float"))
+    return await Exchange(rooms, request, order).answer(answer)

@@ -1,0 +1,41 @@
+"""`POST /tokenize` and `POST /detokenize`."""
+
+from functools import partial
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from common.job import ModelName
+from gateway.exchange import Answer, Exchange
+from gateway.intake.order import Place
+from gateway.intake.tokens import detokenize_order, tokenize_order
+from gateway.openai.tokens import DetokenizeRequest, TokenizeRequest
+from gateway.present.results import detokenize_body, tokenize_body
+from gateway.rooms import InRooms, Rooms
+
+router = APIRouter(tags=["tokens"])
+
+
+@router.post("/v1/tokenize", include_in_schema=False)
+@router.post("/tokenize", summary="Turn text or messages into token ids")
+async def tokenize(body: TokenizeRequest, request: Request, rooms: InRooms) -> Response:
+    """Messages are written by the model's own chat template first."""
+    model = await rooms.model(body.model)
+    order = tokenize_order(body, Place("tok", model, rooms.caller(request), rooms.settings.max_jobs))
+    length = await _context_length(rooms, model)
+    whole = partial(tokenize_body, pieces=bool(body.return_token_strs), context_length=length)
+    return await Exchange(rooms, request, order).answer(Answer(whole))
+
+
+@router.post("/v1/detokenize", include_in_schema=False)
+@router.post("/detokenize", summary="Turn token ids into text")
+async def detokenize(body: DetokenizeRequest, request: Request, rooms: InRooms) -> Response:
+    """Special tokens are written out."""
+    model = await rooms.model(body.model)
+    order = detokenize_order(body, Place("tok", model, rooms.caller(request), rooms.settings.max_jobs))
+    return await Exchange(rooms, request, order).answer(Answer(detokenize_body))
+
+
+async def _context_length(rooms: Rooms, model: ModelName) -> int:
+    lengths = [info.context_length for info in await rooms.cluster.directory.models() if info.name == model]
+    return lengths[0] if lengths else 0

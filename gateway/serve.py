@@ -1,0 +1,48 @@
+"""Running gateway processes: one, or several that share the port."""
+
+import asyncio
+import socket
+from functools import partial
+
+import structlog
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from common.telemetry import configure
+from gateway.app import create_app, listen, server
+from gateway.connect import connect
+from gateway.settings import GatewaySettings
+
+WRONG_USAGE = 2  # exit status: the same settings will not do better
+
+log = structlog.stdlib.get_logger(part="gateway")
+
+
+def serve(settings: GatewaySettings) -> int:
+    """Serve until SIGTERM or SIGINT; the exit status."""
+    configure(settings.log_format, settings.log_level)
+    try:
+        create_app(settings, connect)  # only to hear what is wrong with the settings before a port is opened
+        listener = listen(settings)
+    except (ValueError, OSError) as error:
+        log.error("cannot_start", error=str(error))
+        return WRONG_USAGE
+    host, port = listener.getsockname()[:2]
+    log.info("listening", host=host, port=port, processes=settings.processes)
+    if settings.processes == 1:
+        run(settings, [listener])
+    else:
+        config = uvicorn.Config("gateway.app:create_app", log_config=None)  # only for the supervisor's own settings
+        Multiprocess(config, partial(run, settings), [listener]).run()
+    return 0
+
+
+def run(settings: GatewaySettings, sockets: list[socket.socket]) -> None:
+    """One gateway process on a socket that is listening already."""
+    configure(settings.log_format, settings.log_level)
+    try:
+        import uvloop  # not on Windows
+
+        asyncio.run(server(settings, connect).serve(sockets), loop_factory=uvloop.new_event_loop)
+    except ImportError:
+        asyncio.run(server(settings, connect).serve(sockets))
