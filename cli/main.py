@@ -45,7 +45,7 @@ def _up(settings: UpSettings) -> None:
 
 
 def _gateway(settings: GatewaySettings) -> None:
-    from gateway.app import serve
+    from gateway.serve import serve
 
     _serve(serve, settings)
 

@@ -1,6 +1,5 @@
 """Running gateway processes: one, or several that share the port."""
 
-import asyncio
 import socket
 from functools import partial
 
@@ -8,6 +7,7 @@ import structlog
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from common import loop
 from common.telemetry import configure
 from gateway.app import create_app, listen, server
 from gateway.connect import connect
@@ -40,9 +40,4 @@ def serve(settings: GatewaySettings) -> int:
 def run(settings: GatewaySettings, sockets: list[socket.socket]) -> None:
     """One gateway process on a socket that is listening already."""
     configure(settings.log_format, settings.log_level)
-    try:
-        import uvloop  # not on Windows
-
-        asyncio.run(server(settings, connect).serve(sockets), loop_factory=uvloop.new_event_loop)
-    except ImportError:
-        asyncio.run(server(settings, connect).serve(sockets))
+    loop.run(server(settings, connect).serve(sockets))

@@ -6,6 +6,7 @@ import sys
 
 import structlog
 
+from common import loop
 from common.broker.connect import Broker
 from common.errors import MillstreamError
 from common.identity import incarnation
@@ -27,7 +28,7 @@ def serve(settings: WorkerSettings) -> int:
     worker = WorkerId(incarnation("worker"))
     configure(settings.log_format, settings.log_level, {"worker": worker})
     try:
-        status = asyncio.run(_run(settings, worker))
+        status = loop.run(_run(settings, worker))
     except MillstreamError as error:
         log.error("cannot_start", error=error.message, code=error.code)
         return CANNOT_LOAD
@@ -40,9 +41,8 @@ def serve(settings: WorkerSettings) -> int:
 
 async def _run(settings: WorkerSettings, worker: WorkerId) -> int:
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     engines = build.engines(settings)
     loaded = [(engine, await load(engine, stop)) for engine in engines]
     try:
