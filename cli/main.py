@@ -1,9 +1,9 @@
 """The `millstream` command. Each command's flags are the fields of its settings class."""
 
 import asyncio
-from collections.abc import Callable
+import signal
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from types import FrameType
 
 import typer
 
@@ -33,9 +33,8 @@ def main() -> None:
         raise SystemExit(1) from error
 
 
-def _serve(serve: Callable[[Any], Any], settings: Any) -> None:
-    """Run a part's own composition root; its result is the exit status."""
-    raise typer.Exit(serve(settings) or 0)
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
 
 
 def _up(settings: UpSettings) -> None:
@@ -47,7 +46,9 @@ def _up(settings: UpSettings) -> None:
 def _gateway(settings: GatewaySettings) -> None:
     from gateway.serve import serve
 
-    _serve(serve, settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)  # uvicorn stops in good order, then raises the signal once more
+    raise typer.Exit(serve(settings))
 
 
 def _worker(settings: WorkerSettings) -> None:
@@ -57,7 +58,7 @@ def _worker(settings: WorkerSettings) -> None:
         raise typer.Exit(run(settings))
     from worker.app import serve
 
-    _serve(serve, settings)
+    raise typer.Exit(serve(settings))
 
 
 def _chat(settings: ChatSettings) -> None:

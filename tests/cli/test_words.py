@@ -18,7 +18,7 @@ from common.job import ModelName
 @pytest.mark.parametrize("model", ["smollm2", 'org/it\'s "quoted" $HOME `x`', "größe"])
 def test_the_curl_line_survives_a_shell(model: str) -> None:
     words = shlex.split(curl_line("http://127.0.0.1:8000", model))
-    assert words[:3] == ["curl", "-N", "http://127.0.0.1:8000/v1/chat/completions"]
+    assert words[:3] == ["curl", "-sSN", "http://127.0.0.1:8000/v1/chat/completions"]
     body = json.loads(words[words.index("-d") + 1])
     assert body["model"] == model
     assert body["stream"] is True
