@@ -26,6 +26,7 @@ from transformers.generation.continuous_batching.continuous_api import (
 from transformers.generation.continuous_batching.requests import RequestState, RequestStatus
 
 from common.errors import EngineError
+from worker.engines.transformers.attention import CPU_ATTENTION, LayerCache, Paged, Span, plan_attention
 from worker.engines.transformers.sampler import Sampler, needed
 from worker.engines.transformers.sequence import Sequence
 
@@ -108,6 +109,7 @@ class _Tap:
     tensors_required = 0
 
     def __init__(self) -> None:
+        self.requests: list[Any] = []
         self.batch: list[Sequence] = []
         self.logits: torch.Tensor | None = None
         self._static: torch.Tensor | None = None
@@ -117,6 +119,7 @@ class _Tap:
     def fill_defaults(self, int32_tensor: torch.Tensor) -> None: ...
 
     def prepare_tensor_args(self, requests_in_batch: list[Any], arg_storage: torch.Tensor) -> torch.Tensor:
+        self.requests = requests_in_batch
         self.batch = []
         for future in requests_in_batch:
             if not isinstance(future.state, _Request):  # a warm-up's dummy
@@ -141,6 +144,17 @@ class _Tap:
         return scores
 
 
+_NO_MASK = torch.empty(1, 1, 1, 1)  # four dimensions: the model takes it for prepared and builds none
+
+
+def _layer_views(cache: Any) -> dict[int, LayerCache]:
+    (allocator,) = cache.cache_allocators.values()
+    return {
+        layer: LayerCache(*allocator._kv_token_views[layer], *allocator._kv_page_views[layer])
+        for layer in allocator._kv_token_views
+    }
+
+
 class BatchLoop(ContinuousBatchingManager):
     """The running batch. `deliver` and `broken` are called on its own thread."""
 
@@ -154,6 +168,7 @@ class BatchLoop(ContinuousBatchingManager):
         self.closing = False
         generation = model.generation_config
         super().__init__(cast(Any, model), cast(Any, generation), room.config())
+        self._layers: dict[int, LayerCache] | None = None
         self.logit_processor = self._tap
         self.output_router = _Router(deliver)
 
@@ -215,13 +230,38 @@ class BatchLoop(ContinuousBatchingManager):
     def _generation_step(self) -> None:
         processor: Any = self.batch_processor
         ios = processor.inputs_and_outputs
-        data = ios.get_model_kwargs(use_padding=processor.model_runner.pad_inputs)
+        data: Any = ios.get_model_kwargs(use_padding=processor.model_runner.pad_inputs)
+        if self._layers is not None:
+            data["attention_mask"] = _NO_MASK
+            data["paged"] = self._plan(processor.cache, data["write_index"][0])
         processor.model_runner.compute_batch(self.model, data)
         batch = self._tap.batch
         if batch and needed(batch):  # else the arg-max the library has taken already is the choice
             self._choose(ios, batch)
         ios.retrieve_device_outputs()
         self.steps += 1
+
+    def _create_batch_processor(self) -> ContinuousBatchProcessor:
+        processor = super()._create_batch_processor()
+        if self.model.config._attn_implementation == CPU_ATTENTION:
+            self._layers = _layer_views(processor.cache)
+            # Our attention finds the pages itself: the library need not list every token of the cache at every step.
+            processor.model_runner.maybe_pad_inputs = lambda q, kv, fast: (q, 0)
+        return processor
+
+    def _plan(self, cache: Any, write: torch.Tensor) -> Paged:
+        (allocator,) = cache.cache_allocators.values()
+        stride = allocator.block_physical_stride // allocator.tokens_per_page
+        spans = [
+            Span(
+                past=future.state.position_offset - future.query_length,
+                new=future.query_length,
+                pages=[block * stride for block in allocator.block_table[future.state.request_id]],
+            )
+            for future in self._tap.requests
+        ]
+        assert self._layers is not None
+        return plan_attention(self._layers, write, spans, allocator.tokens_per_page, cache.dtype)
 
     def _choose(self, ios: Any, batch: list[Sequence]) -> None:
         logits = self._tap.logits

@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Pretra
 from worker.engines.transformers.attention import CPU_ATTENTION, usable
 from worker.engines.transformers.failures import LoadFailed, explained
 from worker.engines.transformers.machine import free_memory, pick_device, pick_dtype
+from worker.engines.transformers.packing import pack_linears
 from worker.engines.transformers.samples import Progress, sample_chat_folder
 from worker.engines.transformers.settings import SAMPLE_CHAT, SAMPLE_CHAT_NAME, EngineSettings, ModelSource
 from worker.render import HuggingFaceTokenizer
@@ -72,6 +73,8 @@ def _from_modelscope(source: ModelSource) -> str:
 def load(settings: EngineSettings, progress: Progress) -> Loaded:
     """Blocking; seconds to minutes. Raises `MillstreamError`."""
     device = pick_device(settings.device)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
     place = locate(settings.source, progress)
     with explained(settings.source.model, device):
         progress("reading the configuration", None)
@@ -120,9 +123,15 @@ def _model(place: Place, settings: EngineSettings, device: torch.device) -> PreT
         model = _adapted(model, settings.adapter)
     if "device_map" not in options and not settings.tensor_parallel:
         model = cast(Any, model).to(device)
-    if device.type == "cpu" and usable(model.config):
-        model.set_attn_implementation(CPU_ATTENTION)
+    if device.type == "cpu":
+        _made_for_cpu(model)
     return model.eval()
+
+
+def _made_for_cpu(model: PreTrainedModel) -> None:
+    if usable(model.config):
+        model.set_attn_implementation(CPU_ATTENTION)
+    pack_linears(model)
 
 
 def _placement(settings: EngineSettings, device: torch.device) -> dict[str, Any]:
