@@ -4,6 +4,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from common.chunk import Usage
 
+PREFIX = "millstream_gateway_"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 
 
@@ -12,56 +13,40 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "millstream_gateway_requests",
-            "HTTP requests answered, by route and status.",
-            ["route", "status"],
-            registry=self.registry,
+        self.requests = self._counter("requests", "HTTP requests answered, by route and status.", "route", "status")
+        self.head_seconds = self._seconds(
+            "head_seconds", "Seconds from a request's arrival to its status line, by route.", "route"
         )
-        self.head_seconds = Histogram(
-            "millstream_gateway_head_seconds",
-            "Seconds from a request's arrival to its status line, by route.",
-            ["route"],
-            buckets=SECONDS,
-            registry=self.registry,
-        )
-        self.first_chunk_seconds = Histogram(
-            "millstream_gateway_first_chunk_seconds",
+        self.first_chunk_seconds = self._seconds(
+            "first_chunk_seconds",
             "Seconds from submit to a request's first chunk, by model: waiting and prompt processing.",
-            ["model"],
-            buckets=SECONDS,
-            registry=self.registry,
+            "model",
         )
         self.open_requests = Gauge(
-            "millstream_gateway_open_requests", "HTTP requests being answered now.", registry=self.registry
+            f"{PREFIX}open_requests", "HTTP requests being answered now.", registry=self.registry
         )
-        self.prompt_tokens = Counter(
-            "millstream_gateway_prompt_tokens",
-            "Prompt tokens of requests that ended well, by model and tenant.",
-            ["model", "tenant"],
-            registry=self.registry,
+        self.prompt_tokens = self._counter(
+            "prompt_tokens", "Prompt tokens of requests that ended well, by model and tenant.", "model", "tenant"
         )
-        self.completion_tokens = Counter(
-            "millstream_gateway_completion_tokens",
+        self.completion_tokens = self._counter(
+            "completion_tokens",
             "Completion tokens of requests that ended well, by model and tenant.",
-            ["model", "tenant"],
-            registry=self.registry,
+            "model",
+            "tenant",
         )
-        self.failures = Counter(
-            "millstream_gateway_failures", "Requests that failed, by error code.", ["code"], registry=self.registry
+        self.failures = self._counter("failures", "Requests that failed, by error code.", "code")
+        self.departures = self._counter(
+            "departures", "Clients that left before their answer was complete, by model.", "model"
         )
-        self.departures = Counter(
-            "millstream_gateway_departures",
-            "Clients that left before their answer was complete, by model.",
-            ["model"],
-            registry=self.registry,
+        self.resumptions = self._counter(
+            "resumptions", "Streams gone on with by Last-Event-ID or Idempotency-Key, by model.", "model"
         )
-        self.resumptions = Counter(
-            "millstream_gateway_resumptions",
-            "Streams gone on with by Last-Event-ID or Idempotency-Key, by model.",
-            ["model"],
-            registry=self.registry,
-        )
+
+    def _counter(self, name: str, tells: str, *labels: str) -> Counter:
+        return Counter(PREFIX + name, tells, labels, registry=self.registry)
+
+    def _seconds(self, name: str, tells: str, *labels: str) -> Histogram:
+        return Histogram(PREFIX + name, tells, labels, buckets=SECONDS, registry=self.registry)
 
     def count(self, model: str, tenant: str, usage: Usage) -> None:
         """A request that ended well."""
