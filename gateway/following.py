@@ -107,6 +107,11 @@ class Follower:
         """Whether everything up to the last chunk has been read."""
         return self.done and not self._ready
 
+    @property
+    def overdue(self) -> bool:
+        """Whether the job's deadline, as far as it is known here, has passed."""
+        return self.origin is not None and monotonic() - self.born > self.origin.envelope.timeout_ms / 1000
+
     def settle_at(self, last: Seq | None) -> None:
         """Redis says that the job is settled with chunk `last`: a stream that asks for what follows it has ended."""
         if last is not None and self.next > last:

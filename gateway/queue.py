@@ -13,7 +13,7 @@ from common.broker.chunks import read_log
 from common.broker.connect import Broker, RedisAway
 from common.broker.directory import model_names
 from common.chunk import NOTHING_YET, Chunk, Seq
-from common.errors import LogExpired, ModelNotFound, NotFound, Overloaded, StreamLost
+from common.errors import Expired, LogExpired, ModelNotFound, NotFound, Overloaded, StreamLost
 from common.job import GatewayId, JobId, ModelName
 from gateway.dispatch import Admission, Submission
 from gateway.following import Follower, Origin
@@ -131,6 +131,8 @@ class QueueDispatch:
                 try:
                     await self._catch_up(follower)
                 except RedisAway:
+                    if follower.overdue:
+                        raise Expired("The queue (Redis) was away until the request's deadline passed.") from None
                     await backoff.sleep()
                     yield []
                     continue

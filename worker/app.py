@@ -7,7 +7,7 @@ import sys
 import structlog
 
 from common import loop
-from common.broker.connect import Broker
+from common.broker.connect import COMMAND_TIMEOUT, Broker
 from common.errors import MillstreamError
 from common.identity import incarnation
 from common.job import WorkerId
@@ -74,7 +74,7 @@ def progress(stage: str, fraction: float | None) -> None:
 async def _serve_all(
     settings: WorkerSettings, worker: WorkerId, loaded: list[tuple[Engine, ModelCard]], stop: asyncio.Event
 ) -> int:
-    async with Broker(settings.redis_url) as broker:
+    async with Broker(settings.redis_url, min(COMMAND_TIMEOUT, settings.lease / 3)) as broker:
         services = [ModelService(broker, worker, engine, card, settings) for engine, card in loaded]
         gone: list[BaseException] = []
         try:
