@@ -5,6 +5,7 @@
 All that Redis can throw at us becomes `Unavailable` here; nobody outside `common.broker` sees redis-py.
 """
 
+import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import asynccontextmanager
@@ -73,9 +74,14 @@ def open_client(url: str, *, text: bool = True, timeout: float | None = COMMAND_
 
 @asynccontextmanager
 async def redis_errors() -> AsyncGenerator[None]:
-    """Turns redis-py's exceptions into ours."""
+    """Turns redis-py's exceptions into ours, and keeps cancellations: redis-py sends with `asyncio.wait_for`, which
+    before Python 3.12 forgets a cancellation that comes in the moment its own work is done."""
+    task = asyncio.current_task()
+    cancelled = task.cancelling() if task else 0
     try:
         yield
+        if task and task.cancelling() > cancelled:
+            raise asyncio.CancelledError
     except (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.ReadOnlyError, OSError) as error:
         raise RedisAway(f"The queue (Redis) cannot be reached: {error}", retry_after=1) from error
     except exceptions.OutOfMemoryError as error:
