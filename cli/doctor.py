@@ -78,8 +78,8 @@ def queue(url: str, facts: ServerFacts) -> Iterator[Finding]:
         remedy = "Set maxmemory-policy noeviction."
         yield Finding("bad", f"queue: maxmemory-policy {facts.eviction} may throw jobs away", remedy)
     if facts.append_only and facts.fsync == "everysec":
-        remedy = "For none: appendfsync always (slower). A killed server process loses nothing either way."
-        yield Finding("note", "queue: a power cut may lose the last one to two seconds", remedy)
+        remedy = "For none: appendfsync always (slower). What clients have received is put back by their gateways."
+        yield Finding("note", "queue: a crash or a power cut may lose the last one to two seconds", remedy)
     if facts.role != "master":
         yield Finding("bad", f"queue: this server is a {facts.role}", "Use its master, or redis+sentinel://.")
 
