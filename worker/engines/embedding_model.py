@@ -138,7 +138,7 @@ def load_embedding_model(settings: EngineSettings, progress: Progress) -> Embedd
         crossing = any("SequenceClassification" in name for name in config.architectures or [])
         kind = AutoModelForSequenceClassification if crossing else AutoModel
         progress("loading the weights", None)
-        dtype = pick_dtype("float32" if device.type == "cpu" and settings.dtype == "auto" else settings.dtype, device)
+        dtype = pick_dtype(settings.dtype, device, parameters=0)
         network = kind.from_pretrained(place.path, dtype=dtype or "auto", **origin)
         network = cast(Any, network).to(device).eval()
         tokenizer = HuggingFaceTokenizer(AutoTokenizer.from_pretrained(place.path, **origin), frozenset())

@@ -54,7 +54,7 @@ class Prefill:
 @dataclass(frozen=True, slots=True)
 class Decode:
     """One new token of each of several sequences: at `rows` of the batch's tokens (None: these are all tokens), with
-    pages `[n, most]` and the mask `[n, 1, 1, most × page size]` of what is really theirs."""
+    pages `[n, most]` and the mask `[n, 1, 1, most * page size]` of what is really theirs."""
 
     rows: torch.Tensor | None
     pages: torch.Tensor
@@ -74,8 +74,8 @@ class Paged:
 def cpu_attention(
     module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any, **options: Any
 ) -> tuple[torch.Tensor, None]:
-    """`query` `[1, heads, tokens, width]`, `key` and `value` `[1, kv heads, tokens, width]` → `[1, tokens, heads, width]`.
-    Outside a paged batch (prompt scoring) it is the library's own attention."""
+    """From `query` `[1, heads, tokens, width]`, `key` and `value` `[1, kv heads, tokens, width]` to
+    `[1, tokens, heads, width]`. Outside a paged batch (prompt scoring) it is the library's own attention."""
     paged: Paged | None = options.pop("paged", None)
     if paged is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)

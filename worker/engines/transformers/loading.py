@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
 
 from worker.engines.transformers.attention import CPU_ATTENTION, usable
 from worker.engines.transformers.failures import LoadFailed, explained
@@ -73,6 +74,7 @@ def _from_modelscope(source: ModelSource) -> str:
 def load(settings: EngineSettings, progress: Progress) -> Loaded:
     """Blocking; seconds to minutes. Raises `MillstreamError`."""
     device = pick_device(settings.device)
+    disable_progress_bar()  # `progress` tells
     if settings.threads:
         torch.set_num_threads(settings.threads)
     place = locate(settings.source, progress)
@@ -83,7 +85,7 @@ def load(settings: EngineSettings, progress: Progress) -> Loaded:
         progress("loading the tokenizer", None)
         tokenizer = AutoTokenizer.from_pretrained(place.path, **_origin(place, settings.source))
         progress("loading the weights", None)
-        model = _model(place, settings, device)
+        model = _model(place, settings, device, pick_dtype(settings.dtype, device, _parameters(config, settings)))
     eos = _eos_ids(model)
     rendered = HuggingFaceTokenizer(tokenizer, eos, settings.chat_template)
     name = settings.served_name or place.name
@@ -112,9 +114,16 @@ def _context_length(config: PretrainedConfig, wanted: int | None) -> int:
     return wanted or own
 
 
-def _model(place: Place, settings: EngineSettings, device: torch.device) -> PreTrainedModel:
+def _parameters(config: PretrainedConfig, settings: EngineSettings) -> int:
+    """How many weights the model has, without making them."""
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(
+            config, trust_remote_code=settings.source.trust_remote_code
+        ).num_parameters()
+
+
+def _model(place: Place, settings: EngineSettings, device: torch.device, dtype: torch.dtype | None) -> PreTrainedModel:
     options = _origin(place, settings.source) | _placement(settings, device)
-    dtype = pick_dtype(settings.dtype, device)
     options["dtype"] = dtype or "auto"
     if settings.quantization:
         options["quantization_config"] = _quantization(settings.quantization)

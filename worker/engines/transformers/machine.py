@@ -42,14 +42,17 @@ def _named(wanted: str) -> torch.device:
     return device
 
 
-def pick_dtype(wanted: str, device: torch.device) -> torch.dtype | None:
-    """None lets the checkpoint decide (on accelerators). On CPUs bfloat16 where the processor computes in it."""
+def pick_dtype(wanted: str, device: torch.device, parameters: int) -> torch.dtype | None:
+    """None lets the checkpoint decide (on accelerators). On CPUs `auto` is float32, which keeps seeded and greedy
+    outputs the same in any batch and after any continuation; bfloat16 rounds differently from batch to batch. It is
+    taken where float32 would fill more than half of the free memory and the processor computes in it."""
     if wanted != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[wanted]
     if device.type != "cpu":
         return None
+    fits = 4 * parameters <= free_memory(device) // 2
     fast = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    return torch.bfloat16 if fast else torch.float32
+    return torch.float32 if fits or not fast else torch.bfloat16
 
 
 def free_memory(device: torch.device) -> int:

@@ -1,0 +1,65 @@
+"""`batching.py` leans on transformers' internals: if one of these fails after an upgrade, that file must follow."""
+
+import inspect
+
+import transformers
+from transformers.generation.continuous_batching import cache, continuous_api, input_outputs, model_runner, requests
+from transformers.generation.continuous_batching.cache_allocators import FullAttentionCacheAllocator
+from transformers.generation.continuous_batching.requests import RequestState, RequestStatus
+
+
+def names(function: object) -> list[str]:
+    return list(inspect.signature(function).parameters)  # type: ignore[arg-type]
+
+
+def test_the_minor_version_is_the_one_this_was_written_for() -> None:
+    assert transformers.__version__.startswith("5.23."), "read batching.py beside the new version's sources first"
+
+
+def test_the_manager_still_has_what_we_replace() -> None:
+    manager = continuous_api.ContinuousBatchingManager
+    assert names(manager.__init__)[:4] == ["self", "model", "generation_config", "continuous_batching_config"]
+    assert names(manager._generation_loop_body) == ["self", "batch_processor", "bootstrapping"]
+    assert names(manager._handle_critical_error) == ["self", "error", "batch_processor"]
+    assert names(manager.switch_to_cb_friendly_attn) == ["self", "model", "auto_switch_to_flash"]
+    for ours in ("_generation_step", "_create_batch_processor", "_run_generation_loop", "warmup", "stop", "is_running"):
+        assert callable(getattr(manager, ours)), ours
+    source = inspect.getsource(manager)
+    for attribute in ("self.logit_processor", "self.output_router", "self._wake_up_loop", "self.input_queue"):
+        assert attribute in source, attribute
+
+
+def test_outputs_still_go_through_the_router_as_the_requests_make_them() -> None:
+    update = inspect.getsource(continuous_api.ContinuousBatchProcessor.update_batch)
+    assert "pending_outputs.append(state.to_generation_output())" in update
+    assert "self.output_router.deliver_batch(pending_outputs)" in update
+    assert "state.update_and_check_completion(token, logprob)" in update
+    failing = inspect.getsource(continuous_api.OutputRouter.fail_and_deliver)
+    assert "self.deliver(state.to_generation_output())" in failing
+
+
+def test_a_request_still_has_the_fields_we_write() -> None:
+    fields = RequestState.__dataclass_fields__
+    for name in ("request_id", "initial_tokens", "streaming", "max_new_tokens", "tokens_to_process", "generated_tokens"):
+        assert name in fields, name
+    assert RequestStatus.FINISHED > RequestStatus.DECODING
+    assert "create_equivalent_initial_request" in vars(requests.RequestState)
+
+
+def test_the_step_is_still_forward_then_fetch() -> None:
+    step = inspect.getsource(continuous_api.ContinuousBatchProcessor._generation_step)
+    for call in ("get_model_kwargs(", "compute_batch(", "retrieve_device_outputs()"):
+        assert call in step, call
+    forward = inspect.getsource(model_runner.ModelRunner._forward_process_and_sample)
+    assert 'self.logit_processor(sliced_input_ids_2d, logits_2d, batch_data["logits_processor_args"])' in forward
+    assert names(model_runner.ModelRunner.maybe_pad_inputs)[1:] == ["num_q_tokens", "max_kv_read", "use_decode_fast_path"]
+    prepare = inspect.getsource(input_outputs.ContinuousBatchingIOs.prepare_batch_tensors)
+    assert "logits_processors.prepare_tensor_args(" in prepare
+    assert "state.position_offset += query_length" in prepare
+
+
+def test_the_cache_still_has_the_views_our_attention_reads() -> None:
+    source = inspect.getsource(FullAttentionCacheAllocator)
+    for name in ("self._kv_token_views", "self._kv_page_views", "self.block_physical_stride", "self.block_table"):
+        assert name in source, name
+    assert callable(cache.PagedAttentionCache.compute_free_capacity)
