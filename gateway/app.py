@@ -87,12 +87,6 @@ def server(settings: GatewaySettings, connect: Connect) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-async def serve(settings: GatewaySettings, connect: Connect) -> None:
-    """Runs a gateway until it is told to stop."""
-    with listen(settings) as listener:
-        await server(settings, connect).serve([listener])
-
-
 def listen(settings: GatewaySettings) -> socket.socket:
     """The listening socket, for servers that share it or want a free port (`port=0`)."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET

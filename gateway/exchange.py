@@ -1,7 +1,7 @@
 """One request being answered: admitted, followed, written as a stream or as a whole, given up if its client leaves."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,33 +29,42 @@ class Answer:
 
     whole: Callable[[Head, list[Fold]], dict[str, Any]]
     stream: Callable[[Head], Presenter] | None = None  # None: this API answers only as a whole
+    ended: Callable[[Ticket, bool], Awaitable[None]] | None = None  # told whether the answer was complete
 
 
 class Exchange:
     """The life of one request in this gateway."""
 
-    def __init__(self, rooms: Rooms, request: Request, order: Order) -> None:
+    def __init__(self, rooms: Rooms, request: Request, *, resumable: bool) -> None:
         self._rooms = rooms
         self._request = request
-        self._order = order
-        self._desk = Desk(rooms.cluster.dispatch, order)
+        self._resumable = resumable
+        self._desk = Desk(rooms.cluster.dispatch)
 
-    async def answer(self, answer: Answer) -> Response:
-        """Raises what keeps the answer from beginning; a stream's later failure is its last event."""
-        ticket = await self._desk.admit()
+    async def admit(self, order: Order) -> Ticket:
+        """The jobs to follow: the order's own, or an earlier request's."""
+        ticket = await self._desk.admit(order)
         if ticket.admission is None or ticket.repeated:
             self._rooms.metrics.resumptions.labels(ticket.model).inc()
-        reply = self._whole if answer.stream is None or not self._order.stream else self._stream
-        try:
-            return await reply(answer, ticket)
-        except Cancelled as error:
-            if isinstance(error, ClientGone) or not ticket.repeated:
-                raise
-        return await reply(answer, await self._desk.again())
+        return ticket
 
-    async def _whole(self, answer: Answer, ticket: Ticket) -> Response:
+    async def answer(self, order: Order, answer: Answer, ticket: Ticket | None = None) -> Response:
+        """Raises what keeps the answer from beginning; a stream's later failure is its last event."""
+        admitted = ticket or await self.admit(order)
+        reply = self.whole if answer.stream is None or not order.stream else self.stream
+        try:
+            return await reply(answer, admitted)
+        except Cancelled as error:
+            if isinstance(error, ClientGone) or not admitted.repeated:
+                raise
+        return await reply(answer, await self._desk.again(order))
+
+    async def whole(self, answer: Answer, ticket: Ticket) -> Response:
+        """All of it at once."""
         folds = await self.folds(ticket)
         body = msgspec.json.encode(answer.whole(ticket.head(), folds))
+        if answer.ended is not None:
+            await answer.ended(ticket, True)
         return Response(body, media_type="application/json", headers=ticket.headers())
 
     async def folds(self, ticket: Ticket) -> list[Fold]:
@@ -70,7 +79,8 @@ class Exchange:
         self._rooms.metrics.count(ticket.model, ticket.tenant, total([fold.usage for fold in folds], len(folds)))
         return folds
 
-    async def _stream(self, answer: Answer, ticket: Ticket) -> Response:
+    async def stream(self, answer: Answer, ticket: Ticket) -> Response:
+        """As it comes, behind what the client has had."""
         assert answer.stream is not None
         presenter = answer.stream(ticket.head())
         after = ticket.after
@@ -84,9 +94,8 @@ class Exchange:
         except BaseException as error:
             await self._abandon(ticket, flow, error)
             raise
-        resumable = self._order.caller.resumable
-        streaming = Streaming(self._desk, ticket, flow, presenter, resumable=resumable)
-        return streaming.response(self._rooms.metrics, self._rooms.settings.drain)
+        streaming = Streaming(self._desk, ticket, flow, presenter, resumable=self._resumable)
+        return streaming.response(self._rooms.metrics, self._rooms.settings.drain, answer.ended)
 
     async def _reread_start(self, ticket: Ticket, presenter: Presenter) -> None:
         """The first chunk says who computes, and every event repeats it."""
@@ -113,11 +122,16 @@ class Exchange:
         await flow.aclose()
         if isinstance(error, ClientGone):
             self._rooms.metrics.departures.labels(ticket.model).inc()
-            if self._order.caller.resumable:
+            if self._resumable:
                 return
         if isinstance(error, MillstreamError) and not isinstance(error, ClientGone) and len(ticket.jobs) == 1:
             return  # the job itself ended
         await self._desk.give_up(ticket)
+
+
+def exchange(rooms: Rooms, request: Request, order: Order) -> Exchange:
+    """The exchange of a request that is an order."""
+    return Exchange(rooms, request, resumable=order.caller.resumable)
 
 
 async def fold_all(flow: Flow, jobs: int) -> list[Fold]:

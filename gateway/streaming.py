@@ -1,6 +1,6 @@
 """A stream that has begun: its events until the last, its farewell, and what is left behind when it ends."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import anyio
 import structlog
@@ -16,6 +16,7 @@ from gateway.sse import RETRY, EventStream
 from gateway.ticket import Desk, Ticket
 from gateway.writer import KEEP_ALIVE, Writer
 
+Ended = Callable[[Ticket, bool], Awaitable[None]]
 log = structlog.stdlib.get_logger(part="stream")
 
 
@@ -31,11 +32,14 @@ class Streaming:
         self._leaving = anyio.Event()  # set when this process stops
         self._complete = False
 
-    def response(self, metrics: Metrics, drain: float) -> EventStream:
-        """The HTTP response; `drain` is how many seconds it may outlive a stop signal."""
+    def response(self, metrics: Metrics, drain: float, ended: Ended | None = None) -> EventStream:
+        """The HTTP response; `drain` is how many seconds it may outlive a stop signal. `ended` is told whether the
+        stream was complete."""
 
         async def closing() -> None:
             await self._close(metrics)
+            if ended is not None:
+                await ended(self._ticket, self._complete)
 
         return EventStream(
             self._events(),

@@ -53,45 +53,25 @@ class Ticket:
 
 
 class Desk:
-    """The gateway's counter to the queue, for one order."""
+    """The gateway's counter to the queue."""
 
-    def __init__(self, dispatch: Dispatch, order: Order) -> None:
+    def __init__(self, dispatch: Dispatch) -> None:
         self._dispatch = dispatch
-        self._order = order
 
-    async def admit(self) -> Ticket:
+    async def admit(self, order: Order) -> Ticket:
         """A new request is submitted; one with a `Last-Event-ID` goes on with its jobs and submits nothing. Raises
         what `Dispatch.submit` raises, `BadRequest` for a place that is none."""
-        place = self._order.caller.last_event_id
+        place = order.caller.last_event_id
         if place is not None:
-            return self._resume(parse_place(place))
-        admission = await self._dispatch.submit(self._order.submission)
-        identity = self._order.id if admission.outcome != "duplicate" else request_of(admission.jobs[0])
-        return self._ticket(identity, admission.jobs, admission=admission)
+            return _resumed(order, parse_place(place))
+        admission = await self._dispatch.submit(order.submission)
+        identity = order.id if admission.outcome != "duplicate" else request_of(admission.jobs[0])
+        return _ticket(order, identity, admission.jobs, admission=admission)
 
-    async def again(self) -> Ticket:
+    async def again(self, order: Order) -> Ticket:
         """A retry whose first try was given up (its client had timed out) wants an answer, not that try's end."""
-        admission = await self._dispatch.submit(replace(self._order.submission, idempotency_key=None))
-        return self._ticket(self._order.id, admission.jobs, admission=admission)
-
-    def _resume(self, places: Places) -> Ticket:
-        model = self._order.submission.model
-        if places.request.model != checksum(model):
-            message = f"Invalid 'Last-Event-ID': that stream is not one of the model '{model}'."
-            raise BadRequest(message, param="Last-Event-ID")
-        after = places.seqs if self._order.stream else None  # a whole answer is always whole
-        return self._ticket(places.request, places.request.jobs(), after)
-
-    def _ticket(
-        self,
-        identity: RequestId,
-        jobs: list[JobId],
-        after: list[Seq] | None = None,
-        admission: Admission | None = None,
-    ) -> Ticket:
-        submission = self._order.submission
-        begin = after or [NOTHING_YET] * len(jobs)
-        return Ticket(identity, submission.model, submission.tenant, submission.tier, jobs, begin, admission)
+        admission = await self._dispatch.submit(replace(order.submission, idempotency_key=None))
+        return _ticket(order, order.id, admission.jobs, admission=admission)
 
     def follow(self, ticket: Ticket, after: Sequence[Seq]) -> Flow:
         """The ticket's jobs as one flow."""
@@ -112,3 +92,24 @@ class Desk:
     async def give_up(self, ticket: Ticket) -> None:
         """Nobody waits for the jobs any more."""
         await self._dispatch.cancel(ticket.model, ticket.jobs)
+
+
+def _resumed(order: Order, places: Places) -> Ticket:
+    model = order.submission.model
+    if places.request.model != checksum(model):
+        message = f"Invalid 'Last-Event-ID': that stream is not one of the model '{model}'."
+        raise BadRequest(message, param="Last-Event-ID")
+    after = places.seqs if order.stream else None  # a whole answer is always whole
+    return _ticket(order, places.request, places.request.jobs(), after)
+
+
+def _ticket(
+    order: Order,
+    identity: RequestId,
+    jobs: list[JobId],
+    after: list[Seq] | None = None,
+    admission: Admission | None = None,
+) -> Ticket:
+    submission = order.submission
+    begin = after or [NOTHING_YET] * len(jobs)
+    return Ticket(identity, submission.model, submission.tenant, submission.tier, jobs, begin, admission)

@@ -7,10 +7,11 @@ LEAST = -9999.0  # OpenAI's value for "very unlikely"; JSON has no infinity
 
 def chat_logprobs(tokens: list[TokenLogprob]) -> dict[str, object]:
     """`{"content": [...], "refusal": null}`."""
-    return {"content": [_chat_token(token) for token in tokens], "refusal": None}
+    return {"content": [chat_token(token) for token in tokens], "refusal": None}
 
 
-def _chat_token(token: TokenLogprob) -> dict[str, object]:
+def chat_token(token: TokenLogprob) -> dict[str, object]:
+    """One token with its alternatives."""
     return {
         "token": token.token,
         "logprob": finite(token.logprob),

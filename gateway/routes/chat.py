@@ -5,7 +5,7 @@ from functools import partial
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from gateway.exchange import Answer, Exchange
+from gateway.exchange import Answer, exchange
 from gateway.intake.chat import chat_order
 from gateway.intake.order import Place
 from gateway.openai.chat import ChatRequest
@@ -25,4 +25,4 @@ async def create_chat_completion(body: ChatRequest, request: Request, rooms: InR
         stream=partial(ChatStream, include_usage=order.include_usage, legacy=tools.legacy),
         whole=partial(chat_body, logprobs=bool(body.logprobs), legacy=tools.legacy),
     )
-    return await Exchange(rooms, request, order).answer(answer)
+    return await exchange(rooms, request, order).answer(order, answer)

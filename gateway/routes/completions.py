@@ -5,7 +5,7 @@ from functools import partial
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from gateway.exchange import Answer, Exchange
+from gateway.exchange import Answer, exchange
 from gateway.intake.completions import completion_order
 from gateway.intake.order import Place
 from gateway.openai.completions import CompletionRequest
@@ -25,4 +25,4 @@ async def create_completion(body: CompletionRequest, request: Request, rooms: In
         stream=partial(CompletionStream, candidates=candidates, include_usage=order.include_usage),
         whole=partial(completion_body, candidates=candidates),
     )
-    return await Exchange(rooms, request, order).answer(answer)
+    return await exchange(rooms, request, order).answer(order, answer)

@@ -5,7 +5,7 @@ from functools import partial
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from gateway.exchange import Answer, Exchange
+from gateway.exchange import Answer, exchange
 from gateway.intake.embeddings import embedding_order
 from gateway.intake.order import Place
 from gateway.openai.embeddings import EmbeddingRequest
@@ -21,4 +21,4 @@ async def create_embeddings(body: EmbeddingRequest, request: Request, rooms: InR
     model = await rooms.model(body.model)
     order = embedding_order(body, Place("embd", model, rooms.caller(request), rooms.settings.max_jobs))
     answer = Answer(whole=partial(embeddings_body, encoding=body.encoding_format or "float"))
-    return await Exchange(rooms, request, order).answer(answer)
+    return await exchange(rooms, request, order).answer(order, answer)

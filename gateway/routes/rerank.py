@@ -5,7 +5,7 @@ from functools import partial
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from gateway.exchange import Answer, Exchange
+from gateway.exchange import Answer, exchange
 from gateway.intake.order import Place
 from gateway.intake.rerank import rerank_order, score_order, texts
 from gateway.openai.rerank import RerankRequest, ScoreRequest
@@ -23,7 +23,9 @@ async def rerank(body: RerankRequest, request: Request, rooms: InRooms) -> Respo
     model = await rooms.model(body.model)
     order = rerank_order(body, Place("rerank", model, rooms.caller(request), rooms.settings.max_jobs))
     shown = texts(body) if body.return_documents else None
-    return await Exchange(rooms, request, order).answer(Answer(partial(rerank_body, shown=shown, top=body.top_n)))
+    return await exchange(rooms, request, order).answer(
+        order, Answer(partial(rerank_body, shown=shown, top=body.top_n))
+    )
 
 
 @router.post("/score", include_in_schema=False)
@@ -32,4 +34,4 @@ async def score(body: ScoreRequest, request: Request, rooms: InRooms) -> Respons
     """A score per pair."""
     model = await rooms.model(body.model)
     order = score_order(body, Place("rerank", model, rooms.caller(request), rooms.settings.max_jobs))
-    return await Exchange(rooms, request, order).answer(Answer(score_body))
+    return await exchange(rooms, request, order).answer(order, Answer(score_body))

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from common.job import ModelName
-from gateway.exchange import Answer, Exchange
+from gateway.exchange import Answer, exchange
 from gateway.intake.order import Place
 from gateway.intake.tokens import detokenize_order, tokenize_order
 from gateway.openai.tokens import DetokenizeRequest, TokenizeRequest
@@ -24,7 +24,7 @@ async def tokenize(body: TokenizeRequest, request: Request, rooms: InRooms) -> R
     order = tokenize_order(body, Place("tok", model, rooms.caller(request), rooms.settings.max_jobs))
     length = await _context_length(rooms, model)
     whole = partial(tokenize_body, pieces=bool(body.return_token_strs), context_length=length)
-    return await Exchange(rooms, request, order).answer(Answer(whole))
+    return await exchange(rooms, request, order).answer(order, Answer(whole))
 
 
 @router.post("/v1/detokenize", include_in_schema=False)
@@ -33,7 +33,7 @@ async def detokenize(body: DetokenizeRequest, request: Request, rooms: InRooms) 
     """Special tokens are written out."""
     model = await rooms.model(body.model)
     order = detokenize_order(body, Place("tok", model, rooms.caller(request), rooms.settings.max_jobs))
-    return await Exchange(rooms, request, order).answer(Answer(detokenize_body))
+    return await exchange(rooms, request, order).answer(order, Answer(detokenize_body))
 
 
 async def _context_length(rooms: Rooms, model: ModelName) -> int:

@@ -1,0 +1,105 @@
+"""`POST /v1/responses` to an order: the turn is written as a chat, whose intake does the rest."""
+
+from typing import Any
+
+from common.errors import BadRequest
+from gateway.intake.chat import chat_order
+from gateway.intake.items import item_messages
+from gateway.intake.messages import missing, unsupported
+from gateway.intake.order import Order, Place
+from gateway.openai.chat import ChatRequest
+from gateway.openai.responses import FlatChoice, FlatTool, Item, ResponseRequest, TextFormat
+
+REFUSED = {
+    "conversation": "conversations are not kept here; use 'previous_response_id'",
+    "prompt": "there are no stored prompts here; send the text",
+    "moderation": "there is no moderation model here",
+    "context_management": "nothing is compacted here; use 'truncation'",
+}
+
+
+def response_order(body: ResponseRequest, place: Place, history: list[Item], default_max_tokens: int | None) -> Order:
+    """The one job of a response. `history`: the items of the turns before. Raises `BadRequest` naming the field."""
+    _check(body)
+    messages = item_messages(history, "previous_response_id") + item_messages(own_items(body), "input")
+    if body.instructions is not None:
+        messages.insert(0, {"role": "system", "content": body.instructions})
+    order, _ = chat_order(_chat(body, messages), place, default_max_tokens)
+    return order
+
+
+def own_items(body: ResponseRequest) -> list[Item]:
+    """This turn's items."""
+    return [Item(role="user", content=body.input)] if isinstance(body.input, str) else body.input
+
+
+def _check(body: ResponseRequest) -> None:
+    for name, why in REFUSED.items():
+        if getattr(body, name) is not None:
+            raise unsupported(name, why)
+    if not body.input:
+        raise BadRequest("Invalid 'input': empty. Expected a text or at least one item.", param="input")
+    if body.background and body.store is False:
+        raise BadRequest("A background response must be stored to be read later.", param="background")
+
+
+def _chat(body: ResponseRequest, messages: list[dict[str, Any]]) -> ChatRequest:
+    text, reasoning = body.text, body.reasoning
+    fields: dict[str, Any] = {
+        "model": body.model,
+        "messages": messages,
+        "stream": body.stream,
+        "tools": [_tool(tool, index) for index, tool in enumerate(body.tools or [])] or None,
+        "tool_choice": _choice(body.tool_choice) if body.tools else None,
+        "parallel_tool_calls": body.parallel_tool_calls,
+        "response_format": _format(text.format) if text and text.format else None,
+        "verbosity": text.verbosity if text else None,
+        "reasoning_effort": reasoning.effort if reasoning else None,
+        "max_completion_tokens": body.max_output_tokens,
+        "temperature": body.temperature,
+        "top_p": body.top_p,
+        "logprobs": wants_logprobs(body),
+        "top_logprobs": body.top_logprobs if wants_logprobs(body) else None,
+        "service_tier": body.service_tier,
+        "user": body.user,
+        "safety_identifier": body.safety_identifier,
+        "prompt_cache_key": body.prompt_cache_key,
+        "seed": body.seed,
+    }
+    return ChatRequest.model_validate(fields)
+
+
+def wants_logprobs(body: ResponseRequest) -> bool:
+    """Asked for by `include`, or by a number."""
+    return "message.output_text.logprobs" in (body.include or []) or bool(body.top_logprobs)
+
+
+def _tool(tool: FlatTool, index: int) -> dict[str, Any]:
+    if tool.type != "function":
+        raise unsupported(f"tools[{index}].type", f"'{tool.type}' tools do not run here, 'function' does")
+    if tool.name is None:
+        raise missing(f"tools[{index}].name")
+    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    return {"type": "function", "function": function | {"strict": tool.strict}}
+
+
+def _choice(choice: str | FlatChoice | None) -> str | dict[str, Any] | None:
+    match choice:
+        case FlatChoice(type="function", name=name):
+            return {"type": "function", "function": None if name is None else {"name": name}}
+        case FlatChoice(type="allowed_tools", mode=mode, tools=allowed):
+            named = [{"type": "function", "function": {"name": entry.get("name")}} for entry in allowed or []]
+            return {"type": "allowed_tools", "allowed_tools": {"mode": mode or "auto", "tools": named}}
+        case FlatChoice():
+            return {"type": choice.type}
+        case _:
+            return choice
+
+
+def _format(wanted: TextFormat) -> dict[str, Any]:
+    if wanted.type != "json_schema":
+        return {"type": wanted.type}
+    if wanted.body is None:
+        raise missing("text.format.schema")
+    schema = {"name": wanted.name or "answer", "schema": wanted.body, "strict": wanted.strict}
+    return {"type": "json_schema", "json_schema": schema}

@@ -1,0 +1,132 @@
+"""The items of a response's output as they grow, each telling its own events."""
+
+from typing import Any, Protocol
+
+from common.chunk import TokenLogprob, ToolDelta
+from gateway.intake.items import sealed
+from gateway.present.logprobs import chat_token
+
+Event = dict[str, Any]  # without its sequence number
+
+
+class OutputItem(Protocol):
+    """An item under way at `index` of the output."""
+
+    index: int
+
+    def opening(self) -> list[Event]: ...
+
+    def closing(self, status: str) -> list[Event]: ...
+
+    def object(self, status: str) -> dict[str, Any]: ...
+
+
+def added(item: OutputItem) -> Event:
+    return {"type": "response.output_item.added", "output_index": item.index, "item": item.object("in_progress")}
+
+
+def done(item: OutputItem, status: str) -> Event:
+    return {"type": "response.output_item.done", "output_index": item.index, "item": item.object(status)}
+
+
+class MessageItem:
+    """The answer's text."""
+
+    def __init__(self, digits: str, index: int, logprobs: bool) -> None:
+        self.index = index
+        self._id = f"msg_{digits}{index:02x}"
+        self._texts: list[str] = []
+        self._logprobs: list[dict[str, Any]] = []
+        self._wanted = logprobs
+        self._at = {"item_id": self._id, "output_index": index, "content_index": 0}
+
+    def opening(self) -> list[Event]:
+        return [added(self), {"type": "response.content_part.added", **self._at, "part": self._part()}]
+
+    def grow(self, text: str, tokens: list[TokenLogprob]) -> Event:
+        """A piece of text."""
+        self._texts.append(text)
+        told = [chat_token(token) for token in tokens] if self._wanted else []
+        self._logprobs += told
+        return {"type": "response.output_text.delta", **self._at, "delta": text, "logprobs": told}
+
+    def closing(self, status: str) -> list[Event]:
+        text = "".join(self._texts)
+        return [
+            {"type": "response.output_text.done", **self._at, "text": text, "logprobs": self._logprobs},
+            {"type": "response.content_part.done", **self._at, "part": self._part()},
+            done(self, status),
+        ]
+
+    def _part(self) -> dict[str, Any]:
+        text = "".join(self._texts)
+        return {"type": "output_text", "text": text, "annotations": [], "logprobs": self._logprobs}
+
+    def object(self, status: str) -> dict[str, Any]:
+        content = [self._part()] if self._texts or status != "in_progress" else []
+        return {"id": self._id, "type": "message", "status": status, "role": "assistant", "content": content}
+
+
+class ReasoningItem:
+    """What the model thought before it answered."""
+
+    def __init__(self, digits: str, index: int, seal: bool) -> None:
+        self.index = index
+        self._id = f"rs_{digits}{index:02x}"
+        self._texts: list[str] = []
+        self._seal = seal
+        self._at = {"item_id": self._id, "output_index": index, "content_index": 0}
+
+    def opening(self) -> list[Event]:
+        return [added(self)]
+
+    def grow(self, text: str) -> Event:
+        """A piece of thought."""
+        self._texts.append(text)
+        return {"type": "response.reasoning_text.delta", **self._at, "delta": text}
+
+    def closing(self, status: str) -> list[Event]:
+        text = "".join(self._texts)
+        return [{"type": "response.reasoning_text.done", **self._at, "text": text}, done(self, status)]
+
+    def object(self, status: str) -> dict[str, Any]:
+        text = "".join(self._texts)
+        content = [{"type": "reasoning_text", "text": text}] if self._texts else []
+        item = {"id": self._id, "type": "reasoning", "summary": [], "content": content, "status": status}
+        return item | {"encrypted_content": sealed(text)} if self._seal else item
+
+
+class CallItem:
+    """A function the model calls."""
+
+    def __init__(self, digits: str, index: int, first: ToolDelta) -> None:
+        self.index = index
+        self.tool = first.index
+        self._id = f"fc_{digits}{index:02x}"
+        self._call = first.id
+        self._name = first.name
+        self._arguments: list[str] = []
+
+    def opening(self) -> list[Event]:
+        return [added(self)]
+
+    def grow(self, arguments: str) -> Event:
+        """A piece of the arguments' JSON."""
+        self._arguments.append(arguments)
+        at = {"item_id": self._id, "output_index": self.index}
+        return {"type": "response.function_call_arguments.delta", **at, "delta": arguments}
+
+    def closing(self, status: str) -> list[Event]:
+        at = {"item_id": self._id, "output_index": self.index, "name": self._name}
+        arguments = "".join(self._arguments)
+        return [{"type": "response.function_call_arguments.done", **at, "arguments": arguments}, done(self, status)]
+
+    def object(self, status: str) -> dict[str, Any]:
+        return {
+            "id": self._id,
+            "type": "function_call",
+            "status": status,
+            "call_id": self._call,
+            "name": self._name,
+            "arguments": "".join(self._arguments),
+        }
