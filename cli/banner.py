@@ -11,7 +11,7 @@ QUESTION = "What is the capital of France?"
 
 def curl_line(base_url: str, model: str, *, needs_key: bool = False, insecure: bool = False) -> str:
     """A shell line that streams one answer; one line, quoted for any POSIX shell."""
-    body = {"model": model, "stream": True, "messages": [{"role": "user", "content": QUESTION}]}
+    body = {"model": model, "stream": True, "temperature": 0, "messages": [{"role": "user", "content": QUESTION}]}
     words = ["curl", "-sSN", *(["-k"] if insecure else []), f"{base_url}/v1/chat/completions"]
     words += ["-H", "Content-Type: application/json"]
     key = ' -H "Authorization: Bearer $MILLSTREAM_API_KEY"' if needs_key else ""
