@@ -138,6 +138,13 @@ class Listener:
                 self.screen.logs.line(self.name, line)
 
 
+def plain(line: str) -> str:
+    """A child's line for a reader: of a log event its name and its reason, anything else as it is."""
+    event = _event(line)
+    reason = event.get("error") or event.get("reason")
+    return f"{event['event']}: {reason}" if reason else str(event.get("event", line))
+
+
 def _event(line: str) -> dict[str, Any]:
     if not line.startswith("{"):
         return {}

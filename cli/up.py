@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from cli.address import CannotStart, base_url, port_to_listen, until_it_answers
 from cli.banner import banner, curl_line
 from cli.eviction import evictor, workers_of_process
-from cli.screen import Listener, Screen, open_screen
+from cli.screen import Listener, Screen, open_screen, plain
 from cli.settings import UpSettings, child_environment, own_command
 from common import telemetry
 from common.broker.connect import Broker
@@ -24,6 +24,7 @@ from common.supervise import Child, GaveUp, Program
 from gateway.settings import GatewaySettings
 
 LOOK_INTERVAL = 0.1  # seconds between two looks whether a child is ready
+LONGEST_REASON = 500  # characters of a line repeated when a part is given up
 STOP_MARGIN = 5.0  # seconds beyond the drain window until a child that does not stop is killed
 
 
@@ -164,8 +165,9 @@ def _cluster(settings: UpSettings, screen: Screen, broker: Broker, port: int) ->
 
 
 def _why(failure: GaveUp) -> str:
-    said = "\n".join(f"  {line}" for line in failure.exit.last_lines)
-    return f"{failure}\nIts last words:\n{said}"
+    """The last lines were shown as they came; here is what they said, in short."""
+    said = [plain(line)[:LONGEST_REASON] for line in failure.exit.last_lines[-3:]]
+    return "\n".join([f"{failure} Its last words:", *(f"  {line}" for line in said)])
 
 
 def run(settings: UpSettings) -> int:
