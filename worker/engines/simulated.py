@@ -1,142 +1,154 @@
-"""An engine without a model: deterministic tokens at a settable pace, for load and fault tests. It never pretends.
-
-Its tokens are a hash chain (`common.hashchain`), so any client can tell a lost, repeated or foreign one.
+"""An engine without a model: tokens at a chosen pace that prove themselves whole (`common.hashchain`), or exactly what
+a request's script says (`worker.engines.scripted`). It keeps an engine's whole contract, continuation included.
 """
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from time import monotonic
-from typing import Any
+import os
+from dataclasses import dataclass
+from itertools import islice
 
-from common.hashchain import SMALLEST, chain_next, chain_start, word_of
-from worker.engines.base import (
-    EngineStats,
-    ModelCard,
-    Output,
-    Progress,
-    RawLogprob,
-    SequenceKey,
-    SequenceSpec,
-    Sink,
-    silent,
-)
-
-EOS = 256  # above the bytes, below the chain
+from common.errors import ContextLengthExceeded, EngineError
+from worker.engines.base import EngineStats, ModelCard, Output, SequenceKey, SequenceSpec, Sink
+from worker.engines.simulated_sequence import SimulatedSequence, sequence_for
+from worker.engines.simulated_tokenizer import SimulatedTokenizer
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedSettings:
-    """`rate` is tokens/s of each sequence (0: as fast as the loop turns), `first_token` seconds of pretended prefill,
-    `step_tokens` tokens of a sequence in one step, `default_length` tokens until end-of-sequence."""
+    """How the simulated engine behaves. A script may set another rate for its own sequence."""
 
     name: str = "simulated"
     slots: int = 8
-    first_token: float = 0.0
-    rate: float = 0.0
-    step_tokens: int = 1
-    default_length: int = 64
+    first_token: float = 0.0  # seconds from `add` to a sequence's first token
+    rate: float = 0.0  # tokens per second of each sequence; 0: as fast as possible
+    step_tokens: int = 1  # tokens each sequence gets per step
     context_length: int = 131_072
+    speed: float = 1.0  # divides every delay: a faster machine
+    default_length: int = 64  # tokens before the end of sequence when the client sets no max_tokens
 
 
-class ByteTokenizer:
-    """Ids below 256 are bytes, 256 ends a sequence, larger ones are words of the chain."""
-
-    eos_ids: frozenset[int] = frozenset((EOS,))
-
-    def encode(self, text: str, *, special: bool = True) -> list[int]:
-        return list(text.encode())
-
-    def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
-        return b"".join(map(self.token_bytes, ids)).decode(errors="replace")
-
-    def token_bytes(self, token: int) -> bytes:
-        if token < EOS:
-            return bytes((token,))
-        return word_of(token).encode() if token >= SMALLEST else b""
-
-    def chat(
-        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]], *, go_on: bool, kwargs: dict[str, Any]
-    ) -> list[int]:
-        lines = [f"{message['role']}: {message.get('content') or ''}" for message in messages]
-        return self.encode("\n".join(lines) + ("" if go_on else "\nassistant: "))
-
-
-@dataclass(slots=True)
-class Running:
-    """One sequence: how many tokens it has, and when its next step is due (monotonic seconds)."""
-
-    spec: SequenceSpec
-    made: list[int]
-    due: float = 0.0
-
-    def next_token(self, default_length: int) -> int:
-        if len(self.made) >= default_length and not self.spec.sampling.ignore_eos:
-            return EOS
-        if self.made:
-            return chain_next(self.made[-1])
-        return chain_start(self.spec.prompt, self.spec.sampling.seed)
-
-
-@dataclass(slots=True)
 class SimulatedEngine:
-    """Implements `Engine`. All sequences that are due make their tokens in one step."""
+    """Implements `worker.engines.base.Engine`. One step advances every sequence that is due; idle, it does nothing."""
 
-    settings: SimulatedSettings = field(default_factory=SimulatedSettings)
-    slots: int = 0
-    broken: BaseException | None = None
-    tokenizer: ByteTokenizer = field(default_factory=ByteTokenizer)
-    _running: dict[SequenceKey, Running] = field(default_factory=dict[SequenceKey, Running])
-    _steps: int = 0
-    _added: asyncio.Event = field(default_factory=asyncio.Event)
-    _loop: asyncio.Task[None] | None = None
-
-    def load(self, progress: Progress = silent) -> ModelCard:
+    def __init__(self, settings: SimulatedSettings | None = None) -> None:
+        self.settings = settings or SimulatedSettings()
         self.slots = self.settings.slots
-        return ModelCard(self.settings.name, "simulated", self.settings.context_length, "fp_simulated")
+        self._tokenizer = SimulatedTokenizer()
+        self._sequences: dict[SequenceKey, SimulatedSequence] = {}
+        self._sink: Sink | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wake: asyncio.Handle | None = None
+        self._steps = 0
+        self._hung = False
+        self._broken: BaseException | None = None
+
+    def load(self) -> ModelCard:
+        capabilities = ("chat", "completions")
+        length = self.settings.context_length
+        return ModelCard(self.settings.name, "simulated", length, "fp_simulated", capabilities)
+
+    @property
+    def tokenizer(self) -> SimulatedTokenizer:
+        return self._tokenizer
 
     def start(self, sink: Sink) -> None:
-        self._loop = asyncio.get_running_loop().create_task(self._step_for_ever(sink), name="simulated engine")
+        self._sink = sink
+        self._loop = asyncio.get_running_loop()
 
     def add(self, spec: SequenceSpec) -> None:
-        self._running[spec.key] = Running(spec, list(spec.generated), monotonic() + self.settings.first_token)
-        self._added.set()
+        if len(spec.prompt) + spec.max_tokens > self.settings.context_length:
+            raise ContextLengthExceeded(
+                f"This model's context length is {self.settings.context_length} tokens; the request asks for "
+                f"{len(spec.prompt)} prompt tokens and {spec.max_tokens} completion tokens. Shorten one of them."
+            )
+        if self._loop is None or spec.key in self._sequences:
+            raise EngineError("The engine has not been started." if self._loop is None else f"{spec.key} runs already.")
+        sequence = sequence_for(spec, self._tokenizer, self.settings.default_length)
+        sequence.due = self._first_due(sequence)
+        self._sequences[spec.key] = sequence
+        self._schedule()
 
     def abort(self, key: SequenceKey) -> None:
-        self._running.pop(key, None)
+        if self._sequences.pop(key, None) is not None:
+            self._schedule()
 
     def stats(self) -> EngineStats:
-        return EngineStats(len(self._running), self._steps)
+        running = min(len(self._sequences), self.slots)
+        held = sum(len(s.spec.prompt) + s.made for s in islice(self._sequences.values(), self.slots))
+        kv_use = min(1.0, held / (self.slots * self.settings.context_length))
+        return EngineStats(running, self._steps, kv_use)
+
+    @property
+    def broken(self) -> BaseException | None:
+        return self._broken
 
     def close(self) -> None:
-        if self._loop is not None:
-            self._loop.get_loop().call_soon_threadsafe(self._loop.cancel)
+        """Stop stepping; called from a thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stop)
 
-    async def _step_for_ever(self, sink: Sink) -> None:
-        while True:
-            if not self._running:
-                self._added.clear()
-                await self._added.wait()
-            now = monotonic()
-            outputs = [out for run in list(self._running.values()) if run.due <= now for out in self._step(run, now)]
+    def _stop(self) -> None:
+        self._sequences.clear()
+        self._schedule()
+
+    def _interval(self, sequence: SimulatedSequence) -> float:
+        """Seconds between two steps of a sequence."""
+        rate = self.settings.rate if sequence.rate is None else sequence.rate
+        return self.settings.step_tokens / (rate * self.settings.speed) if rate > 0 else 0.0
+
+    def _first_due(self, sequence: SimulatedSequence) -> float:
+        """When a new sequence's first token comes: on the batch's next step after its prefill."""
+        assert self._loop is not None
+        ready = self._loop.time() + self.settings.first_token / self.settings.speed
+        interval = self._interval(sequence)
+        running = next(islice(self._sequences.values(), 1), None)
+        if running is None or interval == 0 or running.rate != sequence.rate:
+            return ready
+        return ready + (running.due - ready) % interval
+
+    def _schedule(self) -> None:
+        """Plan the next step at the earliest due moment, if any sequence runs."""
+        if self._wake is not None:
+            self._wake.cancel()
+            self._wake = None
+        if self._loop is None or not self._sequences or self._hung:
+            return
+        due = min(sequence.due for sequence in islice(self._sequences.values(), self.slots))
+        soon = due <= self._loop.time()
+        self._wake = self._loop.call_soon(self._step) if soon else self._loop.call_at(due, self._step)
+
+    def _step(self) -> None:
+        """One step of the batch, at the moment it was planned for."""
+        assert self._loop is not None and self._sink is not None
+        now = self._loop.time()
+        outputs: list[Output] = []
+        for sequence in list(islice(self._sequences.values(), self.slots)):
+            interval = self._interval(sequence)
+            if sequence.due <= now + interval / 4:  # members of one batch step together
+                sequence.due = max(sequence.due + interval, now)
+                outputs += self._advance(sequence)
+        self._steps += bool(outputs)
+        try:
             if outputs:
-                self._steps += 1
-                sink(outputs)
-            due = min((run.due for run in self._running.values()), default=now)
-            await asyncio.sleep(max(0.0, due - monotonic()))
+                self._sink(outputs)
+        except Exception as error:
+            self._broken = error
+            raise
+        self._schedule()
 
-    def _step(self, run: Running, now: float) -> list[Output]:
+    def _advance(self, sequence: SimulatedSequence) -> list[Output]:
+        """The tokens one sequence gets in this step."""
         outputs: list[Output] = []
         for _ in range(self.settings.step_tokens):
-            token = run.next_token(self.settings.default_length)
-            run.made.append(token)
-            ends = token == EOS or token in run.spec.sampling.stop_token_ids
-            finish = "stop" if ends else "length" if len(run.made) >= run.spec.max_tokens else None
-            logprob = RawLogprob(-0.5, []) if run.spec.sampling.logprobs is not None else None
-            outputs.append(Output(run.spec.key, token, logprob, finish))
-            if finish:
-                del self._running[run.spec.key]
-                break
-        pause = self.settings.step_tokens / self.settings.rate if self.settings.rate else 0.0
-        run.due = max(run.due + pause, now - pause)  # keeps the pace, without a burst after a stall
+            match sequence.fault():
+                case "crash":
+                    os._exit(1)
+                case "hang":
+                    self._hung = True
+                    return outputs
+                case None:
+                    outputs.append(sequence.advance())
+            if outputs[-1].finish or outputs[-1].error:
+                del self._sequences[sequence.spec.key]
+                return outputs
         return outputs
