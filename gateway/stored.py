@@ -1,18 +1,12 @@
 """What is kept of answers for later: stored completions and responses."""
 
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
-Kind = Literal["completion", "response"]
+from common.broker.store import Record
 
+Kind = Literal["completion", "response", "file", "batch"]
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One stored object: its JSON, and what lists are filtered and ordered by."""
-
-    id: str
-    created: int  # seconds since the epoch
-    body: bytes  # JSON, opaque to the store
+__all__ = ["Kind", "Record", "Store"]
 
 
 class Store(Protocol):
