@@ -40,7 +40,14 @@ def test_outputs_still_go_through_the_router_as_the_requests_make_them() -> None
 
 def test_a_request_still_has_the_fields_we_write() -> None:
     fields = RequestState.__dataclass_fields__
-    for name in ("request_id", "initial_tokens", "streaming", "max_new_tokens", "tokens_to_process", "generated_tokens"):
+    for name in (
+        "request_id",
+        "initial_tokens",
+        "streaming",
+        "max_new_tokens",
+        "tokens_to_process",
+        "generated_tokens",
+    ):
         assert name in fields, name
     assert RequestStatus.FINISHED > RequestStatus.DECODING
     assert "create_equivalent_initial_request" in vars(requests.RequestState)
@@ -52,7 +59,11 @@ def test_the_step_is_still_forward_then_fetch() -> None:
         assert call in step, call
     forward = inspect.getsource(model_runner.ModelRunner._forward_process_and_sample)
     assert 'self.logit_processor(sliced_input_ids_2d, logits_2d, batch_data["logits_processor_args"])' in forward
-    assert names(model_runner.ModelRunner.maybe_pad_inputs)[1:] == ["num_q_tokens", "max_kv_read", "use_decode_fast_path"]
+    assert names(model_runner.ModelRunner.maybe_pad_inputs)[1:] == [
+        "num_q_tokens",
+        "max_kv_read",
+        "use_decode_fast_path",
+    ]
     prepare = inspect.getsource(input_outputs.ContinuousBatchingIOs.prepare_batch_tensors)
     assert "logits_processors.prepare_tensor_args(" in prepare
     assert "state.position_offset += query_length" in prepare

@@ -42,9 +42,7 @@ def test_min_tokens_holds_the_end_back(tiny: Rig, reference: LlamaForCausalLM) -
     longing = {str(EOS): 60.0}
     assert tiny.one(PROMPTS[1], 20, ignore_eos=False, logit_bias=longing) == [EOS]
     ours = tiny.one(PROMPTS[1], 20, ignore_eos=False, logit_bias=longing, min_tokens=7)
-    theirs = generated(
-        reference, PROMPTS[1], 20, eos_token_id=EOS, min_new_tokens=7, sequence_bias={(EOS,): 60.0}
-    )
+    theirs = generated(reference, PROMPTS[1], 20, eos_token_id=EOS, min_new_tokens=7, sequence_bias={(EOS,): 60.0})
     assert ours == theirs
     assert ours.index(EOS) == 7
 

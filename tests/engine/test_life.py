@@ -1,6 +1,7 @@
 """A sequence's life in the engine: ended, aborted, refused, failed; and an engine that breaks."""
 
 import asyncio
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -80,10 +81,9 @@ def test_more_sequences_than_the_cache_holds_all_end_right(
     tiny_settings: EngineSettings, reference: LlamaForCausalLM
 ) -> None:
     """Some are put back and read again; none of it shows."""
-    rig = Rig(replace(tiny_settings, max_model_len=160, kv_tokens=320))
     prompts = [[i, 2 * i, 99] for i in range(8)]
-    ours = rig.tokens(*(rig.spec(prompt, 100) for prompt in prompts))
-    rig.close()
+    with closing(Rig(replace(tiny_settings, max_model_len=160, kv_tokens=320))) as rig:
+        ours = rig.tokens(*(rig.spec(prompt, 100) for prompt in prompts))
     assert ours == [generated(reference, prompt, 100) for prompt in prompts]
 
 
@@ -107,31 +107,30 @@ def test_steps_grow_with_work(tiny: Rig) -> None:
 
 
 def test_a_broken_engine_says_so_and_fails_everything(tiny_settings: EngineSettings) -> None:
-    rig = Rig(tiny_settings)
-    loaded = rig.engine._loaded
-    assert loaded is not None
+    with closing(Rig(tiny_settings)) as rig:
+        loaded = rig.engine._loaded
+        assert loaded is not None
 
-    def explode(*_: object, **__: object) -> None:
-        raise RuntimeError("the device fell off the bus")
+        def explode(*_: object, **__: object) -> None:
+            raise RuntimeError("the device fell off the bus")
 
-    loaded.model.forward = explode
-    told = rig.run(rig.spec(PROMPT, 5), rig.spec(PROMPT, 5, temperature=1.0))
-    assert [type(outputs[-1].error) for outputs in told] == [EngineError, EngineError]
-    assert "fell off the bus" in str(rig.engine.broken)
-    with pytest.raises(Unavailable, match="fell off the bus"):
-        rig.engine.add(rig.spec(PROMPT, 5))
-    rig.close()
+        loaded.model.forward = explode
+        told = rig.run(rig.spec(PROMPT, 5), rig.spec(PROMPT, 5, temperature=1.0))
+        assert [type(outputs[-1].error) for outputs in told] == [EngineError, EngineError]
+        assert "fell off the bus" in str(rig.engine.broken)
+        with pytest.raises(Unavailable, match="fell off the bus"):
+            rig.engine.add(rig.spec(PROMPT, 5))
 
 
 def test_closing_in_the_middle_is_quiet(tiny_settings: EngineSettings) -> None:
-    rig = Rig(tiny_settings)
+    with closing(Rig(tiny_settings)) as rig:
 
-    async def start_and_leave() -> None:
-        rig.engine.add(rig.spec(PROMPT, 400))
-        await rig.news()
-        await asyncio.to_thread(rig.engine.close)
-        await asyncio.sleep(0)
+        async def start_and_leave() -> None:
+            rig.engine.add(rig.spec(PROMPT, 400))
+            await rig.news()
+            await asyncio.to_thread(rig.engine.close)
+            await asyncio.sleep(0)
 
-    rig.drive(start_and_leave())
-    assert not [o for step in rig.steps for o in step if o.error]
-    assert rig.engine.broken is None
+        rig.drive(start_and_leave())
+        assert not [o for step in rig.steps for o in step if o.error]
+        assert rig.engine.broken is None

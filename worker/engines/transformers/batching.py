@@ -273,5 +273,5 @@ class BatchLoop(ContinuousBatchingManager):
             ios.output_ids[0, : len(batch)] = self._sampler.choose(logits[: len(batch)], batch).int()
 
     def _handle_critical_error(self, error: Exception, batch_processor: ContinuousBatchProcessor | None) -> None:
+        self._tell_broken(error)  # first: whoever hears of a failed sequence can see why
         super()._handle_critical_error(error, batch_processor)
-        self._tell_broken(error)

@@ -69,7 +69,7 @@ def _of_memory(error: BaseException, model: str, device: torch.device) -> str | 
     is_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in text
     if not is_memory:
         return None
-    needed = re.search(r"footprint (\d+)|tried to allocate ([\d.]+ \w+)|allocate (\d+) bytes", text, re.IGNORECASE)
+    needed = re.search(r"footprint (\d+)|allocate (\d+) bytes|tried to allocate ([\d.]+ [KMGT]iB)", text, re.IGNORECASE)
     amount = next((g for g in needed.groups() if g), "an unknown amount") if needed else "an unknown amount"
     told = _gib(int(amount)) if amount.isdigit() else amount
     return (
