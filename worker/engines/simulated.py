@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from common.errors import ContextLengthExceeded, EngineError
-from worker.engines.base import EngineStats, ModelCard, Output, SequenceKey, SequenceSpec, Sink
+from worker.engines.base import EngineStats, ModelCard, Output, Progress, SequenceKey, SequenceSpec, Sink, silent
 from worker.engines.simulated_sequence import SimulatedSequence, sequence_for
 from worker.engines.simulated_tokenizer import SimulatedTokenizer
 
@@ -42,7 +42,7 @@ class SimulatedEngine:
         self._hung = False
         self._broken: BaseException | None = None
 
-    def load(self) -> ModelCard:
+    def load(self, progress: Progress = silent) -> ModelCard:
         capabilities = ("chat", "completions")
         length = self.settings.context_length
         return ModelCard(self.settings.name, "simulated", length, "fp_simulated", capabilities)
