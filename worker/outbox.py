@@ -20,7 +20,8 @@ log = structlog.stdlib.get_logger(part="outbox")
 
 
 class Outbox:
-    """Flushes the holdings of one model. `on_answer` is told of jobs that are `fenced` or to `cancel`."""
+    """Flushes the holdings of one model. `on_answer` is told of jobs that are `fenced`, to `cancel` or to
+    `preempt`."""
 
     def __init__(
         self,
@@ -75,7 +76,7 @@ class Outbox:
         job.acked = seq
         if answer == "ok" and sent.end is not None:
             self._holdings.remove(job)
-        elif answer == "cancel":
+        elif answer in ("cancel", "preempt"):
             self._on_answer(job, answer)
 
     async def _send(self, steps: list[JobStep]) -> list[tuple[StepAnswer, Seq]]:

@@ -22,6 +22,7 @@ from worker.engines.base import Engine, ModelCard
 from worker.heartbeat import Heartbeat
 from worker.holdings import HeldJob, Holdings
 from worker.outbox import Outbox
+from worker.preemption import Preemption
 from worker.runner import Runner
 from worker.settings import WorkerSettings
 
@@ -53,6 +54,7 @@ class ModelService:
         self._outbox = Outbox(broker, self.model, worker, self._holdings, self._on_answer)
         self._heartbeat = Heartbeat(broker, self.model, worker, settings.lease, settings.max_attempts)
         self._runner = Runner(broker, engine, card, self._holdings, self._outbox)
+        self._preemption = Preemption(broker, self.model, worker, self._holdings, self._outbox)
         self._consumer = Consumer(broker, self.model, worker, self._holdings, engine.slots, self._runner.begin)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -69,13 +71,13 @@ class ModelService:
                     loops.create_task(self._consumer.listen(bell), name="doorbell"),
                     loops.create_task(self._obey(control), name="control"),
                     loops.create_task(self._runner.run(), name="beginnings"),
+                    loops.create_task(self._preemption.run(self._engine), name="preemption"),
                 ]
                 await self._serve(stop, beating)
                 for task in background:
                     task.cancel()
         finally:
             await bell.aclose()
-            await control.aclose()
 
     async def _serve(self, stop: asyncio.Event, beating: asyncio.Task[None]) -> None:
         """Heartbeats go on to the very end, but not beyond the farewell: another would sign in again."""
@@ -126,20 +128,29 @@ class ModelService:
     def cancel(self, job: HeldJob) -> None:
         self._runner.cancel(job)
 
+    def preempt(self, job: HeldJob) -> None:
+        self._preemption.ask(job)
+
     def wake(self) -> None:
         self._consumer.wake()
 
     def _on_answer(self, job: HeldJob, answer: StepAnswer) -> None:
-        self._runner.cancel(job) if answer == "cancel" else self._runner.drop(job)
+        match answer:
+            case "cancel":
+                self.cancel(job)
+            case "preempt":
+                self.preempt(job)
+            case _:
+                self.drop(job)
 
     async def _obey(self, control: ControlChannel) -> None:
-        """Act on cancellations as soon as they are hinted."""
+        """Cancel and give back as soon as it is hinted."""
         backoff = Backoff()
         while True:
             try:
-                async for id in control.cancellations():
+                async for verb, id in control.hints():
                     if job := self._holdings.by_id(id):
-                        self._runner.cancel(job)
+                        self.cancel(job) if verb == "cancel" else self.preempt(job)
             except RedisAway:
                 await backoff.sleep()
 

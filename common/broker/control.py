@@ -4,12 +4,13 @@
 beat carry cancellations for certain, and a worker claims at every beat anyway."""
 
 from collections.abc import AsyncIterator, Awaitable
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from common.broker import keys
-from common.broker.connect import COMMAND_TIMEOUT, open_client, redis_errors
+from common.broker.connect import COMMAND_TIMEOUT, open_client, open_listener, redis_errors
 from common.job import JobId, ModelName, WorkerId
 
+Verb = Literal["cancel", "preempt"]
 BELL_BLOCK = 2.0  # seconds one blocking read lasts; below the socket's timeout
 
 
@@ -34,12 +35,12 @@ class ControlChannel:
     """A worker's subscription to its hints."""
 
     def __init__(self, url: str, worker: WorkerId) -> None:
-        self._client = open_client(url)
+        self._url = url
         self._channel = keys.control(worker)
 
-    async def cancellations(self) -> AsyncIterator[JobId]:
-        """Jobs to cancel, as hinted. Raises `RedisAway` when the connection is lost."""
-        async with redis_errors(), self._client.pubsub() as pubsub:
+    async def hints(self) -> AsyncIterator[tuple[Verb, JobId]]:
+        """Jobs to cancel or to give back, as hinted. Raises `RedisAway` when the connection is lost."""
+        async with redis_errors(), open_listener(self._url) as client, client.pubsub() as pubsub:
             await pubsub.subscribe(self._channel)
             while True:
                 message: dict[str, Any] | None = await pubsub.get_message(timeout=BELL_BLOCK)
@@ -47,8 +48,5 @@ class ControlChannel:
                     await pubsub.ping()
                 elif message["type"] == "message":
                     verb, _, job = str(message["data"]).partition(" ")
-                    if verb == "cancel":
-                        yield JobId(job)
-
-    async def aclose(self) -> None:
-        await self._client.aclose()
+                    if verb == "cancel" or verb == "preempt":
+                        yield verb, JobId(job)

@@ -54,6 +54,8 @@ class Envelope:
     idempotency_digest: str = ""
     fingerprint: str = ""
     bounds: Bounds = field(default_factory=Bounds)
+    affinity: Sequence[str] = ()  # keys of what the prompt begins with, the longest first; `s:` for a session's
+    account: str = ""  # the API key whose limits the jobs count against
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,8 @@ async def submit(broker: Broker, model: ModelName, envelope: Envelope, jobs: Seq
         envelope.idempotency_digest,
         envelope.fingerprint,
         *(bounds.jobs, bounds.bytes, bounds.tenant_jobs, bounds.tenant_bytes),
+        " ".join(envelope.affinity),
+        envelope.account,
         len(jobs),
     ]
     for job in jobs:
@@ -157,6 +161,21 @@ async def watch(
 async def cancel(broker: Broker, model: ModelName, tenant: str, jobs: Sequence[JobId]) -> list[str]:
     """Stop jobs wherever they are (of any tenant if `tenant` is empty); the state of each afterwards."""
     return await broker.run("cancel", model, tenant, *jobs)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a job stands in its queue: how many come before it (0 once it runs), and how many workers serve it."""
+
+    state: JobState | Literal["missing"]
+    ahead: int
+    workers: int
+
+
+async def standing(broker: Broker, model: ModelName, job: JobId) -> Standing:
+    """Read only; an estimate beyond a hundred tenants of one tier."""
+    state, ahead, workers = await broker.run("standing", model, job)
+    return Standing(state, int(ahead), int(workers))
 
 
 async def read(broker: Broker, model: ModelName, job: JobId) -> dict[str, str]:

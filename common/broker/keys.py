@@ -14,6 +14,11 @@ def prefix(model: ModelName) -> str:
     return f"ms:{{{model}}}:"
 
 
+def tenant_prefix(tenant: str) -> str:
+    """Where all keys of what a tenant has stored begin: one cluster slot each."""
+    return f"ms:{{tenant:{tenant}}}:"
+
+
 def job(model: ModelName, job_id: JobId) -> str:
     """Hash: the truth of a job. TTL once settled."""
     return f"{prefix(model)}job:{job_id}"
@@ -34,9 +39,44 @@ def tenants(model: ModelName, tier: Tier) -> str:
     return f"{prefix(model)}tenants:{tier}"
 
 
+def order(model: ModelName, tier: Tier, tenant: str) -> str:
+    """Sorted set: the jobs of a backlog -> their deadlines: in which order they are taken. Gone when empty."""
+    return f"{prefix(model)}order:{tier}:{tenant}"
+
+
 def resume(model: ModelName) -> str:
     """Stream: ids of jobs whose worker is gone, claimed before any backlog. Gone when empty."""
     return f"{prefix(model)}resume"
+
+
+def resume_lower(model: ModelName, tier: Tier) -> str:
+    """Stream: the same for flex and batch, claimed before their tier's backlogs. Gone when empty."""
+    return f"{prefix(model)}resume:{tier}"
+
+
+def running(model: ModelName, tier: Tier) -> str:
+    """Sorted set: running jobs of flex or batch -> when they were claimed. Gone when empty."""
+    return f"{prefix(model)}running:{tier}"
+
+
+def turns(model: ModelName) -> str:
+    """String: counts claims for which several tiers waited, so that each gets its share. TTL a day."""
+    return f"{prefix(model)}turns"
+
+
+def policy(model: ModelName) -> str:
+    """Hash: how jobs are routed: `policy`, `margin`, `reserve`. Removed with the model."""
+    return f"{prefix(model)}policy"
+
+
+def warm(model: ModelName, beginning: str) -> str:
+    """String: what a prompt begins with (a digest) -> the worker that served it last. TTL ten minutes."""
+    return f"{prefix(model)}warm:{beginning}"
+
+
+def owed(model: ModelName) -> str:
+    """Hash: settled job -> the account and the tokens to be settled with its API key. Gone when empty."""
+    return f"{prefix(model)}owed"
 
 
 def inbox(model: ModelName, worker: WorkerId) -> str:
@@ -112,3 +152,13 @@ def control(worker_id: WorkerId) -> str:
 def upkeep(model: ModelName) -> str:
     """String: elects who does a model's upkeep for the next moment. TTL 250 ms."""
     return f"{prefix(model)}upkeep"
+
+
+def record(tenant: str, kind: str, identity: str) -> str:
+    """Hash: `created` and `body` (JSON) of one stored object. TTL as its owner or the settings say."""
+    return f"{tenant_prefix(tenant)}{kind}:{identity}"
+
+
+def records(tenant: str, kind: str) -> str:
+    """Sorted set: the tenant's records of that kind -> when created (seconds). TTL of the longest-lived record."""
+    return f"{tenant_prefix(tenant)}index:{kind}"

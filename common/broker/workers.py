@@ -63,14 +63,16 @@ class JobStep:
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """A heartbeat's reply: jobs this worker no longer holds, held ones it did not name, ones to cancel."""
+    """A heartbeat's reply: jobs this worker no longer holds, held ones it did not name, ones to cancel, ones to give
+    back because interactive jobs wait."""
 
     lost: list[JobId]
     unknown: list[Claimed]
     cancel: list[JobId]
+    preempt: list[JobId]
 
 
-StepAnswer = Literal["ok", "fenced", "behind", "cancel"]
+StepAnswer = Literal["ok", "fenced", "behind", "cancel", "preempt"]
 
 
 async def beat(
@@ -84,8 +86,8 @@ async def beat(
     """Renew the lease (which also registers the worker) and compare notes. `about` is the heartbeat hash; routing
     reads its `slots`, `speed` and `state`."""
     fields = [part for pair in about.items() for part in pair]
-    lost, unknown, cancel = await broker.run("beat", model, worker, lease_ms, len(fields), *fields, *running)
-    return Pulse(lost, [_claimed(model, row) for row in unknown], cancel)
+    lost, unknown, cancel, preempt = await broker.run("beat", model, worker, lease_ms, len(fields), *fields, *running)
+    return Pulse(lost, [_claimed(model, row) for row in unknown], cancel, preempt)
 
 
 async def claim(broker: Broker, model: ModelName, worker: WorkerId, room: int) -> Claim:
@@ -118,6 +120,11 @@ async def step(
 async def handoff(broker: Broker, model: ModelName, worker: WorkerId, jobs: Sequence[tuple[JobId, Lease]]) -> list[str]:
     """Give jobs back without counting an attempt; also all that lies unclaimed in the worker's inbox."""
     return await broker.run("handoff", model, worker, *(part for pair in jobs for part in pair))
+
+
+async def preempt(broker: Broker, model: ModelName, worker: WorkerId, jobs: Sequence[tuple[JobId, Lease]]) -> list[str]:
+    """Give jobs back that were asked for, without counting an attempt; the inbox stays."""
+    return await broker.run("preempt", model, worker, *(part for pair in jobs for part in pair))
 
 
 async def withdraw(broker: Broker, model: ModelName, worker: WorkerId) -> None:

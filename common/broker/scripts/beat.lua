@@ -1,6 +1,7 @@
 -- Proof of life: renew the lease, write the heartbeat, compare what the worker runs with what it holds here.
 -- ARGV: worker, lease ms, count of heartbeat fields and values, those..., then the ids of the jobs it runs
--- Returns {lost ids, {id, lease, seq, attempt, deadline, request} of held jobs it does not know, ids to cancel}
+-- Returns {lost ids, {id, lease, seq, attempt, deadline, request} of held jobs it does not know, ids to cancel, ids to
+-- preempt}
 local worker, lease_ms, count = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 
 redis.call('ZADD', P .. 'leases', NOW + lease_ms, worker)
@@ -11,13 +12,15 @@ redis.call('PEXPIRE', P .. 'worker:' .. worker, 3 * lease_ms)
 local held, known = {}, {}
 for _, id in ipairs(redis.call('SMEMBERS', P .. 'held:' .. worker)) do held[id] = true end
 
-local lost, cancel, unknown = {}, {}, {}
+local lost, cancel, unknown, preempt = {}, {}, {}, {}
 for i = 4 + count, #ARGV do
   known[ARGV[i]] = true
   if not held[ARGV[i]] then
     lost[#lost + 1] = ARGV[i]
   elseif redis.call('HEXISTS', job_key(ARGV[i]), 'cancel') == 1 then
     cancel[#cancel + 1] = ARGV[i]
+  elseif redis.call('HEXISTS', job_key(ARGV[i]), 'preempt') == 1 then
+    preempt[#preempt + 1] = ARGV[i]
   end
 end
 for id in pairs(held) do
@@ -30,4 +33,4 @@ for id in pairs(held) do
     end
   end
 end
-return {lost, unknown, cancel}
+return {lost, unknown, cancel, preempt}

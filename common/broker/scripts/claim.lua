@@ -1,5 +1,6 @@
 -- A worker with n free slots takes what is its due, in one call, so that nothing is ever stranded between stream and
--- worker: its inbox, then resume, then tier by tier the tenant with the smallest virtual time.
+-- worker: its inbox, then resume, then tier by tier the tenant with the smallest virtual time, of whose jobs the one with
+-- the earliest deadline.
 -- ARGV: worker, n, grace ms, tokens charged in advance
 -- Returns {grace, ms left} | {unregistered} | {ok, {id, lease, seq, attempt, deadline, request}...}
 local worker, room, estimate = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
@@ -10,10 +11,13 @@ local lease_end = redis.call('ZSCORE', P .. 'leases', worker)
 if not lease_end or tonumber(lease_end) <= NOW then return {'unregistered'} end
 
 local reply = {'ok'}
+local WARM_MS = 600000  -- a worker counts as having a prompt's beginning in its cache for so long
 
-local function grant(id)
-  local job = redis.call('HMGET', job_key(id), 'state', 'deadline', 'seq', 'attempt', 'request', 'tier', 'tenant', 'weight')
-  leave_queue(id, false)
+-- `in_stream`: the job's entry is still in its stream. `guaranteed`: it runs on its tier's share, not to be preempted.
+local function grant(id, in_stream, guaranteed)
+  local job = redis.call('HMGET', job_key(id), 'state', 'deadline', 'seq', 'attempt', 'request', 'tier', 'tenant', 'weight',
+    'affinity')
+  leave_queue(id, in_stream)
   if job[1] ~= 'queued' then return end
   if tonumber(job[2]) <= NOW then return expire(id) end
   local lease = redis.call('HINCRBY', job_key(id), 'grant', 1) .. ':' .. worker
@@ -21,6 +25,9 @@ local function grant(id)
     'progress', NOW, 'charged', estimate)
   redis.call('SADD', P .. 'held:' .. worker, id)
   redis.call('ZINCRBY', P .. 'load', 1, worker)
+  if LOWER[job[6]] then redis.call('ZADD', P .. 'running:' .. job[6], NOW, id) end
+  if guaranteed then redis.call('HSET', job_key(id), 'guaranteed', 1) end
+  for key in string.gmatch(job[9] or '', '%S+') do redis.call('SET', P .. 'warm:' .. key, worker, 'PX', WARM_MS) end
   charge(job[6], job[7], tonumber(job[8]), estimate)
   room = room - 1
   reply[#reply + 1] = {id, lease, job[3], job[4], job[2], job[5]}
@@ -36,26 +43,58 @@ local function read(stream, count)
 end
 
 -- Take up to `count` jobs off a stream; returns how many entries there were.
-local function take(stream, count)
+local function take(stream, count, guaranteed)
   if count <= 0 or redis.call('EXISTS', stream) == 0 then return 0 end
   local entries = read(stream, count)
   for _, entry in ipairs(entries) do
     redis.call('XACK', stream, 'workers', entry[1])
     redis.call('XDEL', stream, entry[1])
-    grant(entry[2][2])
+    grant(entry[2][2], false, guaranteed)
   end
+  drop_if_empty(stream)
   return #entries
 end
 
-local inbox = P .. 'inbox:' .. worker
-take(inbox, room)
-if redis.call('EXISTS', inbox) == 1 then drop_if_empty(inbox) end
+take(P .. 'inbox:' .. worker, room)
 while room > 0 and take(P .. 'resume', room) > 0 do end
-for _, tier in ipairs(TIERS) do
-  while room > 0 do
-    local tenant = redis.call('ZRANGE', P .. 'tenants:' .. tier, 0, 0)[1]
-    if not tenant then break end
-    if take(P .. 'backlog:' .. tier .. ':' .. tenant, 1) == 0 then redis.call('ZREM', P .. 'tenants:' .. tier, tenant) end
+
+local SHARES = {default = 4, flex = 8, batch = 16}  -- the least part of contended claims a tier gets: one of so many
+local TURNS_MS = 86400000
+
+-- The highest tier that waits; but now and then the turn of a lower one, so that none starves. A lower tier that has a
+-- job running on every worker as it is needs no turn.
+local function next_tier()
+  local waiting = {}
+  for _, tier in ipairs(TIERS) do
+    if tier_waits(tier) then waiting[#waiting + 1] = tier end
   end
+  if #waiting > 1 then
+    local turn = redis.call('INCR', P .. 'turns')
+    redis.call('PEXPIRE', P .. 'turns', TURNS_MS)
+    for i = #waiting, 2, -1 do
+      local tier = waiting[i]
+      local short = not LOWER[tier] or redis.call('ZCARD', P .. 'running:' .. tier) < redis.call('ZCARD', P .. 'leases')
+      if turn % SHARES[tier] == 0 and short then return tier, true end
+    end
+  end
+  return waiting[1], false
+end
+
+local function take_tier(tier, guaranteed)
+  if LOWER[tier] and take(P .. 'resume:' .. tier, 1, guaranteed) > 0 then return end
+  local tenant = redis.call('ZRANGE', P .. 'tenants:' .. tier, 0, 0)[1]
+  if not tenant then return end
+  local order = order_key('backlog:' .. tier .. ':' .. tenant)
+  local first = redis.call('ZRANGE', order, 0, 0)[1]
+  if not first then return redis.call('ZREM', P .. 'tenants:' .. tier, tenant) end
+  redis.call('ZREM', order, first)
+  grant(string.match(first, ' (.+)$'), true, guaranteed)
+end
+
+local slots = tonumber(redis.call('HGET', P .. 'worker:' .. worker, 'slots') or 1)
+while room > 0 do
+  local tier, guaranteed = next_tier()
+  if not tier or (not guaranteed and room <= reserve_of(tier, slots)) then break end
+  take_tier(tier, guaranteed)
 end
 return reply

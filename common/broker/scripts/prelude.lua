@@ -4,6 +4,7 @@ local P = KEYS[1]
 local clock = redis.call('TIME')
 local NOW = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local TIERS = {'priority', 'default', 'flex', 'batch'}
+local LOWER = {flex = true, batch = true}  -- they give way to the others, mid-stream if need be
 
 local function job_key(id) return P .. 'job:' .. id end
 
@@ -44,17 +45,44 @@ end
 local function wait_in(id, where)
   local entry = redis.call('XADD', P .. where, '*', 'job', id)
   redis.call('HSET', job_key(id), 'where', where, 'entry', entry)
+  return entry
 end
 
--- Put a job behind the others of its tenant (backlog) or before everyone (resume).
+-- Inside a tenant the earliest deadline goes first, then the oldest: a sorted set beside each backlog keeps that order.
+local function order_key(backlog) return P .. 'order:' .. string.sub(backlog, 9) end
+
+local function turn_of(id, entry)
+  local ms, seq = string.match(entry, '^(%d+)-(%d+)$')
+  return string.format('%s-%06d %s', ms, tonumber(seq), id)
+end
+
+-- An interactive job waits: the youngest running job of a lower tier is asked to give its slot back, once, unless it
+-- runs on its tier's guaranteed share. It goes on later, from its next token.
+local function make_room()
+  for _, tier in ipairs({'batch', 'flex'}) do
+    for _, id in ipairs(redis.call('ZREVRANGE', P .. 'running:' .. tier, 0, 31)) do
+      local job = redis.call('HMGET', job_key(id), 'preempt', 'guaranteed', 'worker')
+      if job[3] and not job[1] and not job[2] then
+        redis.call('HSET', job_key(id), 'preempt', NOW)
+        redis.call('PUBLISH', 'ms:control:' .. job[3], 'preempt ' .. id)
+        return
+      end
+    end
+  end
+end
+
+-- Put a job among the others of its tenant ('backlog') or, if it has begun already, before those of its kind ('resume').
 local function enqueue(id, where)
-  local job = redis.call('HMGET', job_key(id), 'tenant', 'tier', 'bytes')
-  if where ~= 'resume' then
+  local job = redis.call('HMGET', job_key(id), 'tenant', 'tier', 'bytes', 'deadline')
+  if where == 'resume' then
+    wait_in(id, LOWER[job[2]] and 'resume:' .. job[2] or 'resume')
+  else
     where = 'backlog:' .. job[2] .. ':' .. job[1]
     join_tenants(job[2], job[1])
+    redis.call('ZADD', order_key(where), job[4], turn_of(id, wait_in(id, where)))
   end
-  wait_in(id, where)
   count_waiting(job[1], 1, tonumber(job[3]))
+  if not LOWER[job[2]] then make_room() end
 end
 
 -- Undo wait_in's bookkeeping for a job whose stream entry is gone (or is removed here with `remove`).
@@ -70,27 +98,122 @@ local function leave_queue(id, remove)
     return
   end
   count_waiting(job[3], -1, -tonumber(job[5]))
-  if drop_if_empty(P .. where) and where ~= 'resume' then redis.call('ZREM', P .. 'tenants:' .. job[4], job[3]) end
+  local backlog = string.sub(where, 1, 8) == 'backlog:'
+  if backlog then redis.call('ZREM', order_key(where), turn_of(id, job[2])) end
+  if drop_if_empty(P .. where) and backlog then redis.call('ZREM', P .. 'tenants:' .. job[4], job[3]) end
+end
+
+-- How many tenants a look at the queue counts one by one; it is an estimate beyond.
+local LOOK = 100
+
+-- How many waiting jobs come before this one, as far as can be told now: all above its tier, and of its own tier, where
+-- tenants take turns, as many of each other tenant as there are of its own.
+local function ahead_of(id)
+  local job = redis.call('HMGET', job_key(id), 'where', 'entry', 'tier', 'tenant')
+  local where, ahead = job[1], 0
+  if not where or string.sub(where, 1, 6) == 'inbox:' then return 0 end
+  local function in_stream(name)
+    if name == where then return #redis.call('XRANGE', P .. name, '-', job[2], 'COUNT', 1000) - 1 end
+    return redis.call('XLEN', P .. name)
+  end
+  local function in_tier(tier, most_each)
+    for _, tenant in ipairs(redis.call('ZRANGE', P .. 'tenants:' .. tier, 0, LOOK - 1)) do
+      if not most_each then
+        ahead = ahead + redis.call('XLEN', P .. 'backlog:' .. tier .. ':' .. tenant)
+      elseif tenant ~= job[4] then
+        ahead = ahead + math.min(most_each, redis.call('XLEN', P .. 'backlog:' .. tier .. ':' .. tenant))
+      end
+    end
+  end
+  ahead = in_stream('resume')
+  if where == 'resume' then return ahead end
+  for _, tier in ipairs(TIERS) do
+    if LOWER[tier] then ahead = ahead + in_stream('resume:' .. tier) end
+    if tier == job[3] then break end
+    in_tier(tier)
+  end
+  if string.sub(where, 1, 8) ~= 'backlog:' then return ahead end
+  local rank = redis.call('ZRANK', order_key(where), turn_of(id, job[2])) or 0
+  in_tier(job[3], rank + 1)
+  return ahead + rank
 end
 
 -- ---------------------------------------------------------------------------------------------------------- routing
 
--- The live, ready worker with a free slot that would be done first: least load / speed. `not_this` is passed over.
-local function pick_worker(not_this)
-  local loads = redis.call('ZRANGE', P .. 'load', 0, -1, 'WITHSCORES')
-  local best, best_cost
+-- Slots kept free of lower tiers on a worker with that many.
+local function reserve_of(tier, slots)
+  if not LOWER[tier] then return 0 end
+  return math.min(tonumber(redis.call('HGET', P .. 'policy', 'reserve') or 0), slots - 1)
+end
+
+-- The live, ready workers with a free slot for this tier. One whose speed is not measured yet counts as the fastest
+-- known: counted as slow it would get no work, and so never be measured.
+local function candidates(tier, not_this)
+  local loads, found, fastest = redis.call('ZRANGE', P .. 'load', 0, -1, 'WITHSCORES'), {}, 0
   for i = 1, #loads, 2 do
     local worker, load = loads[i], tonumber(loads[i + 1])
     local lease = redis.call('ZSCORE', P .. 'leases', worker)
     if worker ~= not_this and lease and tonumber(lease) > NOW then
       local beat = redis.call('HMGET', P .. 'worker:' .. worker, 'slots', 'speed', 'state')
-      if beat[3] == 'ready' and load < tonumber(beat[1]) then
-        local cost = (load + 1) / math.max(tonumber(beat[2]), 0.001)
-        if not best or cost < best_cost then best, best_cost = worker, cost end
+      local slots, speed = tonumber(beat[1] or 0), tonumber(beat[2] or 0)
+      fastest = math.max(fastest, speed)
+      local free = slots - load - reserve_of(tier, slots)
+      if beat[3] == 'ready' and free > 0 then
+        found[#found + 1] = {worker = worker, load = load, speed = speed, free = free}
       end
     end
   end
+  for _, each in ipairs(found) do
+    if each.speed <= 0 then each.speed = fastest > 0 and fastest or 1 end
+  end
+  return found
+end
+
+-- Who would be done first: least load / speed.
+local function shortest(found)
+  local best, best_cost
+  for _, each in ipairs(found) do
+    local cost = (each.load + 1) / each.speed
+    if not best or cost < best_cost then best, best_cost = each.worker, cost end
+  end
   return best
+end
+
+-- At random, by speed. (The server seeds its own random numbers alike for every script.)
+local function lottery(found, id)
+  local all, at = 0, tonumber(string.sub(redis.sha1hex(id .. clock[2]), 1, 8), 16) / 2 ^ 32
+  for _, each in ipairs(found) do all = all + each.speed end
+  for _, each in ipairs(found) do
+    at = at - each.speed / all
+    if at <= 0 then return each.worker end
+  end
+  return found[#found].worker
+end
+
+-- Who lately served what this job begins with, the longest beginning first, unless it has more than `margin` jobs above
+-- the least.
+local function warm(found, affinity, kind, margin)
+  local by_name, least = {}, math.huge
+  for _, each in ipairs(found) do
+    by_name[each.worker], least = each, math.min(least, each.load)
+  end
+  for key in string.gmatch(affinity, '%S+') do
+    if kind == '' or string.sub(key, 1, 2) == kind then
+      local each = by_name[redis.call('GET', P .. 'warm:' .. key) or '']
+      if each and each.load - least <= margin then return each.worker end
+    end
+  end
+end
+
+-- The worker to hand a job to by the model's policy, nil if none has a free slot. `not_this` is passed over.
+local function pick_worker(id, tier, affinity, not_this)
+  local found = candidates(tier, not_this)
+  if #found == 0 then return nil end
+  local policy = redis.call('HMGET', P .. 'policy', 'policy', 'margin')
+  if policy[1] == 'lottery' then return lottery(found, id) end
+  local kinds = {prefix = '', session = 's:'}
+  local kind = kinds[policy[1] or '']
+  return kind and affinity and warm(found, affinity, kind, tonumber(policy[2] or 4)) or shortest(found)
 end
 
 local function hand_to(id, worker)
@@ -98,11 +221,16 @@ local function hand_to(id, worker)
   redis.call('ZINCRBY', P .. 'load', 1, worker)
 end
 
+local function tier_waits(tier)
+  if LOWER[tier] and redis.call('EXISTS', P .. 'resume:' .. tier) == 1 then return true end
+  return redis.call('EXISTS', P .. 'tenants:' .. tier) == 1
+end
+
 -- Whether someone of this tier or a higher one waits already: then a free slot is theirs, its worker is about to claim.
 local function others_wait(tier)
   if redis.call('EXISTS', P .. 'resume') == 1 then return true end
   for _, name in ipairs(TIERS) do
-    if redis.call('EXISTS', P .. 'tenants:' .. name) == 1 then return true end
+    if tier_waits(name) then return true end
     if name == tier then return false end
   end
   return false
@@ -125,6 +253,7 @@ end
 local function release(id, worker)
   if worker and worker ~= '' and redis.call('SREM', P .. 'held:' .. worker, id) == 1 then
     redis.call('ZINCRBY', P .. 'load', -1, worker)
+    for tier in pairs(LOWER) do redis.call('ZREM', P .. 'running:' .. tier, id) end
   end
 end
 
@@ -143,12 +272,14 @@ end
 -- The end of a job's life: from here on nothing of it lives for ever.
 local function settle(id, state, finish, usage, tokens)
   leave_queue(id, true)
-  local job = redis.call('HMGET', job_key(id), 'worker', 'tier', 'tenant', 'weight', 'charged', 'gateway', 'retention')
+  local job = redis.call('HMGET', job_key(id), 'worker', 'tier', 'tenant', 'weight', 'charged', 'gateway', 'retention',
+    'account')
   release(id, job[1])
   charge(job[2], job[3], tonumber(job[4]), tokens - tonumber(job[5] or 0))
   unfollow(job[6], id)
   redis.call('ZREM', P .. 'deadlines', id)
-  redis.call('HSET', job_key(id), 'state', state, 'finish', finish, 'usage', usage, 'settled', NOW)
+  redis.call('HSET', job_key(id), 'state', state, 'finish', finish, 'usage', usage, 'settled', NOW, 'tokens', tokens)
+  if job[8] then redis.call('HSET', P .. 'owed', id, job[8] .. ' ' .. tokens) end
   redis.call('PEXPIRE', job_key(id), job[7])
   redis.call('PEXPIRE', P .. 'chunks:' .. id, job[7])
 end
@@ -160,7 +291,7 @@ local function settle_with_error(id, state, code, message)
   local lease = redis.call('HINCRBY', job_key(id), 'grant', 1) .. ':-'
   local chunk = cjson.encode({error = {code = code, message = message}})
   write_chunk(id, seq, chunk)
-  settle(id, state, 'error', '{}', 0)
+  settle(id, state, 'error', '{}', math.max(0, seq - 2))  -- a token a chunk, but for the first and this one
   redis.call('HSET', job_key(id), 'seq', seq, 'lease', lease, 'error', message)
   publish(job[2], frame_of(id, lease, seq, chunk))
 end
@@ -177,15 +308,16 @@ end
 
 -- A running job loses its worker: back to where the next free slot finds it first. `attempts` is added to its count.
 local function requeue(id, attempts, max_attempts, not_this)
-  local job = redis.call('HMGET', job_key(id), 'worker', 'cancel', 'deadline')
+  local job = redis.call('HMGET', job_key(id), 'worker', 'cancel', 'deadline', 'tier', 'affinity')
   leave_queue(id, true)
   release(id, job[1])
   redis.call('HSET', job_key(id), 'state', 'queued', 'lease', '', 'worker', '')
+  redis.call('HDEL', job_key(id), 'preempt', 'guaranteed')
   local attempt = redis.call('HINCRBY', job_key(id), 'attempt', attempts)
   if job[2] then return settle_with_error(id, 'cancelled', 'cancelled', 'The request was cancelled.') end
   if tonumber(job[3]) <= NOW then return expire(id) end
   if attempts > 0 and attempt >= max_attempts then return bury(id, attempt) end
-  local worker = pick_worker(not_this)
+  local worker = not (LOWER[job[4]] and others_wait(job[4])) and pick_worker(id, job[4], job[5], not_this)
   if worker then hand_to(id, worker) else enqueue(id, 'resume') end
 end
 

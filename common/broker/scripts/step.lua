@@ -1,7 +1,7 @@
 -- What one engine step made, for all its jobs: fence, log, publish. Resent, it changes nothing.
 -- ARGV: worker, then for each job: id, lease, state ('' running | finished | failed), finish, usage JSON, tokens,
 --       first seq, count, chunks...
--- Returns for each job {ok | fenced | behind | cancel, last seq}
+-- Returns for each job {ok | fenced | behind | cancel | preempt, last seq}
 local replies, frames, at = {}, {}, 2
 
 local function announce(gateway, frame)
@@ -24,7 +24,7 @@ end
 
 while at <= #ARGV do
   local id, lease, state, count = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 7])
-  local job = redis.call('HMGET', job_key(id), 'lease', 'seq', 'gateway', 'cancel', 'state')
+  local job = redis.call('HMGET', job_key(id), 'lease', 'seq', 'gateway', 'cancel', 'state', 'preempt')
   local last, answer = tonumber(job[2] or 0), 'fenced'
   if job[1] == lease and job[5] == 'running' then
     local before = last
@@ -34,6 +34,8 @@ while at <= #ARGV do
       settle(id, state, ARGV[at + 3], ARGV[at + 4], tonumber(ARGV[at + 5]))
     elseif job[4] then
       answer = 'cancel'
+    elseif job[6] and answer == 'ok' then
+      answer = 'preempt'
     end
   elseif job[1] == lease and state ~= '' then
     answer = 'ok'

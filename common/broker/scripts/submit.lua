@@ -1,13 +1,16 @@
 -- One request's jobs enter, all or none. Ids were chosen by the caller, so sending it again changes nothing.
 -- ARGV: gateway, tenant, tier, weight, timeout ms, retention ms, resumable, idempotency digest ('' none), fingerprint,
---       max jobs, max bytes, max tenant jobs, max tenant bytes (0: no bound), count, then for each job:
+--       max jobs, max bytes, max tenant jobs, max tenant bytes (0: no bound), affinity keys (longest beginning first),
+--       account ('' none) owed for, count, then for each job:
 --       id, request JSON, grant, prefix length, prefix chunks...
 -- Returns {routed, worker...} | {queued, position} | {duplicate, JSON of job ids} | {conflict} | {refused, why, jobs, bytes}
 local gateway, tenant, tier = ARGV[1], ARGV[2], ARGV[3]
 local deadline, retention = NOW + tonumber(ARGV[5]), ARGV[6]
 
-local jobs, ids, at, total_bytes = {}, {}, 15, 0
-for _ = 1, tonumber(ARGV[14]) do
+local affinity, account = ARGV[14], ARGV[15]
+
+local jobs, ids, at, total_bytes = {}, {}, 17, 0
+for _ = 1, tonumber(ARGV[16]) do
   local job = {id = ARGV[at], request = ARGV[at + 1], grant = ARGV[at + 2], prefix = {}}
   for i = 1, tonumber(ARGV[at + 3]) do job.prefix[i] = ARGV[at + 3 + i] end
   at = at + 4 + #job.prefix
@@ -29,14 +32,8 @@ end
 
 -- Each job alone is checked against the room left, before any is written.
 local function free_slots()
-  local free, loads = 0, redis.call('ZRANGE', P .. 'load', 0, -1, 'WITHSCORES')
-  for i = 1, #loads, 2 do
-    local lease = redis.call('ZSCORE', P .. 'leases', loads[i])
-    local beat = redis.call('HMGET', P .. 'worker:' .. loads[i], 'slots', 'state')
-    if lease and tonumber(lease) > NOW and beat[2] == 'ready' then
-      free = free + math.max(0, tonumber(beat[1]) - tonumber(loads[i + 1]))
-    end
-  end
+  local free = 0
+  for _, each in ipairs(candidates(tier)) do free = free + each.free end
   return free
 end
 
@@ -60,6 +57,8 @@ local function create(job)
     'seq', #job.prefix, 'worker', '', 'gateway', gateway, 'tenant', tenant, 'tier', tier, 'weight', ARGV[4],
     'request', job.request, 'bytes', #job.request, 'submitted', NOW, 'deadline', deadline,
     'retention', retention, 'resumable', ARGV[7])
+  if affinity ~= '' then redis.call('HSET', job_key(job.id), 'affinity', affinity) end
+  if account ~= '' then redis.call('HSET', job_key(job.id), 'account', account) end
   for seq, chunk in ipairs(job.prefix) do write_chunk(job.id, seq, chunk) end
   redis.call('ZADD', P .. 'deadlines', deadline, job.id)
   follow(gateway, job.id)
@@ -68,13 +67,13 @@ end
 local reply = {'routed'}
 for _, job in ipairs(jobs) do
   create(job)
-  local worker = not waits and pick_worker()
+  local worker = not waits and pick_worker(job.id, tier, affinity)
   if worker then
     hand_to(job.id, worker)
     reply[#reply + 1] = worker
   else
     enqueue(job.id, #job.prefix > 0 and 'resume' or 'backlog')
-    reply = {'queued', tonumber(redis.call('HGET', P .. 'waiting', 'jobs'))}
+    reply = {'queued', ahead_of(job.id) + 1}
     waits = true
   end
 end

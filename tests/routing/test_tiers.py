@@ -1,0 +1,125 @@
+"""Who is served first: tiers, tenants, deadlines; and that nobody waits for ever."""
+
+from collections import Counter
+
+from common.broker import keys, workers
+from common.broker.jobs import standing
+from common.chunk import Seq
+from common.job import TIERS, JobId, WorkerId
+from tests.routing.site import MODEL, Site
+
+
+async def serve(site: Site, count: int, tokens: int = 256) -> list[str]:
+    """One slot takes and finishes jobs, one after the other."""
+    served: list[str] = []
+    for _ in range(count):
+        [job] = await site.claim("w")
+        await site.finish("w", job, tokens)
+        served.append(job.id)
+    return served
+
+
+async def test_a_thousand_queued_jobs_do_not_delay_another_tenants_first(site: Site) -> None:
+    await site.put(*(f"big-{i}" for i in range(1000)), tenant="big")
+    await site.beat("w")
+    await serve(site, 5)
+    await site.put("small-0", tenant="small")
+    assert "small-0" in await serve(site, 2)
+
+
+async def test_tenants_are_served_by_weight(site: Site) -> None:
+    await site.put(*(f"heavy-{i}" for i in range(60)), tenant="heavy", weight=2.0)
+    await site.put(*(f"light-{i}" for i in range(60)), tenant="light", weight=1.0)
+    await site.beat("w")
+    shares = Counter(id.partition("-")[0] for id in await serve(site, 60))
+    assert abs(shares["heavy"] - 40) <= 1
+
+
+async def test_fairness_counts_tokens_not_jobs(site: Site) -> None:
+    await site.put(*(f"long-{i}" for i in range(60)), tenant="long")
+    await site.put(*(f"short-{i}" for i in range(60)), tenant="short")
+    await site.beat("w")
+    made: Counter[str] = Counter()
+    for _ in range(60):
+        [job] = await site.claim("w")
+        tenant = job.id.partition("-")[0]
+        tokens = 900 if tenant == "long" else 100
+        await site.finish("w", job, tokens)
+        made[tenant] += tokens
+    assert abs(made["long"] - made["short"]) <= 1000
+
+
+async def test_inside_a_tenant_the_earliest_deadline_goes_first_then_the_oldest(site: Site) -> None:
+    await site.put("patient", timeout_ms=60_000)
+    await site.put("urgent", timeout_ms=5_000)
+    await site.put("also-patient", timeout_ms=60_000)
+    await site.put("n-0", "n-1", "n-2", timeout_ms=30_000)
+    await site.beat("w")
+    assert await serve(site, 6) == ["urgent", "n-0", "n-1", "n-2", "patient", "also-patient"]
+
+
+async def test_higher_tiers_go_first_and_every_tier_gets_its_share(site: Site) -> None:
+    for tier in reversed(TIERS):
+        await site.put(*(f"{tier}-{i}" for i in range(100)), tier=tier)
+    await site.beat("w")
+    served = await serve(site, 64)
+    assert served[0] == "priority-0"
+    shares = Counter(id.partition("-")[0] for id in served)
+    assert shares == {"priority": 48, "default": 8, "flex": 4, "batch": 4}
+
+
+async def test_an_interactive_job_takes_the_slot_of_a_batch_job_which_then_goes_on(site: Site) -> None:
+    await site.beat("w")
+    await site.put("batch", tier="batch")
+    [batch] = await site.claim("w")
+    await workers.step(site.broker, MODEL, WorkerId("w"), [workers.JobStep(batch.id, batch.lease, Seq(1), [b"{}"])])
+
+    assert (await site.put("chat")).outcome == "queued"
+    [(answer, _)] = await workers.step(
+        site.broker, MODEL, WorkerId("w"), [workers.JobStep(batch.id, batch.lease, Seq(2), [b"{}"])]
+    )
+    assert answer == "preempt"
+    assert await workers.preempt(site.broker, MODEL, WorkerId("w"), [(batch.id, batch.lease)]) == ["queued"]
+    assert [job.id for job in await site.claim("w")] == ["chat"]
+    await site.beat("v")
+    [again] = await site.claim("v")
+    assert (again.id, again.seq, again.attempt) == ("batch", 2, 0)
+    assert not await site.broker.redis.exists(keys.resume_lower(MODEL, "batch"), keys.waiting(MODEL))
+
+
+async def test_one_waiting_job_asks_for_one_slot(site: Site) -> None:
+    await site.beat("w", slots="3")
+    await site.put("b0", "b1", "b2", tier="batch")
+    await site.claim("w", 3)
+    await site.put("chat")
+    asked = [id for id in ("b0", "b1", "b2") if "preempt" in await site.job(id)]
+    assert len(asked) == 1
+
+
+async def test_a_job_on_its_tiers_share_is_not_preempted(site: Site) -> None:
+    await site.put(*(f"c{i}" for i in range(40)))
+    await site.put("b", tier="batch")
+    await site.beat("w")
+    while (job := (await site.claim("w"))[0]).id != "b":
+        await site.finish("w", job)
+    await site.put("late")
+    assert "preempt" not in await site.job("b")
+
+
+async def test_reserved_slots_are_kept_free_of_lower_tiers(site: Site) -> None:
+    await site.broker.redis.hset(keys.policy(MODEL), "reserve", "1")  # type: ignore[misc]
+    await site.beat("w", slots="3")
+    routed = [(await site.put(f"b{i}", tier="batch")).outcome for i in range(4)]
+    assert routed == ["routed", "routed", "queued", "queued"]
+    assert len(await site.claim("w", 3)) == 2
+    assert (await site.put("chat")).outcome == "routed"
+
+
+async def test_a_position_counts_what_is_served_before(site: Site) -> None:
+    await site.put(*(f"big-{i}" for i in range(50)), tenant="big")
+    await site.put(*(f"batch-{i}" for i in range(50)), tier="batch")
+    assert (await site.put("small-0", tenant="small")).position == 2
+    assert (await site.put("first", tier="priority")).position == 1
+    assert (await standing(site.broker, MODEL, JobId("small-0"))).ahead == 2
+    assert (await standing(site.broker, MODEL, JobId("batch-0"))).ahead == 52
+    assert (await standing(site.broker, MODEL, JobId("none"))).state == "missing"
