@@ -11,6 +11,7 @@ from common.broker.chunks import FrameChannel
 from common.broker.connect import Broker, RedisAway
 from common.broker.directory import ModelInfo, census, model_names
 from common.broker.jobs import Bounds
+from common.broker.store import RedisStore
 from common.broker.upkeep import keep_up
 from common.identity import incarnation
 from common.job import GatewayId
@@ -53,11 +54,10 @@ async def connect(settings: GatewaySettings) -> AsyncGenerator[Cluster]:
             tasks.create_task(tend(broker, settings), name="upkeep"),
         ]
         try:
-            yield Cluster(dispatch, RedisDirectory(broker))
+            yield Cluster(dispatch, RedisDirectory(broker), RedisStore(broker))
         finally:
             for loop in loops:
                 loop.cancel()
-            await channel.aclose()
 
 
 def bounds_of(settings: GatewaySettings) -> Bounds:

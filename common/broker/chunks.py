@@ -9,7 +9,7 @@ import msgspec
 from redis import exceptions
 
 from common.broker import keys
-from common.broker.connect import Broker, open_client, redis_errors
+from common.broker.connect import Broker, open_listener, redis_errors
 from common.chunk import Seq
 from common.job import GatewayId, JobId, Lease, ModelName
 
@@ -32,13 +32,13 @@ class FrameChannel:
     through the channel, and no pong within another `PING_EVERY` counts as lost."""
 
     def __init__(self, url: str, gateway: GatewayId) -> None:
-        self._client = open_client(url, text=False)
+        self._url = url
         self._channel = keys.frames(gateway)
 
     async def listen(self) -> AsyncIterator[list[Frame]]:
         """Lists of frames as they are published; an empty list once, when the subscription stands. Raises `RedisAway`
         when the connection is lost or silent: subscribe again, then repair every live job from its log."""
-        async with redis_errors(), self._client.pubsub() as pubsub:
+        async with redis_errors(), open_listener(self._url, text=False) as client, client.pubsub() as pubsub:
             await pubsub.subscribe(self._channel)
             awaiting_pong = False
             while True:
@@ -54,6 +54,3 @@ class FrameChannel:
                     yield []
                 elif message["type"] == "message":
                     yield cast(list[Frame], decode_frames(message["data"]))
-
-    async def aclose(self) -> None:
-        await self._client.aclose()

@@ -7,6 +7,7 @@ All that Redis can throw at us becomes `Unavailable` here; nobody outside `commo
 
 import asyncio
 import hashlib
+import random
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import asynccontextmanager
 from functools import cache
@@ -16,7 +17,8 @@ from typing import Any, Self, cast
 
 from redis import exceptions
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 
 from common.broker import keys
 from common.errors import MillstreamError, Unavailable
@@ -27,6 +29,14 @@ CONNECT_TIMEOUT = 2.0
 CONNECTIONS = 64  # of one process, shared by all its requests; more only queue up inside the single-threaded server
 
 
+AWAY = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.ReadOnlyError,
+    exceptions.ClusterDownError,
+    exceptions.RedisClusterException,  # no node of the cluster answers
+    OSError,
+)
 Arg = Any  # what redis-py encodes: str, bytes, int or float; its own annotation says str only
 
 
@@ -50,26 +60,72 @@ def script_sha(name: str) -> str:
     return hashlib.sha1(script_text(name).encode(), usedforsecurity=False).hexdigest()
 
 
+SENTINEL, CLUSTER = "redis+sentinel://", "redis+cluster://"
+
+
+def _addresses(text: str) -> list[tuple[str, int]]:
+    """`host:port,host:port` as pairs; a missing port is Redis's own."""
+    pairs = (part.partition(":") for part in text.split(","))
+    return [(host, int(port or 6379)) for host, _, port in pairs]
+
+
+def _credentials(rest: str) -> tuple[dict[str, str | None], str]:
+    """`user:password@hosts/...` taken apart."""
+    login, at, place = rest.rpartition("@")
+    user, _, password = login.partition(":")
+    return ({"username": user or None, "password": password or None} if at else {}), place
+
+
+class _MasterClient(Redis):
+    """Closes its connections to the Sentinels too, which redis-py leaves open."""
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        await super().aclose(close_connection_pool)
+        for sentinel in cast(SentinelConnectionPool, self.connection_pool).sentinel_manager.sentinels:
+            await sentinel.aclose()
+
+
 def _sentinel(url: str, **options: Any) -> Redis:
-    hosts, _, service = url.removeprefix("redis+sentinel://").partition("/")
-    nodes = [(host.rpartition(":")[0], int(host.rpartition(":")[2])) for host in hosts.split(",")]
-    sentinel = Sentinel(nodes, socket_timeout=CONNECT_TIMEOUT)
-    return sentinel.master_for(service or "mymaster", **options)
+    login, place = _credentials(url.removeprefix(SENTINEL))
+    hosts, _, service = place.partition("/")
+    sentinel = Sentinel(_addresses(hosts), socket_timeout=CONNECT_TIMEOUT)
+    return sentinel.master_for(service or "mymaster", redis_class=_MasterClient, **login, **options)
+
+
+def _cluster(url: str, **options: Any) -> Redis:
+    """A cluster's client has all the commands used here; the annotation leaves out that it is another class."""
+    login, place = _credentials(url.removeprefix(CLUSTER))
+    nodes = [ClusterNode(host, port) for host, port in _addresses(place.rstrip("/"))]
+    client = RedisCluster(startup_nodes=nodes, **login, **options)  # pyright: ignore[reportAbstractUsage] (its stub)
+    return cast(Redis, client)
 
 
 def open_client(url: str, *, text: bool = True, timeout: float | None = COMMAND_TIMEOUT) -> Redis:
-    """A client for `redis://`, `rediss://`, `unix://` or `redis+sentinel://host:port,host:port/SERVICE`; it connects
-    at its first command. `text`: replies as str, else bytes."""
+    """A client for `redis://`, `rediss://`, `unix://`, `redis+sentinel://host:port,host:port/SERVICE` or
+    `redis+cluster://host:port,host:port`; it connects at its first command. `text`: replies as str, else bytes."""
     options: dict[str, Any] = {
         "decode_responses": text,
         "socket_timeout": timeout,
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "socket_keepalive": True,
     }
-    if url.startswith("redis+sentinel://"):
+    if url.startswith(SENTINEL):
         return _sentinel(url, **options)
+    if url.startswith(CLUSTER):
+        return _cluster(url, **options)
     pool = BlockingConnectionPool.from_url(url, max_connections=CONNECTIONS, timeout=20, **options)
     return Redis.from_pool(pool)
+
+
+def open_listener(url: str, *, text: bool = True) -> Redis:
+    """A client to subscribe with. In a cluster every node hears every message, so any one will do; after a failure
+    another is tried, because the caller opens a new listener each time."""
+    if not url.startswith(CLUSTER):
+        return open_client(url, text=text)
+    login, place = _credentials(url.removeprefix(CLUSTER))
+    host, port = random.choice(_addresses(place.rstrip("/")))
+    options: dict[str, Any] = {"socket_timeout": COMMAND_TIMEOUT, "socket_connect_timeout": CONNECT_TIMEOUT}
+    return Redis(host=host, port=port, decode_responses=text, **login, **options)
 
 
 @asynccontextmanager
@@ -82,7 +138,7 @@ async def redis_errors() -> AsyncGenerator[None]:
         yield
         if task and task.cancelling() > cancelled:
             raise asyncio.CancelledError
-    except (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.ReadOnlyError, OSError) as error:
+    except AWAY as error:
         raise RedisAway(f"The queue (Redis) cannot be reached: {error}", retry_after=1) from error
     except exceptions.OutOfMemoryError as error:
         raise RedisRefused("The queue (Redis) is out of memory.", retry_after=5) from error
@@ -117,8 +173,11 @@ class Broker:
     async def run(self, script: str, model: ModelName, *args: Arg) -> Any:
         """Run a script on a model's keys. Raises `RedisAway` or `RedisRefused`; a call whose reply was lost may be
         repeated, every script is idempotent."""
+        return await self.run_on(script, keys.prefix(model), *args)
+
+    async def run_on(self, script: str, prefix: str, *args: Arg) -> Any:
+        """The same on the keys that begin with `prefix`."""
         async with redis_errors():
-            prefix = keys.prefix(model)
             try:
                 return await cast(Awaitable[Any], self.redis.evalsha(script_sha(script), 1, prefix, *args))
             except exceptions.NoScriptError:  # the server is new, or restarted: its cache is empty

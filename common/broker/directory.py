@@ -69,8 +69,8 @@ async def census(broker: Broker) -> list[ModelInfo]:
 
 async def model_info(broker: Broker, model: ModelName) -> ModelInfo:
     """One model with its workers and its queue."""
+    now, waiting, leases, loads = await _vitals(broker, model)
     async with redis_errors():
-        now, leases, loads, waiting = await _vitals(broker, model)
         beats = await _heartbeats(broker, model, list(leases))
     workers = [
         _worker_info(model, WorkerId(id), beat, alive=leases[id] > now, load=int(loads.get(id, 0)))
@@ -91,14 +91,14 @@ async def model_info(broker: Broker, model: ModelName) -> ModelInfo:
     )
 
 
-async def _vitals(broker: Broker, model: ModelName) -> tuple[float, dict[str, float], dict[str, float], str | None]:
-    pipe = broker.redis.pipeline(transaction=False)
-    pipe.time()
-    pipe.zrange(keys.leases(model), 0, -1, withscores=True)
-    pipe.zrange(keys.load(model), 0, -1, withscores=True)
-    pipe.hget(keys.waiting(model), "jobs")
-    (seconds, micros), leases, loads, waiting = await pipe.execute()
-    return seconds * 1000 + micros / 1000, dict(leases), dict(loads), waiting
+async def _vitals(broker: Broker, model: ModelName) -> tuple[float, str | None, dict[str, float], dict[str, float]]:
+    """Redis time (ms), jobs waiting, leases and loads by worker, all of one moment."""
+    now, waiting, leases, loads = await broker.run("vitals", model)
+    return float(now), waiting, _scores(leases), _scores(loads)
+
+
+def _scores(flat: list[str]) -> dict[str, float]:
+    return {name: float(score) for name, score in zip(flat[::2], flat[1::2], strict=True)}
 
 
 async def _heartbeats(broker: Broker, model: ModelName, ids: list[str]) -> list[dict[str, str]]:

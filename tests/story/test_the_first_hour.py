@@ -6,7 +6,6 @@ Read from top to bottom: each test goes on where the one before it stopped.
 import json
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,8 @@ import psutil
 import pytest
 from openai import OpenAI
 from redis import Redis
+
+from tests.support import free_port
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(300)]
 
@@ -47,12 +48,6 @@ class Terminal:
             assert time.monotonic() < deadline, f"{pattern!r} never came: {self.text}"
             time.sleep(0.05)
         return found.group(1)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
