@@ -117,7 +117,7 @@ class CallItem:
         return {"type": "response.function_call_arguments.delta", **at, "delta": arguments}
 
     def closing(self, status: str) -> list[Event]:
-        at = {"item_id": self._id, "output_index": self.index, "name": self._name}
+        at = {"item_id": self._id, "output_index": self.index}
         arguments = "".join(self._arguments)
         return [{"type": "response.function_call_arguments.done", **at, "arguments": arguments}, done(self, status)]
 

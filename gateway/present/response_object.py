@@ -20,7 +20,7 @@ class Frame:
     logprobs: bool = False
 
 
-def frame_fields(body: ResponseRequest, *, stored: bool) -> dict[str, Any]:
+def frame_fields(body: ResponseRequest) -> dict[str, Any]:
     """The request's part of the object, with OpenAI's defaults."""
     reasoning, text = body.reasoning, body.text
     wanted = {"type": "text"}
@@ -45,7 +45,6 @@ def frame_fields(body: ResponseRequest, *, stored: bool) -> dict[str, Any]:
         "top_logprobs": body.top_logprobs or 0,
         "truncation": body.truncation or "disabled",
         "user": body.user,
-        "store": stored,
     }
 
 

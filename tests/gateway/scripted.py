@@ -12,6 +12,7 @@ from common.job import JobId, JobRequest, ModelName, WorkerId
 from gateway.cluster import Cluster
 from gateway.dispatch import Admission, Submission
 from gateway.settings import GatewaySettings
+from gateway.stored import Kind, Record
 
 MODEL = ModelName("smollm2-135m-instruct")
 USAGE = Usage(prompt=7, completion=4, cached=2, reasoning=1)
@@ -152,6 +153,34 @@ class ScriptedDirectory:
             raise self.fault
 
 
+class MemoryStore:
+    """`Store` in memory."""
+
+    def __init__(self) -> None:
+        self.records: dict[tuple[str, str], dict[str, Record]] = {}
+
+    def _shelf(self, tenant: str, kind: Kind) -> dict[str, Record]:
+        return self.records.setdefault((tenant, kind), {})
+
+    async def put(self, tenant: str, kind: Kind, record: Record, ttl: float) -> None:
+        assert ttl > 0
+        self._shelf(tenant, kind)[record.id] = record
+
+    async def get(self, tenant: str, kind: Kind, identity: str) -> Record | None:
+        return self._shelf(tenant, kind).get(identity)
+
+    async def delete(self, tenant: str, kind: Kind, identity: str) -> bool:
+        return self._shelf(tenant, kind).pop(identity, None) is not None
+
+    async def list(
+        self, tenant: str, kind: Kind, *, after: str | None = None, limit: int = 20, descending: bool = False
+    ) -> list[Record]:
+        ordered = sorted(self._shelf(tenant, kind).values(), key=lambda record: (record.created, record.id))
+        ordered = ordered[::-1] if descending else ordered
+        begin = next((index + 1 for index, record in enumerate(ordered) if record.id == after), 0)
+        return ordered[begin : begin + limit]
+
+
 @dataclass
 class ScriptedCluster:
     """A cluster to plug a gateway into, more than one if need be."""
@@ -159,6 +188,8 @@ class ScriptedCluster:
     dispatch: ScriptedDispatch = field(default_factory=ScriptedDispatch)
     directory: ScriptedDirectory = field(default_factory=ScriptedDirectory)
 
+    store: MemoryStore | None = field(default_factory=MemoryStore)
+
     @asynccontextmanager
     async def connect(self, settings: GatewaySettings) -> AsyncIterator[Cluster]:
-        yield Cluster(self.dispatch, self.directory)
+        yield Cluster(self.dispatch, self.directory, self.store)

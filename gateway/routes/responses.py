@@ -1,0 +1,164 @@
+"""The Responses API: create, read (also as a stream, from any place), cancel, delete, list the input."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import JSONResponse, Response
+
+from common.errors import BadRequest, Cancelled
+from gateway.exchange import Answer, Exchange
+from gateway.intake.items import listed_items
+from gateway.intake.order import Order, Place
+from gateway.intake.responses import own_items, response_order, wants_logprobs
+from gateway.keeper import Keeper, turn_ticket
+from gateway.openai.responses import ResponseRequest
+from gateway.present.fold import Fold
+from gateway.present.head import Head
+from gateway.present.response_object import frame_fields, response_object
+from gateway.present.responses import ResponseStream
+from gateway.rooms import InRooms, Rooms, tenant_of
+from gateway.ticket import Desk, Ticket
+from gateway.turns import Turn, Turns, failed_response, whole_response
+
+router = APIRouter(tags=["responses"])
+
+
+def _turns(request: Request, rooms: Rooms) -> Turns:
+    return Turns(rooms.cluster.store, tenant_of(request), rooms.settings.stored_ttl)
+
+
+def _keeper(request: Request, rooms: Rooms) -> Keeper:
+    return Keeper(Desk(rooms.cluster.dispatch), _turns(request, rooms), tenant_of(request))
+
+
+@router.post("/v1/responses", summary="Take a turn")
+async def create_response(body: ResponseRequest, request: Request, rooms: InRooms) -> Response:
+    """A whole response, a stream of typed events, or (`background`) its id to be read later."""
+    turns = _turns(request, rooms)
+    history = await turns.previous(body.previous_response_id)
+    model = await rooms.model(body.model)
+    place = Place("resp", model, rooms.caller(request), rooms.settings.max_jobs)
+    order = response_order(body, place, history, rooms.settings.default_max_tokens)
+    stored = turns.kept and body.store is not False
+    if body.background and not stored:
+        raise BadRequest("Background responses need a store, and this gateway has none.", param="background")
+    turn = _turn(body, order, [item.model_dump(exclude_none=True) for item in history])
+    exchange = Exchange(rooms, request, resumable=order.caller.resumable or bool(body.background))
+    ticket = await exchange.admit(order)
+    turn.response["id"] = ticket.id.text
+    if stored and not (ticket.repeated or ticket.resumed):
+        await turns.put(turn)
+    if body.background and not body.stream:
+        rooms.afterwork.start(_keeper(request, rooms).finish(turn), ticket.id.text)
+        return JSONResponse(turn.response, headers=ticket.headers())
+    writing = Writing(turn, turns if stored else None, resumable=bool(body.background) or order.caller.resumable)
+    return await exchange.answer(order, writing.answer(), ticket)
+
+
+def _turn(body: ResponseRequest, order: Order, history: list[dict[str, Any]]) -> Turn:
+    own = own_items(body)
+    head = Head(order.id.text, order.id.created, order.submission.model, order.submission.tier)
+    turn = Turn(
+        response={},
+        frame=frame_fields(body),
+        input=listed_items(own, order.id.text.partition("_")[2]),
+        context=[*history, *(item.model_dump(exclude_none=True) for item in own)],
+        model=order.submission.model,
+        tier=order.submission.tier,
+        sealed="reasoning.encrypted_content" in (body.include or []),
+        logprobs=wants_logprobs(body),
+    )
+    turn.response = response_object(head, turn.framed(), "queued", [])
+    return turn
+
+
+class Writing:
+    """A turn being answered, and stored at its end. `turns` is None where nothing is to be kept."""
+
+    def __init__(self, turn: Turn, turns: Turns | None, *, resumable: bool, after: int = -1) -> None:
+        self._turn = turn
+        self._turns = turns
+        self._resumable = resumable
+        self._after = after
+        self._stream: ResponseStream | None = None
+
+    def answer(self) -> Answer:
+        """How it is written."""
+        return Answer(whole=self._whole, stream=self._streamed, ended=self._ended)
+
+    def _whole(self, head: Head, folds: list[Fold]) -> dict[str, Any]:
+        self._turn.response = whole_response(head, self._turn.framed(), folds[0])
+        return self._turn.response
+
+    def _streamed(self, head: Head) -> ResponseStream:
+        self._stream = ResponseStream(head, self._turn.framed(), self._after)
+        return self._stream
+
+    async def _ended(self, ticket: Ticket, complete: bool) -> None:
+        if self._stream is not None:
+            self._turn.response = self._stream.response
+        if self._turn.under_way and self._resumable:
+            return  # it goes on; the next look at it will find its end
+        if self._turn.under_way:
+            self._turn.response = failed_response(self._turn, Cancelled("The client left."))
+        if self._turns is not None:
+            await self._turns.put(self._turn)
+
+
+@router.get("/v1/responses/{response_id}", summary="Read a response", response_model=None)
+async def retrieve_response(
+    response_id: str,
+    request: Request,
+    rooms: InRooms,
+    stream: bool = False,
+    starting_after: Annotated[int | None, Query(ge=-1)] = None,
+) -> Response:
+    """As it is now; or as a stream, from its beginning or behind the event `starting_after`, while it is being
+    generated and after, from any gateway."""
+    turns = _turns(request, rooms)
+    turn = await turns.get(response_id)
+    if not stream:
+        turn = await _keeper(request, rooms).refresh(turn)
+        return JSONResponse(turn.response)
+    writing = Writing(turn, turns, resumable=True, after=-1 if starting_after is None else starting_after)
+    exchange = Exchange(rooms, request, resumable=True)
+    return await exchange.stream(writing.answer(), turn_ticket(turn, tenant_of(request)))
+
+
+@router.post("/v1/responses/{response_id}/cancel", summary="Cancel a response")
+async def cancel_response(response_id: str, request: Request, rooms: InRooms) -> JSONResponse:
+    """Stops it wherever it runs. One that is over stays as it is."""
+    turn = await _turns(request, rooms).get(response_id)
+    turn = await _keeper(request, rooms).cancel(turn)
+    return JSONResponse(turn.response)
+
+
+@router.delete("/v1/responses/{response_id}", summary="Delete a response")
+async def delete_response(response_id: str, request: Request, rooms: InRooms) -> dict[str, Any]:
+    """Forgets it and its input."""
+    await _turns(request, rooms).delete(response_id)
+    return {"id": response_id, "object": "response", "deleted": True}
+
+
+@router.get("/v1/responses/{response_id}/input_items", summary="List a response's input")
+async def list_input_items(
+    response_id: str,
+    request: Request,
+    rooms: InRooms,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    order: Literal["asc", "desc"] = "desc",
+) -> dict[str, Any]:
+    """The turn's own items, the newest first unless asked otherwise."""
+    turn = await _turns(request, rooms).get(response_id)
+    items = turn.input if order == "asc" else turn.input[::-1]
+    ids = [item["id"] for item in items]
+    begin = ids.index(after) + 1 if after in ids else 0
+    page = items[begin : begin + limit]
+    return {
+        "object": "list",
+        "data": page,
+        "first_id": page[0]["id"] if page else "",
+        "last_id": page[-1]["id"] if page else "",
+        "has_more": begin + limit < len(items),
+    }

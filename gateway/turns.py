@@ -1,0 +1,121 @@
+"""Stored responses: a turn of a conversation, kept so that it can be read again, gone on with, and referred to."""
+
+from typing import Any, cast
+
+import msgspec
+
+from common.chunk import Chunk, Start, ToolDelta
+from common.errors import BadRequest, MillstreamError, NotFound
+from common.job import ModelName, Tier
+from gateway.errors import FieldError
+from gateway.openai.responses import Item
+from gateway.present.fold import Fold
+from gateway.present.head import Head
+from gateway.present.response_object import Frame
+from gateway.present.responses import ResponseFold
+from gateway.request_id import parse_request_id
+from gateway.stored import Record, Store
+
+UNDER_WAY = ("queued", "in_progress")
+
+
+class Turn(msgspec.Struct):
+    """One response as it is kept. `input`: its own items as they are listed; `context`: all items up to its answer,
+    as they came; `frame` rebuilds the response from its chunks while the log lives."""
+
+    response: dict[str, Any]
+    frame: dict[str, Any]
+    input: list[dict[str, Any]]
+    context: list[dict[str, Any]]
+    model: str
+    tier: Tier
+    sealed: bool = False
+    logprobs: bool = False
+
+    @property
+    def id(self) -> str:
+        """The response's."""
+        return str(self.response["id"])
+
+    @property
+    def under_way(self) -> bool:
+        """Whether its end is not stored yet."""
+        return self.response["status"] in UNDER_WAY
+
+    def head(self) -> Head:
+        """What a presenter begins with."""
+        return Head(self.id, parse_request_id(self.id).created, ModelName(self.model), self.tier)
+
+    def framed(self) -> Frame:
+        """What the response repeats of its request."""
+        return Frame(self.frame, self.sealed, self.logprobs)
+
+    def history(self) -> list[Item]:
+        """All items of the conversation, this turn's answer included, for the next turn."""
+        output = cast(list[dict[str, Any]], self.response["output"])
+        return [Item.model_validate(item) for item in [*self.context, *output]]
+
+
+class Turns:
+    """A tenant's turns. Without a store nothing is kept, and every look-up says so."""
+
+    def __init__(self, store: Store | None, tenant: str, ttl: float) -> None:
+        self._store = store
+        self._tenant = tenant
+        self._ttl = ttl
+
+    @property
+    def kept(self) -> bool:
+        """Whether there is a store at all."""
+        return self._store is not None
+
+    async def put(self, turn: Turn) -> None:
+        """Keeps the turn, new or anew. Raises `Unavailable`."""
+        if self._store is None:
+            return
+        record = Record(turn.id, parse_request_id(turn.id).created, msgspec.json.encode(turn))
+        await self._store.put(self._tenant, "response", record, self._ttl)
+
+    async def get(self, identity: str) -> Turn:
+        """Raises `NotFound`."""
+        record = await self._store.get(self._tenant, "response", identity) if self._store else None
+        if record is None:
+            raise NotFound(f"Response with id '{identity[:80]}' not found.", param="response_id")
+        return msgspec.json.decode(record.body, type=Turn)
+
+    async def previous(self, identity: str | None) -> list[Item]:
+        """The conversation so far. Raises `BadRequest` if that turn is unknown or not over."""
+        if identity is None:
+            return []
+        try:
+            turn = await self.get(identity)
+        except NotFound as error:
+            message = f"Previous response with id '{identity[:80]}' not found."
+            code = "previous_response_not_found"
+            raise FieldError(message, param="previous_response_id", wire_code=code) from error
+        if turn.under_way:
+            message = f"Previous response '{identity}' is still being generated."
+            raise BadRequest(message, param="previous_response_id")
+        return turn.history()
+
+    async def delete(self, identity: str) -> None:
+        """Raises `NotFound`."""
+        if self._store is None or not await self._store.delete(self._tenant, "response", identity):
+            raise NotFound(f"Response with id '{identity[:80]}' not found.", param="response_id")
+
+
+def whole_response(order_head: Head, frame: Frame, fold: Fold) -> dict[str, Any]:
+    """A response from a job's fold: thoughts, then text, then calls, as models write them."""
+    growing = ResponseFold(order_head, frame)
+    calls = [ToolDelta(index, call.id, call.name, call.arguments) for index, call in enumerate(fold.calls)]
+    growing.take(Chunk(start=Start(fold.usage.prompt)))
+    growing.take(Chunk(reasoning=fold.reasoning, text=fold.text, logprobs=fold.logprobs, tools=calls))
+    growing.take(Chunk(finish=fold.finish or "stop", usage=fold.usage))
+    return growing.response
+
+
+def failed_response(turn: Turn, error: MillstreamError) -> dict[str, Any]:
+    """A response whose job failed, was cancelled, or left nothing to read."""
+    growing = ResponseFold(turn.head(), turn.framed())
+    growing.fail(error)
+    return growing.response | {"output": turn.response["output"]}
