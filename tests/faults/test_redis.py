@@ -1,0 +1,126 @@
+"""Redis that dies, forgets, falls silent or is full, in the middle of answers."""
+
+import asyncio
+
+import pytest
+
+from bench.aof import cut_tail
+from bench.stream import Client, Heard
+from tests.cluster import CHAT, PATIENCE, Cluster, all_exact, body, heard_some
+from tests.proxy import Proxy
+from tests.support import wait_until
+
+Running = list[asyncio.Task[Heard]]
+
+
+async def begin(site: Cluster, count: int = 6, tokens: int = 300) -> tuple[list[Client], Running]:
+    """A gateway, two workers and clients in the middle of their answers."""
+    gateway, _, _ = await site.gateway(), await site.worker(), await site.worker()
+    clients = [site.client(gateway, tokens) for _ in range(count)]
+    running = [asyncio.create_task(client.run()) for client in clients]
+    for client in clients:
+        await heard_some(client)
+    return clients, running
+
+
+async def test_a_killed_redis_comes_back_and_nobody_noticed(site: Cluster) -> None:
+    clients, running = await begin(site)
+    await site.valkey.restart()
+    await all_exact(clients, running)
+    assert all(client.heard.connections == 1 for client in clients)
+    assert all(part.alive for part in site.fleet.parts)
+
+
+async def test_what_redis_lost_is_put_back(site: Cluster) -> None:
+    """Its append-only file ends before what clients have read: as after a power cut."""
+    clients, running = await begin(site)
+    for client in clients:
+        await heard_some(client, 30)
+    await site.valkey.kill()
+    assert cut_tail(site.data, 30_000) > 0
+    await site.valkey.restart()
+    await all_exact(clients, running)
+
+
+async def test_even_what_redis_forgot_wholly_goes_on(site: Cluster) -> None:
+    """Every job is submitted again with what its client has."""
+    clients, running = await begin(site)
+    await site.valkey.kill()
+    cut_tail(site.data, 1 << 30)
+    await site.valkey.restart()
+    await all_exact(clients, running)
+
+
+async def test_redis_loses_its_tail_and_a_worker_dies_as_well(site: Cluster) -> None:
+    clients, running = await begin(site)
+    for client in clients:
+        await heard_some(client, 30)
+    await site.valkey.kill()
+    cut_tail(site.data, 30_000)
+    await next(part for part in site.fleet.parts if part.name.startswith("worker")).kill()
+    await site.valkey.restart()
+    await all_exact(clients, running)
+
+
+@pytest.mark.parametrize("whose", ["gateway", "worker"])
+@pytest.mark.parametrize("how", ["reset", "silent"])
+async def test_connections_that_are_cut_or_fall_silent(site: Cluster, whose: str, how: str) -> None:
+    async with Proxy("127.0.0.1", site.valkey.port) as proxy:
+        through = {"redis_url": proxy.url}
+        gateway = await site.gateway(**(through if whose == "gateway" else {}))
+        await site.worker(**(through if whose == "worker" else {}))
+        clients = [site.client(gateway, 300) for _ in range(4)]
+        running = [asyncio.create_task(client.run()) for client in clients]
+        for client in clients:
+            await heard_some(client)
+        if how == "reset":
+            proxy.reset()
+        else:
+            proxy.silent()
+            await wait_until(lambda: stalled(clients), within=PATIENCE, what="nothing comes any more")
+            proxy.passing()
+        await all_exact(clients, running)
+
+
+async def stalled(clients: list[Client]) -> bool:
+    before = [len(client.heard.arrivals) for client in clients]
+    await asyncio.sleep(1.5)  # longer than the lease
+    return before == [len(client.heard.arrivals) for client in clients]
+
+
+async def test_lost_news_is_read_from_the_log(site: Cluster) -> None:
+    clients, running = await begin(site)
+    for _ in range(3):
+        await site.broker.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        for client in clients:
+            await heard_some(client, len(client.heard.arrivals) + 10)
+    await all_exact(clients, running)
+
+
+@pytest.mark.parametrize("script", ["submit", "claim", "step", "beat"])
+async def test_a_reply_lost_after_the_script_ran_changes_nothing(site: Cluster, script: str) -> None:
+    from common.broker.connect import script_sha
+
+    async with Proxy("127.0.0.1", site.valkey.port) as proxy:
+        gateway = await site.gateway(**({"redis_url": proxy.url} if script == "submit" else {}))
+        await site.worker(**({"redis_url": proxy.url} if script != "submit" else {}))
+        proxy.lose_reply_to(script_sha(script).encode())
+        clients = [site.client(gateway, 150) for _ in range(3)]
+        running = [asyncio.create_task(client.run()) for client in clients]
+        await wait_until(lambda: proxy.dropped, within=PATIENCE, what="the reply is lost")
+        await all_exact(clients, running)
+        assert len(await site.jobs()) == 3
+        await wait_until(site.idle, within=PATIENCE, what="nobody holds anything")
+
+
+async def test_a_full_redis_is_a_503_and_everybody_stays(site: Cluster) -> None:
+    clients, running = await begin(site, count=2, tokens=400)
+    await site.broker.redis.config_set("maxmemory", "1mb")
+    gateway = site.fleet.parts[0]
+    refused = await site.http.post(gateway.url + CHAT, json=body())
+    assert refused.status_code == 503 and refused.json()["error"]["message"]
+    assert "memory" in refused.json()["error"]["message"]
+    await asyncio.sleep(1.5)  # longer than the lease: nobody can renew one
+    await site.broker.redis.config_set("maxmemory", "0")
+    await all_exact(clients, running)
+    assert all(part.alive for part in site.fleet.parts)
