@@ -1,0 +1,54 @@
+"""Stop strings in a text that comes in pieces."""
+
+from collections.abc import Sequence
+
+
+class StopMatcher:
+    """Ends the text where the first stop string completes; of several that complete with the same character the
+    longest counts. Nothing of it leaks, whatever the pieces; with `include` it is delivered as well."""
+
+    def __init__(self, stops: Sequence[str], include: bool = False) -> None:
+        self._stops = [stop for stop in stops if stop]
+        self._include = include
+        self._held = ""
+        self.hit = False
+
+    def feed(self, text: str) -> str:
+        """The text that is certainly not part of a stop string. After a hit: nothing."""
+        if self.hit:
+            return ""
+        if not self._stops:
+            return text
+        text = self._held + text
+        end = self._end(text)
+        if end is not None:
+            self.hit, self._held = True, ""
+            return text[:end]
+        keep = self._possible(text)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+    def flush(self) -> str:
+        """The beginning of a stop string that never came."""
+        held, self._held = self._held, ""
+        return held
+
+    def _end(self, text: str) -> int | None:
+        """Where the delivered text ends, if a stop string is in it."""
+        found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
+        if not found:
+            return None
+        end, start = min(found)
+        return end if self._include else start
+
+    def _possible(self, text: str) -> int:
+        """The length of the longest end of the text that may become a stop string."""
+        return max(partial(text, stop) for stop in self._stops)
+
+
+def partial(text: str, word: str) -> int:
+    """The length of the longest end of `text` that is a proper beginning of `word`."""
+    for length in range(min(len(word) - 1, len(text)), 0, -1):
+        if text.endswith(word[:length]):
+            return length
+    return 0
