@@ -91,6 +91,7 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     start: Start | None = None
     result: Result | None = None
     finish: FinishReason | None = None
+    stopped_by: str = ""  # with finish: the client's stop string that ended the text, if one did
     usage: Usage | None = None
     error: Failure | None = None
 

@@ -85,6 +85,7 @@ class TokenizeInput(msgspec.Struct, frozen=True, tag="tokenize", omit_defaults=T
     text: str | None = None
     messages: list[dict[str, Any]] | None = None
     ids: list[int] | None = None
+    tools: list[dict[str, Any]] = []  # shown by the template beside the messages
     add_special_tokens: bool = True
 
 

@@ -35,7 +35,7 @@ def _tokenize(tokenizer: Tokenizer, work: TokenizeInput) -> Result:
     if work.ids is not None:
         return Result(ids=work.ids, text=tokenizer.decode(work.ids, skip_special=False))
     if work.messages is not None:
-        ids = tokenizer.chat(work.messages, [], go_on=False, kwargs={})
+        ids = tokenizer.chat(work.messages, work.tools, go_on=False, kwargs={})
     else:
         ids = tokenizer.encode(work.text or "", special=work.add_special_tokens)
     return Result(ids=ids, pieces=[tokenizer.decode([id], skip_special=False) for id in ids])
