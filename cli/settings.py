@@ -10,22 +10,10 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from common.folders import default_state_dir
 from common.settings import ClusterSettings
 
 EngineName = Literal["transformers", "simulated"]
-
-
-class Folders(BaseSettings):
-    """The user's folders, as the XDG base directory specification names them."""
-
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
-
-    xdg_state_home: Path = Field(default_factory=lambda: Path.home() / ".local" / "state")
-
-
-def default_state_dir() -> Path:
-    """Where the embedded Valkey keeps its data unless told otherwise."""
-    return Folders().xdg_state_home / "millstream"
 
 
 class UpSettings(ClusterSettings):

@@ -8,6 +8,7 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
+from gateway.afterwork import Afterwork
 from gateway.auth import check_exposure, static_keys
 from gateway.cluster import Connect
 from gateway.faults import handle_faults
@@ -20,6 +21,7 @@ from gateway.routes.health import release
 from gateway.settings import GatewaySettings
 
 EXPOSED = ["x-request-id", "openai-processing-ms", "openai-model", "retry-after", "x-millstream-request"]
+FORM_BYTES = 65536  # what a form holds beside its file
 DESCRIPTION = "An OpenAI-compatible inference cluster on Redis streams. Streams survive the death of any process."
 
 
@@ -33,8 +35,8 @@ def create_app(settings: GatewaySettings, connect: Connect) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        async with connect(settings) as cluster:
-            app.state.rooms = Rooms(settings, cluster, cluster.keys or keys, aliases, metrics)
+        async with connect(settings) as cluster, Afterwork() as afterwork:
+            app.state.rooms = Rooms(settings, cluster, cluster.keys or keys, aliases, metrics, afterwork)
             yield
 
     app = FastAPI(
@@ -55,7 +57,8 @@ def create_app(settings: GatewaySettings, connect: Connect) -> FastAPI:
 def _surround(app: FastAPI, settings: GatewaySettings, metrics: Metrics) -> None:
     """The last one added is the outermost: a browser's preflight request carries no key."""
     app.add_middleware(PlainBodies)
-    app.add_middleware(Limits, body=settings.max_body_bytes, head=settings.max_header_bytes)
+    uploads = {"/v1/files": settings.max_file_bytes + FORM_BYTES}
+    app.add_middleware(Limits, body=settings.max_body_bytes, head=settings.max_header_bytes, wide=uploads)
     app.add_middleware(Gatekeeper)
     app.add_middleware(Journal, metrics=metrics)
     if settings.cors_origins:

@@ -5,9 +5,11 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from common.broker.batches import Batches
 from common.broker.directory import ModelInfo
 from gateway.auth import Keys
 from gateway.dispatch import Dispatch
+from gateway.files.storage import Storage
 from gateway.settings import GatewaySettings
 from gateway.stored import Store
 
@@ -26,12 +28,14 @@ class Directory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """The cluster as one gateway process sees it. Without a store nothing is kept for
-    later retrieval."""
+    """The cluster as one gateway process sees it. Without a store nothing is kept
+    for later retrieval."""
 
     dispatch: Dispatch
     directory: Directory
     store: Store | None = None
+    storage: Storage | None = None  # of files
+    batches: Batches | None = None
     keys: Keys | None = None  # None: the settings' own
 
 

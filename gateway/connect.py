@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import structlog
 
 from common.backoff import Backoff
+from common.broker.batches import Batches
 from common.broker.chunks import FrameChannel
 from common.broker.connect import Broker, RedisAway
 from common.broker.directory import ModelInfo, census, model_names
@@ -16,9 +17,10 @@ from common.broker.upkeep import keep_up
 from common.identity import incarnation
 from common.job import GatewayId
 from gateway.cluster import Cluster
+from gateway.files.storage import Storage
 from gateway.forecast import Forecast
 from gateway.queue import QueueDispatch, Terms
-from gateway.settings import GatewaySettings
+from gateway.settings import IntakeSettings
 from gateway.switchboard import Switchboard
 
 UPKEEP_EVERY = 0.5  # seconds; workers do it too, a key in Redis elects one
@@ -40,9 +42,10 @@ class RedisDirectory:
 
 
 @asynccontextmanager
-async def connect(settings: GatewaySettings) -> AsyncGenerator[Cluster]:
+async def connect(settings: IntakeSettings) -> AsyncGenerator[Cluster]:
     """Returns at once; a Redis that is not there yet is waited for in the background."""
     gateway = GatewayId(incarnation("gateway"))
+    storage = Storage(settings.files_url)
     async with Broker(settings.redis_url) as broker, asyncio.TaskGroup() as tasks:
         channel = FrameChannel(settings.redis_url, gateway)
         switchboard = Switchboard(broker, gateway, settings.keep_alive)
@@ -54,13 +57,15 @@ async def connect(settings: GatewaySettings) -> AsyncGenerator[Cluster]:
             tasks.create_task(tend(broker, settings), name="upkeep"),
         ]
         try:
-            yield Cluster(dispatch, RedisDirectory(broker), RedisStore(broker))
+            yield Cluster(
+                dispatch, RedisDirectory(broker), RedisStore(broker), storage=storage, batches=Batches(broker)
+            )
         finally:
             for loop in loops:
                 loop.cancel()
 
 
-def bounds_of(settings: GatewaySettings) -> Bounds:
+def bounds_of(settings: IntakeSettings) -> Bounds:
     """How much may wait, as the settings say."""
     return Bounds(
         jobs=settings.max_waiting,
@@ -70,7 +75,7 @@ def bounds_of(settings: GatewaySettings) -> Bounds:
     )
 
 
-async def tend(broker: Broker, settings: GatewaySettings) -> None:
+async def tend(broker: Broker, settings: IntakeSettings) -> None:
     """Upkeep of every known model, for ever; says in the log when Redis is away and when it is back."""
     backoff, away = Backoff(most=1.0), False
     while True:

@@ -47,6 +47,12 @@ class HeadTooLarge(BadRequest):
     code = "headers_too_large"
 
 
+class StorageFailed(MillstreamError):
+    """The place where files are kept is full, or cannot be written or read."""
+
+    code = "storage_failed"
+
+
 @dataclass(frozen=True, slots=True)
 class Wire:
     """How an error code leaves: HTTP status, OpenAI's `type`, and its `code` where that is not our own."""
@@ -78,6 +84,7 @@ TABLE: dict[str, Wire] = {
     "worker_lost": Wire(500, "server_error", "worker_lost"),
     "stream_lost": Wire(500, "server_error", "stream_lost"),
     Unavailable.code: Wire(503, "service_unavailable", "service_unavailable"),
+    StorageFailed.code: Wire(507, "server_error", "storage_failed"),
     Expired.code: Wire(504, "timeout", "deadline_exceeded"),
 }
 RETRY_SOON = 2.0  # seconds: a Redis restart or fail-over is usually over by then

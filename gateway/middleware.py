@@ -4,6 +4,7 @@ through one small function."""
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from typing import cast
 
 import structlog
@@ -116,23 +117,25 @@ class PlainBodies:
 class Limits:
     """Refuses bodies above the limit, by their announced length or as they come, and heads above theirs."""
 
-    def __init__(self, app: ASGIApp, body: int, head: int) -> None:
+    def __init__(self, app: ASGIApp, body: int, head: int, wide: Mapping[str, int] | None = None) -> None:
+        """`wide`: paths whose bodies (uploads) have a limit of their own."""
         self._app = app
-        self._limit = body
+        self._body = body
         self._head = head
+        self._wide = wide or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        read = 0
+        read, limit = 0, self._wide.get(scope["path"], self._body)
 
         async def counted() -> Message:
             nonlocal read
             message = await receive()
             read += len(message.get("body", b""))
-            if read > self._limit:
-                raise HTTPException(413, self._limit_text())
+            if read > limit:
+                raise HTTPException(413, _limit_text(limit))
             return message
 
         if sum(len(name) + len(value) for name, value in scope["headers"]) > self._head:
@@ -141,13 +144,14 @@ class Limits:
             )
             return
         announced = Headers(scope=scope).get("content-length", "")
-        if announced.isdigit() and int(announced) > self._limit:
-            await error_response(BodyTooLarge(self._limit_text()))(scope, receive, send)
+        if announced.isdigit() and int(announced) > limit:
+            await error_response(BodyTooLarge(_limit_text(limit)))(scope, receive, send)
             return
         await self._app(scope, counted, send)
 
-    def _limit_text(self) -> str:
-        return f"The request's body is too large: at most {self._limit} bytes are accepted."
+
+def _limit_text(limit: int) -> str:
+    return f"The request's body is too large: at most {limit} bytes are accepted."
 
 
 def error_response(error: MillstreamError) -> Response:

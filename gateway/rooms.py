@@ -6,6 +6,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from common.job import ModelName
+from gateway.afterwork import Afterwork
 from gateway.auth import Keys
 from gateway.cluster import Cluster
 from gateway.intake.aliases import Aliases
@@ -23,6 +24,7 @@ class Rooms:
     keys: Keys
     aliases: Aliases
     metrics: Metrics
+    afterwork: Afterwork
 
     def caller(self, request: Request) -> Caller:
         """What the request's headers say. Raises `BadRequest`."""

@@ -4,47 +4,14 @@ from pathlib import Path
 
 from pydantic import Field
 
-from common.settings import ClusterSettings
+from gateway.files.settings import FilesSettings
 
 
-class GatewaySettings(ClusterSettings):
-    """Where the gateway listens, whom it lets in, and the limits it keeps. Lists are given as JSON in the environment:
-    `MILLSTREAM_API_KEYS='["team-a:sk-123"]'`."""
-
-    host: str = Field(default="127.0.0.1", description="Address to listen on; other than loopback only with API keys.")
-    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    processes: int = Field(default=1, ge=1, description="Gateway processes that share the port.")
-    root_path: str = Field(default="", description="Path prefix under which a proxy serves this gateway.")
-    ssl_certfile: Path | None = Field(default=None, description="TLS certificate (PEM); without it plain HTTP.")
-    ssl_keyfile: Path | None = Field(default=None, description="TLS private key (PEM).")
-
-    api_keys: list[str] = Field(
-        default=[], description="Static API keys as `tenant:key`. Without any, only loopback is served."
-    )
-    insecure_no_auth: bool = Field(
-        default=False, description="Serve addresses other than loopback without any API key. Anyone can then use it."
-    )
-    cors_origins: list[str] = Field(default=[], description="Origins whose browser pages may call this API; `*` all.")
+class IntakeSettings(FilesSettings):
+    """What a gateway and a background process have in common: how requests are read, and how much of them may wait."""
 
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024, description="Largest request body accepted, in bytes.")
-    max_header_bytes: int = Field(default=65536, ge=1024, description="Largest request head accepted, in bytes.")
-    request_timeout: float = Field(
-        default=600.0, gt=0, description="Seconds a request may take when it does not say (header x-request-timeout)."
-    )
-    max_request_timeout: float = Field(default=86400.0, gt=0, description="Longest x-request-timeout granted, seconds.")
-    first_chunk_wait: float = Field(
-        default=5.0,
-        ge=0,
-        description="Seconds a stream's status line waits for the first chunk, so that early failures are HTTP errors.",
-    )
     keep_alive: float = Field(default=15.0, gt=0, description="Seconds of silence after which a stream gets a comment.")
-    drain: float = Field(default=30.0, ge=0, description="Seconds open streams may go on after a stop signal.")
-    resumable: bool = Field(
-        default=False,
-        description="Keep generating for clients that left, unless their request says otherwise "
-        "(header x-millstream-resumable).",
-    )
-
     default_max_tokens: int | None = Field(
         default=None, ge=1, description="Output length when a client sends none; unset: whatever the context has left."
     )
@@ -66,4 +33,41 @@ class GatewaySettings(ClusterSettings):
     )
     stored_ttl: float = Field(
         default=30 * 86400.0, gt=0, description="Seconds stored completions and responses are kept."
+    )
+
+
+class GatewaySettings(IntakeSettings):
+    """Where the gateway listens, whom it lets in, and the limits it keeps. Lists are given as JSON in the environment:
+    `MILLSTREAM_API_KEYS='["team-a:sk-123"]'`."""
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on; other than loopback only with API keys.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    processes: int = Field(default=1, ge=1, description="Gateway processes that share the port.")
+    root_path: str = Field(default="", description="Path prefix under which a proxy serves this gateway.")
+    ssl_certfile: Path | None = Field(default=None, description="TLS certificate (PEM); without it plain HTTP.")
+    ssl_keyfile: Path | None = Field(default=None, description="TLS private key (PEM).")
+
+    api_keys: list[str] = Field(
+        default=[], description="Static API keys as `tenant:key`. Without any, only loopback is served."
+    )
+    insecure_no_auth: bool = Field(
+        default=False, description="Serve addresses other than loopback without any API key. Anyone can then use it."
+    )
+    cors_origins: list[str] = Field(default=[], description="Origins whose browser pages may call this API; `*` all.")
+
+    max_header_bytes: int = Field(default=65536, ge=1024, description="Largest request head accepted, in bytes.")
+    request_timeout: float = Field(
+        default=600.0, gt=0, description="Seconds a request may take when it does not say (header x-request-timeout)."
+    )
+    max_request_timeout: float = Field(default=86400.0, gt=0, description="Longest x-request-timeout granted, seconds.")
+    first_chunk_wait: float = Field(
+        default=5.0,
+        ge=0,
+        description="Seconds a stream's status line waits for the first chunk, so that early failures are HTTP errors.",
+    )
+    drain: float = Field(default=30.0, ge=0, description="Seconds open streams may go on after a stop signal.")
+    resumable: bool = Field(
+        default=False,
+        description="Keep generating for clients that left, unless their request says otherwise "
+        "(header x-millstream-resumable).",
     )

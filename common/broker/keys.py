@@ -6,6 +6,7 @@
 from common.job import GatewayId, JobId, ModelName, Tier, WorkerId
 
 MODELS = "ms:models"
+BATCHES = "ms:batches"
 GROUP = "workers"  # the consumer group of every stream of jobs
 
 
@@ -17,6 +18,11 @@ def prefix(model: ModelName) -> str:
 def tenant_prefix(tenant: str) -> str:
     """Where all keys of what a tenant has stored begin: one cluster slot each."""
     return f"ms:{{tenant:{tenant}}}:"
+
+
+def batch_prefix(batch: str) -> str:
+    """Where all keys of a batch begin: one cluster slot each."""
+    return f"ms:{{batch:{batch}}}:"
 
 
 def job(model: ModelName, job_id: JobId) -> str:
@@ -162,3 +168,18 @@ def record(tenant: str, kind: str, identity: str) -> str:
 def records(tenant: str, kind: str) -> str:
     """Sorted set: the tenant's records of that kind -> when created (seconds). TTL of the longest-lived record."""
     return f"{tenant_prefix(tenant)}index:{kind}"
+
+
+def batch_state(batch: str) -> str:
+    """Hash: the truth of a batch: status, counts, cursor, who works on it. TTL its window and `stored_ttl`."""
+    return f"{batch_prefix(batch)}state"
+
+
+def batch_results(batch: str) -> str:
+    """Hash: line number -> its answer (JSON), until it lies in a part of the output. TTL as the state's."""
+    return f"{batch_prefix(batch)}results"
+
+
+def batch_parts(batch: str) -> str:
+    """List: the parts of the output that are written (JSON), in order. TTL as the state's."""
+    return f"{batch_prefix(batch)}parts"

@@ -1,14 +1,16 @@
 """The routes: each reads its body, has an order made of it, and says how the answer is written."""
 
-from gateway.routes import chat, completions, embeddings, health, models, requests, rerank, tokens
+from gateway.routes import chat, completions, embeddings, files, health, models, requests, rerank, responses, tokens
 
 ROUTERS = (
     chat.router,
     completions.router,
+    responses.router,
     embeddings.router,
     rerank.router,
     tokens.router,
     models.router,
     requests.router,
+    files.router,
     health.router,
 )

@@ -13,9 +13,9 @@ NAMES = {"model": "model", "job_id": "<job>", "worker_id": "<worker>", "digest":
 
 
 def keys_in_the_code() -> set[str]:
-    made = {keys.MODELS}
+    made = {keys.MODELS, keys.BATCHES}
     for name, function in inspect.getmembers(keys, inspect.isfunction):
-        if function.__module__ == keys.__name__ and name != "prefix":
+        if function.__module__ == keys.__name__ and name not in ("prefix", "tenant_prefix", "batch_prefix"):
             parameters = inspect.signature(function).parameters
             made.add(function(*(NAMES.get(each, f"<{each}>") for each in parameters)))
     return made

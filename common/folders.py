@@ -1,0 +1,24 @@
+"""The user's folders."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Folders(BaseSettings):
+    """As the XDG base directory specification names them."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    xdg_state_home: Path = Field(default_factory=lambda: Path.home() / ".local" / "state")
+
+
+def default_state_dir() -> Path:
+    """Where Millstream keeps its data on this machine unless told otherwise."""
+    return Folders().xdg_state_home / "millstream"
+
+
+def default_files_url() -> str:
+    """Where uploaded files lie unless told otherwise."""
+    return str(default_state_dir() / "files")
