@@ -20,11 +20,16 @@ PLAIN_STEP = 0.25  # of a stage: how much progress is worth another line
 class LogView:
     """The children's log events, in our own log's form, each with its child's name."""
 
-    def __init__(self, target: TextIO, *, as_json: bool) -> None:
-        self._target = target
+    def __init__(self, target: TextIO | None = None, *, as_json: bool) -> None:
+        self._given = target
         self._render = (
-            None if as_json else ConsoleRenderer(colors=target.isatty(), timestamp_key="time", pad_event_to=24)
+            None if as_json else ConsoleRenderer(colors=self._target.isatty(), timestamp_key="time", pad_event_to=24)
         )
+
+    @property
+    def _target(self) -> TextIO:
+        """Asked for each time: while bars are drawn, rich puts itself in front of standard error."""
+        return self._given or sys.stderr
 
     def text(self, child: str, event: Event) -> str:
         """One event as one line."""
@@ -109,6 +114,9 @@ class TerminalScreen(Screen):
             self._progress.remove_task(self._tasks.pop(child))
         super().ready(child)
 
+    def say(self, text: str) -> None:
+        self._progress.console.print(text, soft_wrap=True, markup=False, highlight=False)
+
     def close(self) -> None:
         self._progress.stop()
 
@@ -116,7 +124,7 @@ class TerminalScreen(Screen):
 def open_screen(log_format: str) -> Screen:
     """The right one for where standard output and standard error go."""
     as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
-    logs = LogView(sys.stderr, as_json=as_json)
+    logs = LogView(as_json=as_json)
     return TerminalScreen(logs) if sys.stdout.isatty() else Screen(logs)
 
 

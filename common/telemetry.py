@@ -18,7 +18,7 @@ from structlog.typing import Processor
 
 LogFormat = Literal["auto", "console", "json"]
 
-QUIET_LIBRARIES = ("httpx", "httpcore", "urllib3", "asyncio")  # their info is one line per request of ours
+QUIET_LIBRARIES = ("httpx", "httpcore", "urllib3", "asyncio", "uvicorn")  # their info repeats events of ours
 
 
 def configure(
