@@ -12,7 +12,6 @@ from common.chunk import Chunk, FinishReason
 from common.job import ChatPrompt, JobRequest, Sampling, TextPrompt, ToolUse
 from worker.engines.base import RawLogprob
 from worker.engines.simulated_tokenizer import SimulatedTokenizer
-from worker.parsers.forced import forced_guide
 from worker.parsers.formats import FORMATS
 from worker.transcript import Transcript, merge
 
@@ -176,13 +175,6 @@ def test_a_marker_that_is_a_special_token_is_seen() -> None:
     subject = Transcript(Marked(), request, [1, 2], FORMATS["mistral"])
     chunks = play(subject, [300, *b'[{"name": "f", "arguments": {}}]'])
     assert calls(merge(chunks[:-1])) == [("f", "{}")]
-
-
-def test_forced_calls_have_a_guide_in_the_model_s_notation() -> None:
-    forced = JobRequest(ChatPrompt([], TOOLS), tool_use=ToolUse("named", "f"))
-    guide = forced_guide(tokenizer.chat_template, forced)
-    assert guide is not None and guide.kind == "grammar" and "<tool_call>" in guide.value
-    assert forced_guide(tokenizer.chat_template, JobRequest(ChatPrompt([], TOOLS), tool_use=ToolUse())) is None
 
 
 def test_a_scripted_answer_comes_back_exactly() -> None:
