@@ -17,7 +17,6 @@ from redis.exceptions import RedisError
 from common.broker.embedded import EmbeddedFailed, EmbeddedValkey
 from tests.support import wait_until
 
-
 ALWAYS = ["--appendfsync", "always"]  # with everysec, what is acknowledged while an fsync runs is in memory only
 
 
