@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 from common.job import Sampling
@@ -33,7 +34,7 @@ TITLES = {
 
 def settings(args: argparse.Namespace, **more: Any) -> EngineSettings:
     source = ModelSource(args.model)
-    return EngineSettings(source=source, dtype=args.dtype, max_model_len=2048, **({"slots": 32} | more))
+    return replace(EngineSettings(source=source, dtype=args.dtype, max_model_len=2048, slots=32), **more)
 
 
 def question(i: int) -> list[dict[str, Any]]:

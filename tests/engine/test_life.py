@@ -68,6 +68,20 @@ def test_an_aborted_sequence_says_nothing_more_and_the_others_go_on(tiny: Rig) -
     assert tiny.engine.stats().running == 0
 
 
+def test_a_scoring_aborted_in_the_middle_never_generates(tiny: Rig) -> None:
+    doomed = tiny.spec([(i * 3) % 250 for i in range(400)], 50, prompt_logprobs=1)
+
+    async def add_and_abort() -> None:
+        tiny.engine.add(doomed)
+        tiny.engine.abort(doomed.key)
+
+    start = len(tiny.steps)
+    tiny.drive(add_and_abort())
+    tiny.one(PROMPT, 20)
+    assert not [o for step in tiny.steps[start:] for o in step if o.key == doomed.key]
+    assert max(len(step) for step in tiny.steps[start:]) == 1
+
+
 def test_a_shared_prefix_is_told_and_counted(tiny: Rig) -> None:
     prompt = [(i * 11 + 3) % 250 for i in range(100)]
     (first,) = tiny.run(tiny.spec(prompt, 3))

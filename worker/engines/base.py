@@ -103,7 +103,8 @@ class Engine(Protocol):
     slots: int
 
     def load(self, progress: Progress = silent) -> ModelCard:
-        """Load the model and return its card; `progress` is told each stage, on the calling thread. Raises `MillstreamError` with the cause and the remedy."""
+        """Load the model and return its card; `progress` is told each stage, on the calling thread. Raises
+        `MillstreamError` with the cause and the remedy."""
         ...
 
     @property

@@ -102,7 +102,7 @@ class EmbeddingModel:
 
 _ACTIVATIONS = {
     "Tanh": torch.tanh,
-    "Identity": lambda x: x,
+    "Identity": torch.nn.Identity(),
     "ReLU": torch.relu,
     "GELU": torch.nn.functional.gelu,
 }

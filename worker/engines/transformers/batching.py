@@ -24,6 +24,7 @@ from transformers.generation.continuous_batching.continuous_api import (
     OutputRouter,
 )
 from transformers.generation.continuous_batching.requests import RequestState, RequestStatus
+from transformers.generation.continuous_batching.utils import stream_context
 
 from common.errors import EngineError
 from worker.engines.transformers.attention import CPU_ATTENTION, LayerCache, Paged, Span, plan_attention
@@ -108,11 +109,12 @@ class _Tap:
     do_processing = True
     tensors_required = 0
 
-    def __init__(self) -> None:
+    def __init__(self, slots: int, vocabulary: int, device: torch.device) -> None:
         self.requests: list[Any] = []
         self.batch: list[Sequence] = []
-        self.logits: torch.Tensor | None = None
-        self._static: torch.Tensor | None = None
+        self.logits = torch.empty(0)
+        # Inside a captured graph the logits' memory is reused, so on GPUs they are copied to a place of their own.
+        self._static = None if device.type == "cpu" else torch.empty((slots, vocabulary), device=device)
 
     def check_kwargs(self, kwargs: dict[str, Any]) -> None: ...
 
@@ -133,18 +135,19 @@ class _Tap:
         return arg_storage
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, args: torch.Tensor) -> torch.Tensor:
-        """Inside a captured graph the logits' memory is reused, so on GPUs they are copied to a place of their own."""
-        if scores.device.type == "cpu":
+        if self._static is None:
             self.logits = scores
-            return scores
-        if self._static is None or self._static.shape[0] < scores.shape[0]:
-            self._static = torch.empty_like(scores)
-        self._static[: scores.shape[0]].copy_(scores)
-        self.logits = self._static
+        else:
+            self.logits = self._static
+            self._static[: scores.shape[0]].copy_(scores)
         return scores
 
 
 _NO_MASK = torch.empty(1, 1, 1, 1)  # four dimensions: the model takes it for prepared and builds none
+
+
+def _reading_nothing(num_q_tokens: int, max_kv_read: int, use_decode_fast_path: bool) -> tuple[int, int]:
+    return num_q_tokens, 0
 
 
 def _layer_views(cache: Any) -> dict[int, LayerCache]:
@@ -159,9 +162,10 @@ class BatchLoop(ContinuousBatchingManager):
     """The running batch. `deliver` and `broken` are called on its own thread."""
 
     def __init__(self, model: PreTrainedModel, room: Room, deliver: Deliver, broken: Broken) -> None:
-        self._tap = _Tap()
+        vocabulary: int = model.config.get_text_config().vocab_size
+        self._tap = _Tap(room.slots, vocabulary, model.device)
         self._tell_broken = broken
-        self._sampler = Sampler(model.config.get_text_config().vocab_size, model.device)
+        self._sampler = Sampler(vocabulary, model.device)
         self._scoring: list[Iterator[None]] = []
         self._scoring_lock = threading.Lock()
         self.steps = 0
@@ -246,7 +250,7 @@ class BatchLoop(ContinuousBatchingManager):
         if self.model.config._attn_implementation == CPU_ATTENTION:
             self._layers = _layer_views(processor.cache)
             # Our attention finds the pages itself: the library need not list every token of the cache at every step.
-            processor.model_runner.maybe_pad_inputs = lambda q, kv, fast: (q, 0)
+            processor.model_runner.maybe_pad_inputs = _reading_nothing
         return processor
 
     def _plan(self, cache: Any, write: torch.Tensor) -> Paged:
@@ -265,11 +269,7 @@ class BatchLoop(ContinuousBatchingManager):
 
     def _choose(self, ios: Any, batch: list[Sequence]) -> None:
         logits = self._tap.logits
-        assert logits is not None
-        if ios.compute_stream is None:
-            ios.output_ids[0, : len(batch)] = self._sampler.choose(logits[: len(batch)], batch).int()
-            return
-        with torch.cuda.stream(ios.compute_stream):
+        with stream_context(ios.compute_stream):
             ios.output_ids[0, : len(batch)] = self._sampler.choose(logits[: len(batch)], batch).int()
 
     def _handle_critical_error(self, error: Exception, batch_processor: ContinuousBatchProcessor | None) -> None:

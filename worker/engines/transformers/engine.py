@@ -151,6 +151,9 @@ class TransformersEngine:
     def _scoring(self, sequence: Sequence, wanted: int) -> Iterator[None]:
         assert self._loaded is not None
 
+        def alive() -> bool:
+            return sequence.key in self._running
+
         def done(told: list[RawLogprob]) -> None:  # on the generation thread
             sequence.prompt_logprobs = told
             if sequence.spec.max_tokens > 0:
@@ -158,7 +161,10 @@ class TransformersEngine:
             else:
                 self._post([Output(sequence.key, finish="length", prompt_logprobs=told)])
 
-        return score_prompt(self._loaded.model, sequence.spec.prompt, wanted, done)
+        try:
+            yield from score_prompt(self._loaded.model, sequence.spec.prompt, wanted, alive, done)
+        except RuntimeError as error:  # out of memory most likely: this job's own trouble
+            self._post([Output(sequence.key, error=EngineError(f"Scoring the prompt failed: {error}"))])
 
     # ----------------------------------------------------------------------------- from the generation thread
     def _from_step(self, sequences: list[Sequence]) -> None:

@@ -15,9 +15,14 @@ _PIECE = 256  # tokens between two steps, so that running streams keep flowing
 
 
 def score_prompt(
-    model: PreTrainedModel, prompt: list[int], wanted: int, done: Callable[[list[RawLogprob]], None]
+    model: PreTrainedModel,
+    prompt: list[int],
+    wanted: int,
+    alive: Callable[[], bool],
+    done: Callable[[list[RawLogprob]], None],
 ) -> Iterator[None]:
-    """Work piece by piece; `done` gets one entry per prompt token, the first without a log-probability."""
+    """Work piece by piece while `alive`; `done` gets one entry per prompt token, the first without a
+    log-probability."""
     told = [RawLogprob(None, [])]
     cache = DynamicCache(config=model.config.get_text_config())
     for start in range(0, len(prompt), _PIECE):
@@ -25,4 +30,6 @@ def score_prompt(
         logits = model(input_ids=ids, past_key_values=cache, use_cache=True).logits[0]
         told += rank_prompt(logits, prompt[start + 1 : start + _PIECE + 1], wanted)
         yield
+        if not alive():
+            return
     done(told)

@@ -43,10 +43,13 @@ class Sequence:
         self.tokens.append(token)
         if self.tally is not None:
             self.tally.add(token)
-        if token in self.stops:
+        ended = token in self.stops
+        if self.matcher is not None and not ended:
+            self.matcher.consume(token)
+        if self.matcher is not None and self.matcher.why:
+            self.error = EngineError(f"The output can no longer follow the grammar: {self.matcher.why}")
+        elif ended:
             self.finish = "stop"
-        elif self.matcher is not None and not self.matcher.consume(token):
-            self.error = EngineError(f"The grammar refused a token it had allowed: {self.matcher.why}")
         elif len(self.tokens) >= self.spec.max_tokens:
             self.finish = "length"
 
