@@ -24,6 +24,8 @@ class Detokenizer:
             text = self.flush() + self._markers[token]
             self._context, self._context_text = [], ""
             return text
+        if self._pending and not self._tokenizer.decode([token]):
+            return ""  # a special token in the middle of a character is no part of it
         self._pending.append(token)
         text = self._tokenizer.decode(self._context + self._pending)
         if not text.endswith("\ufffd"):

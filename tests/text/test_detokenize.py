@@ -1,6 +1,6 @@
 """Detokenising one token at a time gives the text of all, never half a character."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.detokenize import Detokenizer
@@ -9,6 +9,7 @@ from worker.engines.simulated_tokenizer import SimulatedTokenizer
 tokenizer = SimulatedTokenizer()
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_every_piece_is_whole_characters(text: str) -> None:
     text = text.replace("\ufffd", "")
@@ -18,6 +19,7 @@ def test_every_piece_is_whole_characters(text: str) -> None:
     assert detokenizer.flush() == ""
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 257), max_size=40))
 def test_bytes_that_are_no_text_come_as_the_tokenizer_writes_them(ids: list[int]) -> None:
     detokenizer = Detokenizer(tokenizer)

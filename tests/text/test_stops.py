@@ -1,6 +1,6 @@
 """Stop strings, against their plain definition, however the text is cut."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.stops import StopMatcher
@@ -19,6 +19,7 @@ def plain(text: str, stops: list[str], include: bool) -> str:
     return text
 
 
+@settings(deadline=None)
 @given(pieces, stop_lists, st.booleans())
 def test_any_cutting_gives_the_plain_answer(pieces: list[str], stops: list[str], include: bool) -> None:
     matcher = StopMatcher(stops, include)
