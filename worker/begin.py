@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from common.chunk import Chunk, FinishReason, Start
-from common.job import JobRequest
+from common.job import ChatPrompt, Guide, JobRequest
 from worker.engines.base import Engine, ModelCard, SequenceKey, SequenceSpec, Tokenizer
-from worker.prompt import prompt_ids, room_for
+from worker.engines.tool_guides import tool_guide
+from worker.parsers.formats import CallFormat, parser_for
+from worker.prompt import prompt_ids, room_for, template_of
 from worker.transcript import Transcript
 
 
@@ -25,13 +27,20 @@ class Beginning:
 
 
 def begin_sequence(
-    engine: Engine, card: ModelCard, request: JobRequest, key: SequenceKey, earlier: Sequence[int]
+    engine: Engine,
+    card: ModelCard,
+    request: JobRequest,
+    key: SequenceKey,
+    earlier: Sequence[int],
+    notation: CallFormat | None = None,
 ) -> Beginning:
-    """Raises `BadRequest` (empty or too long a prompt, a template that refuses it)."""
+    """`notation`: how tool calls are written, if not as the chat template tells. Raises `BadRequest` (an empty or too
+    long prompt, a template that refuses it) and `BadGrammar` (tools that cannot be forced)."""
     tokenizer = engine.tokenizer
-    ids = prompt_ids(tokenizer, request)
+    notation = notation or parser_for(template_of(tokenizer))
+    ids = prompt_ids(tokenizer, request, notation)
     room = room_for(request, len(ids), card.context_length)
-    transcript = Transcript(tokenizer, request, ids)
+    transcript = Transcript(tokenizer, request, ids, notation)
     transcript.refeed(earlier)
     spec = SequenceSpec(
         key=key,
@@ -39,12 +48,20 @@ def begin_sequence(
         sampling=request.sampling,
         max_tokens=room,
         generated=list(earlier),
-        guide=request.guide,
+        guide=_guide(request, notation),
         prompt_logprobs=request.prompt_logprobs,
     )
     echo = tokenizer.decode(ids) if request.echo else ""
     start = Start(prompt_tokens=len(ids), fingerprint=card.fingerprint, echo=echo)
     return Beginning(spec, transcript, start, _over(transcript, spec, tokenizer))
+
+
+def _guide(request: JobRequest, notation: CallFormat) -> Guide | None:
+    """A required or named tool call is forced by grammar, so that any model makes it."""
+    use = request.tool_use
+    if use is None or use.choice == "auto" or not isinstance(request.input, ChatPrompt):
+        return request.guide
+    return tool_guide(notation.syntax, request.input.tools, use)
 
 
 def _over(transcript: Transcript, spec: SequenceSpec, tokenizer: Tokenizer) -> FinishReason | None:

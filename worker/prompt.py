@@ -3,12 +3,22 @@
 from common.errors import BadRequest, ContextLengthExceeded
 from common.job import ChatPrompt, JobRequest, TextPrompt, TokensPrompt
 from worker.engines.base import Tokenizer
+from worker.parsers.formats import CallFormat
+from worker.tools_told import teaches_tools, tell_tools
 
 
-def prompt_ids(tokenizer: Tokenizer, request: JobRequest) -> list[int]:
-    """The prompt as token ids. Raises `BadRequest` for what the chat template refuses or an empty prompt."""
+def template_of(tokenizer: Tokenizer) -> str:
+    """The model's chat template, empty if it has none."""
+    return str(getattr(tokenizer, "chat_template", "") or "")
+
+
+def prompt_ids(tokenizer: Tokenizer, request: JobRequest, notation: CallFormat) -> list[int]:
+    """The prompt as token ids; `notation` is how tool calls are written. Raises `BadRequest` for what the chat
+    template refuses or an empty prompt."""
     match request.input:
         case ChatPrompt(messages, tools, go_on, kwargs):
+            if tools and not teaches_tools(template_of(tokenizer)):
+                messages, tools = tell_tools(messages, tools, notation), []
             ids = tokenizer.chat(messages, tools, go_on=go_on, kwargs=kwargs)
         case TextPrompt(text):
             ids = tokenizer.encode(text)

@@ -22,6 +22,7 @@ from worker.engines.base import Engine, ModelCard, Output
 from worker.holdings import HeldJob, Holdings
 from worker.outbox import Outbox
 from worker.pace import Pace
+from worker.parsers.formats import CallFormat
 
 log = structlog.stdlib.get_logger(part="runner")
 
@@ -29,12 +30,21 @@ log = structlog.stdlib.get_logger(part="runner")
 class Runner:
     """Between the holdings and the engine."""
 
-    def __init__(self, broker: Broker, engine: Engine, card: ModelCard, holdings: Holdings, outbox: Outbox) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        engine: Engine,
+        card: ModelCard,
+        holdings: Holdings,
+        outbox: Outbox,
+        notation: CallFormat | None = None,
+    ) -> None:
         self._broker = broker
         self._engine = engine
         self._card = card
         self._holdings = holdings
         self._outbox = outbox
+        self._notation = notation
         self._new: asyncio.Queue[HeldJob] = asyncio.Queue()
         self._paused = False
         self.pace = Pace()
@@ -84,7 +94,7 @@ class Runner:
         logged = [decode_chunk(raw) for raw in job.written]
         job.tokens = earlier_tokens(logged)
         begun = await asyncio.to_thread(
-            begin_sequence, self._engine, self._card, job.claimed.request, job.key, job.tokens
+            begin_sequence, self._engine, self._card, job.claimed.request, job.key, job.tokens, self._notation
         )
         if not self._holdings.has(job):
             return

@@ -22,6 +22,7 @@ from worker.engines.base import Engine, ModelCard
 from worker.heartbeat import Heartbeat
 from worker.holdings import HeldJob, Holdings
 from worker.outbox import Outbox
+from worker.parsers.formats import FORMATS
 from worker.preemption import Preemption
 from worker.runner import Runner
 from worker.settings import WorkerSettings
@@ -53,7 +54,8 @@ class ModelService:
         self._holdings = Holdings()
         self._outbox = Outbox(broker, self.model, worker, self._holdings, self._on_answer)
         self._heartbeat = Heartbeat(broker, self.model, worker, settings.lease, settings.max_attempts)
-        self._runner = Runner(broker, engine, card, self._holdings, self._outbox)
+        notation = FORMATS[settings.tool_parser] if settings.tool_parser else None
+        self._runner = Runner(broker, engine, card, self._holdings, self._outbox, notation)
         self._preemption = Preemption(broker, self.model, worker, self._holdings, self._outbox)
         self._consumer = Consumer(broker, self.model, worker, self._holdings, engine.slots, self._runner.begin)
 

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from common.settings import ClusterSettings
+from worker.parsers.formats import FormatName
 
 
 class WorkerSettings(ClusterSettings):
@@ -65,8 +66,8 @@ class WorkerSettings(ClusterSettings):
     )
     prefix_sharing: bool = Field(default=True, description="Share the cache of equal prompt beginnings.")
     threads: int | None = Field(default=None, ge=1, description="CPU threads of the engine.")
-    tool_parser: str | None = Field(
-        default=None, description="How tool calls are written; unset: by the chat template."
+    tool_parser: FormatName | None = Field(
+        default=None, description="How tool calls are written; unset: as the chat template teaches."
     )
 
     simulated_first_token: float = Field(default=0.0, ge=0, description="Simulated engine: seconds to the first token.")
