@@ -30,7 +30,7 @@ async def _known(request: Request, error: Exception) -> Response:
     rooms_of(request).metrics.failures.labels(error.code).inc()
     if wire(error).status >= 500:
         log.warning("request failed", code=error.code, error=error.message)
-    return error_response(error)
+    return error_response(error, request.url.path)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import cast
 
+import msgspec
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -14,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common.errors import BodyTooLarge, MillstreamError
+from gateway.anthropic.errors import anthropic_error
 from gateway.auth import authenticate
 from gateway.errors import HeadTooLarge, error_headers, error_json, wire
 from gateway.metrics import Metrics
@@ -97,7 +99,7 @@ class Gatekeeper:
                 keys = cast(Rooms, scope["app"].state.rooms).keys
                 scope.setdefault("state", {})["tenant"] = await authenticate(Headers(scope=scope), keys)
             except MillstreamError as error:
-                await error_response(error)(scope, receive, send)
+                await error_response(error, scope["path"])(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -154,9 +156,7 @@ def _limit_text(limit: int) -> str:
     return f"The request's body is too large: at most {limit} bytes are accepted."
 
 
-def error_response(error: MillstreamError) -> Response:
-    """Any error as OpenAI's clients expect it."""
-    row = wire(error)
-    return Response(
-        error_json(error), status_code=row.status, media_type="application/json", headers=error_headers(error)
-    )
+def error_response(error: MillstreamError, path: str = "") -> Response:
+    """Any error as OpenAI's clients expect it, on Anthropic's paths as Anthropic's do."""
+    body = msgspec.json.encode(anthropic_error(error)) if path.startswith("/v1/messages") else error_json(error)
+    return Response(body, status_code=wire(error).status, media_type="application/json", headers=error_headers(error))

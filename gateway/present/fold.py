@@ -27,6 +27,7 @@ class Fold:
     finish: FinishReason | None = None
     usage: Usage = field(default_factory=Usage)
     result: Result | None = None
+    stopped_by: str = ""
 
     def add(self, chunk: Chunk) -> None:
         """Raises the chunk's own error, if it tells of one."""
@@ -43,6 +44,7 @@ class Fold:
         self.logprobs += chunk.logprobs
         self.result = chunk.result or self.result
         self.finish = chunk.finish or self.finish
+        self.stopped_by = chunk.stopped_by or self.stopped_by
         self.usage = chunk.usage or self.usage
 
     def _grow(self, delta: ToolDelta) -> None:

@@ -1,11 +1,24 @@
 """The routes: each reads its body, has an order made of it, and says how the answer is written."""
 
-from gateway.routes import chat, completions, embeddings, files, health, models, requests, rerank, responses, tokens
+from gateway.routes import (
+    anthropic,
+    chat,
+    completions,
+    embeddings,
+    files,
+    health,
+    models,
+    requests,
+    rerank,
+    responses,
+    tokens,
+)
 
 ROUTERS = (
     chat.router,
     completions.router,
     responses.router,
+    anthropic.router,
     embeddings.router,
     rerank.router,
     tokens.router,

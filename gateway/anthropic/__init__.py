@@ -1,0 +1,1 @@
+"""Anthropic's Messages API, because coding agents speak it: shapes, intake and presentation over the same jobs."""

@@ -1,0 +1,29 @@
+"""`POST /v1/messages` and `POST /v1/messages/count_tokens`."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from gateway.anthropic.intake import count_order, message_order
+from gateway.anthropic.present import MessageStream, count_body, message_body
+from gateway.anthropic.shapes import CountRequest, MessageRequest
+from gateway.exchange import Answer, exchange
+from gateway.intake.order import Place
+from gateway.rooms import InRooms
+
+router = APIRouter(tags=["messages (Anthropic)"])
+
+
+@router.post("/v1/messages", summary="Continue a conversation (Anthropic's API)")
+async def create_message(body: MessageRequest, request: Request, rooms: InRooms) -> Response:
+    """A whole message, or a stream of Anthropic's events."""
+    model = await rooms.model(body.model)
+    order = message_order(body, Place("msg", model, rooms.caller(request), rooms.settings.max_jobs))
+    return await exchange(rooms, request, order).answer(order, Answer(whole=message_body, stream=MessageStream))
+
+
+@router.post("/v1/messages/count_tokens", summary="Count a conversation's tokens (Anthropic's API)")
+async def count_tokens(body: CountRequest, request: Request, rooms: InRooms) -> Response:
+    """As the model's own template writes it."""
+    model = await rooms.model(body.model)
+    order = count_order(body, Place("tok", model, rooms.caller(request), rooms.settings.max_jobs))
+    return await exchange(rooms, request, order).answer(order, Answer(whole=count_body))
