@@ -1,0 +1,1 @@
+"""Measuring: load from outside, and what each process pays for it."""
