@@ -8,6 +8,7 @@ All that Redis can throw at us becomes `Unavailable` here; nobody outside `commo
 import asyncio
 import hashlib
 import random
+import re
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import asynccontextmanager
 from functools import cache
@@ -50,9 +51,11 @@ class RedisRefused(Unavailable):
 
 @cache
 def script_text(name: str) -> str:
-    """A script as it is loaded: the shared prelude, then its own body."""
+    """A script as it is loaded: the shared prelude, what its lines `-- with NAME` ask for, then its own body."""
     folder = resources.files("common.broker") / "scripts"
-    return (folder / "prelude.lua").read_text() + "\n" + (folder / f"{name}.lua").read_text()
+    body = (folder / f"{name}.lua").read_text()
+    shared = [folder / "shared" / f"{each}.lua" for each in re.findall(r"^-- with (\w+)$", body, re.MULTILINE)]
+    return "\n".join([(folder / "prelude.lua").read_text(), *(each.read_text() for each in shared), body])
 
 
 @cache

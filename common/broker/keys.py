@@ -7,6 +7,7 @@ from common.job import GatewayId, JobId, ModelName, Tier, WorkerId
 
 MODELS = "ms:models"
 BATCHES = "ms:batches"
+API_KEYS = "ms:keys"  # hash: sha256 of an API key -> whose it is and its limits, JSON
 GROUP = "workers"  # the consumer group of every stream of jobs
 
 
@@ -23,6 +24,11 @@ def tenant_prefix(tenant: str) -> str:
 def batch_prefix(batch: str) -> str:
     """Where all keys of a batch begin: one cluster slot each."""
     return f"ms:{{batch:{batch}}}:"
+
+
+def account_prefix(account: str) -> str:
+    """Where all keys of an API key's limits begin: one cluster slot each."""
+    return f"ms:{{account:{account}}}:"
 
 
 def job(model: ModelName, job_id: JobId) -> str:
@@ -183,3 +189,28 @@ def batch_results(batch: str) -> str:
 def batch_parts(batch: str) -> str:
     """List: the parts of the output that are written (JSON), in order. TTL as the state's."""
     return f"{batch_prefix(batch)}parts"
+
+
+def meter(account: str) -> str:
+    """Hash: what is left of an API key's requests and tokens of a minute. TTL until it is full again."""
+    return f"{account_prefix(account)}meter"
+
+
+def open_jobs(account: str) -> str:
+    """Hash: job -> tokens set aside for it, day, month, request. TTL beyond the last deadline."""
+    return f"{account_prefix(account)}open"
+
+
+def open_requests(account: str) -> str:
+    """Hash: request -> how many of its jobs are not settled. TTL beyond the last deadline."""
+    return f"{account_prefix(account)}requests"
+
+
+def lapsing(account: str) -> str:
+    """Sorted set: job -> Redis time (ms) at which its reservation lapses. TTL beyond the last deadline."""
+    return f"{account_prefix(account)}lapsing"
+
+
+def spent(account: str, period: str) -> str:
+    """String: tokens used in a day (`2026-01-31`) or month (`2026-01`), reservations included. TTL 40 or 400 days."""
+    return f"{account_prefix(account)}spent:{period}"

@@ -10,6 +10,7 @@ import structlog
 
 from common.broker import keys
 from common.broker.connect import Broker, redis_errors
+from common.broker.limits import settle_owed
 from common.broker.workers import evict_stale
 from common.job import ModelName, WorkerId
 
@@ -41,6 +42,7 @@ async def keep_up(broker: Broker, model: ModelName, max_attempts: int, orphan_gr
             evicted.append(worker)
             log.warning("worker_evicted", model=model, worker=worker)
     expired, orphans = await broker.run("upkeep", model, orphan_grace_ms, BATCH)
+    await settle_owed(broker, model)
     if expired or orphans:
         log.info("jobs_stopped", model=model, expired=expired, orphans=orphans)
     return Kept(evicted, int(expired), int(orphans))

@@ -13,9 +13,9 @@ NAMES = {"model": "model", "job_id": "<job>", "worker_id": "<worker>", "digest":
 
 
 def keys_in_the_code() -> set[str]:
-    made = {keys.MODELS, keys.BATCHES}
+    made = {keys.MODELS, keys.BATCHES, keys.API_KEYS}
     for name, function in inspect.getmembers(keys, inspect.isfunction):
-        if function.__module__ == keys.__name__ and name not in ("prefix", "tenant_prefix", "batch_prefix"):
+        if function.__module__ == keys.__name__ and not name.endswith("prefix"):
             parameters = inspect.signature(function).parameters
             made.add(function(*(NAMES.get(each, f"<{each}>") for each in parameters)))
     return made
