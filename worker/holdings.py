@@ -26,6 +26,7 @@ class HeldJob:
     spec: SequenceSpec | None = None
     start: Start | None = None  # chunk 1, until it is drafted
     tokens: list[int] = field(default_factory=list[int])  # completion tokens so far, of all leases
+    delivered: int = 0  # of the tokens, those in chunks Redis has confirmed
     cached: int = 0  # prompt tokens served from the prefix cache
     since: float = field(default_factory=monotonic)
 

@@ -64,10 +64,13 @@ class Outbox:
 
     async def _flush(self, batch: list[HeldJob]) -> None:
         steps = [job.take_step() for job in batch]
+        tokens = [len(job.tokens) for job in batch]
         answers = await self._send(steps)
-        for job, sent, (answer, seq) in zip(batch, steps, answers, strict=True):
+        for job, sent, made, (answer, seq) in zip(batch, steps, tokens, answers, strict=True):
             if self._holdings.has(job):
                 self._settle_answer(job, sent, answer, seq)
+                if answer == "ok":
+                    job.delivered = made
 
     def _settle_answer(self, job: HeldJob, sent: JobStep, answer: StepAnswer, seq: Seq) -> None:
         if answer == "fenced":

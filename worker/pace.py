@@ -9,10 +9,11 @@ LONGEST_GAP = 60.0  # seconds: a longer time between two beats says nothing abou
 
 @dataclass(slots=True)
 class Pace:
-    """`tokens` counts all tokens made. `speed`: tokens/s of one sequence; `job_seconds`: of a job from claim to end.
-    Both are smoothed, and 0 until measured."""
+    """`tokens` counts all tokens made, `wasted` those made for jobs that nobody wanted any more. `speed` is tokens/s of
+    one sequence, `job_seconds` a job's time from claim to end; both are smoothed, and 0 until measured."""
 
     tokens: int = 0
+    wasted: int = 0
     speed: float = 0.0
     job_seconds: float = 0.0
     _since: float = field(default_factory=monotonic)

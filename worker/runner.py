@@ -192,6 +192,7 @@ class Runner:
     def cancel(self, job: HeldJob) -> None:
         """Nobody wants the job any more: its slot is free within one step."""
         self._engine.abort(job.key)
+        self.pace.wasted += len(job.tokens) - job.delivered if job.end is None else 0
         error = Cancelled("The request was cancelled.")
         self._close(job, End("cancelled", "cancelled", b"{}", len(job.tokens)), Chunk(error=error.failure()))
 

@@ -57,7 +57,7 @@ class ModelService:
         notation = FORMATS[settings.tool_parser] if settings.tool_parser else None
         self._runner = Runner(broker, engine, card, self._holdings, self._outbox, notation)
         self._preemption = Preemption(broker, self.model, worker, self._holdings, self._outbox)
-        self._consumer = Consumer(broker, self.model, worker, self._holdings, engine.slots, self._runner.begin)
+        self._consumer = Consumer(broker, self.model, worker, self._holdings, engine.slots, self._runner)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then drain. Raises `EngineGone` after moving all jobs elsewhere."""
@@ -108,6 +108,7 @@ class ModelService:
             "running": str(stats.running),
             "steps": str(stats.steps),
             "tokens": str(self._runner.pace.tokens),
+            "wasted": str(self._runner.pace.wasted),
             "kv_use": f"{stats.kv_use:.4f}",
             "prefix_hit_rate": f"{stats.prefix_hit_rate:.4f}",
             "engine": self._card.engine,

@@ -10,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
 from common.errors import MillstreamError
+from gateway.cluster_metrics import cluster_text
 from gateway.rooms import InRooms
 
 router = APIRouter(tags=["health"])
@@ -43,8 +44,12 @@ def _readiness(ready: bool, *, redis: bool, workers: int, reason: str) -> JSONRe
 
 @router.get("/metrics", summary="Figures for Prometheus")
 async def metrics(rooms: InRooms) -> Response:
-    """This process's counters."""
-    return Response(rooms.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+    """This process's counters, and the cluster's figures as its workers' heartbeats tell them: workers open no port."""
+    try:
+        cluster = cluster_text(await rooms.cluster.directory.models())
+    except MillstreamError:  # without Redis there are still this process's own
+        cluster = b""
+    return Response(rooms.metrics.text() + cluster, media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/version", summary="Which Millstream this is")
