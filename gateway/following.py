@@ -8,10 +8,11 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
+from typing import Literal
 
 from common.broker.jobs import Delivered, Envelope
 from common.chunk import Chunk, Seq, decode_chunk
-from common.job import JobId, JobRequest, ModelName
+from common.job import JobId, JobRequest, Lease, ModelName
 
 BUFFER = 1024  # chunks kept for a slow client; beyond, they are read from the log again when it is ready for them
 
@@ -37,7 +38,8 @@ class Follower:
         self.born = monotonic()
         self.first = after + 1
         self.next = after + 1
-        self.grant = 0
+        self.lease: Lease | Literal[""] = ""  # the newest seen; older ones' frames are not delivered any more
+        self.grant = 0  # its number
         self.behind = False  # the log has more than the buffer: read it
         self.unsure = origin is None  # our place in Redis must be found (again) before going on
         self.done = False  # the last chunk has arrived
@@ -50,16 +52,21 @@ class Follower:
         self._waiter: asyncio.Future[None] | None = None
 
     def take(self, lease: str, seq: int, raw: bytes) -> None:
-        """A frame arrived."""
-        grant = int(lease.partition(":")[0])
-        if seq < self.next or grant < self.grant:
+        """A frame arrived. While our place is not known it may be of a log that went another way: the log tells."""
+        if self.unsure or seq < self.next or not self._valid(lease):
             return
-        self.grant = grant
         if seq > self.next or len(self._ready) >= BUFFER:
             self.behind = True
         else:
             self.accept(raw)
         self.wake()
+
+    def _valid(self, lease: str) -> bool:
+        """Whether this lease is the newest seen; it is from now on."""
+        grant = int(lease.partition(":")[0])
+        if grant >= self.grant:
+            self.grant, self.lease = grant, Lease(lease)
+        return grant >= self.grant
 
     def accept(self, raw: bytes) -> None:
         """The next chunk, from a frame or from the log."""
@@ -73,7 +80,7 @@ class Follower:
     def news(self, seq: int, lease: str) -> None:
         """Redis says that its log reaches to `seq`."""
         if lease:
-            self.grant = max(self.grant, int(lease.partition(":")[0]))
+            self._valid(lease)
         if seq >= self.next:
             self.behind = True
             self.wake()
@@ -95,7 +102,8 @@ class Follower:
     @property
     def delivered(self) -> Delivered:
         """What this gateway has of the job, chunks included."""
-        return Delivered(self.grant, Seq(self.next - 1), self.first, self._chunks)
+        last = self._chunks[-1] if self._chunks else b""
+        return Delivered(self.lease, Seq(self.next - 1), last, self.first, self._chunks)
 
     @property
     def prefix(self) -> Sequence[bytes] | None:

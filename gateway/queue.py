@@ -10,7 +10,7 @@ import structlog
 from common.backoff import Backoff
 from common.broker import jobs
 from common.broker.chunks import read_log
-from common.broker.connect import Broker, RedisAway
+from common.broker.connect import Broker, RedisAway, RedisFull
 from common.broker.directory import model_names
 from common.chunk import NOTHING_YET, Chunk, Seq
 from common.errors import Expired, LogExpired, ModelNotFound, NotFound, Overloaded, StreamLost
@@ -98,8 +98,8 @@ class QueueDispatch:
         while True:
             try:
                 return await jobs.submit(self._broker, submission.model, envelope, new)
-            except RedisAway:
-                if monotonic() > give_up:
+            except RedisAway as error:
+                if isinstance(error, RedisFull) or monotonic() > give_up:
                     raise
                 await backoff.sleep()
 
@@ -156,13 +156,25 @@ class QueueDispatch:
         """Find our place in Redis if we are unsure of it, and fill a hole from the log. Raises `RedisAway`."""
         if follower.unsure:
             await self._attach(follower)
-        while follower.behind and not follower.full:
-            page = await read_log(self._broker, follower.model, follower.job, Seq(follower.next - 1))
-            if page and page[0][0] != follower.next:
-                raise StreamLost(f"Chunk {follower.next} of `{follower.job}` is no longer in its log.")
-            for _, raw in page:
+        while follower.behind and not follower.full and not follower.unsure:
+            await self._read_on(follower)
+
+    async def _read_on(self, follower: Follower) -> None:
+        """One page of the log. Frames may arrive meanwhile, and the place may be lost: then the page counts no more."""
+        asked, follower.behind = follower.next, False
+        try:
+            page = await read_log(self._broker, follower.model, follower.job, Seq(asked - 1))
+        except RedisAway:
+            follower.behind = True
+            raise
+        if follower.unsure:
+            return
+        if page and page[0][0] != asked:
+            raise StreamLost(f"Chunk {asked} of `{follower.job}` is no longer in its log.")
+        for seq, raw in page:
+            if seq == follower.next:
                 follower.accept(raw)
-            follower.behind = bool(page) and not follower.done
+        follower.behind = (follower.behind or bool(page)) and not follower.done
 
     async def _attach(self, follower: Follower) -> None:
         have = follower.delivered

@@ -73,11 +73,15 @@ class Switchboard:
                             follower.take(lease, seq, raw)
             except RedisAway as error:
                 log.warning("frames_lost", error=error.message)
+                self._lose_place()  # at once: Redis may come back with another log than the one we were reading
                 await backoff.sleep()
 
     def _subscribed(self) -> None:
         """What came before this subscription may be lost, and Redis may be another one: attach every stream again."""
         log.info("frames_subscribed", streams=len(self))
+        self._lose_place()
+
+    def _lose_place(self) -> None:
         for follower in self:
             if not follower.done:
                 follower.lost()

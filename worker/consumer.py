@@ -2,7 +2,7 @@
 rings, a slot frees, or a heartbeat wakes it as a backstop."""
 
 import asyncio
-from collections.abc import Callable
+from typing import Protocol
 
 import structlog
 
@@ -16,8 +16,15 @@ from worker.holdings import HeldJob, Holdings
 log = structlog.stdlib.get_logger(part="consumer")
 
 
+class Runs(Protocol):
+    """What runs the jobs: `begin` is given each that is new here, `drop` each that is held no more."""
+
+    def begin(self, job: HeldJob) -> None: ...
+    def drop(self, job: HeldJob) -> None: ...
+
+
 class Consumer:
-    """The claiming loop of one model. `begin` is given each job that is new here."""
+    """The claiming loop of one model."""
 
     def __init__(
         self,
@@ -26,14 +33,14 @@ class Consumer:
         worker: WorkerId,
         holdings: Holdings,
         slots: int,
-        begin: Callable[[HeldJob], None],
+        runner: Runs,
     ) -> None:
         self._broker = broker
         self._model = model
         self._worker = worker
         self._holdings = holdings
         self._slots = slots
-        self._begin = begin
+        self._runner = runner
         self._claimed = asyncio.Event()
         self._found = 0  # jobs the last round claimed
         self.draining = False
@@ -87,11 +94,11 @@ class Consumer:
         if known and known.claimed.lease == claimed.lease:
             return
         if known:
-            self._holdings.remove(known)
+            self._runner.drop(known)
         job = HeldJob(claimed)
         self._holdings.add(job)
         log.info("job_claimed", job=claimed.id, model=self._model, worker=self._worker, attempt=claimed.attempt)
-        self._begin(job)
+        self._runner.begin(job)
 
     async def listen(self, bell: Doorbell) -> None:
         """Wake the claiming loop whenever the inbox holds something; ends by cancellation only."""

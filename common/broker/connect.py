@@ -45,6 +45,10 @@ class RedisAway(Unavailable):
     """Redis cannot be reached, is loading or has no writable master: worth trying again."""
 
 
+class RedisFull(RedisAway):
+    """Redis is out of memory: what is there goes on to be waited for, nothing new is let in."""
+
+
 class RedisRefused(Unavailable):
     """Redis answered with an error (out of memory, wrong permissions): trying again at once will not help."""
 
@@ -144,7 +148,7 @@ async def redis_errors() -> AsyncGenerator[None]:
     except AWAY as error:
         raise RedisAway(f"The queue (Redis) cannot be reached: {error}", retry_after=1) from error
     except exceptions.OutOfMemoryError as error:
-        raise RedisRefused("The queue (Redis) is out of memory.", retry_after=5) from error
+        raise RedisFull("The queue (Redis) is out of memory.", retry_after=5) from error
     except exceptions.ResponseError as error:
         raise _refusal(error) from error
 
@@ -152,7 +156,12 @@ async def redis_errors() -> AsyncGenerator[None]:
 def _refusal(error: exceptions.ResponseError) -> MillstreamError:
     """A script wraps the server's own errors, so their kind is only in the text."""
     text = str(error)
-    if any(word in text for word in ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN")):
+    if "OOM" in text:
+        return RedisFull("The queue (Redis) is out of memory.", retry_after=5)
+    if any(
+        word in text
+        for word in ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "NOREPLICAS")
+    ):
         return RedisAway(f"The queue (Redis) is not ready: {text}", retry_after=1)
     return RedisRefused(f"The queue (Redis) refused a command: {text}", retry_after=5)
 

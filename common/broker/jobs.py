@@ -124,11 +124,12 @@ def _submitted(reply: list[Any], ids: list[JobId]) -> Submitted:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """What a gateway has of a job: the highest grant it saw, how far it delivered, and the chunks it still holds
-    (from `first` on), to be put back if Redis lost them."""
+    """What a gateway has of a job: the newest lease it saw, how far it delivered and the chunk there, and the chunks it
+    still holds (from `first` on), to be put back if Redis lost them."""
 
-    grant: int = 0
+    lease: Lease | Literal[""] = ""
     seq: Seq = NOTHING_YET
+    last: bytes = b""
     first: int = 1
     chunks: Sequence[bytes] = ()
 
@@ -138,7 +139,7 @@ async def attach(
 ) -> Place:
     """Take over a job's stream. `missing`: no such job of this tenant; `lost`: its log ends before what the client has
     and cannot be put back."""
-    args = (have.grant, have.seq, len(have.chunks), have.first, *have.chunks)
+    args = (have.lease, have.seq, have.last, len(have.chunks), have.first, *have.chunks)
     reply = await broker.run("attach", model, job, gateway, tenant, *args)
     match reply:
         case ["ok", state, seq, lease]:

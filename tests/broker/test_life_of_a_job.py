@@ -8,7 +8,7 @@ from common.broker import chunks, jobs, keys, workers
 from common.broker.connect import Broker
 from common.chunk import Seq
 from common.errors import IdempotencyConflict
-from common.job import ChatPrompt, GatewayId, JobId, JobRequest, ModelName, WorkerId
+from common.job import ChatPrompt, GatewayId, JobId, JobRequest, Lease, ModelName, WorkerId
 
 MODEL = ModelName("tiny")
 GATEWAY = GatewayId("gw-1")
@@ -150,7 +150,7 @@ async def test_a_handed_back_job_counts_no_attempt_and_takes_the_inbox_along(bro
     await submit(broker, "j1")
     [job] = await claim(broker, leaving)
     await submit(broker, "j2")
-    await register(broker, "w1", state="draining")
+    await workers.beat(broker, MODEL, leaving, LEASE_MS, {**ABOUT, "state": "draining"}, [job.id])
     heir = await register(broker, "w2")
     assert await workers.handoff(broker, MODEL, leaving, [(job.id, job.lease)]) == ["queued"]
     taken = await claim(broker, heir)
@@ -179,7 +179,7 @@ async def test_a_claim_whose_reply_was_lost_is_adopted_at_the_next_beat(broker: 
     await submit(broker, "j1")
     await claim(broker, worker)
     pulse = await workers.beat(broker, MODEL, worker, LEASE_MS, ABOUT, [])
-    assert [(job.id, job.lease) for job in pulse.unknown] == [("j1", "1:w1")]
+    assert [(job.id, job.lease) for job in pulse.unknown] == [("j1", "2:w1")], "under a lease of its own"
 
 
 async def test_lost_chunks_are_put_back_and_the_older_owner_is_fenced(broker: Broker) -> None:
@@ -188,7 +188,7 @@ async def test_lost_chunks_are_put_back_and_the_older_owner_is_fenced(broker: Br
     await submit(broker, "j1")
     [job] = await claim(broker, worker)
     await step(broker, worker, job, 1, "a")
-    have = jobs.Delivered(grant=2, seq=Seq(3), first=2, chunks=[b'{"text":"b"}', b'{"text":"c"}'])
+    have = jobs.Delivered(Lease("2:w9"), seq=Seq(3), first=2, chunks=[b'{"text":"b"}', b'{"text":"c"}'])
     place = await jobs.attach(broker, MODEL, job.id, GatewayId("gw-2"), "acme", have)
     assert place.seq == 3
     assert await step(broker, worker, job, 2, "zombie") == ("fenced", 3)
@@ -201,7 +201,7 @@ async def test_chunks_nobody_holds_any_more_are_said_to_be_lost(broker: Broker) 
     await submit(broker, "j1")
     [job] = await claim(broker, worker)
     await step(broker, worker, job, 1, "a")
-    place = await jobs.attach(broker, MODEL, job.id, GATEWAY, "acme", jobs.Delivered(grant=1, seq=Seq(3)))
+    place = await jobs.attach(broker, MODEL, job.id, GATEWAY, "acme", jobs.Delivered(Lease("1:w1"), seq=Seq(3)))
     assert place == jobs.Place("lost", Seq(1))
 
 

@@ -1,29 +1,38 @@
 -- A gateway takes over the stream of a job: a client reconnected, or the server came back from a restart. What a client
--- has received is the truth: chunks this server lost are put back, an owner with an older grant is fenced.
--- ARGV: id, gateway, tenant, highest grant seen (0: none), delivered seq, count of chunks given, seq of the first, chunks
--- Returns {missing} | {lost, seq} | {ok, state, seq, lease}
-local id, gateway, seen, delivered = ARGV[1], ARGV[2], tonumber(ARGV[4]), tonumber(ARGV[5])
+-- has received is the truth: chunks this server lost are put back, an owner that did not make them is fenced.
+-- ARGV: id, gateway, tenant, lease that made the last chunk seen ('' none), delivered seq, the chunk at it ('' not
+--       known), count of chunks given, seq of the first, chunks
+-- Returns {missing} | {lost, seq} | {ok, state, seq, lease}; the lease of a queued job is the next one's beginning
+local id, gateway, seen, delivered, last = ARGV[1], ARGV[2], ARGV[4], tonumber(ARGV[5]), ARGV[6]
 local job = redis.call('HMGET', job_key(id), 'state', 'seq', 'lease', 'grant', 'gateway', 'tenant')
 if not job[1] or job[6] ~= ARGV[3] then return {'missing'} end
 
-local state, seq, lease, grant = job[1], tonumber(job[2]), job[3], tonumber(job[4])
+local state, seq, grant = job[1], tonumber(job[2]), tonumber(job[4])
 local live = state == 'queued' or state == 'running'
+local log = P .. 'chunks:' .. id
+local seen_grant = tonumber(string.match(seen, '^%d+') or 0)
 
--- The log ends before what the client has: put the rest back, or say that it cannot be.
-if delivered > seq then
-  local count, first = tonumber(ARGV[6]), tonumber(ARGV[7])
-  if not live or count == 0 or first > seq + 1 or first + count - 1 < delivered then return {'lost', seq} end
-  for i = seq + 1, delivered do write_chunk(id, i, ARGV[8 + i - first]) end
-  seq = delivered
-  redis.call('HSET', job_key(id), 'seq', seq)
+-- Another worker went on from a log that had lost its end, and this gateway comes only now.
+local function parted()
+  if delivered == 0 or delivered > seq or last == '' then return false end
+  local entry = redis.call('XRANGE', log, '0-' .. delivered, '0-' .. delivered)[1]
+  return not entry or entry[2][2] ~= last
 end
 
--- This server never heard of the lease that made those chunks: whoever holds the job by an older one must not go on.
-if live and grant < seen then
-  redis.call('HSET', job_key(id), 'grant', seen)
-  if state == 'running' then requeue(id, 0, 0, '') end
-  local now = redis.call('HMGET', job_key(id), 'state', 'lease')
-  state, lease = now[1], now[2]
+-- From `first` on the log is written anew, as it was delivered.
+local function put_back(first, count)
+  local kept = redis.call('XRANGE', log, '-', '0-' .. (first - 1))
+  redis.call('DEL', log)
+  for seq_kept, entry in ipairs(kept) do write_chunk(id, seq_kept, entry[2][2]) end
+  for i = 0, count - 1 do write_chunk(id, first + i, ARGV[9 + i]) end
+  redis.call('HSET', job_key(id), 'seq', first + count - 1)
+end
+
+local restore = delivered > seq or parted()
+if restore then
+  local count, first = tonumber(ARGV[7]), tonumber(ARGV[8])
+  if not live or count == 0 or first > seq + 1 or first + count - 1 < delivered then return {'lost', seq} end
+  put_back(first, count)
 end
 
 if live and job[5] ~= gateway then
@@ -31,4 +40,12 @@ if live and job[5] ~= gateway then
   redis.call('HSET', job_key(id), 'gateway', gateway)
   follow(gateway, id)
 end
-return {'ok', state, seq, lease}
+
+-- Whoever holds the job by an older lease, or went on without those chunks, must not go on.
+if live and (grant < seen_grant or (restore and job[3] ~= seen)) then
+  redis.call('HSET', job_key(id), 'grant', math.max(grant, seen_grant))
+  if state == 'running' then requeue(id, 0, 0, '') end
+end
+
+local now = redis.call('HMGET', job_key(id), 'state', 'seq', 'lease', 'grant')
+return {'ok', now[1], tonumber(now[2]), lease_seen(now[3], now[4])}

@@ -25,9 +25,13 @@ for i = 4 + count, #ARGV do
 end
 for id in pairs(held) do
   if not known[id] then
-    local job = redis.call('HMGET', job_key(id), 'lease', 'seq', 'attempt', 'deadline', 'request')
+    local job = redis.call('HMGET', job_key(id), 'seq', 'attempt', 'deadline', 'request')
     if job[1] then
-      unknown[#unknown + 1] = {id, job[1], job[2], job[3], job[4], job[5]}
+      -- A claim whose reply was lost; or the server restarted and lost that the job had ended here, and then what is made
+      -- from now on comes in other chunks than what was made before: it needs a lease of its own.
+      local lease = redis.call('HINCRBY', job_key(id), 'grant', 1) .. ':' .. worker
+      redis.call('HSET', job_key(id), 'lease', lease)
+      unknown[#unknown + 1] = {id, lease, job[1], job[2], job[3], job[4]}
     else
       release(id, worker)
     end

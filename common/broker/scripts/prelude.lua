@@ -269,6 +269,12 @@ local function unfollow(gateway, id)
   redis.call('SREM', P .. 'follows:' .. gateway, id)
 end
 
+-- The lease below which nothing of a job is to be delivered any more: of a queued one, the beginning of the next. What
+-- earlier ones wrote is in the log.
+local function lease_seen(lease, grant)
+  return lease ~= '' and lease or (grant + 1) .. ':'
+end
+
 -- The end of a job's life: from here on nothing of it lives for ever.
 local function settle(id, state, finish, usage, tokens)
   leave_queue(id, true)
