@@ -1,6 +1,7 @@
 """How much of the library's speed the engine keeps: the bare batching of transformers against ours, without Redis.
 
     python -m bench.engine                      # the table: 1, 8 and 32 requests at once
+    python -m bench.engine --clock cpu          # per second of one processor core: for machines that others use too
     python -m bench.engine --gaps               # running streams while a long prompt is read, in pieces and whole
 
 Each figure comes from a process of its own, one after the other, on the same prompts; the best of `--repeats` runs.
@@ -34,7 +35,14 @@ TITLES = {
 
 def settings(args: argparse.Namespace, **more: Any) -> EngineSettings:
     source = ModelSource(args.model)
-    return replace(EngineSettings(source=source, dtype=args.dtype, max_model_len=2048, slots=32), **more)
+    threads = 1 if args.clock == "cpu" else None
+    chosen = EngineSettings(source=source, dtype=args.dtype, max_model_len=2048, slots=32, threads=threads)
+    return replace(chosen, **more)
+
+
+def clock(args: argparse.Namespace) -> float:
+    """Seconds: of the wall, or of this process's threads together (one thread computes then)."""
+    return time.process_time() if args.clock == "cpu" else time.perf_counter()
 
 
 def question(i: int) -> list[dict[str, Any]]:
@@ -44,10 +52,13 @@ def question(i: int) -> list[dict[str, Any]]:
 # ------------------------------------------------------------------------------------------------ one measurement
 def measure_manager(args: argparse.Namespace) -> dict[str, float]:
     """The library as it comes, but with an explicit cache: its automatic size zero-fills most of the memory."""
+    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, ContinuousBatchingConfig, GenerationConfig
 
     from worker.engines.transformers.loading import locate
 
+    if args.clock == "cpu":
+        torch.set_num_threads(1)
     path = locate(ModelSource(args.model), lambda stage, fraction: None).path
     model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=args.dtype).eval()
     words = AutoTokenizer.from_pretrained(path)
@@ -61,13 +72,13 @@ def measure_manager(args: argparse.Namespace) -> dict[str, float]:
         generation_config=greedy, continuous_batching_config=config
     ) as manager:
         for _ in range(args.repeats):
-            start = time.perf_counter()
+            start = clock(args)
             manager.add_requests(inputs=prompts, max_new_tokens=args.tokens)
             done = 0
             while done < len(prompts):
                 result = manager.get_result(timeout=1)
                 done += result is not None and result.is_finished()
-            rates.append(len(prompts) * args.tokens / (time.perf_counter() - start))
+            rates.append(len(prompts) * args.tokens / (clock(args) - start))
     return {"rate": max(rates)}
 
 
@@ -111,11 +122,11 @@ async def measure_engine(args: argparse.Namespace) -> dict[str, float]:
     heat = {"temperature": 0.8, "top_p": 0.95} if args.one == "sampled" else {"temperature": 0.0}
     rates, firsts = [], []
     for repeat in range(args.repeats):
-        start = time.perf_counter()
+        start, began = clock(args), time.perf_counter()
         keys = [streams.add(f"{repeat}-{i}", p, args.tokens, seed=i, **heat) for i, p in enumerate(prompts)]
         await streams.ended(len(keys))
-        rates.append(len(keys) * args.tokens / (time.perf_counter() - start))
-        firsts.append(statistics.median(streams.times[key][1] - start for key in keys))
+        rates.append(len(keys) * args.tokens / (clock(args) - start))
+        firsts.append(statistics.median(streams.times[key][1] - began for key in keys))
     await asyncio.to_thread(engine.close)
     return {"rate": max(rates), "first": min(firsts)}
 
@@ -144,7 +155,7 @@ async def measure_gaps(args: argparse.Namespace) -> dict[str, float]:
 
 # ---------------------------------------------------------------------------------------------------- the tables
 def in_a_process(args: argparse.Namespace, *own: str) -> dict[str, float]:
-    common = ["--model", args.model, "--dtype", args.dtype, "--tokens", str(args.tokens)]
+    common = ["--model", args.model, "--dtype", args.dtype, "--tokens", str(args.tokens), "--clock", args.clock]
     command = [sys.executable, "-m", "bench.engine", *common, "--repeats", str(args.repeats), *own]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -153,7 +164,8 @@ def in_a_process(args: argparse.Namespace, *own: str) -> dict[str, float]:
 
 
 def speed_table(args: argparse.Namespace) -> None:
-    print(f"{args.model}, {args.dtype}, {args.tokens} tokens each; tokens/s (in brackets: of the bare manager)\n")
+    print(f"{args.model}, {args.dtype}, {args.tokens} tokens each; tokens per second of the {args.clock} clock")
+    print("(in brackets: of the bare manager)\n")
     print(f"| requests at once | {' | '.join(TITLES[m] for m in MODES)} | first token (b) |")
     print(f"|{'---|' * (len(MODES) + 2)}")
     for level in map(int, args.levels.split(",")):
@@ -179,6 +191,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--levels", default="1,8,32", help="requests at once")
     parser.add_argument("--tokens", type=int, default=64, help="completion tokens of each request")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--clock", default="wall", choices=["wall", "cpu"])
     parser.add_argument("--gaps", action="store_true", help="measure running streams beside long prompts instead")
     parser.add_argument("--one", choices=[*MODES, "gaps"], help=argparse.SUPPRESS)
     parser.add_argument("--level", type=int, default=1, help=argparse.SUPPRESS)
