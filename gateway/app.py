@@ -1,7 +1,7 @@
 """The gateway's composition root: settings in, a FastAPI app out, and the server that runs it."""
 
 import socket
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import uvicorn
@@ -73,8 +73,15 @@ def _surround(app: FastAPI, settings: GatewaySettings, metrics: Metrics) -> None
 
 def server(settings: GatewaySettings, connect: Connect) -> uvicorn.Server:
     """The server, ready for `await server.serve()`; it stops on SIGINT and SIGTERM, giving streams `drain` seconds."""
-    config = uvicorn.Config(
-        create_app(settings, connect),
+    return uvicorn.Server(server_config(settings, create_app(settings, connect)))
+
+
+def server_config(settings: GatewaySettings, app: FastAPI | Callable[[], FastAPI]) -> uvicorn.Config:
+    """The server's configuration, around an app or (for processes of their own) what makes one."""
+    return uvicorn.Config(
+        app,
+        factory=not isinstance(app, FastAPI),
+        workers=settings.processes,
         host=settings.host,
         port=settings.port,
         log_config=None,
@@ -87,7 +94,6 @@ def server(settings: GatewaySettings, connect: Connect) -> uvicorn.Server:
         timeout_keep_alive=75,  # seconds; above the usual idle time of a proxy's connection pool
         backlog=4096,
     )
-    return uvicorn.Server(config)
 
 
 def listen(settings: GatewaySettings) -> socket.socket:

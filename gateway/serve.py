@@ -4,12 +4,12 @@ import socket
 from functools import partial
 
 import structlog
-import uvicorn
+from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
 from common import loop
 from common.telemetry import configure
-from gateway.app import create_app, listen, server
+from gateway.app import create_app, listen, server, server_config
 from gateway.connect import connect
 from gateway.settings import GatewaySettings
 
@@ -32,9 +32,14 @@ def serve(settings: GatewaySettings) -> int:
     if settings.processes == 1:
         run(settings, [listener])
     else:
-        config = uvicorn.Config("gateway.app:create_app", log_config=None)  # only for the supervisor's own settings
-        Multiprocess(config, partial(run, settings), [listener]).run()
+        Multiprocess(server_config(settings, partial(child_app, settings)), [listener]).run()
     return 0
+
+
+def child_app(settings: GatewaySettings) -> FastAPI:
+    """One of several processes: made where it runs, so the settings travel, not the app."""
+    configure(settings.log_format, settings.log_level)
+    return create_app(settings, connect)
 
 
 def run(settings: GatewaySettings, sockets: list[socket.socket]) -> None:
