@@ -11,11 +11,13 @@ from gateway.routes import (
     requests,
     rerank,
     responses,
+    stored,
     tokens,
 )
 
 ROUTERS = (
     chat.router,
+    stored.router,
     completions.router,
     responses.router,
     anthropic.router,

@@ -1,16 +1,23 @@
 """`POST /v1/chat/completions`."""
 
 from functools import partial
+from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from gateway.exchange import Answer, exchange
+from common.chunk import NOTHING_YET
+from gateway.exchange import Answer, exchange, fold_all
 from gateway.intake.chat import chat_order
 from gateway.intake.order import Place
+from gateway.kept import Completions, Kept
 from gateway.openai.chat import ChatRequest
 from gateway.present.chat import ChatStream, chat_body
+from gateway.present.fold import Fold
+from gateway.present.head import Head
 from gateway.rooms import InRooms
+from gateway.routes.stored import completions_of
+from gateway.ticket import Desk, Ticket
 
 router = APIRouter(tags=["chat"])
 
@@ -25,4 +32,37 @@ async def create_chat_completion(body: ChatRequest, request: Request, rooms: InR
         stream=partial(ChatStream, include_usage=order.include_usage, legacy=tools.legacy),
         whole=partial(chat_body, logprobs=bool(body.logprobs), legacy=tools.legacy),
     )
+    if body.store:
+        keeping = Keeping(body, answer, Desk(rooms.cluster.dispatch), completions_of(request, rooms))
+        answer = keeping.answer()
     return await exchange(rooms, request, order).answer(order, answer)
+
+
+class Keeping:
+    """An answer that is stored when it is complete. A stream's text is read once more from the log, so that the token
+    path carries nothing for it."""
+
+    def __init__(self, body: ChatRequest, answer: Answer, desk: Desk, completions: Completions) -> None:
+        self._body = body
+        self._answer = answer
+        self._desk = desk
+        self._completions = completions
+        self._written: dict[str, Any] | None = None
+
+    def answer(self) -> Answer:
+        """The same answer, kept."""
+        return Answer(whole=self._whole, stream=self._answer.stream, ended=self._ended)
+
+    def _whole(self, head: Head, folds: list[Fold]) -> dict[str, Any]:
+        self._written = self._answer.whole(head, folds)
+        return self._written
+
+    async def _ended(self, ticket: Ticket, complete: bool) -> None:
+        if not complete:
+            return
+        if self._written is None:
+            flow = self._desk.follow(ticket, [NOTHING_YET] * len(ticket.jobs))
+            self._written = self._answer.whole(ticket.head(), await fold_all(flow, len(ticket.jobs)))
+        messages = [message.model_dump(exclude_none=True) for message in self._body.messages]
+        completion = self._written | {"metadata": self._body.metadata or {}}
+        await self._completions.put(Kept(completion, messages))

@@ -114,7 +114,6 @@ async def test_what_the_worker_gets(claude: anthropic.AsyncAnthropic, cluster: S
     assert written[2]["reasoning_content"] == "hm" and request.input.continue_final_message
     assert request.tool_use is not None and request.tool_use.choice == "required"
     assert (request.sampling.stop, request.sampling.max_tokens, request.sampling.top_k) == (["END"], 9, 4)
-    assert cluster.dispatch.submissions[0].affinity == "u"
 
 
 async def test_stop_reasons(claude: anthropic.AsyncAnthropic, cluster: ScriptedCluster) -> None:

@@ -105,7 +105,7 @@ async def test_unknown_model_names_those_there_are(client: openai.AsyncOpenAI) -
 async def test_unknown_paths_and_methods(http: httpx.AsyncClient) -> None:
     missing = await http.post("/v1/nothing")
     assert (missing.status_code, missing.json()["error"]["message"]) == (404, "Invalid URL (POST /v1/nothing)")
-    wrong = await http.get(CHAT)
+    wrong = await http.put(CHAT)
     assert wrong.status_code == 405 and wrong.json()["error"]["code"] == "method_not_allowed"
 
 
