@@ -12,6 +12,7 @@
     ├── Unauthorized
     │   └── Forbidden
     ├── Overloaded              queue or limit full: come back after `retry_after` seconds
+    │   └── QuotaExceeded       an API key's budget is used up
     ├── Expired                 the deadline passed
     ├── Cancelled
     ├── Unavailable             Redis or the cluster is away for now
@@ -24,6 +25,7 @@ A worker writes them into the job's last chunk as `Failure(code, message, param)
 the gateway, and `gateway/errors.py` is the one table that turns a code into OpenAI's status and type.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from common.chunk import Failure
@@ -86,7 +88,24 @@ class Forbidden(Unauthorized):
 
 
 class Overloaded(MillstreamError):
+    """`headers` tell what is left of the limits (`x-ratelimit-*`)."""
+
     code = "rate_limit_exceeded"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message, param=param, retry_after=retry_after)
+        self.headers = headers or {}
+
+
+class QuotaExceeded(Overloaded):
+    code = "insufficient_quota"
 
 
 class Expired(MillstreamError):

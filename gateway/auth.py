@@ -1,12 +1,12 @@
 """Who asks: an API key to its tenant, and where one may listen without any key."""
 
-import hashlib
 import ipaddress
 from dataclasses import dataclass
 from typing import Protocol
 
 from starlette.datastructures import Headers
 
+from common.broker.keyring import ApiKey, digest
 from common.errors import Unauthorized
 from gateway.settings import GatewaySettings
 
@@ -16,8 +16,8 @@ ANYONE = "default"  # the tenant of a gateway without keys
 class Keys(Protocol):
     """Whatever knows the API keys."""
 
-    async def tenant_of(self, key: str) -> str | None:
-        """The key's owner; None for an unknown key."""
+    async def owner(self, key: str) -> ApiKey | None:
+        """Whose it is and what it may do; None for an unknown key. Raises `Unavailable`."""
         ...
 
     @property
@@ -32,17 +32,13 @@ class StaticKeys:
 
     tenants: dict[str, str]
 
-    async def tenant_of(self, key: str) -> str | None:
-        return self.tenants.get(digest(key))
+    async def owner(self, key: str) -> ApiKey | None:
+        tenant = self.tenants.get(digest(key))
+        return None if tenant is None else ApiKey("", tenant)
 
     @property
     def required(self) -> bool:
         return bool(self.tenants)
-
-
-def digest(key: str) -> str:
-    """A key's fingerprint; the key itself is stored nowhere."""
-    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def static_keys(entries: list[str]) -> StaticKeys:
@@ -56,8 +52,8 @@ def static_keys(entries: list[str]) -> StaticKeys:
     return StaticKeys(tenants)
 
 
-async def authenticate(headers: Headers, keys: Keys) -> str:
-    """The tenant. Reads `Authorization: Bearer` and Anthropic's `x-api-key`. Raises `Unauthorized`."""
+async def authenticate(headers: Headers, keys: Keys) -> ApiKey:
+    """Who asks. Reads `Authorization: Bearer` and Anthropic's `x-api-key`. Raises `Unauthorized`."""
     key = presented(headers)
     if key is None and keys.required:
         raise Unauthorized(
@@ -65,11 +61,11 @@ async def authenticate(headers: Headers, keys: Keys) -> str:
             "i.e. 'Authorization: Bearer YOUR_KEY'."
         )
     if key is None or not keys.required:
-        return ANYONE
-    tenant = await keys.tenant_of(key)
-    if tenant is None:
+        return ApiKey("", ANYONE)
+    owner = await keys.owner(key)
+    if owner is None:
         raise Unauthorized(f"Incorrect API key provided: {redacted(key)}.")
-    return tenant
+    return owner
 
 
 def presented(headers: Headers) -> str | None:
@@ -87,11 +83,12 @@ def redacted(key: str) -> str:
 
 def check_exposure(settings: GatewaySettings, keys: Keys) -> None:
     """Raises `ValueError` where anyone on the network could use the gateway without a key."""
-    if keys.required or settings.insecure_no_auth or loopback(settings.host):
+    if keys.required or settings.require_keys or settings.insecure_no_auth or loopback(settings.host):
         return
     raise ValueError(
         f"Refusing to listen on {settings.host} without API keys: anyone who reaches it could use it. Configure "
-        "api_keys (MILLSTREAM_API_KEYS), listen on 127.0.0.1, or accept the risk with --insecure-no-auth."
+        "api_keys (MILLSTREAM_API_KEYS), make keys with `millstream keys create` and say --require-keys, listen on "
+        "127.0.0.1, or accept the risk with --insecure-no-auth."
     )
 
 

@@ -16,11 +16,13 @@ from common.broker.store import RedisStore
 from common.broker.upkeep import keep_up
 from common.identity import incarnation
 from common.job import GatewayId
+from gateway.auth import static_keys
 from gateway.cluster import Cluster
 from gateway.files.storage import Storage
 from gateway.forecast import Forecast
+from gateway.keyring import Keyring
 from gateway.queue import QueueDispatch, Terms
-from gateway.settings import IntakeSettings
+from gateway.settings import GatewaySettings, IntakeSettings
 from gateway.switchboard import Switchboard
 
 UPKEEP_EVERY = 0.5  # seconds; workers do it too, a key in Redis elects one
@@ -50,19 +52,33 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[Cluster]:
         channel = FrameChannel(settings.redis_url, gateway)
         switchboard = Switchboard(broker, gateway, settings.keep_alive)
         terms = Terms(settings.retention, bounds_of(settings))
+        keyring = keyring_of(settings, broker)
         dispatch = QueueDispatch(broker, gateway, switchboard, Forecast(broker), terms)
         loops = [
             tasks.create_task(switchboard.read(channel), name="frames"),
             tasks.create_task(switchboard.watch(), name="watchdog"),
             tasks.create_task(tend(broker, settings), name="upkeep"),
+            *([tasks.create_task(keyring.watch(), name="keys")] if keyring else []),
         ]
         try:
             yield Cluster(
-                dispatch, RedisDirectory(broker), RedisStore(broker), storage=storage, batches=Batches(broker)
+                dispatch,
+                RedisDirectory(broker),
+                RedisStore(broker),
+                storage=storage,
+                batches=Batches(broker),
+                keys=keyring,
             )
         finally:
             for loop in loops:
                 loop.cancel()
+
+
+def keyring_of(settings: IntakeSettings, broker: Broker) -> Keyring | None:
+    """Who may ask; None for a process that nobody asks."""
+    if not isinstance(settings, GatewaySettings):
+        return None
+    return Keyring(broker, static_keys(settings.api_keys), demand=settings.require_keys)
 
 
 def bounds_of(settings: IntakeSettings) -> Bounds:

@@ -3,10 +3,11 @@
 `gateway.queue.QueueDispatch` is the real one; tests of the HTTP surface have their own at the edge.
 """
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from common.broker.keyring import ApiKey
 from common.chunk import NOTHING_YET, Chunk, Seq
 from common.job import JobId, JobRequest, ModelName, Tier
 
@@ -23,7 +24,8 @@ class Submission:
     idempotency_key: str | None = None
     fingerprint: str = ""  # of the body: the same key with another fingerprint is a conflict
     resumable: bool = False  # the jobs run on when their client leaves
-    affinity: str = ""  # session or prefix key for routing
+    affinity: tuple[str, ...] = ()  # session and prompt beginnings, for routing: `gateway.intake.affinity`
+    key: ApiKey | None = None  # whose limits count, and with which weight among tenants
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,19 @@ class Admission:
 
     outcome: Literal["routed", "queued", "duplicate"]
     jobs: list[JobId]
-    position: int = 0  # jobs ahead in the backlog
+    position: int = 0  # place in the queue: 1 is next
     wait: float | None = None  # estimated seconds until a slot frees; None: not known
+    workers: int | None = None  # live workers of the model, told when it is none
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])  # what is left of the key's limits
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Where a queued job stands now; `wait` in seconds, None: not known."""
+
+    position: int
+    wait: float | None
+    workers: int
 
 
 class Dispatch(Protocol):
@@ -50,6 +63,10 @@ class Dispatch(Protocol):
         that is there now (at least one). An empty list is a sign of life: nothing new for a keep-alive interval.
         Works for any job of the tenant on any gateway, running or settled.
         Raises `NotFound` (no such job of this tenant), `LogExpired`, `StreamLost`."""
+        ...
+
+    async def waiting(self, model: ModelName, job: JobId) -> Waiting | None:
+        """How the job waits; None if it does not (any more), or if that cannot be told now."""
         ...
 
     async def cancel(self, model: ModelName, ids: list[JobId], *, tenant: str = "") -> None:

@@ -18,6 +18,7 @@ from common.errors import (
     ModelNotFound,
     NotFound,
     Overloaded,
+    QuotaExceeded,
     Unauthorized,
     Unavailable,
 )
@@ -77,6 +78,7 @@ TABLE: dict[str, Wire] = {
     BodyTooLarge.code: Wire(413, INVALID, "request_too_large"),
     HeadTooLarge.code: Wire(431, INVALID, "headers_too_large"),
     Overloaded.code: Wire(429, "rate_limit_error", "rate_limit_exceeded"),
+    QuotaExceeded.code: Wire(429, "insufficient_quota", "insufficient_quota"),
     Cancelled.code: Wire(499, "cancelled", "cancelled"),
     MillstreamError.code: Wire(500, "server_error", "internal_error"),
     JobFailed.code: Wire(500, "server_error", "job_failed"),
@@ -115,4 +117,7 @@ def error_headers(error: MillstreamError) -> dict[str, str]:
     if status not in (429, 503):
         return {"x-should-retry": "false"} if status in (409, 410, 504) else {}
     wait = error.retry_after if error.retry_after is not None else RETRY_SOON
-    return {"retry-after": str(max(1, math.ceil(wait))), "retry-after-ms": str(max(1, math.ceil(wait * 1000)))}
+    later = {"retry-after": str(max(1, math.ceil(wait))), "retry-after-ms": str(max(1, math.ceil(wait * 1000)))}
+    left = error.headers if isinstance(error, Overloaded) else {}
+    no_retry = {"x-should-retry": "false"} if isinstance(error, QuotaExceeded) else {}
+    return {**later, **left, **no_retry}

@@ -1,5 +1,6 @@
-"""How long a job that waits now will wait: the backlog over the measured service rate."""
+"""How long a job that waits now will wait: the jobs before it over the measured service rate."""
 
+from dataclasses import dataclass
 from time import monotonic
 
 from common.broker.connect import Broker
@@ -7,23 +8,33 @@ from common.broker.directory import ModelInfo, model_info
 from common.job import ModelName
 
 FRESH = 1.0  # seconds a model's figures are used again
-LEAST, MOST, UNKNOWN = 1.0, 600.0, 5.0  # seconds: bounds of an estimate, and the answer while nothing is measured
+LEAST, MOST = 1.0, 600.0  # seconds: bounds of an estimate
 
 
-def service_rate(info: ModelInfo) -> float:
-    """Jobs per second that the model's live workers can finish together; 0 while none was measured."""
-    return sum(
-        worker.slots / seconds
-        for worker in info.workers
-        if worker.alive and (seconds := float(worker.details.get("job_seconds") or 0)) > 0
-    )
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What a model's workers can do: jobs/s of all together (0: not measured), and how many are alive."""
+
+    rate: float
+    workers: int
 
 
-def estimate(ahead: int, rate: float) -> float:
-    """Seconds until `ahead` jobs have been served at `rate` jobs/s."""
-    if rate <= 0:
-        return UNKNOWN
-    return min(max(ahead / rate, LEAST), MOST)
+def service(info: ModelInfo) -> Service:
+    """A live worker finishes a job per slot in its smoothed time of a job. One that was not measured yet counts like
+    the mean of the others."""
+    alive = [worker for worker in info.workers if worker.alive]
+    times = {worker.id: float(worker.details.get("job_seconds") or 0) for worker in alive}
+    known = [worker for worker in alive if times[worker.id] > 0]
+    rate = sum(worker.slots / times[worker.id] for worker in known)
+    known_slots = sum(worker.slots for worker in known)
+    if known_slots:
+        rate *= sum(worker.slots for worker in alive) / known_slots
+    return Service(rate, len(alive))
+
+
+def estimate(ahead: int, rate: float) -> float | None:
+    """Seconds until `ahead` jobs have been served at `rate` jobs/s; None if no rate was measured."""
+    return min(max(ahead / rate, LEAST), MOST) if rate > 0 else None
 
 
 class Forecast:
@@ -31,12 +42,17 @@ class Forecast:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._rates: dict[ModelName, tuple[float, float]] = {}
+        self._seen: dict[ModelName, tuple[float, Service]] = {}
 
-    async def wait(self, model: ModelName, ahead: int) -> float:
-        """Seconds until a slot frees for a job with `ahead` jobs before it. Raises `RedisAway`."""
-        asked, rate = self._rates.get(model, (0.0, 0.0))
-        if monotonic() - asked > FRESH:
-            rate = service_rate(await model_info(self._broker, model))
-            self._rates[model] = (monotonic(), rate)
-        return estimate(ahead, rate)
+    async def service(self, model: ModelName) -> Service:
+        """Raises `RedisAway`."""
+        asked, found = self._seen.get(model, (0.0, Service(0.0, 0)))
+        if not asked or monotonic() - asked > FRESH:
+            found = service(await model_info(self._broker, model))
+            self._seen[model] = (monotonic(), found)
+        return found
+
+    async def wait(self, model: ModelName, ahead: int) -> float | None:
+        """Seconds until a slot frees for a job with `ahead` jobs to be served, itself included; None: not known. Raises
+        `RedisAway`."""
+        return estimate(ahead, (await self.service(model)).rate)

@@ -97,7 +97,8 @@ class Gatekeeper:
         if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
             try:
                 keys = cast(Rooms, scope["app"].state.rooms).keys
-                scope.setdefault("state", {})["tenant"] = await authenticate(Headers(scope=scope), keys)
+                owner = await authenticate(Headers(scope=scope), keys)
+                scope.setdefault("state", {}).update(tenant=owner.tenant, key=owner)
             except MillstreamError as error:
                 await error_response(error, scope["path"])(scope, receive, send)
                 return

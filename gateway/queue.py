@@ -13,13 +13,24 @@ from common.broker.chunks import read_log
 from common.broker.connect import Broker, RedisAway, RedisFull
 from common.broker.directory import model_names
 from common.chunk import NOTHING_YET, Chunk, Seq
-from common.errors import Expired, LogExpired, ModelNotFound, NotFound, Overloaded, StreamLost
+from common.errors import (
+    Expired,
+    IdempotencyConflict,
+    LogExpired,
+    ModelNotFound,
+    NotFound,
+    Overloaded,
+    StreamLost,
+    Unavailable,
+)
 from common.job import GatewayId, JobId, ModelName
-from gateway.dispatch import Admission, Submission
+from gateway.allowance import Allowance
+from gateway.dispatch import Admission, Submission, Waiting
 from gateway.following import Follower, Origin
-from gateway.forecast import Forecast
+from gateway.forecast import Forecast, estimate
 from gateway.switchboard import Switchboard
 
+UNKNOWN_WAIT = 5.0  # seconds until a refused client comes back while no service rate is measured
 SUBMIT_PATIENCE = 5.0  # seconds a request waits for a Redis that is away before it is told to come back later
 LEAVE_TRIES = 5  # tries to cancel the jobs of a client that left; after that the gateway's orphan grace does it
 
@@ -45,12 +56,14 @@ class QueueDispatch:
         self._switchboard = switchboard
         self._forecast = forecast
         self._terms = terms
+        self._allowance = Allowance(broker)
         self._known: frozenset[str] = frozenset()
 
     # ------------------------------------------------------------------------------------------------------ submit
 
     async def submit(self, submission: Submission) -> Admission:
         await self._check_model(submission.model)
+        limits = await self._allowance.reserve(submission)
         envelope = self._envelope(submission)
         followers = [
             Follower(submission.model, id, submission.tenant, NOTHING_YET, Origin(request, envelope))
@@ -62,11 +75,16 @@ class QueueDispatch:
         try:
             answer = await self._submit(submission, envelope)
             accepted = answer.outcome in ("routed", "queued")
+        except IdempotencyConflict:
+            await self._allowance.give_back(submission)
+            raise
         finally:
             if not accepted:
                 for follower in followers:
                     self._switchboard.remove(follower)
-        return await self._admission(submission.model, answer)
+        if answer.jobs != [id for id, _ in submission.jobs]:  # refused, or the jobs of an earlier request
+            await self._allowance.give_back(submission)
+        return replace(await self._admission(submission.model, answer), headers=limits)
 
     async def _check_model(self, model: ModelName) -> None:
         if model in self._known:
@@ -89,6 +107,9 @@ class QueueDispatch:
             idempotency_digest=hashlib.sha256(key.encode()).hexdigest()[:32] if key else "",
             fingerprint=submission.fingerprint,
             bounds=self._terms.bounds,
+            weight=submission.key.weight if submission.key else 1.0,
+            affinity=submission.affinity,
+            account=submission.key.id if submission.key else "",
         )
 
     async def _submit(self, submission: Submission, envelope: jobs.Envelope) -> jobs.Submitted:
@@ -106,16 +127,20 @@ class QueueDispatch:
     async def _admission(self, model: ModelName, answer: jobs.Submitted) -> Admission:
         match answer.outcome:
             case "refused":
-                wait = await self._forecast.wait(model, answer.waiting_jobs)
+                wait = await self._forecast.wait(model, answer.waiting_jobs) or UNKNOWN_WAIT
                 message = (
                     f"The queue for `{model}` is full ({answer.reason}): {answer.waiting_jobs} requests wait. "
                     f"Please try again in {wait:.0f} s."
                 )
                 raise Overloaded(message, retry_after=wait)
             case "queued":
-                return Admission(
-                    "queued", answer.jobs, answer.position, await self._forecast.wait(model, answer.position)
-                )
+                service = await self._forecast.service(model)
+                if not service.workers:
+                    log.warning(
+                        "no_worker", model=model, jobs=answer.jobs, waits="until a worker comes or its deadline"
+                    )
+                wait = estimate(answer.position, service.rate)
+                return Admission("queued", answer.jobs, answer.position, wait, service.workers)
             case outcome:
                 return Admission(outcome, answer.jobs)
 
@@ -209,6 +234,15 @@ class QueueDispatch:
         again = jobs.NewJob(follower.job, origin.request, prefix, follower.grant)
         await jobs.submit(self._broker, follower.model, envelope, [again])
         follower.unsure = False
+
+    async def waiting(self, model: ModelName, job: JobId) -> Waiting | None:
+        try:
+            now = await jobs.standing(self._broker, model, job)
+            if now.state != "queued":
+                return None
+            return Waiting(now.ahead + 1, await self._forecast.wait(model, now.ahead + 1), now.workers)
+        except Unavailable:
+            return None
 
     # ------------------------------------------------------------------------------------------------------ cancel
 

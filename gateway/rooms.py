@@ -5,6 +5,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from common.broker.keyring import ApiKey
 from common.job import ModelName
 from gateway.afterwork import Afterwork
 from gateway.auth import Keys
@@ -28,7 +29,7 @@ class Rooms:
 
     def caller(self, request: Request) -> Caller:
         """What the request's headers say. Raises `BadRequest`."""
-        return caller(request.headers, tenant_of(request), self.settings)
+        return caller(request.headers, key_of(request), self.settings)
 
     async def model(self, asked: str) -> ModelName:
         """Aliases resolved. Only a catch-all needs to know who is served."""
@@ -41,6 +42,11 @@ class Rooms:
 def tenant_of(request: Request) -> str:
     """Whom the gatekeeper let in."""
     return cast(str, request.scope["state"]["tenant"])
+
+
+def key_of(request: Request) -> ApiKey:
+    """The key they came with, and what it may do."""
+    return cast(ApiKey, request.scope["state"]["key"])
 
 
 def rooms_of(request: Request) -> Rooms:

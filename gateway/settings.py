@@ -50,6 +50,10 @@ class GatewaySettings(IntakeSettings):
     api_keys: list[str] = Field(
         default=[], description="Static API keys as `tenant:key`. Without any, only loopback is served."
     )
+    require_keys: bool = Field(
+        default=False,
+        description="Demand an API key also while none is configured: one made with `millstream keys create`.",
+    )
     insecure_no_auth: bool = Field(
         default=False, description="Serve addresses other than loopback without any API key. Anyone can then use it."
     )

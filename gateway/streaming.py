@@ -50,12 +50,13 @@ class Streaming:
         )
 
     async def _events(self) -> AsyncGenerator[bytes]:
-        waiting = self._waiting_comment()
-        if waiting:
-            yield waiting
+        began = self._flow.begun
+        if not began:
+            yield await self._sign_of_life(began)
         try:
             async for choice, chunks in self._flow.items():
-                out = self._writer.write(choice, chunks) if chunks else KEEP_ALIVE
+                began = began or bool(chunks)
+                out = self._writer.write(choice, chunks) if chunks else await self._sign_of_life(began)
                 if out:
                     yield out
                 if self._writer.error is not None:
@@ -72,13 +73,14 @@ class Streaming:
             yield self._writer.fail(MillstreamError("The server had an error while processing your request."))
             raise
 
-    def _waiting_comment(self) -> bytes:
-        """While the first chunk is not there, proxies and people want a sign of life."""
-        admission = self._ticket.admission
-        if self._flow.begun or admission is None or admission.outcome != "queued":
-            return b"" if self._flow.begun else KEEP_ALIVE
-        about = "" if admission.wait is None else f", about {admission.wait:.0f} s"
-        return f": queued {admission.position}{about}\n\n".encode()
+    async def _sign_of_life(self, began: bool) -> bytes:
+        """In a silence, for proxies; while the job is queued also for people."""
+        waiting = None if began else await self._desk.waiting(self._ticket)
+        if waiting is None:
+            return KEEP_ALIVE
+        about = "" if waiting.wait is None else f", about {waiting.wait:.0f} s"
+        nobody = "" if waiting.workers else ", no worker serves the model now"
+        return f": queued {waiting.position}{about}{nobody}\n\n".encode()
 
     async def _recall(self) -> None:
         """A client that resumed behind a job's last chunk has not seen it here: read it once more for the usage.

@@ -8,7 +8,7 @@ from typing import cast
 from common.chunk import NOTHING_YET, Chunk, Seq
 from common.errors import BadRequest
 from common.job import JobId, ModelName, Tier
-from gateway.dispatch import Admission, Dispatch
+from gateway.dispatch import Admission, Dispatch, Waiting
 from gateway.flow import Flow, Follower
 from gateway.intake.order import Order
 from gateway.places import Places, parse_place
@@ -45,10 +45,14 @@ class Ticket:
     def headers(self) -> dict[str, str]:
         """What the response says before its first chunk: who serves, the id to cancel by, how long it may wait."""
         headers = {"openai-model": self.model, "x-millstream-request": self.id.text}
+        if self.admission is not None:
+            headers |= self.admission.headers
         if self.admission is not None and self.admission.outcome == "queued":
             headers["x-millstream-queue-position"] = str(self.admission.position)
             if self.admission.wait is not None:
                 headers["x-millstream-queue-wait"] = f"{self.admission.wait:.1f}"
+            if self.admission.workers == 0:
+                headers["x-millstream-workers"] = "0"
         return headers
 
 
@@ -88,6 +92,10 @@ class Desk:
                 if chunks:
                     return chunks[0]
         return None
+
+    async def waiting(self, ticket: Ticket) -> Waiting | None:
+        """How the request waits: its first job's place; None once it runs."""
+        return await self._dispatch.waiting(ticket.model, ticket.jobs[0])
 
     async def give_up(self, ticket: Ticket) -> None:
         """Nobody waits for the jobs any more."""

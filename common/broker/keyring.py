@@ -43,7 +43,7 @@ class ApiKey(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def tier(self, asked: Tier) -> Tier:
         """The tier really served: what was asked for, but not above the ceiling."""
-        return max(asked, self.ceiling, key=TIERS.index)
+        return TIERS[max(TIERS.index(asked), TIERS.index(self.ceiling))]
 
 
 encode_key = msgspec.json.Encoder().encode

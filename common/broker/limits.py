@@ -3,7 +3,7 @@
 """The limits of API keys: tokens are reserved before a request enters and settled exactly once when its jobs end.
 
 A key's figures lie in its own cluster slot, a job in its model's. What joins them is the hash `owed`: the script that
-settles a job notes there, in the same step, what its key owes. Whoever comes first carries it over; carrying it over twice
+settles a job notes there, in the same step, what its key owes. Whoever comes first carries it over; doing it twice
 changes nothing, because a reservation can be repaid once only.
 """
 
@@ -35,7 +35,7 @@ class Meter:
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """`reason` names the limit that was reached, `wait` (seconds) is until it no longer is; empty: the request may enter."""
+    """`reason` names the limit that was reached, `wait` (seconds) until it no longer is; empty: it may enter."""
 
     reason: Reason
     wait: float
@@ -96,5 +96,5 @@ async def usage(broker: Broker, account: str, periods: Sequence[str]) -> Use:
         for period in periods:
             pipe.get(keys.spent(account, period))
         pipe.hlen(keys.open_requests(account))
-        *tokens, open_now = cast(list[Any], await pipe.execute())
+        *tokens, open_now = await pipe.execute()
     return Use({period: int(found or 0) for period, found in zip(periods, tokens, strict=True)}, int(open_now))

@@ -32,7 +32,7 @@ async def read_policy(broker: Broker, model: ModelName) -> Policy:
         found = await cast(Awaitable[dict[str, str]], broker.redis.hgetall(keys.policy(model)))
     rule = found.get("policy", "shortest_queue")
     return Policy(
-        cast(Rule, rule) if rule in RULES else "shortest_queue",
+        rule if rule in RULES else "shortest_queue",
         int(found.get("margin", MARGIN)),
         int(found.get("reserve", 0)),
     )

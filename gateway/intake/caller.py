@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 
+from common.broker.keyring import ApiKey
 from common.errors import BadRequest
 from gateway.settings import GatewaySettings
 
@@ -14,21 +15,26 @@ SDK_KEY = "stainless-"  # the OpenAI SDKs give every POST such an Idempotency-Ke
 class Caller:
     """One request's manners. `resumable`: its jobs run on when the connection is lost."""
 
-    tenant: str
+    key: ApiKey
     timeout: float  # seconds until the deadline
     idempotency_key: str | None = None
     last_event_id: str | None = None
     resumable: bool = False
     session: str = ""
 
+    @property
+    def tenant(self) -> str:
+        """Who pays."""
+        return self.key.tenant
 
-def caller(headers: Headers, tenant: str, settings: GatewaySettings) -> Caller:
+
+def caller(headers: Headers, owner: ApiKey, settings: GatewaySettings) -> Caller:
     """Raises `BadRequest` naming the header at fault."""
     key = headers.get("idempotency-key")
     if key is not None and not 0 < len(key) <= 255:
         raise BadRequest("Invalid 'Idempotency-Key': expected 1 to 255 characters.", param="Idempotency-Key")
     return Caller(
-        tenant=tenant,
+        key=owner,
         timeout=_timeout(headers.get("x-request-timeout"), settings),
         idempotency_key=key,
         last_event_id=headers.get("last-event-id") or None,

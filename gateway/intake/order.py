@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel
 
-from common.errors import BadRequest
-from common.job import JobId, JobRequest, ModelName, Tier
+from common.errors import BadRequest, Forbidden
+from common.job import JobId, JobInput, JobRequest, ModelName, Tier
 from gateway.dispatch import Submission
+from gateway.intake.affinity import affinity as affinity_keys
 from gateway.intake.caller import Caller
 from gateway.request_id import Family, RequestId, new_request_id
 
@@ -56,20 +57,30 @@ def order(
         message = f"The request asks for {len(requests)} sequences (prompts x choices); at most {place.max_jobs}."
         raise BadRequest(message, param="n")
     caller = place.caller
+    if not caller.key.may_use(place.model):
+        there = ", ".join(f"'{name}'" for name in caller.key.models)
+        raise Forbidden(f"This API key may not use the model '{place.model}', only: {there}.", param="model")
     identity = new_request_id(place.family, place.model, len(requests))
     jobs: list[tuple[JobId, JobRequest]] = list(zip(identity.jobs(), requests, strict=True))
     submission = Submission(
         model=place.model,
         jobs=jobs,
         tenant=caller.tenant,
-        tier=tier,
+        tier=caller.key.tier(tier),
         timeout=caller.timeout,
         idempotency_key=caller.idempotency_key,
         fingerprint=fingerprint(body),
         resumable=caller.resumable,
-        affinity=affinity or caller.session,
+        affinity=affinity_keys(caller.tenant, caller.session or affinity, _only_prompt(requests)),
+        key=caller.key,
     )
     return Order(identity, caller, submission)
+
+
+def _only_prompt(requests: list[JobRequest]) -> JobInput | None:
+    """What all the jobs begin with; None if they have prompts of their own."""
+    first = requests[0].input
+    return first if all(request.input == first for request in requests) else None
 
 
 def streamed(order: Order, stream: bool | None, include_usage: bool) -> Order:

@@ -10,7 +10,7 @@ from common.chunk import NOTHING_YET, Chunk, Failure, FinishReason, Seq, Start, 
 from common.errors import IdempotencyConflict, MillstreamError, ModelNotFound, NotFound
 from common.job import JobId, JobRequest, ModelName, WorkerId
 from gateway.cluster import Cluster
-from gateway.dispatch import Admission, Submission
+from gateway.dispatch import Admission, Submission, Waiting
 from gateway.settings import GatewaySettings
 from gateway.stored import Kind, Record
 
@@ -104,6 +104,12 @@ class ScriptedDispatch:
                     yield []
         finally:
             self.followers -= 1
+
+    async def waiting(self, model: ModelName, job: JobId) -> Waiting | None:
+        found = self.jobs.get(job)
+        if found is None or found.happened or self.admission.outcome != "queued":
+            return None
+        return Waiting(self.admission.position, self.admission.wait, 1)
 
     async def _changed(self, job: Job) -> bool:
         async with job.changed:
