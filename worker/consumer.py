@@ -44,10 +44,11 @@ class Consumer:
         self._claimed = asyncio.Event()
         self._found = 0  # jobs the last round claimed
         self.draining = False
+        self.resting = False
 
     @property
     def room(self) -> int:
-        return 0 if self.draining else self._slots - len(self._holdings)
+        return 0 if self.draining or self.resting else self._slots - len(self._holdings)
 
     def wake(self) -> None:
         """Look again whether there is something to claim."""

@@ -41,6 +41,16 @@ class HeldJob:
         return monotonic() - self.since
 
     @property
+    def made(self) -> int:
+        """Completion tokens of this lease alone."""
+        return len(self.tokens) - (len(self.spec.generated) if self.spec else 0)
+
+    @property
+    def used(self) -> int:
+        """What its tenant has used with it: tokens of the prompt and of the answer so far."""
+        return (len(self.spec.prompt) if self.spec else 0) + len(self.tokens)
+
+    @property
     def dirty(self) -> bool:
         """Whether there is something Redis does not have yet."""
         return bool(self.drafts) or self.acked < len(self.written) or self.end is not None

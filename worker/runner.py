@@ -5,6 +5,7 @@ Everything but the beginning of a job happens at once, on the event loop.
 
 import asyncio
 from dataclasses import replace
+from time import monotonic
 
 import msgspec
 import structlog
@@ -19,6 +20,7 @@ from common.job import ChatPrompt, TextPrompt, TokensPrompt
 from worker.begin import begin_sequence, earlier_tokens
 from worker.compute import Work, compute
 from worker.engines.base import Engine, ModelCard, Output
+from worker.health import Health
 from worker.holdings import HeldJob, Holdings
 from worker.outbox import Outbox
 from worker.pace import Pace
@@ -48,6 +50,7 @@ class Runner:
         self._new: asyncio.Queue[HeldJob] = asyncio.Queue()
         self._paused = False
         self.pace = Pace()
+        self.health = Health()
 
     # ------------------------------------------------------------------------------------------------------- begin
 
@@ -187,14 +190,16 @@ class Runner:
         """The job is at fault: its last chunk says why."""
         self._engine.abort(job.key)
         log.warning("job_failed", job=job.claimed.id, model=job.claimed.model, code=error.code, error=error.message)
-        self._close(job, End("failed", "error", b"{}", len(job.tokens)), Chunk(error=error.failure()))
+        if isinstance(error, EngineError):
+            self.health.failed(monotonic())
+        self._close(job, End("failed", "error", b"{}", job.used), Chunk(error=error.failure()))
 
     def cancel(self, job: HeldJob) -> None:
         """Nobody wants the job any more: its slot is free within one step."""
         self._engine.abort(job.key)
         self.pace.wasted += len(job.tokens) - job.delivered if job.end is None else 0
         error = Cancelled("The request was cancelled.")
-        self._close(job, End("cancelled", "cancelled", b"{}", len(job.tokens)), Chunk(error=error.failure()))
+        self._close(job, End("cancelled", "cancelled", b"{}", job.used), Chunk(error=error.failure()))
 
     def drop(self, job: HeldJob) -> None:
         """The job is another's now."""
@@ -205,6 +210,8 @@ class Runner:
     def _close(self, job: HeldJob, end: End, *last: Chunk) -> None:
         if job.end is None and self._holdings.has(job):
             job.finish(end, *last)
-            self.pace.job_done(job.age)
+            self.pace.job_done(job.age, job.made)
+            if end.state == "finished":
+                self.health.succeeded()
             log.info("job_ended", job=job.claimed.id, model=job.claimed.model, state=end.state, finish=end.finish)
             self._outbox.ring()

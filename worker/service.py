@@ -53,7 +53,7 @@ class ModelService:
         self._state = "ready"
         self._holdings = Holdings()
         self._outbox = Outbox(broker, self.model, worker, self._holdings, self._on_answer)
-        self._heartbeat = Heartbeat(broker, self.model, worker, settings.lease, settings.max_attempts)
+        self._heartbeat = Heartbeat(broker, self.model, worker, settings)
         notation = FORMATS[settings.tool_parser] if settings.tool_parser else None
         self._runner = Runner(broker, engine, card, self._holdings, self._outbox, notation)
         self._preemption = Preemption(broker, self.model, worker, self._holdings, self._outbox)
@@ -171,12 +171,23 @@ class ModelService:
             if monotonic() - moved > self._settings.stall:
                 raise EngineGone(f"The engine has made no step for {self._settings.stall:g} s with work to do.")
             away = self._outbox.away_since
+            await self._rest_if(self._runner.health.sick(monotonic()))
             self._runner.pause_if(away is not None and monotonic() - away > self._settings.decode_ahead)
             try:
                 async with asyncio.timeout(HEALTH_EVERY):
                     await stop.wait()
             except TimeoutError:
                 pass
+
+    async def _rest_if(self, sick: bool) -> None:
+        """While the engine is sick this worker takes no more jobs, and what lies in its inbox goes to others."""
+        if sick != self._consumer.resting:
+            log.warning("engine_sick" if sick else "engine_tried_again", model=self.model, worker=self._worker)
+            self._consumer.resting = sick
+            self._state = "sick" if sick else "ready"
+            self._heartbeat.soon()
+        if sick:
+            await self._leave(handoff(self._broker, self.model, self._worker, []))
 
     # ----------------------------------------------------------------------------------------------------------- leave
 

@@ -69,7 +69,6 @@ class Site:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await channel.aclose()
 
         self._scope.push_async_callback(leave)
         return QueueDispatch(self.broker, gateway, board, Forecast(self.broker), Terms(**terms))
