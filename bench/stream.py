@@ -13,6 +13,7 @@ from common.hashchain import chain_next, chain_start
 from worker.engines.simulated_tokenizer import SimulatedTokenizer
 
 COME_BACK_AFTER = 0.1  # seconds between two tries
+JUST, SOON = 0.1, 1.0  # seconds before and after a fault in which the silence it causes begins
 TRANSIENT = (429, 500, 502, 503)  # statuses after which a client tries again
 
 
@@ -73,11 +74,11 @@ class Heard:
         """Seconds between two pieces of text, at most."""
         return max((b - a for a, b in zip(self.arrivals, self.arrivals[1:], strict=False)), default=0.0)
 
-    def gap_at(self, moment: float) -> float | None:
-        """Seconds between the last text before and the first after a moment; None if it was not amid the stream."""
-        before = [t for t in self.arrivals if t <= moment]
-        after = [t for t in self.arrivals if t > moment]
-        return after[0] - before[-1] if before and after else None
+    def gap_after(self, moment: float) -> float | None:
+        """The longest silence, in seconds, that began around a moment; None if that was not amid the stream. Chunks
+        under way at that moment still arrive after it."""
+        pairs = zip(self.arrivals, self.arrivals[1:], strict=False)
+        return max((b - a for a, b in pairs if moment - JUST < a < moment + SOON), default=None)
 
     def take(self, id: str, data: str) -> None:
         """One SSE event."""

@@ -7,6 +7,7 @@ from types import FrameType
 
 import typer
 
+from bench.chaos_settings import ChaosSettings
 from cli.flags import command_of
 from cli.settings import ChatSettings, DoctorSettings, UpSettings, WorkersSettings
 from common.errors import MillstreamError
@@ -91,6 +92,12 @@ def _jobs(settings: ClusterSettings) -> None:
     asyncio.run(show_jobs(settings))
 
 
+def _chaos(settings: ChaosSettings) -> None:
+    from bench.chaos import run
+
+    raise typer.Exit(run(settings))
+
+
 def _version() -> None:
     """Print the version."""
     try:
@@ -107,6 +114,7 @@ app.command("doctor")(command_of(DoctorSettings, "Find out why something does no
 app.command("models")(command_of(ClusterSettings, "List the models and their queues.", _models))
 app.command("workers")(command_of(WorkersSettings, "List the workers and what they carry.", _workers))
 app.command("jobs")(command_of(ClusterSettings, "List the jobs running and waiting.", _jobs))
+app.command("chaos")(command_of(ChaosSettings, "Kill, freeze and cut everything, and check every token.", _chaos))
 app.command("version")(_version)
 
 
