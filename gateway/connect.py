@@ -21,6 +21,7 @@ from gateway.cluster import Cluster
 from gateway.files.storage import Storage
 from gateway.forecast import Forecast
 from gateway.keyring import Keyring
+from gateway.names import NamedDispatch, Names, under_all_names
 from gateway.queue import QueueDispatch, Terms
 from gateway.settings import GatewaySettings, IntakeSettings
 from gateway.switchboard import Switchboard
@@ -33,11 +34,12 @@ log = structlog.stdlib.get_logger(part="gateway")
 class RedisDirectory:
     """Implements `gateway.cluster.Directory`."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, names: Names) -> None:
         self._broker = broker
+        self._names = names
 
     async def models(self) -> list[ModelInfo]:
-        return await census(self._broker)
+        return under_all_names(await census(self._broker), await self._names.refresh())
 
     async def ping(self) -> None:
         await self._broker.ping()
@@ -54,7 +56,9 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[Cluster]:
         terms = Terms(settings.retention, bounds_of(settings))
         keyring = keyring_of(settings, broker)
         dispatch = QueueDispatch(broker, gateway, switchboard, Forecast(broker), terms)
+        names = Names(broker)
         loops = [
+            tasks.create_task(names.watch(), name="names"),
             tasks.create_task(switchboard.read(channel), name="frames"),
             tasks.create_task(switchboard.watch(), name="watchdog"),
             tasks.create_task(tend(broker, settings), name="upkeep"),
@@ -62,8 +66,8 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[Cluster]:
         ]
         try:
             yield Cluster(
-                dispatch,
-                RedisDirectory(broker),
+                NamedDispatch(dispatch, names),
+                RedisDirectory(broker, names),
                 RedisStore(broker),
                 storage=storage,
                 batches=Batches(broker),

@@ -13,6 +13,7 @@ from common.broker.upkeep import keep_up
 from common.broker.workers import Claimed, Pulse, beat
 from common.job import ModelName, WorkerId
 from worker.holdings import HeldJob, Holdings
+from worker.settings import WorkerSettings
 
 BEATS_PER_LEASE = 5  # a lease survives four lost beats
 
@@ -33,12 +34,13 @@ class Notes(Protocol):
 class Heartbeat:
     """Beats for one model until cancelled."""
 
-    def __init__(self, broker: Broker, model: ModelName, worker: WorkerId, lease: float, max_attempts: int) -> None:
+    def __init__(self, broker: Broker, model: ModelName, worker: WorkerId, settings: WorkerSettings) -> None:
         self._broker = broker
         self._model = model
         self._worker = worker
-        self._lease = lease
-        self._max_attempts = max_attempts
+        self._lease = settings.lease
+        self._max_attempts = settings.max_attempts
+        self._names = settings.served_model_name[1:] if model in settings.served_model_name[:1] else []
         self._now = asyncio.Event()
 
     def soon(self) -> None:
@@ -69,7 +71,7 @@ class Heartbeat:
 
     async def once(self, holdings: Holdings, notes: Notes) -> None:
         """One beat. Raises `RedisAway`."""
-        await announce(self._broker, self._model)  # each time: an operator may have emptied Redis
+        await announce(self._broker, self._model, self._names)  # each time: an operator may have emptied Redis
         async with holdings.ledger:
             lease_ms = int(self._lease * 1000)
             pulse = await beat(self._broker, self._model, self._worker, lease_ms, notes.about(), holdings.ids)

@@ -17,7 +17,9 @@ class WorkerSettings(ClusterSettings):
         description="What to serve: `smollm2` (sample in a package), a hub id, a local folder or a GGUF file; for the "
         "simulated engine, any name.",
     )
-    served_model_name: str | None = Field(default=None, description="The name clients use; unset: the model's own.")
+    served_model_name: list[str] = Field(
+        default=[], description="Names clients use, the first one also in listings; unset: the model's own."
+    )
     embedding_model: str | None = Field(
         default=None, description="An embedding model to serve beside it: `all-minilm-l6-v2` (sample), id or folder."
     )
@@ -52,7 +54,9 @@ class WorkerSettings(ClusterSettings):
     tensor_parallel: bool = Field(default=False, description="One process per GPU, started by torchrun.")
     max_gpu_memory: str | None = Field(default=None, description="Most memory per GPU, such as 20GiB.")
     quantization: Literal["8bit", "4bit"] | None = Field(default=None, description="Quantise while loading.")
-    adapter: str | None = Field(default=None, description="A LoRA adapter (folder or id) merged into the weights.")
+    adapter: list[str] = Field(
+        default=[], description="LoRA adapters served as models of their own beside it, as `name=folder-or-id`."
+    )
     chat_template: Path | None = Field(
         default=None, description="A Jinja file used instead of the model's own template."
     )

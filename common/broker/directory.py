@@ -2,7 +2,7 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 """Who serves what, read from Redis: models, their workers, and how long each queue is."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -48,10 +48,19 @@ class ModelInfo:
         return sum(worker.alive for worker in self.workers)
 
 
-async def announce(broker: Broker, model: ModelName) -> None:
-    """Say that a model exists; it is known from then on, also while it has no worker."""
+async def announce(broker: Broker, model: ModelName, others: Sequence[str] = ()) -> None:
+    """Say that a model exists, and by which other names it can be asked for; it is known from then on, also while it
+    has no worker."""
     async with redis_errors():
         await cast(Awaitable[int], broker.redis.sadd(keys.MODELS, model))
+        if others:
+            await cast(Awaitable[int], broker.redis.hset(keys.NAMES, mapping=dict.fromkeys(others, model)))
+
+
+async def other_names(broker: Broker) -> dict[str, ModelName]:
+    """Names that stand for a model of another name."""
+    async with redis_errors():
+        return await cast(Awaitable[dict[str, ModelName]], broker.redis.hgetall(keys.NAMES))
 
 
 async def model_names(broker: Broker) -> list[ModelName]:

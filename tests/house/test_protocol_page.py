@@ -13,7 +13,7 @@ NAMES = {"model": "model", "job_id": "<job>", "worker_id": "<worker>", "digest":
 
 
 def keys_in_the_code() -> set[str]:
-    made = {keys.MODELS, keys.BATCHES, keys.API_KEYS}
+    made = {value for value in vars(keys).values() if isinstance(value, str) and value.startswith("ms:")}
     for name, function in inspect.getmembers(keys, inspect.isfunction):
         if function.__module__ == keys.__name__ and not name.endswith("prefix"):
             parameters = inspect.signature(function).parameters
