@@ -12,6 +12,7 @@ from cli.flags import command_of
 from cli.settings import ChatSettings, DoctorSettings, UpSettings, WorkersSettings
 from common.errors import MillstreamError
 from common.settings import ClusterSettings
+from gateway.background.settings import BackgroundSettings
 from gateway.settings import GatewaySettings
 from worker.settings import WorkerSettings
 
@@ -58,6 +59,12 @@ def _worker(settings: WorkerSettings) -> None:
 
         raise typer.Exit(run(settings))
     from worker.app import serve
+
+    raise typer.Exit(serve(settings))
+
+
+def _background(settings: BackgroundSettings) -> None:
+    from gateway.background.app import serve
 
     raise typer.Exit(serve(settings))
 
@@ -109,6 +116,9 @@ def _version() -> None:
 app.command("up")(command_of(UpSettings, "Start everything in this terminal: queue, gateway and workers.", _up))
 app.command("gateway")(command_of(GatewaySettings, "Serve the OpenAI-compatible API.", _gateway))
 app.command("worker")(command_of(WorkerSettings, "Serve a model: pull jobs, write chunks.", _worker))
+app.command("background")(
+    command_of(BackgroundSettings, "Work on batches and keep the house: expiry, upkeep.", _background)
+)
 app.command("chat")(command_of(ChatSettings, "Talk to a model in this terminal.", _chat))
 app.command("doctor")(command_of(DoctorSettings, "Find out why something does not work, and say what to do.", _doctor))
 app.command("models")(command_of(ClusterSettings, "List the models and their queues.", _models))

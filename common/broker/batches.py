@@ -14,6 +14,8 @@ BatchStatus = Literal[
 ]
 OVER: frozenset[BatchStatus] = frozenset(("failed", "completed", "expired", "cancelled"))
 
+SIGNS = {"completed": b"+", "failed": b"-"}  # before a kept answer
+
 
 @dataclass(frozen=True, slots=True)
 class Hold:
@@ -21,6 +23,7 @@ class Hold:
 
     grant: int
     now: float
+    status: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,10 @@ class LineResult:
     line: int
     outcome: Literal["completed", "failed"]
     json: bytes
+
+
+def _result(line: int, value: bytes) -> LineResult:
+    return LineResult(line, "completed" if value[:1] == b"+" else "failed", value[1:])
 
 
 class Batches:
@@ -58,29 +65,51 @@ class Batches:
         async with redis_errors():
             return await cast(Awaitable[list[str]], self._broker.redis.zrange(keys.BATCHES, 0, -1))
 
-    async def forget(self, batch: str) -> None:
-        """It is over, or its state has expired: nobody need look at it again."""
+    async def idle(self) -> list[tuple[str, str]]:
+        """The active batches nobody works on, with their last grant (empty: the batch itself has expired)."""
+        batches = await self.active()
+        if not batches:
+            return []
         async with redis_errors():
-            await cast(Awaitable[int], self._broker.redis.zrem(keys.BATCHES, batch))
+            pipe = self._broker.redis.pipeline(transaction=False)
+            pipe.time()
+            for batch in batches:
+                pipe.hmget(keys.batch_state(batch), ["until", "grant"])
+            (seconds, micros), *rows = await pipe.execute()
+        now = seconds * 1000 + micros / 1000
+        return [
+            (batch, grant or "")
+            for batch, (until, grant) in zip(batches, cast(list[tuple[str | None, str | None]], rows), strict=True)
+            if float(until or 0) <= now
+        ]
+
+    async def forget(self, batch: str) -> None:
+        """It is over, or its state has expired: nobody need look at it again, and its answers lie in files."""
+        async with redis_errors():
+            pipe = self._broker.redis.pipeline(transaction=False)
+            pipe.delete(keys.batch_results(batch))
+            pipe.delete(keys.batch_parts(batch))
+            pipe.zrem(keys.BATCHES, batch)
+            await pipe.execute()
 
     async def hold(self, batch: str, owner: str, lease: float) -> Hold | None:
         """Takes or renews the lease for `lease` seconds (0 lets go). None: somebody else has it, or it is gone."""
         answer = await self._broker.run_on("batch_hold", keys.batch_prefix(batch), owner, int(lease * 1000))
-        return Hold(int(answer[1]), int(answer[2]) / 1000) if answer[0] == "ok" else None
+        return Hold(int(answer[1]), int(answer[2]) / 1000, answer[3]) if answer[0] == "ok" else None
 
     async def record(self, batch: str, grant: int, results: Sequence[LineResult]) -> bool:
         """Keeps answers, each once. False: the lease is somebody else's."""
-        flat = [part for each in results for part in (each.line, each.outcome, each.json)]
+        flat = [part for each in results for part in (each.line, each.outcome, SIGNS[each.outcome] + each.json)]
         return bool(await self._broker.run_on("batch_record", keys.batch_prefix(batch), grant, *flat))
 
-    async def results(self, batch: str, first: int, count: int) -> list[bytes | None]:
+    async def results(self, batch: str, first: int, count: int) -> list[LineResult | None]:
         """The answers of `count` lines from `first` on; None where there is none yet."""
         if count <= 0:
             return []
         async with redis_errors():
             command = self._broker.redis.hmget(keys.batch_results(batch), [str(first + at) for at in range(count)])
             found = await cast(Awaitable[list[str | None]], command)
-        return [None if each is None else each.encode() for each in found]
+        return [None if each is None else _result(first + at, each.encode()) for at, each in enumerate(found)]
 
     async def recorded(self, batch: str) -> set[int]:
         """The lines that have an answer but do not lie in a part yet."""

@@ -2,6 +2,7 @@
 
 from gateway.routes import (
     anthropic,
+    batches,
     chat,
     completions,
     embeddings,
@@ -27,5 +28,6 @@ ROUTERS = (
     models.router,
     requests.router,
     files.router,
+    batches.router,
     health.router,
 )

@@ -1,7 +1,7 @@
 -- Take a batch's lease, or renew it: one background process works on a batch at a time. A new holder gets a higher
 -- grant, which fences what an older one still writes.
 -- ARGV: owner, lease (ms; 0 lets go)
--- Returns {ok, grant, now} | {held} | {missing}
+-- Returns {ok, grant, now, status} | {held} | {missing}
 local owner, lease = ARGV[1], tonumber(ARGV[2])
 local state = P .. 'state'
 local held = redis.call('HMGET', state, 'status', 'owner', 'until', 'grant')
@@ -11,4 +11,4 @@ if fresh and held[2] ~= owner then return {'held'} end
 local grant = tonumber(held[4] or 0)
 if not fresh and lease > 0 then grant = grant + 1 end
 redis.call('HSET', state, 'owner', owner, 'until', NOW + lease, 'grant', grant)
-return {'ok', grant, NOW}
+return {'ok', grant, NOW, held[1]}

@@ -1,0 +1,202 @@
+"""What one background process does for a batch when its turn comes, whatever state the batch is in."""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import cast
+
+import msgspec
+import structlog
+
+from common.broker.batches import OVER, Batches
+from common.broker.directory import ModelInfo
+from common.errors import BadRequest, MillstreamError, NotFound
+from common.job import JobId, ModelName
+from gateway.background.answering import Answering
+from gateway.background.endpoints import Reception
+from gateway.background.finalising import Ending, Finalising
+from gateway.background.lease import Lease, LeaseLost, leased
+from gateway.background.lines import raw_lines
+from gateway.background.parts import Parts
+from gateway.background.running import WINDOW, Slice
+from gateway.background.settings import BackgroundSettings
+from gateway.background.validating import Validation
+from gateway.batch import Batch
+from gateway.cluster import Cluster
+from gateway.files.catalogue import Catalogue
+from gateway.files.storage import Storage
+from gateway.intake.aliases import Aliases
+from gateway.stored import Store
+from gateway.ticket import Desk
+from gateway.turns import Turns
+
+CANCEL_AT_ONCE = 100  # jobs stopped in one call
+log = structlog.stdlib.get_logger(part="batches")
+Ended = Callable[[Batch], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """What a background process works with."""
+
+    settings: BackgroundSettings
+    cluster: Cluster
+    store: Store
+    storage: Storage
+    batches: Batches
+    aliases: Aliases
+    owner: str  # this process's name on leases
+
+
+class Clerk:
+    """Works on one batch. `ended` is told of every batch that is over."""
+
+    def __init__(self, office: Office, batch: str, ended: Ended) -> None:
+        self._office = office
+        self._id = batch
+        self._ended = ended
+        self._owner = f"{office.owner}-{secrets.token_hex(4)}"  # two turns in one process are two owners
+
+    async def work(self) -> int | None:
+        """A slice of work; the grant under which it was done if there is more to do, else None."""
+        office = self._office
+        try:
+            async with leased(office.batches, self._id, self._owner) as lease:
+                if lease is None:
+                    await self._forget_if_gone()
+                    return None
+                more = await self._turn(lease)
+                return lease.grant if more else None
+        except* LeaseLost:
+            log.info("batch_taken_over", batch=self._id)
+        return None
+
+    async def _forget_if_gone(self) -> None:
+        if not await self._office.batches.state(self._id):
+            await self._office.batches.forget(self._id)
+
+    async def _batch(self) -> Batch:
+        return Batch(self._id, await self._office.batches.state(self._id))
+
+    async def _turn(self, lease: Lease) -> bool:
+        """Whether there is more to do."""
+        batch = await self._batch()
+        match batch.status:
+            case "validating":
+                await self._validate(batch, lease)
+            case "in_progress":
+                await self._run(batch, lease)
+            case "cancelling":
+                await self._stop_jobs(batch)
+                await self._finalise(batch, lease, "cancelled")
+            case "finalizing":
+                await self._finalise(batch, lease, "expired" if batch.state.get("ending") == "expired" else "completed")
+            case _:
+                pass
+        batch = await self._batch()
+        if batch.status in OVER:
+            log.info("batch_over", batch=batch.id, status=batch.status)
+            await self._ended(batch)
+            await self._office.batches.forget(batch.id)
+            return False
+        return True
+
+    def _catalogue(self, batch: Batch) -> Catalogue:
+        return Catalogue(self._office.storage, self._office.store, batch.tenant)
+
+    def _reception(self, batch: Batch) -> Reception:
+        return Reception(batch.endpoint, batch.key, self._office.settings, self._office.aliases)
+
+    def _answering(self, batch: Batch) -> Answering:
+        office = self._office
+        turns = Turns(office.store, batch.tenant, office.settings.stored_ttl)
+        desk = Desk(office.cluster.dispatch)
+        return Answering(batch, self._reception(batch), desk, turns, office.settings.batch_line_timeout)
+
+    async def _validate(self, batch: Batch, lease: Lease) -> None:
+        office, catalogue = self._office, self._catalogue(batch)
+        known = frozenset(model.name for model in await office.cluster.directory.models())
+        validation = Validation(self._reception(batch), known, office.settings.batch_lines)
+        try:
+            found = await validation.check(catalogue.read(await catalogue.get(batch.input_file)))
+        except NotFound as error:
+            await self._fail(batch, lease, "invalid_input_file", error)
+            return
+        fields = {"total": found.lines, "model": found.model, "completed": 0, "failed": 0}
+        if found.faults:
+            fields |= {"total": 0, "errors": msgspec.json.encode(found.faults).decode()}
+            await office.batches.move(batch.id, ("validating",), "failed", fields, lease.grant)
+        else:
+            await office.batches.move(batch.id, ("validating",), "in_progress", fields, lease.grant)
+
+    async def _fail(self, batch: Batch, lease: Lease, code: str, error: MillstreamError) -> None:
+        faults = [{"code": code, "message": error.message, "param": "input_file_id", "line": None}]
+        fields = {"errors": msgspec.json.encode(faults).decode()}
+        await self._office.batches.move(batch.id, ("validating", "in_progress"), "failed", fields, lease.grant)
+
+    async def _run(self, batch: Batch, lease: Lease) -> None:
+        office, catalogue = self._office, self._catalogue(batch)
+        parts = Parts(office.storage, office.batches, batch.id)
+        work = Slice(batch, office.batches, lease, self._answering(batch), parts)
+        try:
+            file = await catalogue.get(batch.input_file)
+            blocks = catalogue.read(file, batch.offset)
+            lines = raw_lines(blocks, batch.offset, office.settings.max_body_bytes)
+            most, seconds = office.settings.batch_in_flight, office.settings.slice_seconds
+            done = await work.work(lines, self._look(batch), most, seconds)
+        except (NotFound, ExceptionGroup) as error:
+            gone = _only(error, NotFound)
+            if gone is None:
+                raise
+            await self._fail(batch, lease, "input_file_gone", gone)
+            return
+        if done:
+            await office.batches.move(batch.id, ("in_progress",), "finalizing", {}, lease.grant)
+        elif lease.now >= batch.expires:
+            await self._stop_jobs(await self._batch())
+            await office.batches.move(batch.id, ("in_progress",), "finalizing", {"ending": "expired"}, lease.grant)
+
+    def _look(self, batch: Batch) -> Callable[[], Awaitable[ModelInfo | None]]:
+        async def look() -> ModelInfo | None:
+            models = await self._office.cluster.directory.models()
+            return next((model for model in models if model.name == batch.state["model"]), None)
+
+        return look
+
+    async def _stop_jobs(self, batch: Batch) -> None:
+        """Lines may be on the queue that nobody follows any more: their jobs' ids follow from their place."""
+        office = self._office
+        if not batch.total:
+            return
+        answering, catalogue = self._answering(batch), self._catalogue(batch)
+        jobs: list[JobId] = []
+        index = batch.flushed
+        try:
+            blocks = catalogue.read(await catalogue.get(batch.input_file), batch.offset)
+            async for raw in raw_lines(blocks, batch.offset, office.settings.max_body_bytes):
+                jobs += (await answering.order(index, raw.text)).id.jobs()
+                index += 1
+                if index >= batch.flushed + WINDOW:
+                    break
+        except BadRequest as error:
+            log.info("jobs_not_stopped", batch=batch.id, error=error.message)
+        model = ModelName(batch.state["model"])
+        for at in range(0, len(jobs), CANCEL_AT_ONCE):
+            await office.cluster.dispatch.cancel(model, jobs[at : at + CANCEL_AT_ONCE], tenant=batch.tenant)
+            await asyncio.sleep(0)
+
+    async def _finalise(self, batch: Batch, lease: Lease, ending: Ending) -> None:
+        office = self._office
+        finalising = Finalising(batch, office.batches, office.storage, self._catalogue(batch), office.settings.file_ttl)
+        await finalising.finish(lease, ending)
+
+
+def _only(error: BaseException, kind: type[NotFound]) -> NotFound | None:
+    """The error of that kind, alone or in a group of its like."""
+    if isinstance(error, kind):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        group = cast(BaseExceptionGroup[BaseException], error)
+        return _only(group.exceptions[0], kind)
+    return None

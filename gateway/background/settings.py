@@ -1,0 +1,23 @@
+"""Settings of a background process. Read once at the composition root; each field is also a flag of the command."""
+
+from pydantic import Field
+
+from gateway.settings import IntakeSettings
+
+
+class BackgroundSettings(IntakeSettings):
+    """How much one background process does at once, and whom it tells. Several processes share the work."""
+
+    background_redis_url: str = Field(
+        default="",
+        description="Redis of the background jobs (arq), if not that of the queue: arq cannot use a Redis Cluster.",
+    )
+    batches_at_once: int = Field(default=4, ge=1, description="Batches one process works on at the same time.")
+    batch_lines: int = Field(default=50_000, ge=1, description="Most lines (requests) a batch may have.")
+    batch_in_flight: int = Field(default=512, ge=1, description="Most lines of a batch that are on the queue at once.")
+    batch_line_timeout: float = Field(
+        default=3600.0, gt=0, description="Seconds one line may wait and run before it is submitted anew."
+    )
+    slice_seconds: float = Field(
+        default=20.0, ge=1, le=30, description="Seconds of work on a batch before others have their turn."
+    )
