@@ -101,7 +101,13 @@ def error_object(error: MillstreamError) -> dict[str, object]:
     """`{"error": {"message", "type", "param", "code"}}`, as OpenAI writes it."""
     row = wire(error)
     code = error.wire_code if isinstance(error, FieldError) else row.code
-    return {"error": {"message": error.message, "type": row.type, "param": error.param, "code": code}}
+    param = None if error.param is None else readable(error.param)
+    return {"error": {"message": readable(error.message), "type": row.type, "param": param, "code": code}}
+
+
+def readable(text: str) -> str:
+    """What can be sent: a message may quote a client's text that is no Unicode."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def error_json(error: MillstreamError) -> bytes:

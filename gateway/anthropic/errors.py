@@ -3,7 +3,7 @@
 from typing import Any
 
 from common.errors import MillstreamError
-from gateway.errors import wire
+from gateway.errors import readable, wire
 
 TYPES = {
     401: "authentication_error",
@@ -20,4 +20,4 @@ def anthropic_error(error: MillstreamError) -> dict[str, Any]:
     """`{"type": "error", "error": {"type", "message"}}`."""
     status = wire(error).status
     kind = TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
-    return {"type": "error", "error": {"type": kind, "message": error.message}}
+    return {"type": "error", "error": {"type": kind, "message": readable(error.message)}}

@@ -12,7 +12,7 @@ from gateway.anthropic.shapes import (
     CountRequest,
     MessageRequest,
 )
-from gateway.intake.chat import chat_order
+from gateway.intake.chat import chat_order, rewritten
 from gateway.intake.messages import missing, unsupported
 from gateway.intake.order import Order, Place, order
 from gateway.openai.chat import ChatRequest
@@ -60,7 +60,7 @@ def _chat(body: MessageRequest) -> ChatRequest:
         "service_tier": "default" if body.service_tier == "standard_only" else None,
         "seed": body.seed,
     }
-    return ChatRequest.model_validate(fields)
+    return rewritten(fields)
 
 
 def _format(body: MessageRequest) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from common.errors import BadRequest
 from common.job import ModelName
 
 CATCH_ALL = "*"
@@ -15,7 +16,10 @@ class Aliases:
     catch_all: ModelName | None = None
 
     def resolve(self, asked: str, known: frozenset[ModelName]) -> ModelName:
-        """The model meant by `asked`. A served model's own name wins over the catch-all, an alias over both."""
+        """The model meant by `asked`. A served model's own name wins over the catch-all, an alias over both.
+        Raises `BadRequest` for what cannot be a name."""
+        if asked != asked.encode("utf-8", "replace").decode():
+            raise BadRequest("Invalid 'model': the name is not valid Unicode.", param="model")
         if asked in self.names:
             return self.names[asked]
         model = ModelName(asked)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+from pydantic import ValidationError
 
 from common.errors import BadRequest
 from common.job import ChatPrompt, JobRequest, Sampling
@@ -12,6 +13,7 @@ from gateway.intake.order import Order, Place, order, streamed
 from gateway.intake.sampling import check_stream_options, choice_seed, sampling, tier
 from gateway.intake.tools import Tools, tools
 from gateway.openai.chat import ChatRequest
+from gateway.validation import field_error
 
 REFUSED = {
     "audio": "the models here answer in text",
@@ -35,6 +37,15 @@ def chat_order(body: ChatRequest, place: Place, default_max_tokens: int | None) 
     affinity = body.prompt_cache_key or body.safety_identifier or body.user or ""
     made = order(place, body, jobs, tier(body), affinity)
     return streamed(made, body.stream, check_stream_options(body)), used
+
+
+def rewritten(fields: dict[str, Any]) -> ChatRequest:
+    """Another API's request as a chat. Raises `BadRequest` in the chat's terms."""
+    try:
+        return ChatRequest.model_validate(fields)
+    except ValidationError as error:
+        findings = [{**finding, "loc": ("body", *finding["loc"])} for finding in error.errors()]
+        raise field_error(findings, fields) from error
 
 
 def choice_request(base: JobRequest, seed: int, index: int) -> JobRequest:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from common.errors import BadRequest
-from gateway.intake.chat import chat_order
+from gateway.intake.chat import chat_order, rewritten
 from gateway.intake.items import item_messages
 from gateway.intake.messages import missing, unsupported
 from gateway.intake.order import Order, Place
@@ -66,7 +66,7 @@ def _chat(body: ResponseRequest, messages: list[dict[str, Any]]) -> ChatRequest:
         "prompt_cache_key": body.prompt_cache_key,
         "seed": body.seed,
     }
-    return ChatRequest.model_validate(fields)
+    return rewritten(fields)
 
 
 def wants_logprobs(body: ResponseRequest) -> bool:
