@@ -8,10 +8,11 @@
 What libraries log through `logging` (uvicorn, transformers, arq) comes out in the same form.
 """
 
+import io
 import logging
 import sys
 from collections.abc import Mapping
-from typing import Literal, TextIO
+from typing import Literal, TextIO, cast
 
 import structlog
 from structlog.typing import Processor
@@ -21,6 +22,29 @@ LogFormat = Literal["auto", "console", "json"]
 QUIET_LIBRARIES = ("httpx", "httpcore", "urllib3", "asyncio", "uvicorn")  # their info repeats events of ours
 
 
+class LastingStream(io.TextIOBase):
+    """A stream whose reader may go: what can no longer be written is dropped. A worker outlives its supervisor's pipe
+    long enough to withdraw."""
+
+    def __init__(self, target: TextIO) -> None:
+        self._target = target
+
+    def write(self, text: str, /) -> int:
+        try:
+            return self._target.write(text)
+        except BrokenPipeError:
+            return 0
+
+    def flush(self) -> None:
+        try:
+            self._target.flush()
+        except BrokenPipeError:
+            pass  # dropped
+
+    def isatty(self) -> bool:
+        return self._target.isatty()
+
+
 def configure(
     format: LogFormat = "auto",
     level: str = "info",
@@ -28,7 +52,7 @@ def configure(
     stream: TextIO | None = None,
 ) -> None:
     """Send every event of at least `level` to `stream` (standard error), each with the fields `bound`."""
-    target = stream or sys.stderr
+    target = cast(TextIO, LastingStream(stream or sys.stderr))
     number = logging.getLevelNamesMapping()[level.upper()]
     renderer = _renderer(format, target)
     structlog.configure(

@@ -1,8 +1,10 @@
 """Logs are JSON away from a terminal, readable on one, and libraries speak the same way."""
 
+import contextlib
 import io
 import json
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -75,3 +77,14 @@ def test_another_format_can_be_forced() -> None:
     telemetry.configure("json", "debug", stream=stream)
     structlog.stdlib.get_logger().debug("detail", text="größer")
     assert json.loads(stream.getvalue())["text"] == "größer"
+
+
+def test_a_log_whose_reader_has_gone_stops_nobody() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as stream:  # noqa: PTH123 (a pipe has no path)
+        telemetry.configure("json", "info", stream=stream)
+        structlog.stdlib.get_logger().info("draining")
+        logging.getLogger("some.library").warning("left")
+        with contextlib.suppress(BrokenPipeError):
+            stream.close()
