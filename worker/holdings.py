@@ -28,6 +28,7 @@ class HeldJob:
     tokens: list[int] = field(default_factory=list[int])  # completion tokens so far, of all leases
     delivered: int = 0  # of the tokens, those in chunks Redis has confirmed
     cached: int = 0  # prompt tokens served from the prefix cache
+    sent_at: float = 0.0  # when a step last took its chunks along, monotonic
     since: float = field(default_factory=monotonic)
 
     @property

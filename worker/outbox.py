@@ -60,9 +60,16 @@ class Outbox:
         await self._idle.wait()
 
     def _dirty(self) -> list[HeldJob]:
-        return [job for job in self._holdings if job.dirty][:MAX_JOBS_PER_STEP]
+        """The jobs of the next step; when there are more than fit, those that waited longest come first."""
+        dirty = [job for job in self._holdings if job.dirty]
+        if len(dirty) > MAX_JOBS_PER_STEP:
+            dirty.sort(key=lambda job: job.sent_at)
+        return dirty[:MAX_JOBS_PER_STEP]
 
     async def _flush(self, batch: list[HeldJob]) -> None:
+        now = monotonic()
+        for job in batch:
+            job.sent_at = now
         steps = [job.take_step() for job in batch]
         tokens = [len(job.tokens) for job in batch]
         answers = await self._send(steps)

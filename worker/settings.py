@@ -33,7 +33,7 @@ class WorkerSettings(ClusterSettings):
         default=30.0, ge=0, description="Seconds running jobs may go on after a stop signal; then they move mid-stream."
     )
     stall: float = Field(
-        default=120.0,
+        default=60.0,
         gt=0,
         description="Seconds without a step, with work to do, after which the engine counts as hung.",
     )
