@@ -85,13 +85,16 @@ def measure_manager(args: argparse.Namespace) -> dict[str, float]:
 class Streams:
     """Drives our engine and notes when each token came."""
 
-    def __init__(self, engine: TransformersEngine) -> None:
+    def __init__(self, engine: TransformersEngine, args: argparse.Namespace) -> None:
         self.engine = engine
+        self._args = args
+        self._news = asyncio.Event()
         self.times: dict[SequenceKey, list[float]] = {}
         self._ended: asyncio.Queue[SequenceKey] = asyncio.Queue()
 
     def sink(self, outputs: list[Output]) -> None:
-        now = time.perf_counter()
+        now = clock(self._args)
+        self._news.set()
         for output in outputs:
             self.times[output.key].append(now)
             if output.finish or output.error:
@@ -99,13 +102,18 @@ class Streams:
 
     def add(self, name: str, prompt: list[int], tokens: int, **sampling: Any) -> SequenceKey:
         key = SequenceKey(name)
-        self.times[key] = [time.perf_counter()]
+        self.times[key] = [clock(self._args)]
         self.engine.add(SequenceSpec(key, prompt, Sampling(ignore_eos=True, **sampling), tokens))
         return key
 
     async def ended(self, count: int) -> None:
         for _ in range(count):
             await self._ended.get()
+
+    async def reached(self, key: SequenceKey, tokens: int) -> None:
+        while len(self.times[key]) <= tokens:
+            self._news.clear()
+            await self._news.wait()
 
     def gaps(self, keys: list[SequenceKey]) -> list[float]:
         """Seconds between tokens."""
@@ -115,33 +123,33 @@ class Streams:
 async def measure_engine(args: argparse.Namespace) -> dict[str, float]:
     engine = TransformersEngine(settings(args, prefix_sharing=not args.no_sharing))
     await asyncio.to_thread(engine.load)
-    streams = Streams(engine)
+    streams = Streams(engine, args)
     engine.start(streams.sink)
     chat = engine.tokenizer.chat
     prompts = [chat(question(i), [], go_on=False, kwargs={}) for i in range(args.level)]
     heat = {"temperature": 0.8, "top_p": 0.95} if args.one == "sampled" else {"temperature": 0.0}
     rates, firsts = [], []
     for repeat in range(args.repeats):
-        start, began = clock(args), time.perf_counter()
+        start = clock(args)
         keys = [streams.add(f"{repeat}-{i}", p, args.tokens, seed=i, **heat) for i, p in enumerate(prompts)]
         await streams.ended(len(keys))
         rates.append(len(keys) * args.tokens / (clock(args) - start))
-        firsts.append(statistics.median(streams.times[key][1] - began for key in keys))
+        firsts.append(statistics.median(streams.times[key][1] - start for key in keys))
     await asyncio.to_thread(engine.close)
     return {"rate": max(rates), "first": min(firsts)}
 
 
 async def measure_gaps(args: argparse.Namespace) -> dict[str, float]:
-    """Four running streams; three prompts of 1,500 tokens arrive one after the other."""
+    """Four running streams; two prompts of 1,000 tokens arrive one after the other."""
     engine = TransformersEngine(settings(args, step_tokens=args.step_tokens, prefix_sharing=False))
     await asyncio.to_thread(engine.load)
-    streams = Streams(engine)
+    streams = Streams(engine, args)
     engine.start(streams.sink)
-    keys = [streams.add(f"s{i}", [i + 5] * 20, 160, temperature=0.0) for i in range(4)]
-    for i in range(3):
-        await asyncio.sleep(1)
-        streams.add(f"long{i}", [(i + j * 7) % 40000 for j in range(1500)], 1, temperature=0.0)
-    await streams.ended(7)
+    keys = [streams.add(f"s{i}", [i + 5] * 20, 90, temperature=0.0) for i in range(4)]
+    for i in range(2):
+        await streams.reached(keys[0], 20 + 35 * i)
+        streams.add(f"long{i}", [(i + j * 7) % 40000 for j in range(1000)], 1, temperature=0.0)
+    await streams.ended(6)
     gaps = sorted(streams.gaps(keys))
     waits = [times[1] - times[0] for key, times in streams.times.items() if key.startswith("long")]
     await asyncio.to_thread(engine.close)
@@ -178,7 +186,7 @@ def speed_table(args: argparse.Namespace) -> None:
 def gaps_table(args: argparse.Namespace) -> None:
     print("| prompt read in pieces of | gap p50 | gap p99 | longest gap | first token of the long prompt |")
     print("|---|---|---|---|---|")
-    for pieces in (2048, 512, 256, 128):
+    for pieces in (2048, 256, 128, 64):
         found = in_a_process(args, "--one", "gaps", "--step-tokens", str(pieces))
         cells = [f"{found[name] * 1000:.0f} ms" for name in ("p50", "p99", "most", "first")]
         print(f"| {pieces} tokens | {' | '.join(cells)} |", flush=True)

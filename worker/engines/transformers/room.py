@@ -12,6 +12,7 @@ from worker.engines.transformers.machine import free_memory
 from worker.engines.transformers.settings import EngineSettings
 
 _CPU_SHARE = 0.25  # of the free memory for the cache: the machine does other things too
+_CPU_STEP = 128  # reading a long prompt then holds running streams up for some tenths of a second at a time
 _USUAL_LENGTH = 1024  # tokens a slot is planned for; longer sequences share, the last wait when it gets tight
 
 
@@ -24,7 +25,7 @@ def plan_room(settings: EngineSettings, loaded: Loaded) -> Room:
         slots=slots,
         page_size=page,
         pages=_pages(settings, loaded, slots, page) if on_cpu or settings.kv_tokens else None,
-        step_tokens=max(settings.step_tokens or (256 if on_cpu else 2048), slots),
+        step_tokens=max(settings.step_tokens or (_CPU_STEP if on_cpu else 2048), slots),
         prefix_sharing=settings.prefix_sharing,
     )
 

@@ -18,7 +18,8 @@ from worker.engines.transformers.noise import Noise, noise_key
 from worker.engines.transformers.penalties import add_bias, forbid, penalise
 from worker.engines.transformers.sequence import Sequence
 
-_CANDIDATES = 512  # looked at first for top-p and min-p; where they do not suffice the whole vocabulary is sorted
+_CANDIDATES = 512  # looked at first for top-p and min-p: sorting a whole vocabulary costs twenty times as much
+_MORE_CANDIDATES = 8192
 
 
 class Sampler:
@@ -55,19 +56,26 @@ class Sampler:
         return _warm(logits, batch).add_(self._noise.rows(_keys(batch))).argmax(-1)
 
     def _draw_limited(self, logits: torch.Tensor, batch: Many[Sequence]) -> torch.Tensor:
-        """From the best tokens only, as top-k, top-p and min-p say."""
+        """From the best tokens only, as top-k, top-p and min-p say. Where the first candidates do not hold all that
+        the limits keep (flat distributions), more are looked at."""
         warm = _warm(logits, batch)
-        scores, ids, enough = _keep(warm, batch, min(_CANDIDATES, logits.shape[1]))
-        scores += self._noise.at(_keys(batch), ids)
-        tokens = ids.gather(1, scores.argmax(-1, keepdim=True)).squeeze(1)
-        for i in (~enough).nonzero().squeeze(1).tolist():  # rare: flat distributions
-            tokens[i] = self._draw_sorted(warm[i : i + 1], batch[i : i + 1])
+        tokens = torch.zeros(len(batch), dtype=torch.long, device=logits.device)
+        rows = list(range(len(batch)))
+        for width in _widths(batch, logits.shape[1]):
+            part = [batch[i] for i in rows]
+            scores, ids, enough = _keep(warm[rows], part, width)
+            scores += self._noise.at(_keys(part), ids)
+            tokens[rows] = ids.gather(1, scores.argmax(-1, keepdim=True)).squeeze(1)
+            rows = [i for i, known in zip(rows, enough.tolist(), strict=True) if not known]
+            if not rows:
+                break
         return tokens
 
-    def _draw_sorted(self, warm: torch.Tensor, batch: Many[Sequence]) -> torch.Tensor:
-        scores, ids, _ = _keep(warm, batch, warm.shape[1])
-        scores += self._noise.at(_keys(batch), ids)
-        return ids.gather(1, scores.argmax(-1, keepdim=True)).squeeze()
+
+def _widths(batch: Many[Sequence], size: int) -> list[int]:
+    """How many candidates to look at, first and then; all of them in the end."""
+    ks = [s.spec.sampling.top_k or size for s in batch]
+    return [min(width, size) for width in (min(max(ks), _CANDIDATES), _MORE_CANDIDATES, size)]
 
 
 def needed(batch: Many[Sequence]) -> bool:
