@@ -11,6 +11,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from gateway.afterwork import Afterwork
 from gateway.auth import check_exposure, static_keys
 from gateway.cluster import Connect
+from gateway.express import DirectApp
 from gateway.faults import handle_faults
 from gateway.intake.aliases import parse_aliases
 from gateway.metrics import Metrics
@@ -39,7 +40,7 @@ def create_app(settings: GatewaySettings, connect: Connect) -> FastAPI:
             app.state.rooms = Rooms(settings, cluster, cluster.keys or keys, aliases, metrics, afterwork)
             yield
 
-    app = FastAPI(
+    app = DirectApp(
         title="Millstream",
         description=DESCRIPTION,
         version=release(),

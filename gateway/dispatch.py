@@ -3,7 +3,7 @@
 `gateway.queue.QueueDispatch` is the real one; tests of the HTTP surface have their own at the edge.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -49,6 +49,9 @@ class Waiting:
     workers: int
 
 
+Offer = Callable[[Seq, Chunk], bool]  # offers a chunk to the fast path; whether it was taken
+
+
 class Dispatch(Protocol):
     """The gateway's way to the queue."""
 
@@ -57,11 +60,12 @@ class Dispatch(Protocol):
         ...
 
     def follow(
-        self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET
+        self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET, express: Offer | None = None
     ) -> AsyncIterator[list[tuple[Seq, Chunk]]]:
         """The job's chunks from seq `after` + 1 to its last one, in order, without holes or repeats; each item is all
         that is there now (at least one). An empty list is a sign of life: nothing new for a keep-alive interval.
-        Works for any job of the tenant on any gateway, running or settled.
+        Works for any job of the tenant on any gateway, running or settled. While the iterator has nothing and is
+        waited for, chunks may go to `express` instead.
         Raises `NotFound` (no such job of this tenant), `LogExpired`, `StreamLost`."""
         ...
 

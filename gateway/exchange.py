@@ -12,6 +12,7 @@ from starlette.responses import Response
 from common.chunk import NOTHING_YET
 from common.errors import Cancelled, MillstreamError, from_failure
 from gateway.client import ClientGone, while_connected
+from gateway.express import Express
 from gateway.flow import Flow
 from gateway.intake.order import Order
 from gateway.present.fold import Fold
@@ -88,13 +89,14 @@ class Exchange:
             after = [NOTHING_YET] * len(ticket.jobs)
         elif ticket.resumed:
             await self._reread_start(ticket, presenter)
-        flow = self._desk.follow(ticket, after)
+        express = Express(self._request.scope)
+        flow = self._desk.follow(ticket, after, express)
         try:
             await while_connected(self._request, self._begin(ticket, flow))
         except BaseException as error:
             await self._abandon(ticket, flow, error)
             raise
-        streaming = Streaming(self._desk, ticket, flow, presenter, resumable=self._resumable)
+        streaming = Streaming(self._desk, ticket, flow, presenter, express, resumable=self._resumable)
         return streaming.response(self._rooms.metrics, self._rooms.settings.drain, answer.ended)
 
     async def _reread_start(self, ticket: Ticket, presenter: Presenter) -> None:

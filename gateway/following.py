@@ -13,6 +13,7 @@ from typing import Literal
 from common.broker.jobs import Delivered, Envelope
 from common.chunk import Chunk, Seq, decode_chunk
 from common.job import JobId, JobRequest, Lease, ModelName
+from gateway.dispatch import Offer
 
 BUFFER = 1024  # chunks kept for a slow client; beyond, they are read from the log again when it is ready for them
 
@@ -47,6 +48,7 @@ class Follower:
         self.asked = 0.0  # when the watchdog last asked about it
         self.nudged = 0.0  # when it was last woken only to show a sign of life
         self.read = False  # somebody reads it
+        self.express: Offer | None = None  # the reader's fast path
         self._chunks: list[bytes] = []  # all since `first`: what Redis may have to be given back
         self._ready: list[Item] = []
         self._waiter: asyncio.Future[None] | None = None
@@ -58,7 +60,10 @@ class Follower:
         if seq > self.next or len(self._ready) >= BUFFER:
             self.behind = True
         else:
-            self.accept(raw)
+            chunk = self._keep(raw)
+            if self._parked and self.express is not None and self.express(Seq(seq), chunk):
+                return
+            self._ready.append((Seq(seq), chunk))
         self.wake()
 
     def _valid(self, lease: str) -> bool:
@@ -69,13 +74,17 @@ class Follower:
         return grant >= self.grant
 
     def accept(self, raw: bytes) -> None:
-        """The next chunk, from a frame or from the log."""
+        """The next chunk, from the log."""
+        self._ready.append((Seq(self.next), self._keep(raw)))
+
+    def _keep(self, raw: bytes) -> Chunk:
+        """The next chunk is here."""
         chunk = decode_chunk(raw)
         self._chunks.append(bytes(raw))
-        self._ready.append((Seq(self.next), chunk))
         self.next += 1
         self.done = chunk.last
         self.heard = monotonic()
+        return chunk
 
     def news(self, seq: int, lease: str) -> None:
         """Redis says that its log reaches to `seq`."""
@@ -124,6 +133,11 @@ class Follower:
         """Redis says that the job is settled with chunk `last`: a stream that asks for what follows it has ended."""
         if last is not None and self.next > last:
             self.done = True
+
+    @property
+    def _parked(self) -> bool:
+        """Whether the reader waits, with nothing left to read: then all it was given before has been sent."""
+        return self._waiter is not None and not self._waiter.done() and not (self._ready or self.behind)
 
     def wake(self) -> None:
         """Let the reader of this stream look again."""

@@ -25,7 +25,7 @@ from common.errors import (
 )
 from common.job import GatewayId, JobId, ModelName
 from gateway.allowance import Allowance
-from gateway.dispatch import Admission, Submission, Waiting
+from gateway.dispatch import Admission, Offer, Submission, Waiting
 from gateway.following import Follower, Origin
 from gateway.forecast import Forecast, estimate
 from gateway.switchboard import Switchboard
@@ -147,9 +147,10 @@ class QueueDispatch:
     # ------------------------------------------------------------------------------------------------------ follow
 
     async def follow(
-        self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET
+        self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET, express: Offer | None = None
     ) -> AsyncIterator[list[tuple[Seq, Chunk]]]:
         follower = self._take_up(model, job, tenant, after)
+        follower.express = express
         backoff = Backoff()
         try:
             while not follower.ended:

@@ -5,8 +5,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 import anyio
 import structlog
 
-from common.chunk import NOTHING_YET, Seq
+from common.chunk import NOTHING_YET, Chunk, Seq
 from common.errors import MillstreamError
+from gateway.express import Express
 from gateway.flow import Flow
 from gateway.metrics import Metrics
 from gateway.places import Places
@@ -23,10 +24,13 @@ log = structlog.stdlib.get_logger(part="stream")
 class Streaming:
     """One open stream. `resumable`: its jobs run on when the client leaves."""
 
-    def __init__(self, desk: Desk, ticket: Ticket, flow: Flow, presenter: Presenter, *, resumable: bool) -> None:
+    def __init__(
+        self, desk: Desk, ticket: Ticket, flow: Flow, presenter: Presenter, express: Express, *, resumable: bool
+    ) -> None:
         self._desk = desk
         self._ticket = ticket
         self._flow = flow
+        self._express = express
         self._writer = Writer(presenter, Places(ticket.id, ticket.after), ticket.after)
         self._resumable = resumable
         self._leaving = anyio.Event()  # set when this process stops
@@ -53,6 +57,7 @@ class Streaming:
         began = self._flow.begun
         if not began:
             yield await self._sign_of_life(began)
+        self._express.open(self._at_once)
         try:
             async for choice, chunks in self._flow.items():
                 began = began or bool(chunks)
@@ -73,6 +78,10 @@ class Streaming:
             yield self._writer.fail(MillstreamError("The server had an error while processing your request."))
             raise
 
+    def _at_once(self, choice: int, seq: Seq, chunk: Chunk) -> bytes | None:
+        """The event of a chunk that needs nothing but to be sent."""
+        return None if chunk.last or self._leaving.is_set() else self._writer.event(choice, seq, chunk)
+
     async def _sign_of_life(self, began: bool) -> bytes:
         """In a silence, for proxies; while the job is queued also for people."""
         waiting = None if began else await self._desk.waiting(self._ticket)
@@ -92,6 +101,7 @@ class Streaming:
                 self._writer.settle(choice, *found)
 
     async def _close(self, metrics: Metrics) -> None:
+        self._express.close()
         await self._flow.aclose()
         error = self._writer.error
         ticket = self._ticket

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import cast
 
 from common.chunk import NOTHING_YET, Chunk, Seq
 from common.errors import BadRequest
 from common.job import JobId, ModelName, Tier
-from gateway.dispatch import Admission, Dispatch, Waiting
+from gateway.dispatch import Admission, Dispatch, Offer, Waiting
+from gateway.express import Express
 from gateway.flow import Flow, Follower
 from gateway.intake.order import Order
 from gateway.places import Places, parse_place
@@ -77,13 +79,17 @@ class Desk:
         admission = await self._dispatch.submit(replace(order.submission, idempotency_key=None))
         return _ticket(order, order.id, admission.jobs, admission=admission)
 
-    def follow(self, ticket: Ticket, after: Sequence[Seq]) -> Flow:
+    def follow(self, ticket: Ticket, after: Sequence[Seq], express: Express | None = None) -> Flow:
         """The ticket's jobs as one flow."""
-        return Flow([self._follower(ticket, job, seq) for job, seq in zip(ticket.jobs, after, strict=True)])
+        places = zip(ticket.jobs, after, strict=True)
+        offers = [partial(express.take, choice) if express else None for choice in range(len(ticket.jobs))]
+        return Flow([self._follower(ticket, job, seq, offers[at]) for at, (job, seq) in enumerate(places)])
 
-    def _follower(self, ticket: Ticket, job: JobId, after: Seq) -> Follower:
+    def _follower(self, ticket: Ticket, job: JobId, after: Seq, offer: Offer | None = None) -> Follower:
         # Whoever implements Dispatch writes an async generator, which can be closed; the contract names the iterator.
-        return cast(Follower, self._dispatch.follow(ticket.model, job, tenant=ticket.tenant, after=after))
+        return cast(
+            Follower, self._dispatch.follow(ticket.model, job, tenant=ticket.tenant, after=after, express=offer)
+        )
 
     async def chunk_after(self, ticket: Ticket, choice: int, after: Seq) -> tuple[Seq, Chunk] | None:
         """One chunk from the log; None if the job ended before it."""

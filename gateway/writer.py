@@ -26,17 +26,21 @@ class Writer:
         """The events of a list of chunks; nothing if there is nothing to read yet. `error` is set by a failed job."""
         out: list[bytes] = []
         for seq, chunk in chunks:
-            place = self._places.mark(choice, seq)
-            self.tokens += len(chunk.ids)
-            if chunk.error is not None:
-                out.append(self.fail(from_failure(chunk.error), place))
+            out.append(self.event(choice, seq, chunk))
+            if self.error is not None:
                 break
-            event = self._presenter.event(choice, chunk, place)
-            if event and seq > self._had[choice]:
-                out.append(event)
-            if chunk.finish is not None:
-                self.settle(choice, seq, chunk)
         return b"".join(out)
+
+    def event(self, choice: int, seq: Seq, chunk: Chunk) -> bytes:
+        """The same for one chunk."""
+        place = self._places.mark(choice, seq)
+        self.tokens += len(chunk.ids)
+        if chunk.error is not None:
+            return self.fail(from_failure(chunk.error), place)
+        event = self._presenter.event(choice, chunk, place)
+        if chunk.finish is not None:
+            self.settle(choice, seq, chunk)
+        return event if seq > self._had[choice] else b""
 
     def settle(self, choice: int, seq: Seq, chunk: Chunk) -> None:
         """Notes a choice's end."""

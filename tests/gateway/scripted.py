@@ -10,7 +10,7 @@ from common.chunk import NOTHING_YET, Chunk, Failure, FinishReason, Seq, Start, 
 from common.errors import IdempotencyConflict, MillstreamError, ModelNotFound, NotFound
 from common.job import JobId, JobRequest, ModelName, WorkerId
 from gateway.cluster import Cluster
-from gateway.dispatch import Admission, Submission, Waiting
+from gateway.dispatch import Admission, Offer, Submission, Waiting
 from gateway.settings import GatewaySettings
 from gateway.stored import Kind, Record
 
@@ -86,7 +86,7 @@ class ScriptedDispatch:
         return replace(self.admission, jobs=ids)
 
     async def follow(
-        self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET
+        self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET, express: Offer | None = None
     ) -> AsyncGenerator[list[tuple[Seq, Chunk]]]:
         found = self.jobs.get(job)
         if found is None or found.submission.tenant != tenant or found.submission.model != model:
