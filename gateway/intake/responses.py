@@ -1,5 +1,6 @@
 """`POST /v1/responses` to an order: the turn is written as a chat, whose intake does the rest."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from common.errors import BadRequest
@@ -18,10 +19,14 @@ REFUSED = {
 }
 
 
-def response_order(body: ResponseRequest, place: Place, history: list[Item], default_max_tokens: int | None) -> Order:
-    """The one job of a response. `history`: the items of the turns before. Raises `BadRequest` naming the field."""
+def response_order(
+    body: ResponseRequest, place: Place, history: list[Item], default_max_tokens: int | None, dropped: int = 0
+) -> Order:
+    """The one job of a response. `history`: the items of the turns before; the oldest `dropped` of all items are left
+    out. Raises `BadRequest` naming the field."""
     _check(body)
-    messages = item_messages(history, "previous_response_id") + item_messages(own_items(body), "input")
+    before, now = history[dropped:], own_items(body)[max(0, dropped - len(history)) :]
+    messages = item_messages(before, "previous_response_id") + item_messages(now, "input")
     if body.instructions is not None:
         messages.insert(0, {"role": "system", "content": body.instructions})
     order, _ = chat_order(_chat(body, messages), place, default_max_tokens)
@@ -31,6 +36,19 @@ def response_order(body: ResponseRequest, place: Place, history: list[Item], def
 def own_items(body: ResponseRequest) -> list[Item]:
     """This turn's items."""
     return [Item(role="user", content=body.input)] if isinstance(body.input, str) else body.input
+
+
+def droppings(items: list[Item], truncation: str | None) -> Iterator[int]:
+    """How many of the oldest items to leave out, in one attempt after the other: none, then (with `auto`) 1, 2, 4, …
+    and all but the last; never a tool's answer without its call."""
+    yield 0
+    last, dropped, step = len(items) - 1, 0, 1
+    while truncation == "auto" and dropped < last:
+        dropped = min(step, last)
+        while dropped < last and items[dropped].type in ("function_call_output", "reasoning"):
+            dropped += 1
+        yield dropped
+        step *= 2
 
 
 def _check(body: ResponseRequest) -> None:

@@ -1,17 +1,18 @@
 """The Responses API: create, read (also as a stream, from any place), cancel, delete, list the input."""
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
-from common.errors import BadRequest, Cancelled
+from common.errors import BadRequest, Cancelled, ContextLengthExceeded
 from gateway.exchange import Answer, Exchange
 from gateway.intake.items import listed_items
 from gateway.intake.order import Order, Place
-from gateway.intake.responses import own_items, response_order, wants_logprobs
+from gateway.intake.responses import droppings, own_items, response_order, wants_logprobs
 from gateway.keeper import Keeper, turn_ticket
-from gateway.openai.responses import ResponseRequest
+from gateway.openai.responses import Item, ResponseRequest
 from gateway.present.fold import Fold
 from gateway.present.head import Head
 from gateway.present.response_object import frame_fields, response_object
@@ -38,31 +39,55 @@ async def create_response(body: ResponseRequest, request: Request, rooms: InRoom
     history = await turns.previous(body.previous_response_id)
     model = await rooms.model(body.model)
     place = Place("resp", model, rooms.caller(request), rooms.settings.max_jobs)
-    order = response_order(body, place, history, rooms.settings.default_max_tokens)
+    failure: ContextLengthExceeded | None = None
+    for dropped in droppings([*history, *own_items(body)], body.truncation):
+        try:
+            order = response_order(body, place, history, rooms.settings.default_max_tokens, dropped)
+            return await _take(body, order, history, request, rooms)
+        except ContextLengthExceeded as error:
+            failure = error
+            place = replace(place, caller=replace(place.caller, idempotency_key=None))  # another question by now
+    assert failure is not None
+    raise failure
+
+
+async def _take(body: ResponseRequest, order: Order, history: list[Item], request: Request, rooms: Rooms) -> Response:
+    """One attempt at the turn. Raises `ContextLengthExceeded` if the worker says so before the answer begins."""
+    turns = _turns(request, rooms)
     stored = turns.kept and body.store is not False
     if body.background and not stored:
         raise BadRequest("Background responses need a store, and this gateway has none.", param="background")
-    turn = _turn(body, order, [item.model_dump(exclude_none=True) for item in history])
-    exchange = Exchange(rooms, request, resumable=order.caller.resumable or bool(body.background))
+    if body.background:  # its job runs on when this gateway dies; a background process then stores its end
+        order = replace(order, submission=replace(order.submission, resumable=True))
+    turn = _turn(body, order, history)
+    resumable = order.caller.resumable or bool(body.background)
+    exchange = Exchange(rooms, request, resumable=resumable)
     ticket = await exchange.admit(order)
     turn.response["id"] = ticket.id.text
     if stored and not (ticket.repeated or ticket.resumed):
         await turns.put(turn)
+        if body.background and rooms.cluster.pending is not None:
+            await rooms.cluster.pending.add(turn.id, tenant_of(request), order.submission.model)
     if body.background and not body.stream:
         rooms.afterwork.start(_keeper(request, rooms).finish(turn), ticket.id.text)
         return JSONResponse(turn.response, headers=ticket.headers())
-    writing = Writing(turn, turns if stored else None, resumable=bool(body.background) or order.caller.resumable)
-    return await exchange.answer(order, writing.answer(), ticket)
+    writing = Writing(turn, turns if stored else None, resumable=resumable)
+    try:
+        return await exchange.answer(order, writing.answer(), ticket)
+    except ContextLengthExceeded:
+        if stored:
+            await turns.delete(turn.id)
+        raise
 
 
-def _turn(body: ResponseRequest, order: Order, history: list[dict[str, Any]]) -> Turn:
+def _turn(body: ResponseRequest, order: Order, history: list[Item]) -> Turn:
     own = own_items(body)
     head = Head(order.id.text, order.id.created, order.submission.model, order.submission.tier)
     turn = Turn(
         response={},
         frame=frame_fields(body),
         input=listed_items(own, order.id.text.partition("_")[2]),
-        context=[*history, *(item.model_dump(exclude_none=True) for item in own)],
+        context=[item.model_dump(exclude_none=True) for item in [*history, *own]],
         model=order.submission.model,
         tier=order.submission.tier,
         sealed="reasoning.encrypted_content" in (body.include or []),

@@ -9,7 +9,7 @@ import pytest
 from openai.types import responses as kinds
 
 from common.chunk import Chunk, Start, ToolDelta
-from common.job import ChatPrompt
+from common.job import ChatPrompt, JobRequest
 from tests.gateway.conftest import gateway
 from tests.gateway.scripted import MODEL, USAGE, ScriptedCluster, failed, said
 from tests.gateway.strict import strictly
@@ -251,6 +251,28 @@ async def test_what_is_refused(client: openai.AsyncOpenAI) -> None:
         with pytest.raises(openai.BadRequestError) as caught:
             await client.responses.create(**ASK, extra_body=change)
         assert caught.value.param == param, change
+
+
+async def test_truncation(client: openai.AsyncOpenAI, cluster: ScriptedCluster) -> None:
+    def script(request: JobRequest) -> list[Chunk]:
+        assert isinstance(request.input, ChatPrompt)
+        long = len(request.input.messages) > 2
+        return [failed("context_length_exceeded", "too long", "messages")] if long else said("fits")
+
+    cluster.dispatch.script = script
+    items: list[Any] = [{"role": "user", "content": str(index)} for index in range(7)]
+    items[5] = {"type": "function_call_output", "call_id": "c", "output": "an answer without its call"}
+    with pytest.raises(openai.BadRequestError) as caught:
+        await client.responses.create(model=MODEL, input=items)
+    assert caught.value.code == "context_length_exceeded"
+    for stream in (False, True):
+        answer = await client.responses.create(model=MODEL, input=items, truncation="auto", stream=stream)
+        if not isinstance(answer, kinds.Response):
+            answer = [event async for event in answer][-1].response  # type: ignore[union-attr]
+        assert answer.output_text == "fits"
+        assert (await client.responses.retrieve(answer.id)).output_text == "fits"
+    assert cluster.store is not None
+    assert all(b'"queued"' not in record.body for record in cluster.store.records["default", "response"].values())
 
 
 async def test_without_a_store(cluster: ScriptedCluster) -> None:

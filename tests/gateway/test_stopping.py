@@ -1,0 +1,61 @@
+"""A gateway that is told to stop: open streams end well or say how to go on, and nobody's job is cancelled for it."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.gateway.conftest import gateway
+from tests.gateway.scripted import MODEL, ScriptedCluster
+from tests.support import wait_until
+
+ASK: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "stream": True}
+CHAT = "/v1/chat/completions"
+PROGRAM = Path(__file__).parent / "slow_gateway.py"
+
+
+async def started() -> tuple[asyncio.subprocess.Process, str]:
+    """A gateway in a process of its own, for signals, whose one job makes a token every 20 ms for two seconds."""
+    root = str(Path(__file__).parents[2])
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(PROGRAM), stdout=asyncio.subprocess.PIPE, env={"PYTHONPATH": root}
+    )
+    assert process.stdout is not None
+    return process, (await process.stdout.readline()).decode().strip()
+
+
+async def test_open_streams_finish_and_resumable_ones_say_farewell() -> None:
+    process, url = await started()
+    try:
+        async with httpx.AsyncClient(base_url=url, timeout=30) as http:
+            asked = [
+                asyncio.create_task(http.post(CHAT, json=ASK, headers=headers))
+                for headers in ({}, {"x-millstream-resumable": "true"})
+            ]
+
+            async def both() -> bool:
+                return "open_requests 3.0" in (await http.get("/metrics")).text
+
+            await wait_until(both, what="both streams are open")
+            process.send_signal(signal.SIGTERM)
+            plain, resumable = [(await task).text for task in asked]
+        assert plain.endswith("data: [DONE]\n\n") and plain.count("token") == 100
+        assert resumable.endswith("retry: 1000\n\n") and "[DONE]" not in resumable
+        assert resumable.count("token") < 100
+        assert await process.wait() in (0, -signal.SIGTERM)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def test_stopping_cancels_no_resumable_job(cluster: ScriptedCluster) -> None:
+    cluster.dispatch.at_first = 2
+    async with gateway(cluster) as url, httpx.AsyncClient(base_url=url) as http:
+        asking = asyncio.create_task(http.post(CHAT, json=ASK, headers={"x-millstream-resumable": "true"}))
+        await wait_until(lambda: cluster.dispatch.followers, what="the job is followed")
+        asking.cancel()
+    assert cluster.dispatch.cancelled == [] and cluster.dispatch.followers == 0
