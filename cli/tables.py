@@ -17,7 +17,7 @@ async def show_models(settings: ClusterSettings) -> None:
     async with Broker(settings.redis_url) as broker:
         models = await census(broker)
     rows = [_model_row(info) for info in models]
-    _print(
+    print_table(
         ("model", "workers", "running", "slots", "waiting", "engine", "context"),
         rows,
         "No worker has ever announced a model.",
@@ -31,7 +31,7 @@ async def show_workers(settings: WorkersSettings) -> int:
     if settings.here:
         workers = [worker for worker in workers if worker.details.get("host") == host_name()]
     header = ("worker", "model", "state", "jobs", "tokens/s", "host", "pid")
-    _print(header, map(_worker_row, workers), "No worker is registered.")
+    print_table(header, map(_worker_row, workers), "No worker is registered.")
     return int(settings.here and not any(worker.alive for worker in workers))
 
 
@@ -41,7 +41,7 @@ async def show_jobs(settings: ClusterSettings) -> None:
         jobs = [job for model in await census(broker) for job in await live_jobs(broker, model.name)]
     rows = [_job_row(job) for job in jobs]
     header = ("job", "model", "state", "worker", "tenant", "tier", "attempt", "chunks", "age", "deadline in")
-    _print(header, rows, "No job is queued or running.")
+    print_table(header, rows, "No job is queued or running.")
 
 
 def _model_row(info: ModelInfo) -> tuple[str, ...]:
@@ -61,7 +61,8 @@ def _job_row(job: LiveJob) -> tuple[str, ...]:
     return (job.id, job.model, job.state, job.worker, job.tenant, job.tier, *figures)
 
 
-def _print(header: Sequence[str], rows: Iterable[Sequence[str]], if_none: str) -> None:
+def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], if_none: str) -> None:
+    """Rows under a header, or a sentence instead of none."""
     console = Console(soft_wrap=True)
     table = Table(*header, box=None, pad_edge=False)
     for row in rows:

@@ -70,6 +70,13 @@ async def model_names(broker: Broker) -> list[ModelName]:
     return [ModelName(name) for name in sorted(names)]
 
 
+async def forget_model(broker: Broker, model: ModelName) -> None:
+    """Unlist a model, with its policy. A worker that serves it brings it back."""
+    async with redis_errors():
+        await cast(Awaitable[int], broker.redis.srem(keys.MODELS, model))
+        await cast(Awaitable[int], broker.redis.delete(keys.policy(model), keys.server(model)))
+
+
 async def census(broker: Broker) -> list[ModelInfo]:
     """Every known model with its workers, as Redis has it now."""
     names = await model_names(broker)

@@ -2,13 +2,14 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 """What an operator wants to see: the live jobs, and how the Redis server is set up."""
 
+import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 from common.broker import keys
 from common.broker.connect import Broker, RedisRefused, redis_errors
-from common.job import JobId, ModelName
+from common.job import TIERS, JobId, ModelName
 
 SHOWN = ("state", "worker", "tenant", "tier", "attempt", "seq", "submitted", "deadline")
 
@@ -58,6 +59,43 @@ def _live(model: ModelName, id: str, row: Sequence[str | None], now: float) -> L
     state, worker, tenant, tier, attempt, seq, submitted, deadline = (value or "" for value in row)
     age, left = now - float(submitted or 0) / 1000, float(deadline or 0) / 1000 - now
     return LiveJob(JobId(id), model, state, worker, tenant, tier, int(attempt or 0), int(seq or 0), age, left)
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What waits of one tenant in one tier. `served`: its virtual time, tokens / weight; None: jobs that had begun."""
+
+    tier: str
+    tenant: str
+    waiting: int
+    served: float | None
+
+
+async def queues(broker: Broker, model: ModelName) -> list[Queue]:
+    """Everything that waits for a model, in the order of the tiers; what was begun already comes first in its tier."""
+    async with redis_errors():
+        pipe = broker.redis.pipeline(transaction=False)
+        pipe.xlen(keys.resume(model))
+        for tier in TIERS:
+            pipe.xlen(keys.resume_lower(model, tier))
+            pipe.zrange(keys.tenants(model, tier), 0, -1, withscores=True)
+        resumed, *rows = await pipe.execute()
+        found = [Queue("any", "(begun)", int(resumed), None)]
+        for tier, begun, tenants in zip(TIERS, rows[::2], rows[1::2], strict=True):
+            found.append(Queue(tier, "(begun)", int(begun), None))
+            for tenant, _ in tenants:
+                pipe.xlen(keys.backlog(model, tier, tenant))
+            lengths = await pipe.execute() if tenants else []
+            pairs = zip(tenants, lengths, strict=True)
+            found += [Queue(tier, tenant, int(length), float(served)) for (tenant, served), length in pairs]
+    return [queue for queue in found if queue.waiting]
+
+
+async def clock_skew(broker: Broker) -> float:
+    """Seconds by which this machine's clock is ahead of the server's."""
+    async with redis_errors():
+        seconds, micros = await cast(Awaitable[tuple[int, int]], broker.redis.time())
+    return time.time() - seconds - micros / 1e6
 
 
 async def server_facts(broker: Broker) -> ServerFacts:

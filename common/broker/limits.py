@@ -10,6 +10,7 @@ changes nothing, because a reservation can be repaid once only.
 from collections import defaultdict
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal, cast
 
 from common.broker import keys
@@ -87,6 +88,14 @@ class Use:
 
     tokens: Mapping[str, int]
     open_requests: int
+
+
+async def periods(broker: Broker) -> tuple[str, str]:
+    """Today and this month (UTC) by Redis's clock, as `usage` names them."""
+    async with redis_errors():
+        seconds, _ = await cast(Awaitable[tuple[int, int]], broker.redis.time())
+    now = datetime.fromtimestamp(seconds, UTC)
+    return now.strftime("%Y-%m-%d"), now.strftime("%Y-%m")
 
 
 async def usage(broker: Broker, account: str, periods: Sequence[str]) -> Use:

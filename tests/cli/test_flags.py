@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from cli.flags import command_of, flag_of, is_bool, read, variable_of
 from cli.main import app
-from cli.settings import ChatSettings, DoctorSettings, UpSettings, WorkersSettings
+from cli.settings import ChatSettings, DoctorSettings, TopSettings, UpSettings, WorkersSettings
 from common.settings import ClusterSettings
 from gateway.settings import GatewaySettings
 from worker.settings import WorkerSettings
@@ -24,7 +24,8 @@ COMMANDS: dict[str, type[BaseSettings]] = {
     "worker": WorkerSettings,
     "chat": ChatSettings,
     "doctor": DoctorSettings,
-    "models": ClusterSettings,
+    "top": TopSettings,
+    "usage": ClusterSettings,
     "workers": WorkersSettings,
     "jobs": ClusterSettings,
 }

@@ -1,0 +1,72 @@
+"""Commands that have commands of their own: `millstream models …` and `millstream keys …`."""
+
+import asyncio
+
+import typer
+
+from cli.flags import command_of, group_of
+from cli.settings import ForgetSettings, KeyTerms, LimitSettings, PolicySettings, RevokeSettings
+from common.settings import ClusterSettings
+
+
+def models_group() -> typer.Typer:
+    """`models`, `models policy`, `models forget`."""
+    group = typer.Typer(
+        invoke_without_command=True, callback=group_of(ClusterSettings, "List the models and their queues.", _models)
+    )
+    policy = command_of(PolicySettings, "Choose how a model's jobs are routed.", _policy, ("model", "policy"))
+    group.command("policy")(policy)
+    group.command("forget")(command_of(ForgetSettings, "Unlist a model without workers.", _forget, ("model",)))
+    return group
+
+
+def keys_group() -> typer.Typer:
+    """`keys create`, `keys list`, `keys limit`, `keys revoke`."""
+    group = typer.Typer(help="Make, list, limit and revoke API keys.", no_args_is_help=True)
+    group.command("create")(command_of(KeyTerms, "Make an API key; it is shown this once.", _create))
+    group.command("list")(command_of(ClusterSettings, "List the API keys.", _list))
+    group.command("limit")(command_of(LimitSettings, "Change what a key may do.", _limit, ("id",)))
+    group.command("revoke")(command_of(RevokeSettings, "Refuse a key from now on.", _revoke, ("id",)))
+    return group
+
+
+def _models(settings: ClusterSettings) -> None:
+    from cli.tables import show_models
+
+    asyncio.run(show_models(settings))
+
+
+def _policy(settings: PolicySettings) -> None:
+    from cli.routing import set_policy
+
+    asyncio.run(set_policy(settings))
+
+
+def _forget(settings: ForgetSettings) -> None:
+    from cli.routing import forget
+
+    asyncio.run(forget(settings))
+
+
+def _create(settings: KeyTerms) -> None:
+    from cli.keys import create
+
+    asyncio.run(create(settings))
+
+
+def _list(settings: ClusterSettings) -> None:
+    from cli.keys import show_keys
+
+    asyncio.run(show_keys(settings))
+
+
+def _limit(settings: LimitSettings) -> None:
+    from cli.keys import limit
+
+    asyncio.run(limit(settings))
+
+
+def _revoke(settings: RevokeSettings) -> None:
+    from cli.keys import revoke
+
+    asyncio.run(revoke(settings))

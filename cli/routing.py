@@ -1,0 +1,36 @@
+"""`millstream models policy` and `models forget`."""
+
+import sys
+
+from cli.settings import ForgetSettings, PolicySettings
+from common.broker.connect import Broker
+from common.broker.directory import forget_model, model_info, model_names
+from common.broker.policy import Policy, write_policy
+from common.errors import BadRequest, ModelNotFound
+from common.job import ModelName
+
+
+async def set_policy(settings: PolicySettings) -> None:
+    """Counts from the next job on. Raises `ModelNotFound`."""
+    async with Broker(settings.redis_url) as broker:
+        model = await _known(broker, settings.model)
+        await write_policy(broker, model, Policy(settings.policy, settings.margin, settings.reserve))
+    sys.stdout.write(f"{model}: {settings.policy}, margin {settings.margin}, reserve {settings.reserve}\n")
+
+
+async def forget(settings: ForgetSettings) -> None:
+    """Raises `ModelNotFound`; `BadRequest` while something of the model is alive."""
+    async with Broker(settings.redis_url) as broker:
+        model = await _known(broker, settings.model)
+        info = await model_info(broker, model)
+        if info.live or info.waiting:
+            raise BadRequest(f"{model} has {info.live} live workers and {info.waiting} waiting jobs.", param="model")
+        await forget_model(broker, model)
+    sys.stdout.write(f"{model} is no longer listed; a worker that serves it brings it back.\n")
+
+
+async def _known(broker: Broker, name: str) -> ModelName:
+    names = await model_names(broker)
+    if name in names:
+        return ModelName(name)
+    raise ModelNotFound(f"No model '{name}'. There are: {', '.join(names) or 'none'}.", param="model")
