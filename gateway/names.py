@@ -10,7 +10,7 @@ from common.broker.directory import ModelInfo, other_names
 from common.chunk import NOTHING_YET, Chunk, Seq
 from common.errors import ModelNotFound
 from common.job import JobId, ModelName
-from gateway.dispatch import Admission, Dispatch, Submission, Waiting
+from gateway.dispatch import Admission, Dispatch, Offer, Submission, Waiting
 
 REFRESH = 1.0  # seconds between two looks at the names
 
@@ -67,9 +67,9 @@ class NamedDispatch:
             return await self._inner.submit(replace(submission, model=model))
 
     def follow(
-        self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET
+        self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET, express: Offer | None = None
     ) -> AsyncIterator[list[tuple[Seq, Chunk]]]:
-        return self._inner.follow(self._names.model(model), job, tenant=tenant, after=after)
+        return self._inner.follow(self._names.model(model), job, tenant=tenant, after=after, express=express)
 
     async def waiting(self, model: ModelName, job: JobId) -> Waiting | None:
         return await self._inner.waiting(self._names.model(model), job)

@@ -7,7 +7,6 @@ import pytest_asyncio
 
 from common.broker.connect import Broker
 from common.broker.directory import ModelInfo, announce
-from common.chunk import Seq
 from common.errors import ModelNotFound
 from common.job import JobId, ModelName
 from gateway.dispatch import Admission, Dispatch, Submission
@@ -27,7 +26,7 @@ class OnlyTheModel:
             raise ModelNotFound("no such model")
         return Admission("routed", [])
 
-    def follow(self, model: ModelName, job: JobId, *, tenant: str, after: Seq = Seq(0)) -> None:  # noqa: B008
+    def follow(self, model: ModelName, job: JobId, **how: object) -> None:
         self.asked.append(("follow", model))
 
     async def cancel(self, model: ModelName, ids: list[JobId], *, tenant: str = "") -> None:
