@@ -9,7 +9,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from common.chunk import NOTHING_YET
+from common.chunk import NOTHING_YET, Seq
 from common.errors import Cancelled, MillstreamError, from_failure
 from gateway.client import ClientGone, while_connected
 from gateway.express import Express
@@ -22,6 +22,9 @@ from gateway.present.usage import total
 from gateway.rooms import Rooms
 from gateway.streaming import Streaming
 from gateway.ticket import Desk, Ticket
+
+
+SHORTEST = 2  # chunks of the shortest job: its start and its end
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ class Exchange:
             after = [NOTHING_YET] * len(ticket.jobs)
         elif ticket.resumed:
             await self._reread_start(ticket, presenter)
+            after = [await self._within(ticket, choice) for choice in range(len(ticket.jobs))]
         express = Express(self._request.scope)
         flow = self._desk.follow(ticket, after, express)
         try:
@@ -106,6 +110,14 @@ class Exchange:
             if found is not None:
                 presenter.event(choice, found[1], b"")
                 return
+
+    async def _within(self, ticket: Ticket, choice: int) -> Seq:
+        """Where the log goes on for a choice. The usage event's place is one behind the last chunk: there is none."""
+        had = ticket.after[choice]
+        if had < SHORTEST + 1:
+            return had
+        found = await self._desk.chunk_after(ticket, choice, Seq(had - 2))
+        return Seq(had - 1) if found is not None and found[1].finish is not None else had
 
     async def _begin(self, ticket: Ticket, flow: Flow) -> None:
         """Waits for the first chunk, for a while, so that a failure at the start is an HTTP error. Raises it."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from common.broker.directory import ModelInfo, WorkerInfo
 from common.chunk import NOTHING_YET, Chunk, Failure, FinishReason, Seq, Start, Usage
-from common.errors import IdempotencyConflict, MillstreamError, ModelNotFound, NotFound
+from common.errors import IdempotencyConflict, MillstreamError, ModelNotFound, NotFound, StreamLost
 from common.job import JobId, JobRequest, ModelName, WorkerId
 from gateway.cluster import Cluster
 from gateway.dispatch import Admission, Offer, Submission, Waiting
@@ -91,6 +91,8 @@ class ScriptedDispatch:
         found = self.jobs.get(job)
         if found is None or found.submission.tenant != tenant or found.submission.model != model:
             raise NotFound(f"No job '{job}'.")
+        if after > len(found.script):
+            raise StreamLost(f"The stream of '{job}' ends before {after}.")
         self.followers += 1
         try:
             while after < len(found.script):
