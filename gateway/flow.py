@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 
 from common.chunk import Chunk, Seq
 
+QUEUED = 2.0  # seconds between two signs of life of a stream that has not begun: they tell its place in the queue
 Chunks = list[tuple[Seq, Chunk]]
 Follower = AsyncGenerator[Chunks]
 Item = tuple[int, Chunks]  # which job, and its next chunks; no chunks: a sign of life
@@ -74,7 +75,11 @@ class Flow:
     async def items(self) -> AsyncGenerator[Item]:
         """Everything, from the first item on."""
         if self._ahead is not None:
-            first = await self._ahead
+            while not self._ahead.done():
+                done, _ = await asyncio.wait({self._ahead}, timeout=QUEUED)
+                if not done:
+                    yield 0, []
+            first = self._ahead.result()
             if first is None:
                 return
             yield first

@@ -22,7 +22,6 @@ from gateway.following import Follower
 TICK = 0.25  # seconds between two rounds of the watchdog
 SILENT = 0.5  # seconds without a frame until a stream is asked about; doubles up to:
 SILENT_MOST = 4.0
-QUEUED = 2.0  # seconds between two signs of life of a stream that has not begun: they tell its place in the queue
 BATCH = 256  # streams per call: about a millisecond of Redis
 GATEWAY_TTL_MS = 10_000  # a gateway not heard of for so long is dead
 
@@ -101,8 +100,7 @@ class Switchboard:
         due: dict[ModelName, list[Follower]] = {}
         prove = now - self._proved > GATEWAY_TTL_MS / 4000
         for follower in self:
-            silence = self._keep_alive if follower.next > 1 else min(self._keep_alive, QUEUED)
-            if now - max(follower.heard, follower.nudged) > silence:
+            if now - max(follower.heard, follower.nudged) > self._keep_alive:
                 follower.nudged = now
                 follower.wake()
             pause = min(max(SILENT, (follower.asked - follower.heard) * 2), SILENT_MOST)
