@@ -50,6 +50,7 @@ class Room:
         return ContinuousBatchingConfig(
             page_size=self.page_size,
             num_blocks=self.pages,
+            max_memory_percent=0.8 if self.pages is None else None,  # the sampler needs room for vocabularies
             max_batch_tokens=self.step_tokens,
             max_requests_per_batch=self.slots,
             allow_block_sharing=self.prefix_sharing,
