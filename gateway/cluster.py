@@ -7,6 +7,7 @@ from typing import Protocol
 
 from common.broker.batches import Batches
 from common.broker.directory import ModelInfo
+from common.broker.pending import Pending
 from gateway.auth import Keys
 from gateway.dispatch import Dispatch
 from gateway.files.storage import Storage
@@ -36,6 +37,7 @@ class Cluster:
     store: Store | None = None
     storage: Storage | None = None  # of files
     batches: Batches | None = None
+    pending: Pending | None = None  # background responses
     keys: Keys | None = None  # None: the settings' own
 
 

@@ -12,6 +12,7 @@ from common.broker.chunks import FrameChannel
 from common.broker.connect import Broker, RedisAway
 from common.broker.directory import ModelInfo, census, model_names
 from common.broker.jobs import Bounds
+from common.broker.pending import Pending
 from common.broker.store import RedisStore
 from common.broker.upkeep import keep_up
 from common.identity import incarnation
@@ -71,6 +72,7 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[Cluster]:
                 RedisStore(broker),
                 storage=storage,
                 batches=Batches(broker),
+                pending=Pending(broker),
                 keys=keyring,
             )
         finally:

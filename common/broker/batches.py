@@ -66,7 +66,8 @@ class Batches:
             return await cast(Awaitable[list[str]], self._broker.redis.zrange(keys.BATCHES, 0, -1))
 
     async def idle(self) -> list[tuple[str, str]]:
-        """The active batches nobody works on, with their last grant (empty: the batch itself has expired)."""
+        """The active batches nobody works on, the one whose last turn is longest ago first, with their last grant
+        (empty: the batch itself has expired)."""
         batches = await self.active()
         if not batches:
             return []
@@ -77,11 +78,11 @@ class Batches:
                 pipe.hmget(keys.batch_state(batch), ["until", "grant"])
             (seconds, micros), *rows = await pipe.execute()
         now = seconds * 1000 + micros / 1000
-        return [
-            (batch, grant or "")
+        found = [
+            (float(until or 0), batch, grant or "")
             for batch, (until, grant) in zip(batches, cast(list[tuple[str | None, str | None]], rows), strict=True)
-            if float(until or 0) <= now
         ]
+        return [(batch, grant) for until, batch, grant in sorted(found) if until <= now]
 
     async def forget(self, batch: str) -> None:
         """It is over, or its state has expired: nobody need look at it again, and its answers lie in files."""

@@ -30,7 +30,7 @@ log = structlog.stdlib.get_logger(part="background")
 
 @dataclass(frozen=True, slots=True)
 class Periodic:
-    """Work done by one of the processes every `every` seconds (a divisor of 60)."""
+    """Work done by one of the processes every `every` seconds (a divisor of 60, or so many whole minutes)."""
 
     name: str
     every: int
@@ -142,7 +142,12 @@ def _called(work: Callable[..., Awaitable[None]]) -> Any:
 
 
 def _cron(periodic: Periodic) -> Any:
-    seconds = set(range(0, 60, periodic.every))
-    return cron(
-        _called(periodic.work), name=periodic.name, second=seconds, unique=True, keep_result=REMEMBERED, max_tries=1
-    )
+    moments = when(periodic.every)
+    return cron(_called(periodic.work), name=periodic.name, unique=True, keep_result=REMEMBERED, max_tries=1, **moments)
+
+
+def when(every: int) -> dict[str, Any]:
+    """The moments of an hour that are `every` seconds (or whole minutes) apart, as arq wants them."""
+    if every < 60:
+        return {"second": set(range(0, 60, every))}
+    return {"minute": set(range(0, 60, every // 60)), "second": 0}

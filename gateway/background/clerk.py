@@ -58,19 +58,18 @@ class Clerk:
         self._ended = ended
         self._owner = f"{office.owner}-{secrets.token_hex(4)}"  # two turns in one process are two owners
 
-    async def work(self) -> int | None:
-        """A slice of work; the grant under which it was done if there is more to do, else None."""
+    async def work(self) -> bool:
+        """A slice of work; whether there is more to do."""
         office = self._office
         try:
             async with leased(office.batches, self._id, self._owner) as lease:
                 if lease is None:
                     await self._forget_if_gone()
-                    return None
-                more = await self._turn(lease)
-                return lease.grant if more else None
+                    return False
+                return await self._turn(lease)
         except* LeaseLost:
             log.info("batch_taken_over", batch=self._id)
-        return None
+        return False
 
     async def _forget_if_gone(self) -> None:
         if not await self._office.batches.state(self._id):

@@ -1,6 +1,6 @@
 """Settings of a background process. Read once at the composition root; each field is also a flag of the command."""
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from gateway.settings import IntakeSettings
 
@@ -20,4 +20,13 @@ class BackgroundSettings(IntakeSettings):
     )
     slice_seconds: float = Field(
         default=20.0, ge=1, le=30, description="Seconds of work on a batch before others have their turn."
+    )
+    webhooks: list[str] = Field(
+        default=[], description="Who is told of ends: `tenant=https://...`; `*=https://...` is told of every tenant's."
+    )
+    webhook_secret: SecretStr = Field(
+        default=SecretStr(""), description="Key of the webhooks' signatures: `whsec_` and base64, as Standard Webhooks."
+    )
+    webhook_tries: int = Field(
+        default=12, ge=1, description="Tries to deliver a webhook, over about a day, before it is given up."
     )

@@ -1,0 +1,43 @@
+"""Background responses: whoever generated them, and whoever died meanwhile, their end is stored and told."""
+
+import structlog
+
+from common.broker.pending import Ended, Pending
+from common.errors import NotFound
+from gateway.background.clerk import Office
+from gateway.keeper import Keeper
+from gateway.ticket import Desk
+from gateway.turns import Turns
+
+TOLD = ("completed", "failed", "cancelled", "incomplete")  # ends that there is an event for
+log = structlog.stdlib.get_logger(part="responses")
+
+
+class Answers:
+    """The background responses of all tenants."""
+
+    def __init__(self, office: Office, pending: Pending) -> None:
+        self._office = office
+        self._pending = pending
+
+    async def ended(self) -> list[Ended]:
+        """Those whose jobs are over, to be stored."""
+        return await self._pending.ended()
+
+    async def store(self, response: Ended) -> str | None:
+        """Stores the end, if nobody has, from the chunk log. The event's kind, empty if there is nothing to tell; None
+        if the end could not be read now. `settle` it when the event is on its way."""
+        office = self._office
+        turns = Turns(office.store, response.tenant, office.settings.stored_ttl)
+        try:
+            turn = await turns.get(response.id)
+        except NotFound:
+            return ""  # deleted
+        turn = await Keeper(Desk(office.cluster.dispatch), turns, response.tenant).refresh(turn)
+        status = str(turn.response["status"])
+        return f"response.{status}" if status in TOLD else None
+
+    async def settle(self, response: Ended) -> None:
+        """Nobody need look at it again."""
+        await self._pending.remove(response.id)
+        log.info("background_response_over", response=response.id)

@@ -1,0 +1,50 @@
+"""Keeping the house: what time brings about, done by one of the background processes at a time."""
+
+import time
+
+import structlog
+
+from common.broker.connect import Broker
+from common.broker.directory import model_names
+from common.broker.upkeep import keep_up
+from common.errors import MillstreamError
+from gateway.background.clerk import Office
+from gateway.files.catalogue import has_expired
+
+log = structlog.stdlib.get_logger(part="upkeep")
+
+
+class House:
+    """What is kept up. Everything that is put off while Redis or the storage is away comes at the next round."""
+
+    def __init__(self, broker: Broker, office: Office) -> None:
+        self._broker = broker
+        self._office = office
+
+    async def evict(self) -> None:
+        """Stale workers, passed deadlines, orphaned jobs: gateways and workers do this too, when there are any."""
+        settings = self._office.settings
+        try:
+            for model in await model_names(self._broker):
+                await keep_up(self._broker, model, settings.max_attempts, int(settings.orphan_grace * 1000))
+        except MillstreamError as error:
+            log.warning("upkeep_waits", error=error.message)
+
+    async def remove_expired_files(self) -> None:
+        """The bytes of files whose time is over (their records went by themselves), drafts that nobody writes any
+        more, and parts of batches that are over."""
+        storage, now = self._office.storage, time.time()
+        try:
+            active = set(await self._office.batches.active())
+            for name, idle in await storage.names():
+                if has_expired(name, idle, now) or _left_over(name, idle, active):
+                    await storage.delete(name)
+                    log.info("file_removed", name=name)
+        except MillstreamError as error:
+            log.warning("files_wait", error=error.message)
+
+
+def _left_over(name: str, idle: float, active: set[str]) -> bool:
+    """A part of a batch that is over: its process died before it could clear up."""
+    folder, _, rest = name.partition("/")
+    return folder == "parts" and rest.partition("/")[0] not in active and idle > 3600

@@ -1,0 +1,121 @@
+"""Telling others of ends: events in OpenAI's shape, signed in the Standard Webhooks way, tried again for about a day.
+
+The same event has the same id whoever tells it: a receiver that is told twice (a process died in between) can see it.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import httpx
+import msgspec
+import structlog
+
+from common.broker.pending import Pending
+from gateway.background.settings import BackgroundSettings
+
+FIRST_PAUSE, LONGEST_PAUSE = 5.0, 4 * 3600.0  # seconds between tries: 5 s, 20 s, 80 s, ... up to four hours
+TIMEOUT = 15.0  # seconds a receiver has to answer
+GONE = 410  # the receiver says that nobody wants it any more
+log = structlog.stdlib.get_logger(part="webhooks")
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One event for one receiver. `body` is the JSON that is signed and sent."""
+
+    event: str  # its id
+    url: str
+    body: str
+    tried: int = 0
+
+    @property
+    def id(self) -> str:
+        """Of this try; the same whoever makes it."""
+        return f"webhook:{self.event}:{hashlib.sha256(self.url.encode()).hexdigest()[:12]}:{self.tried}"
+
+
+def parse_receivers(entries: list[str]) -> list[tuple[str, str]]:
+    """`tenant=url` each. Raises `ValueError`."""
+    pairs = [(tenant, url) for tenant, _, url in (entry.partition("=") for entry in entries)]
+    for index, (tenant, url) in enumerate(pairs):
+        if not tenant or not url.startswith(("https://", "http://")):
+            raise ValueError(f"webhooks[{index}] (MILLSTREAM_WEBHOOKS): expected `tenant=https://...`")
+    return pairs
+
+
+def secret_bytes(text: str) -> bytes:
+    """The key of the signatures. Raises `ValueError`."""
+    try:
+        found = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    except binascii.Error:
+        found = b""
+    if len(found) < 16:
+        raise ValueError(
+            "webhook_secret (MILLSTREAM_WEBHOOK_SECRET): expected `whsec_` and at least 16 bytes in base64"
+        )
+    return found
+
+
+def signature(secret: bytes, event: str, seconds: int, body: str) -> str:
+    """As https://www.standardwebhooks.com has it."""
+    signed = hmac.new(secret, f"{event}.{seconds}.{body}".encode(), hashlib.sha256).digest()
+    return f"v1,{base64.b64encode(signed).decode()}"
+
+
+def pause_after(tried: int) -> float:
+    """Seconds until the next try, when `tried` have failed; a little random, so that many do not come back in step."""
+    return min(FIRST_PAUSE * 4 ** (tried - 1), LONGEST_PAUSE) * random.uniform(0.8, 1.2)
+
+
+class Webhooks:
+    """The receivers, as the settings name them. Raises `ValueError` for settings that cannot be meant."""
+
+    def __init__(self, settings: BackgroundSettings, pending: Pending) -> None:
+        self._receivers = parse_receivers(settings.webhooks)
+        self._secret = secret_bytes(settings.webhook_secret.get_secret_value()) if self._receivers else b""
+        self._tries = settings.webhook_tries
+        self._pending = pending
+
+    def letters(self, tenant: str, kind: str, subject: str) -> list[Letter]:
+        """What is to be sent when `subject` (a batch, a response) has come to its end: `kind` is `batch.completed`."""
+        urls = [url for owner, url in self._receivers if owner in ("*", tenant)]
+        event = f"evt_{hashlib.sha256(f'{subject}:{kind}'.encode()).hexdigest()[:32]}"
+        told = {"id": event, "object": "event", "created_at": int(time.time()), "type": kind, "data": {"id": subject}}
+        body = msgspec.json.encode(told).decode()
+        return [Letter(event, url, body) for url in urls]
+
+    async def deliver(self, letter: Letter) -> tuple[Letter, float] | None:
+        """One try. If it failed: the letter to try again, and in how many seconds; after the last it is buried."""
+        reason = await self._post(letter)
+        if not reason:
+            return None
+        tried = Letter(letter.event, letter.url, letter.body, letter.tried + 1)
+        log.warning("webhook_not_delivered", event_id=letter.event, url=letter.url, tried=tried.tried, reason=reason)
+        if tried.tried < self._tries and reason != f"status {GONE}":
+            return tried, pause_after(tried.tried)
+        buried: Mapping[str, str] = {"event": tried.event, "url": tried.url, "reason": reason, "body": tried.body}
+        await self._pending.bury(buried)
+        return None
+
+    async def _post(self, letter: Letter) -> str:
+        """Why it was not delivered; empty if it was."""
+        now = int(time.time())
+        headers = {
+            "content-type": "application/json",
+            "user-agent": "millstream",
+            "webhook-id": letter.event,
+            "webhook-timestamp": str(now),
+            "webhook-signature": signature(self._secret, letter.event, now, letter.body),
+        }
+        try:
+            async with httpx.AsyncClient(timeout=TIMEOUT) as http:
+                response = await http.post(letter.url, content=letter.body, headers=headers)
+        except httpx.HTTPError as error:
+            return str(error) or type(error).__name__
+        return "" if response.is_success else f"status {response.status_code}"
