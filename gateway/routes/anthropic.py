@@ -8,12 +8,15 @@ from gateway.anthropic.present import MessageStream, count_body, message_body
 from gateway.anthropic.shapes import CountRequest, MessageRequest
 from gateway.exchange import Answer, exchange
 from gateway.intake.order import Place
+from gateway.openai.examples import MESSAGE, MESSAGE_STREAM, answers
 from gateway.rooms import InRooms
 
 router = APIRouter(tags=["messages (Anthropic)"])
 
 
-@router.post("/v1/messages", summary="Continue a conversation (Anthropic's API)")
+@router.post(
+    "/v1/messages", summary="Continue a conversation (Anthropic's API)", responses=answers(MESSAGE, MESSAGE_STREAM)
+)
 async def create_message(body: MessageRequest, request: Request, rooms: InRooms) -> Response:
     """A whole message, or a stream of Anthropic's events."""
     model = await rooms.model(body.model)

@@ -12,6 +12,7 @@ from gateway.intake.chat import chat_order
 from gateway.intake.order import Place
 from gateway.kept import Completions, Kept
 from gateway.openai.chat import ChatRequest
+from gateway.openai.examples import CHAT, CHAT_STREAM, answers
 from gateway.present.chat import ChatStream, chat_body
 from gateway.present.fold import Fold
 from gateway.present.head import Head
@@ -22,7 +23,7 @@ from gateway.ticket import Desk, Ticket
 router = APIRouter(tags=["chat"])
 
 
-@router.post("/v1/chat/completions", summary="Continue a conversation")
+@router.post("/v1/chat/completions", summary="Continue a conversation", responses=answers(CHAT, CHAT_STREAM))
 async def create_chat_completion(body: ChatRequest, request: Request, rooms: InRooms) -> Response:
     """A whole answer, or a stream of server-sent events. Reconnect with `Last-Event-ID` to read on from any gateway."""
     model = await rooms.model(body.model)

@@ -9,13 +9,14 @@ from gateway.exchange import Answer, exchange
 from gateway.intake.completions import completion_order
 from gateway.intake.order import Place
 from gateway.openai.completions import CompletionRequest
+from gateway.openai.examples import COMPLETION, answers
 from gateway.present.completions import CompletionStream, completion_body
 from gateway.rooms import InRooms
 
 router = APIRouter(tags=["completions"])
 
 
-@router.post("/v1/completions", summary="Continue a text")
+@router.post("/v1/completions", summary="Continue a text", responses=answers(COMPLETION))
 async def create_completion(body: CompletionRequest, request: Request, rooms: InRooms) -> Response:
     """A whole answer, or a stream of server-sent events. Reconnect with `Last-Event-ID` to read on from any gateway."""
     model = await rooms.model(body.model)

@@ -9,13 +9,14 @@ from gateway.exchange import Answer, exchange
 from gateway.intake.embeddings import embedding_order
 from gateway.intake.order import Place
 from gateway.openai.embeddings import EmbeddingRequest
+from gateway.openai.examples import EMBEDDINGS, answers
 from gateway.present.results import embeddings_body
 from gateway.rooms import InRooms
 
 router = APIRouter(tags=["embeddings"])
 
 
-@router.post("/v1/embeddings", summary="Turn texts into vectors")
+@router.post("/v1/embeddings", summary="Turn texts into vectors", responses=answers(EMBEDDINGS))
 async def create_embeddings(body: EmbeddingRequest, request: Request, rooms: InRooms) -> Response:
     """A vector per input, normalised as the model's own configuration says."""
     model = await rooms.model(body.model)

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from gateway.exchange import Answer, exchange
 from gateway.intake.order import Place
 from gateway.intake.rerank import rerank_order, score_order, texts
+from gateway.openai.examples import RERANKED, answers
 from gateway.openai.rerank import RerankRequest, ScoreRequest
 from gateway.present.results import rerank_body, score_body
 from gateway.rooms import InRooms
@@ -17,7 +18,7 @@ router = APIRouter(tags=["rerank"])
 
 @router.post("/rerank", include_in_schema=False)
 @router.post("/v2/rerank", include_in_schema=False)
-@router.post("/v1/rerank", summary="Order documents by a query")
+@router.post("/v1/rerank", summary="Order documents by a query", responses=answers(RERANKED))
 async def rerank(body: RerankRequest, request: Request, rooms: InRooms) -> Response:
     """The documents' indexes and scores, best first."""
     model = await rooms.model(body.model)

@@ -12,6 +12,7 @@ from gateway.intake.items import listed_items
 from gateway.intake.order import Order, Place
 from gateway.intake.responses import droppings, own_items, response_order, wants_logprobs
 from gateway.keeper import Keeper, turn_ticket
+from gateway.openai.examples import RESPONSE, RESPONSE_STREAM, answers
 from gateway.openai.responses import Item, ResponseRequest
 from gateway.present.fold import Fold
 from gateway.present.head import Head
@@ -32,7 +33,7 @@ def _keeper(request: Request, rooms: Rooms) -> Keeper:
     return Keeper(Desk(rooms.cluster.dispatch), _turns(request, rooms), tenant_of(request))
 
 
-@router.post("/v1/responses", summary="Take a turn")
+@router.post("/v1/responses", summary="Take a turn", responses=answers(RESPONSE, RESPONSE_STREAM))
 async def create_response(body: ResponseRequest, request: Request, rooms: InRooms) -> Response:
     """A whole response, a stream of typed events, or (`background`) its id to be read later."""
     turns = _turns(request, rooms)

@@ -9,6 +9,7 @@ from common.job import ModelName
 from gateway.exchange import Answer, exchange
 from gateway.intake.order import Place
 from gateway.intake.tokens import detokenize_order, tokenize_order
+from gateway.openai.examples import TOKENS, answers
 from gateway.openai.tokens import DetokenizeRequest, TokenizeRequest
 from gateway.present.results import detokenize_body, tokenize_body
 from gateway.rooms import InRooms, Rooms
@@ -17,7 +18,7 @@ router = APIRouter(tags=["tokens"])
 
 
 @router.post("/v1/tokenize", include_in_schema=False)
-@router.post("/tokenize", summary="Turn text or messages into token ids")
+@router.post("/tokenize", summary="Turn text or messages into token ids", responses=answers(TOKENS))
 async def tokenize(body: TokenizeRequest, request: Request, rooms: InRooms) -> Response:
     """Messages are written by the model's own chat template first."""
     model = await rooms.model(body.model)

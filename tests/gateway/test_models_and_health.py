@@ -1,13 +1,17 @@
 """Listing models, liveness, readiness, figures."""
 
+import anthropic
 import httpx
 import openai
 import pytest
-from openai.types import Model
+from openai.types import Completion, CreateEmbeddingResponse, Model
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from common.errors import Unavailable
+from gateway.openai import examples
 from tests.gateway.conftest import gateway
 from tests.gateway.scripted import MODEL, ScriptedCluster
+from tests.gateway.strict import strictly
 
 
 async def test_models(client: openai.AsyncOpenAI, http: httpx.AsyncClient) -> None:
@@ -55,5 +59,17 @@ async def test_metrics_and_version(http: httpx.AsyncClient) -> None:
 
 async def test_documents(http: httpx.AsyncClient) -> None:
     document = (await http.get("/openapi.json")).json()
-    assert "/v1/chat/completions" in document["paths"]
+    for path in ("chat/completions", "completions", "responses", "messages", "embeddings", "rerank"):
+        told = document["paths"][f"/v1/{path}"]["post"]
+        assert told["responses"]["200"]["content"]["application/json"]["example"]["model"]
+        shape = told["requestBody"]["content"]["application/json"]["schema"]["$ref"].rsplit("/")[-1]
+        assert document["components"]["schemas"][shape]["examples"]
     assert (await http.get("/docs")).status_code == 200
+
+
+def test_examples_are_true() -> None:
+    strictly(ChatCompletion, examples.CHAT)
+    strictly(Completion, examples.COMPLETION)
+    strictly(CreateEmbeddingResponse, examples.EMBEDDINGS)
+    strictly(anthropic.types.Message, examples.MESSAGE)
+    strictly(ChatCompletionChunk, examples.CHAT_STREAM.split("\n")[1].removeprefix("data: "))
