@@ -2,6 +2,7 @@
 
 import sys
 import time
+from typing import Any
 
 import msgspec
 
@@ -19,7 +20,7 @@ def changed(record: ApiKey, terms: KeyTerms) -> ApiKey:
     """The record with what the terms say; what they leave out stays."""
     limits = {name: value for name in LIMITS if (value := getattr(terms, name)) is not None}
     given = {"tenant": terms.tenant, "weight": terms.weight, "ceiling": terms.ceiling}
-    new = {name: value for name, value in given.items() if value is not None}
+    new: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if terms.models is not None:
         new["models"] = tuple(terms.models)
     return msgspec.structs.replace(record, limits=msgspec.structs.replace(record.limits, **limits), **new)

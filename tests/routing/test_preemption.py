@@ -1,6 +1,7 @@
 """Batch work beside chat, with workers that compute: slots change hands and not a token is lost."""
 
 import asyncio
+from itertools import pairwise
 
 from common.broker.jobs import standing
 from common.chunk import Chunk
@@ -27,7 +28,7 @@ def tokens(chunks: list[Chunk]) -> list[int]:
 
 def unbroken(ids: list[int]) -> bool:
     """Every token follows from the one before it."""
-    return all(chain_next(one) == other for one, other in zip(ids, ids[1:], strict=False))
+    return all(chain_next(one) == other for one, other in pairwise(ids))
 
 
 async def test_batch_jobs_give_way_to_chat_and_go_on_where_they_stopped(site: Site) -> None:

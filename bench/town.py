@@ -1,0 +1,95 @@
+"""A small cluster in one process, for measuring decisions rather than machines: simulated workers, one gateway's queue,
+a real Valkey."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from common.broker.chunks import FrameChannel
+from common.broker.connect import Broker
+from common.broker.directory import model_info
+from common.broker.embedded import EmbeddedValkey
+from common.broker.jobs import read
+from common.identity import incarnation
+from common.job import ChatPrompt, GatewayId, JobId, JobRequest, ModelName, Sampling, Tier, WorkerId
+from gateway.dispatch import Submission
+from gateway.forecast import Forecast
+from gateway.queue import QueueDispatch, Terms
+from gateway.switchboard import Switchboard
+from worker.engines.simulated import SimulatedEngine, SimulatedSettings
+from worker.service import ModelService
+from worker.settings import WorkerSettings
+
+LOOK_EVERY = 0.05  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One answer: seconds to its first token and to its last, who gave it, how many tokens."""
+
+    first: float
+    last: float
+    worker: str
+    tokens: int
+
+
+class Town:
+    """Its workers and its gateway live until the scope ends."""
+
+    def __init__(self, broker: Broker, dispatch: QueueDispatch, scope: AsyncExitStack) -> None:
+        self.broker = broker
+        self._dispatch = dispatch
+        self._scope = scope
+
+    async def worker(self, model: str, name: str, *, slots: int, rate: float, first_token: float = 0.0) -> None:
+        """A worker in service; `rate` is tokens/s of each job, `first_token` the seconds of its prefill."""
+        engine = SimulatedEngine(SimulatedSettings(model, slots, first_token, rate))
+        settings = WorkerSettings(redis_url=self.broker.url, drain=0)
+        service = ModelService(self.broker, WorkerId(name), engine, engine.load(), settings)
+        stop = asyncio.Event()
+        task = asyncio.create_task(service.run(stop))
+
+        async def leave() -> None:
+            stop.set()
+            await task
+            engine.close()
+
+        self._scope.push_async_callback(leave)
+        while not (await model_info(self.broker, ModelName(model))).live:  # noqa: ASYNC110 (Redis rings no event)
+            await asyncio.sleep(LOOK_EVERY)
+
+    async def ask(self, model: str, tokens: int, tier: Tier = "default", tenant: str = "chat") -> Served:
+        """One job from submission to its last token."""
+        name, id = ModelName(model), JobId(f"job-{secrets.token_hex(8)}")
+        sampling = Sampling(max_tokens=tokens, ignore_eos=True)
+        request = JobRequest(ChatPrompt([{"role": "user", "content": "hello"}]), sampling)
+        began, first, made = monotonic(), 0.0, 0
+        await self._dispatch.submit(Submission(name, [(id, request)], tenant, tier))
+        async for items in self._dispatch.follow(name, id, tenant=tenant):
+            for _, chunk in items:
+                made += len(chunk.ids)
+                first = first or (monotonic() - began if chunk.ids else 0.0)
+        last = monotonic() - began
+        return Served(first, last, (await read(self.broker, name, id)).get("worker", ""), made)
+
+
+@asynccontextmanager
+async def town(directory: Path, **terms: Any) -> AsyncGenerator[Town]:
+    """An empty town around a Valkey of its own."""
+    async with EmbeddedValkey(directory) as valkey, Broker(valkey.url) as broker, AsyncExitStack() as scope:
+        gateway = GatewayId(incarnation("gateway"))
+        board = Switchboard(broker, gateway, keep_alive=15)
+        loops = [asyncio.create_task(board.read(FrameChannel(valkey.url, gateway))), asyncio.create_task(board.watch())]
+        scope.push_async_callback(_end, loops)
+        yield Town(broker, QueueDispatch(broker, gateway, board, Forecast(broker), Terms(**terms)), scope)
+
+
+async def _end(loops: list[asyncio.Task[None]]) -> None:
+    for loop in loops:
+        loop.cancel()
+    await asyncio.gather(*loops, return_exceptions=True)
