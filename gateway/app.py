@@ -22,6 +22,7 @@ from gateway.routes.health import release
 from gateway.settings import GatewaySettings
 
 EXPOSED = ["x-request-id", "openai-processing-ms", "openai-model", "retry-after", "x-millstream-request"]
+BACKLOG = 4096  # connections that may wait to be accepted
 FORM_BYTES = 65536  # what a form holds beside its file
 DESCRIPTION = "An OpenAI-compatible inference cluster on Redis streams. Streams survive the death of any process."
 
@@ -93,7 +94,7 @@ def server_config(settings: GatewaySettings, app: FastAPI | Callable[[], FastAPI
         ssl_keyfile=settings.ssl_keyfile,
         timeout_graceful_shutdown=int(settings.drain) + 2,  # sse-starlette ends the streams before that
         timeout_keep_alive=75,  # seconds; above the usual idle time of a proxy's connection pool
-        backlog=4096,
+        backlog=BACKLOG,
     )
 
 
@@ -106,5 +107,6 @@ def listen(settings: GatewaySettings) -> socket.socket:
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((settings.host, settings.port))
+    listener.listen(BACKLOG)  # who connects before the app is ready waits instead of being refused
     listener.set_inheritable(True)
     return listener

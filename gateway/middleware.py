@@ -142,13 +142,12 @@ class Limits:
             return message
 
         if sum(len(name) + len(value) for name, value in scope["headers"]) > self._head:
-            await error_response(HeadTooLarge(f"The request's headers exceed {self._head} bytes."))(
-                scope, receive, send
-            )
+            error = HeadTooLarge(f"The request's headers exceed {self._head} bytes.")
+            await error_response(error, scope["path"])(scope, receive, send)
             return
         announced = Headers(scope=scope).get("content-length", "")
         if announced.isdigit() and int(announced) > limit:
-            await error_response(BodyTooLarge(_limit_text(limit)))(scope, receive, send)
+            await error_response(BodyTooLarge(_limit_text(limit)), scope["path"])(scope, receive, send)
             return
         await self._app(scope, counted, send)
 

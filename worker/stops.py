@@ -11,7 +11,12 @@ class StopMatcher:
         self._stops = [stop for stop in stops if stop]
         self._include = include
         self._held = ""
-        self.hit = False
+        self.stopped_by = ""  # the stop string that ended the text
+
+    @property
+    def hit(self) -> bool:
+        """Whether a stop string has ended the text."""
+        return bool(self.stopped_by)
 
     def feed(self, text: str) -> str:
         """The text that is certainly not part of a stop string. After a hit: nothing."""
@@ -20,10 +25,10 @@ class StopMatcher:
         if not self._stops:
             return text
         text = self._held + text
-        end = self._end(text)
-        if end is not None:
-            self.hit, self._held = True, ""
-            return text[:end]
+        found = self._found(text)
+        if found is not None:
+            self.stopped_by, self._held = found[1], ""
+            return text[: found[0]]
         keep = self._possible(text)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
@@ -33,13 +38,13 @@ class StopMatcher:
         held, self._held = self._held, ""
         return held
 
-    def _end(self, text: str) -> int | None:
-        """Where the delivered text ends, if a stop string is in it."""
-        found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
+    def _found(self, text: str) -> tuple[int, str] | None:
+        """Where the delivered text ends, if a stop string is in it, and which one."""
+        found = [(at + len(stop), at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
         if not found:
             return None
-        end, start = min(found)
-        return end if self._include else start
+        end, start, stop = min(found)
+        return (end if self._include else start), stop
 
     def _possible(self, text: str) -> int:
         """The length of the longest end of the text that may become a stop string."""

@@ -79,7 +79,7 @@ class Transcript:
             reason = "tool_calls"
         usage = Usage(len(self._prompt), self._count, cached, self._reasoned)
         held = [Chunk([], parsed.text, parsed.reasoning, parsed.tools)] if parsed else []
-        return [*held, Chunk(finish=reason, usage=usage)]
+        return [*held, Chunk(finish=reason, stopped_by=self._stops.stopped_by, usage=usage)]
 
     def prompt_logprobs(self, raw: Sequence[RawLogprob]) -> list[TokenLogprob]:
         """The prompt's tokens with their logprobs, one each; the first has none."""

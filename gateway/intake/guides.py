@@ -33,13 +33,28 @@ def format_guide(response_format: ResponseFormat) -> Guide:
 
 def _extras(body: SamplingFields) -> list[tuple[str, Guide | None]]:
     schema = body.guided_json
-    text = schema if isinstance(schema, str) else _json(schema)
+    text = _schema_text(schema) if isinstance(schema, str) else _json(schema)
     return [
         ("guided_json", None if schema is None else Guide("json_schema", text)),
         ("guided_regex", None if body.guided_regex is None else Guide("regex", body.guided_regex)),
         ("guided_choice", None if body.guided_choice is None else Guide("choice", _json(body.guided_choice))),
         ("guided_grammar", None if body.guided_grammar is None else Guide("grammar", body.guided_grammar)),
     ]
+
+
+def _schema_text(text: str) -> str:
+    try:
+        schema = json.loads(text)
+    except ValueError as error:
+        raise _no_schema(f"it is no JSON: {error}") from error
+    if not isinstance(schema, dict):
+        raise _no_schema("it is no JSON object")
+    return text
+
+
+def _no_schema(why: str) -> FieldError:
+    message = f"Invalid 'guided_json': expected a JSON schema as an object or as its text, but {why}."
+    return FieldError(message, param="guided_json", wire_code="invalid_value")
 
 
 def _json(value: dict[str, Any] | list[str] | None) -> str:

@@ -31,3 +31,9 @@ def test_a_mere_beginning_is_held_and_then_delivered() -> None:
     matcher = StopMatcher(["###"])
     assert matcher.feed("a##") == "a"
     assert matcher.flush() == "##" and not matcher.hit
+
+
+def test_the_stop_string_is_named() -> None:
+    matcher = StopMatcher(["END", "###"])
+    assert matcher.feed("a #") + matcher.feed("##END") == "a "
+    assert matcher.hit and matcher.stopped_by == "###"

@@ -128,7 +128,10 @@ def _chain_end(spec: SequenceSpec, default_length: int) -> int:
 
 def _guided(guide: Guide | None) -> str:
     """A text the guide allows."""
-    words = instance_text(guide) if guide is not None else None
+    try:
+        words = instance_text(guide) if guide is not None else None
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise BadGrammar(f"The simulated engine cannot read it: {error!r}.", param="response_format") from error
     if words is None:
         raise BadGrammar(
             "The simulated engine follows json_object, json_schema and choice guides; for a regex or a grammar use "

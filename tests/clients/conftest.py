@@ -1,0 +1,101 @@
+"""Real clusters of real processes, started once for all clients: one whose engine plays scripts, one with a model."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from bench.fleet import Fleet
+from common.broker.embedded import EmbeddedValkey
+from tests.support import wait_until
+
+PATIENCE = 90.0  # seconds: a model loads on a busy machine
+
+
+@dataclass(frozen=True)
+class Site:
+    """A cluster's address (without `/v1`), its chat model, and the model's embedding neighbour."""
+
+    url: str
+    model: str
+    embeddings: str = ""
+
+    @property
+    def base_url(self) -> str:
+        return f"{self.url}/v1"
+
+
+@asynccontextmanager
+async def started(directory: Path, gateway: dict[str, str], worker: dict[str, str]) -> AsyncIterator[list[str]]:
+    """Valkey, a gateway and a worker; the gateway's URL and the models served."""
+    async with EmbeddedValkey(directory / "valkey") as valkey, Fleet(directory / "logs", valkey.url) as fleet:
+        url = (await fleet.gateway(**gateway)).url
+        part = await fleet.worker(**worker)
+
+        async def models() -> list[str]:
+            assert part.alive, part.last_words()
+            listed = (await http.get("/v1/models")).json()
+            return [model["id"] for model in listed["data"] if model["workers"]]
+
+        async with httpx.AsyncClient(base_url=url) as http:
+            wanted = 2 if "embedding_model" in worker else 1
+            served = await wait_until(models_when(models, wanted), within=PATIENCE, what="the worker serves its models")
+        yield [url, *served]
+
+
+def models_when(models: Any, wanted: int) -> Any:
+    async def enough() -> list[str]:
+        found = await models()
+        return found if len(found) >= wanted else []
+
+    return enough
+
+
+@contextmanager
+def running(directory: Path, gateway: dict[str, str], worker: dict[str, str]) -> Iterator[list[str]]:
+    """The same for fixtures that outlive one test's event loop."""
+    with asyncio.Runner() as runner:
+        cluster = started(directory, gateway, worker)
+        found = runner.run(cluster.__aenter__())
+        try:
+            yield found
+        finally:
+            runner.run(cluster.__aexit__(None, None, None))
+
+
+@pytest.fixture(scope="package")
+def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A cluster that says what the request's script says. `gpt-4o` is another name of its model."""
+    gateway = {"aliases": '["gpt-4o=simulated"]', "max_body_bytes": str(2**20)}
+    with running(tmp_path_factory.mktemp("scripted"), gateway, {"model": "simulated"}) as (url, model):
+        yield Site(url, model)
+
+
+@pytest.fixture(scope="package")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A cluster with the sample model and the sample embedding model."""
+    worker = {"engine": "transformers", "embedding_model": "all-minilm-l6-v2", "threads": "1"}
+    with running(tmp_path_factory.mktemp("real"), {}, worker) as (url, *models):
+        chat = next(name for name in models if "smollm2" in name)
+        yield Site(url, chat, next(name for name in models if name != chat))
+
+
+def script(**says: Any) -> str:
+    """A user message that makes the simulated engine say this."""
+    return f"script: {json.dumps(says)}"
+
+
+def scripts(*turns: dict[str, Any]) -> str:
+    """The same for a conversation: one script for each turn of the assistant."""
+    return f"script: {json.dumps(turns)}"
+
+
+def user(content: str) -> list[Any]:
+    """A conversation of one message."""
+    return [{"role": "user", "content": content}]
