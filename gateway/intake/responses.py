@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from common.errors import BadRequest
+from common.job import JobRequest, TokenizeInput
 from gateway.intake.chat import chat_order, rewritten
 from gateway.intake.items import item_messages
 from gateway.intake.messages import missing, unsupported
-from gateway.intake.order import Order, Place
+from gateway.intake.order import Order, Place, order
 from gateway.openai.chat import ChatRequest
 from gateway.openai.responses import FlatChoice, FlatTool, Item, ResponseRequest, TextFormat
 
@@ -26,16 +27,28 @@ def response_order(
     out. Raises `BadRequest` naming the field."""
     _check(body)
     before, now = history[dropped:], own_items(body)[max(0, dropped - len(history)) :]
-    messages = item_messages(before, "previous_response_id") + item_messages(now, "input")
-    if body.instructions is not None:
-        messages.insert(0, {"role": "system", "content": body.instructions})
-    order, _ = chat_order(_chat(body, messages), place, default_max_tokens)
-    return order
+    made, _ = chat_order(_chat(body, _messages(body, before, now)), place, default_max_tokens)
+    return made
 
 
 def own_items(body: ResponseRequest) -> list[Item]:
     """This turn's items."""
     return [Item(role="user", content=body.input)] if isinstance(body.input, str) else body.input
+
+
+def count_order(body: ResponseRequest, place: Place, history: list[Item]) -> Order:
+    """A job that only counts what the turn's input would be."""
+    _check(body)
+    messages = _messages(body, history, own_items(body))
+    tools = [_tool(tool, index) for index, tool in enumerate(body.tools or [])]
+    return order(place, body, [JobRequest(TokenizeInput(messages=messages, tools=tools))])
+
+
+def _messages(body: ResponseRequest, before: list[Item], now: list[Item]) -> list[dict[str, Any]]:
+    messages = item_messages(before, "previous_response_id") + item_messages(now, "input")
+    if body.instructions is not None:
+        messages.insert(0, {"role": "system", "content": body.instructions})
+    return messages
 
 
 def droppings(items: list[Item], truncation: str | None) -> Iterator[int]:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from common.chunk import FinishReason, Usage
 from common.errors import Cancelled, MillstreamError
 from gateway.openai.responses import FlatChoice, FlatTool, ResponseRequest
+from gateway.present.fold import Fold
 from gateway.present.head import Head
 
 Status = Literal["completed", "failed", "in_progress", "cancelled", "queued", "incomplete"]
@@ -77,6 +78,12 @@ def response_object(head: Head, frame: Frame, status: Status, output: list[dict[
         "service_tier": head.tier,
         **frame.fields,
     }
+
+
+def counted_body(head: Head, folds: list[Fold]) -> dict[str, Any]:
+    """How many tokens an input is."""
+    result = folds[0].result
+    return {"object": "response.input_tokens", "input_tokens": len(result.ids) if result else 0}
 
 
 def ended(response: dict[str, Any], finish: FinishReason | None, usage: Usage) -> dict[str, Any]:

@@ -10,13 +10,13 @@ from common.errors import BadRequest, Cancelled, ContextLengthExceeded
 from gateway.exchange import Answer, Exchange
 from gateway.intake.items import listed_items
 from gateway.intake.order import Order, Place
-from gateway.intake.responses import droppings, own_items, response_order, wants_logprobs
+from gateway.intake.responses import count_order, droppings, own_items, response_order, wants_logprobs
 from gateway.keeper import Keeper, turn_ticket
 from gateway.openai.examples import RESPONSE, RESPONSE_STREAM, answers
 from gateway.openai.responses import Item, ResponseRequest
 from gateway.present.fold import Fold
 from gateway.present.head import Head
-from gateway.present.response_object import frame_fields, response_object
+from gateway.present.response_object import counted_body, frame_fields, response_object
 from gateway.present.responses import ResponseStream
 from gateway.rooms import InRooms, Rooms, tenant_of
 from gateway.ticket import Desk, Ticket
@@ -50,6 +50,15 @@ async def create_response(body: ResponseRequest, request: Request, rooms: InRoom
             place = replace(place, caller=replace(place.caller, idempotency_key=None))  # another question by now
     assert failure is not None
     raise failure
+
+
+@router.post("/v1/responses/input_tokens", summary="Count a turn's input tokens")
+async def count_input_tokens(body: ResponseRequest, request: Request, rooms: InRooms) -> Response:
+    """As the model's own template writes them."""
+    history = await _turns(request, rooms).previous(body.previous_response_id)
+    place = Place("tok", await rooms.model(body.model), rooms.caller(request), rooms.settings.max_jobs)
+    order = count_order(body, place, history)
+    return await Exchange(rooms, request, resumable=False).answer(order, Answer(whole=counted_body))
 
 
 async def _take(body: ResponseRequest, order: Order, history: list[Item], request: Request, rooms: Rooms) -> Response:
