@@ -36,7 +36,7 @@ async def test_the_printed_line_answers_and_the_next_start_has_the_data(tmp_path
         job = json.loads(events[0])["id"]
         queue = first.line("queue    ")
         family = first.family()
-        assert len(family) == 3  # queue, gateway, worker
+        assert len(family) >= 3  # queue, gateway, worker
         assert await first.end() == 0
         assert all(map(gone, family))
     with up(tmp_path) as second:
@@ -54,10 +54,10 @@ async def test_a_killed_worker_is_replaced_and_its_answer_goes_on(tmp_path: Path
         await wait_until(lambda: "worker-2: ready" in cluster.out)
         whole = (await ask(address, seed=1, max_tokens=100)).json()["choices"][0]["message"]["content"]
         answer = asyncio.create_task(ask(address, seed=1, max_tokens=100))
-        busy = await busy_worker(cluster)
+        busy, size = await busy_worker(cluster), len(cluster.family())
         busy.kill()
         assert (await answer).json()["choices"][0]["message"]["content"] == whole
-        await wait_until(lambda: len(cluster.family()) == 4 and busy not in cluster.family())
+        await wait_until(lambda: len(cluster.family()) == size and busy not in cluster.family())
         assert await cluster.end() == 0
 
 
