@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from time import monotonic
 
 from common.broker.workers import Claimed, End, JobStep
@@ -77,14 +78,17 @@ class HeldJob:
 def coalesce(drafts: list[Chunk]) -> list[Chunk]:
     """Join what several engine steps made while one call to Redis was under way. The start and the last chunk stay by
     themselves: each is an event of its own."""
+    if len(drafts) < 2:  # the usual case: one token in one step
+        return drafts
     joined: list[Chunk] = []
-    for chunk in drafts:
-        alone = chunk.start is not None or chunk.last or chunk.result is not None
-        if joined and not alone and joined[-1].start is None:
-            joined[-1] = merge([joined[-1], chunk])
-        else:
-            joined.append(chunk)
+    for alone, together in groupby(drafts, _alone):
+        chunks = list(together)
+        joined += chunks if alone or len(chunks) == 1 else [merge(chunks)]
     return joined
+
+
+def _alone(chunk: Chunk) -> bool:
+    return chunk.start is not None or chunk.finish is not None or chunk.error is not None or chunk.result is not None
 
 
 class Holdings:

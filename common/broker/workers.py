@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from common.broker.connect import Broker
 from common.broker.jobs import decode_request
@@ -50,8 +50,7 @@ class End:
     tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class JobStep:
+class JobStep(NamedTuple):
     """One job's part of a step: its chunks from `first` on, and its end if this was the last."""
 
     id: JobId

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NewType, Protocol
 
+import msgspec
+
 from common.errors import MillstreamError
 from common.job import Guide, Sampling
 
@@ -37,8 +39,7 @@ class RawLogprob:
     top: list[tuple[int, float]]
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(msgspec.Struct, frozen=True):
     """One new token of one sequence, or its failure (`error`, then nothing else counts). After an output with
     `finish` or `error` the engine has forgotten the sequence. `finish == "stop"`: `token` is the stop token itself."""
 
