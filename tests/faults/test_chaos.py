@@ -1,0 +1,30 @@
+"""A short run of `millstream chaos`, as anyone would start it."""
+
+import asyncio
+import sys
+
+from cli.settings import own_command
+
+
+async def test_a_short_chaos_loses_nothing() -> None:
+    arguments = [
+        "--seconds",
+        "20",
+        "--clients",
+        "8",
+        "--pause",
+        "1.5",
+        "--longest",
+        "150",
+        "--workers",
+        "2",
+        "--seed",
+        "11",
+    ]
+    process = await asyncio.create_subprocess_exec(
+        *own_command("chaos", *arguments), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    said, _ = await process.communicate()
+    sys.stdout.write(said.decode())
+    assert process.returncode == 0
+    assert "| 0 | 0 | 0 | 0 | 0 |" in said.decode(), "lost, duplicated, foreign, failed, hung"
