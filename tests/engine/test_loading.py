@@ -143,5 +143,6 @@ def test_progress_tells_the_stages(tiny_settings: EngineSettings) -> None:
         "reading the configuration",
         "loading the tokenizer",
         "loading the weights",
+        "reading the vocabulary for grammars",
         "making room for the cache",
     ]

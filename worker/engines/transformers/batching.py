@@ -228,7 +228,8 @@ class BatchLoop(ContinuousBatchingManager):
 
     @torch.no_grad()
     def _scored(self, work: Iterator[None]) -> bool:
-        """One piece of scoring; whether it was the last."""
+        """One piece of scoring; whether it was the last. It counts as a step: the engine is not hung."""
+        self.steps += 1
         return next(work, self) is self
 
     @torch.no_grad()

@@ -2,11 +2,10 @@
 
 import asyncio
 import hashlib
-import threading
 from collections.abc import Iterator
 from collections.abc import Sequence as Many
 
-from common.errors import BadRequest, ContextLengthExceeded, EngineError, Unavailable
+from common.errors import BadGrammar, BadRequest, ContextLengthExceeded, EngineError, Unavailable
 from common.job import Guide
 from worker.engines.base import EngineStats, ModelCard, Output, RawLogprob, SequenceKey, SequenceSpec, Sink
 from worker.engines.guides import GuideCompiler, Matcher
@@ -18,7 +17,7 @@ from worker.engines.transformers.samples import Progress
 from worker.engines.transformers.scoring import score_prompt
 from worker.engines.transformers.sequence import Sequence, begin
 from worker.engines.transformers.settings import EngineSettings
-from worker.engines.transformers.vocabulary import guide_tokenizer
+from worker.engines.transformers.vocabulary import guide_compiler
 from worker.render import HuggingFaceTokenizer
 
 ENGINE = "transformers"
@@ -36,7 +35,6 @@ class TransformersEngine:
         self._loaded: Loaded | None = None
         self._batch: BatchLoop | None = None
         self._guides: GuideCompiler | None = None
-        self._guides_lock = threading.Lock()
         self._running: dict[SequenceKey, Sequence] = {}  # touched on the event loop alone
         self._sink: Sink | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -49,6 +47,8 @@ class TransformersEngine:
         """Blocking; `progress(stage, fraction or None)` is called on this thread. Raises `MillstreamError`."""
         loaded = load(self.settings, progress)
         room = plan_room(self.settings, loaded)
+        progress("reading the vocabulary for grammars", None)  # here, because it would hold the event loop up later
+        self._guides = guide_compiler(loaded)
         progress("making room for the cache", None)
         with explained(self.settings.source.model, loaded.model.device):
             batch = BatchLoop(loaded.model, room, self._from_step, self._on_broken)
@@ -127,10 +127,8 @@ class TransformersEngine:
         """Compile (or find) a guide. `add` does it too; a thread may do it before, a large schema takes a while."""
         if guide is None:
             return None
-        with self._guides_lock:
-            if self._guides is None:
-                assert self._loaded is not None
-                self._guides = GuideCompiler(guide_tokenizer(self._loaded))
+        if self._guides is None:
+            raise BadGrammar("This model has no fast tokenizer, so its output cannot be constrained.")
         return self._guides.matcher(guide, generated)
 
     def _check(self, spec: SequenceSpec) -> None:
