@@ -22,10 +22,10 @@ from common.broker.policy import Policy, Rule, write_policy
 from common.job import ModelName, Tier
 
 SPEEDS = {"slow": 20.0, "mid": 40.0, "fast": 80.0}  # tokens/s of one job
-SLOTS, TOKENS = 4, 20
+SLOTS, TOKENS = 4, 80
 CAPACITY = SLOTS * sum(SPEEDS.values()) / TOKENS  # jobs/s of all three
 LOAD = 0.7  # of the capacity
-SECONDS = 20.0
+SECONDS = 40.0
 SHARED = "shared"  # the model all three serve
 
 Choose = Callable[[], str]  # the model to ask: one for all, or one for each worker

@@ -22,6 +22,8 @@ from gateway.routes.health import release
 from gateway.settings import GatewaySettings
 
 EXPOSED = ["x-request-id", "openai-processing-ms", "openai-model", "retry-after", "x-millstream-request"]
+EXPOSED += [f"x-ratelimit-{what}-{of}" for what in ("limit", "remaining", "reset") for of in ("requests", "tokens")]
+EXPOSED += ["x-millstream-queue-position", "x-millstream-queue-wait", "x-millstream-workers"]
 BACKLOG = 4096  # connections that may wait to be accepted
 FORM_BYTES = 65536  # what a form holds beside its file
 DESCRIPTION = "An OpenAI-compatible inference cluster on Redis streams. Streams survive the death of any process."

@@ -10,20 +10,19 @@ from common.broker.workers import preempt
 from common.job import ModelName, WorkerId
 from worker.engines.base import Engine
 from worker.holdings import HeldJob, Holdings
-from worker.outbox import Outbox
 
 log = structlog.stdlib.get_logger(part="preemption")
 
 
 class Preemption:
-    """Of one model on one worker. What was made so far goes to the log first, so nothing is lost."""
+    """Of one model on one worker. Tokens that are not in the log yet are not waited for, the slot is wanted now: nobody
+    has seen them, and whoever goes on makes them again."""
 
-    def __init__(self, broker: Broker, model: ModelName, worker: WorkerId, holdings: Holdings, outbox: Outbox) -> None:
+    def __init__(self, broker: Broker, model: ModelName, worker: WorkerId, holdings: Holdings) -> None:
         self._broker = broker
         self._model = model
         self._worker = worker
         self._holdings = holdings
-        self._outbox = outbox
         self._asked: dict[str, HeldJob] = {}
         self._ring = asyncio.Event()
 
@@ -49,7 +48,6 @@ class Preemption:
     async def _give_back(self, engine: Engine, jobs: list[HeldJob]) -> None:
         for job in jobs:
             engine.abort(job.key)
-        await self._outbox.settle()
         async with self._holdings.ledger:
             ours = [job for job in jobs if self._holdings.has(job) and job.end is None]
             held = [(job.claimed.id, job.claimed.lease) for job in ours]

@@ -56,7 +56,7 @@ class ModelService:
         self._heartbeat = Heartbeat(broker, self.model, worker, settings)
         notation = FORMATS[settings.tool_parser] if settings.tool_parser else None
         self._runner = Runner(broker, engine, card, self._holdings, self._outbox, notation)
-        self._preemption = Preemption(broker, self.model, worker, self._holdings, self._outbox)
+        self._preemption = Preemption(broker, self.model, worker, self._holdings)
         self._consumer = Consumer(broker, self.model, worker, self._holdings, engine.slots, self._runner)
 
     async def run(self, stop: asyncio.Event) -> None:

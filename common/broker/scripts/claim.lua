@@ -94,7 +94,7 @@ end
 local slots = tonumber(redis.call('HGET', P .. 'worker:' .. worker, 'slots') or 1)
 while room > 0 do
   local tier, guaranteed = next_tier()
-  if not tier or (not guaranteed and room <= reserve_of(tier, slots)) then break end
+  if not tier or (not guaranteed and room <= math.min(reserve_of(tier), slots - 1)) then break end
   take_tier(tier, guaranteed)
 end
 return reply

@@ -140,16 +140,16 @@ end
 
 -- ---------------------------------------------------------------------------------------------------------- routing
 
--- Slots kept free of lower tiers on a worker with that many.
-local function reserve_of(tier, slots)
-  if not LOWER[tier] then return 0 end
-  return math.min(tonumber(redis.call('HGET', P .. 'policy', 'reserve') or 0), slots - 1)
+-- Slots of each worker kept free of lower tiers; one always remains for them.
+local function reserve_of(tier)
+  return LOWER[tier] and tonumber(redis.call('HGET', P .. 'policy', 'reserve') or 0) or 0
 end
 
 -- The live, ready workers with a free slot for this tier. One whose speed is not measured yet counts as the fastest
 -- known: counted as slow it would get no work, and so never be measured.
 local function candidates(tier, not_this)
   local loads, found, fastest = redis.call('ZRANGE', P .. 'load', 0, -1, 'WITHSCORES'), {}, 0
+  local reserve = reserve_of(tier)
   for i = 1, #loads, 2 do
     local worker, load = loads[i], tonumber(loads[i + 1])
     local lease = redis.call('ZSCORE', P .. 'leases', worker)
@@ -157,7 +157,7 @@ local function candidates(tier, not_this)
       local beat = redis.call('HMGET', P .. 'worker:' .. worker, 'slots', 'speed', 'state')
       local slots, speed = tonumber(beat[1] or 0), tonumber(beat[2] or 0)
       fastest = math.max(fastest, speed)
-      local free = slots - load - reserve_of(tier, slots)
+      local free = slots - load - math.min(reserve, slots - 1)
       if beat[3] == 'ready' and free > 0 then
         found[#found + 1] = {worker = worker, load = load, speed = speed, free = free}
       end
@@ -275,6 +275,18 @@ local function lease_seen(lease, grant)
   return lease ~= '' and lease or (grant + 1) .. ':'
 end
 
+-- What a tenant used today (days since 1970, UTC): counted in the step that settles the job, so once and for certain.
+local function count_usage(tenant, usage, tokens)
+  local told, used = pcall(cjson.decode, usage)
+  if not told or not next(used) then used = {completion = tokens} end
+  local day = P .. 'usage:' .. math.floor(NOW / 86400000)
+  redis.call('HINCRBY', day, tenant .. ' jobs', 1)
+  for _, what in ipairs({'prompt', 'completion', 'cached'}) do
+    if (used[what] or 0) > 0 then redis.call('HINCRBY', day, tenant .. ' ' .. what, used[what]) end
+  end
+  redis.call('PEXPIRE', day, 400 * 86400000)
+end
+
 -- The end of a job's life: from here on nothing of it lives for ever.
 local function settle(id, state, finish, usage, tokens)
   leave_queue(id, true)
@@ -282,6 +294,7 @@ local function settle(id, state, finish, usage, tokens)
     'account')
   release(id, job[1])
   charge(job[2], job[3], tonumber(job[4]), tokens - tonumber(job[5] or 0))
+  count_usage(job[3], usage, tokens)
   unfollow(job[6], id)
   redis.call('ZREM', P .. 'deadlines', id)
   redis.call('HSET', job_key(id), 'state', state, 'finish', finish, 'usage', usage, 'settled', NOW, 'tokens', tokens)
