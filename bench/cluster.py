@@ -55,10 +55,10 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def process(command: Sequence[str], **environment: str) -> AsyncGenerator[asyncio.subprocess.Process]:
-    """A child that ends with this block, or with us. What it says is dropped unless it fails."""
+    """A child that ends with this block, or with us. It says nothing but errors."""
     child = await asyncio.create_subprocess_exec(
         *leashed(command, signal.SIGKILL),
-        env=child_environment(**{"log_level": "warning", **environment}),
+        env=child_environment(**{"log_level": "error", **environment}),
         cwd=ROOT,
         stdout=asyncio.subprocess.DEVNULL,
     )
@@ -75,13 +75,15 @@ async def process(command: Sequence[str], **environment: str) -> AsyncGenerator[
             await child.wait()
 
 
-async def until_it_answers(url: str, child: asyncio.subprocess.Process, patience: float = START_PATIENCE) -> None:
-    """Until GET `url` is 200. Raises `Unavailable`."""
+async def until_it_answers(
+    url: str, child: asyncio.subprocess.Process, patience: float = START_PATIENCE, *, any_status: bool = False
+) -> None:
+    """Until GET `url` is 200, or anything. Raises `Unavailable`."""
     end = asyncio.get_running_loop().time() + patience
     async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
         while asyncio.get_running_loop().time() < end and child.returncode is None:
             try:
-                if (await client.get(url)).status_code == 200:
+                if (await client.get(url)).status_code == 200 or any_status:
                     return
             except httpx.HTTPError:
                 pass
