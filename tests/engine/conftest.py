@@ -55,7 +55,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_settings(tiny_folder: Path) -> EngineSettings:
-    return EngineSettings(source=ModelSource(str(tiny_folder)), slots=8, page_size=16, step_tokens=64)
+    return EngineSettings(source=ModelSource(str(tiny_folder)), slots=8, page_size=16, step_tokens=64, threads=1)
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +73,6 @@ def reference(tiny_folder: Path) -> LlamaForCausalLM:
 
 @pytest.fixture(scope="session")
 def smollm2() -> Iterator[Rig]:
-    rig = Rig(EngineSettings(max_model_len=2048, slots=12))
+    rig = Rig(EngineSettings(max_model_len=2048, slots=12, threads=1))
     yield rig
     rig.close()
