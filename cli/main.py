@@ -10,7 +10,7 @@ import typer
 from bench.chaos_settings import ChaosSettings
 from cli.flags import command_of
 from cli.groups import keys_group, models_group
-from cli.settings import ChatSettings, DoctorSettings, TopSettings, UpSettings, WorkersSettings
+from cli.settings import BatchesSettings, ChatSettings, DoctorSettings, TopSettings, UpSettings, WorkersSettings
 from common.errors import MillstreamError
 from common.settings import ClusterSettings
 from gateway.background.settings import BackgroundSettings
@@ -70,6 +70,12 @@ def _background(settings: BackgroundSettings) -> None:
     raise typer.Exit(serve(settings))
 
 
+def _batches(settings: BatchesSettings) -> None:
+    from cli.batches import run
+
+    raise typer.Exit(run(settings))
+
+
 def _chat(settings: ChatSettings) -> None:
     from cli.chat import run
 
@@ -89,9 +95,11 @@ def _top(settings: TopSettings) -> None:
 
 
 def _usage(settings: ClusterSettings) -> None:
+    from cli.days import show_days
     from cli.keys import show_usage
 
     asyncio.run(show_usage(settings))
+    asyncio.run(show_days(settings))
 
 
 def _workers(settings: WorkersSettings) -> None:
@@ -126,12 +134,15 @@ app.command("worker")(command_of(WorkerSettings, "Serve a model: pull jobs, writ
 app.command("background")(
     command_of(BackgroundSettings, "Work on batches and keep the house: expiry, upkeep.", _background)
 )
+app.command("batches")(command_of(BatchesSettings, "List batches and watch them go on.", _batches))
 app.command("chat")(command_of(ChatSettings, "Talk to a model in this terminal.", _chat))
 app.command("doctor")(command_of(DoctorSettings, "Find out why something does not work, and say what to do.", _doctor))
 app.add_typer(models_group(), name="models")
 app.add_typer(keys_group(), name="keys")
 app.command("top")(command_of(TopSettings, "Watch workers, queues and waits live.", _top))
-app.command("usage")(command_of(ClusterSettings, "Show what each API key has used.", _usage))
+app.command("usage")(
+    command_of(ClusterSettings, "Show what each API key has used, and each tenant of each model by day.", _usage)
+)
 app.command("workers")(command_of(WorkersSettings, "List the workers and what they carry.", _workers))
 app.command("jobs")(command_of(ClusterSettings, "List the jobs running and waiting.", _jobs))
 app.command("chaos")(command_of(ChaosSettings, "Kill, freeze and cut everything, and check every token.", _chaos))

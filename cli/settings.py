@@ -113,6 +113,12 @@ class RevokeSettings(ClusterSettings):
     id: str = Field(default="", description="The key's id, as `keys list` shows it.")
 
 
+class BatchesSettings(ClusterSettings):
+    """Which way to show the batches."""
+
+    watch: bool = Field(default=True, description="On a terminal: go on showing them until all are over.")
+
+
 class ChatSettings(ClientSettings):
     """A conversation in the terminal."""
 

@@ -1,4 +1,4 @@
-"""`millstream up`: the queue, a gateway and workers in one terminal, each a supervised child.
+"""`millstream up`: the queue, a gateway, a background process and workers in one terminal, each a supervised child.
 
 Stopped in the order of dependence: the gateway takes no more requests, workers finish or hand back, then the queue.
 """
@@ -37,13 +37,14 @@ class Cluster:
     broker: Broker
     base_url: str
     gateway: Child
+    background: Child
     workers: list[Child]
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     failure: GaveUp | None = None
 
     @property
     def children(self) -> list[Child]:
-        return [self.gateway, *self.workers]
+        return [self.gateway, self.background, *self.workers]
 
     async def run(self) -> None:
         """Until told to stop, or until a part cannot be made to work."""
@@ -74,7 +75,7 @@ class Cluster:
 
     async def _stop_in_order(self) -> None:
         patience = self.settings.drain + STOP_MARGIN
-        await self.gateway.stop(patience)
+        await asyncio.gather(self.gateway.stop(patience), self.background.stop(patience))
         await asyncio.gather(*(worker.stop(patience) for worker in self.workers))
 
     async def _announce(self) -> None:
@@ -147,10 +148,13 @@ def _cluster(settings: UpSettings, screen: Screen, broker: Broker, port: int) ->
     common = ["--drain", f"{settings.drain:g}"]
     where = ["--host", settings.host, "--port", str(port)]
     what = ["--engine", settings.engine, "--model", settings.model]
-    environment = child_environment(redis_url=broker.url, log_format="json", log_level=settings.log_level)
+    files = gateway.files_url if "files_url" in gateway.model_fields_set else str(settings.state_dir / "files")
+    environment = child_environment(
+        redis_url=broker.url, log_format="json", log_level=settings.log_level, files_url=files
+    )
 
     def child(name: str, *arguments: str, worker: bool = False) -> Child:
-        program = Program(name, own_command(*arguments, *common), environment)
+        program = Program(name, own_command(*arguments), environment)
         listen = Listener(name, screen).line
         return Child(program, listen, evictor(broker, settings.max_attempts)) if worker else Child(program, listen)
 
@@ -159,8 +163,9 @@ def _cluster(settings: UpSettings, screen: Screen, broker: Broker, port: int) ->
         screen=screen,
         broker=broker,
         base_url=base_url(settings.host, port, tls=gateway.ssl_certfile is not None),
-        gateway=child("gateway", "gateway", *where),
-        workers=[child(f"worker-{n}", "worker", *what, worker=True) for n in range(1, settings.workers + 1)],
+        gateway=child("gateway", "gateway", *where, *common),
+        background=child("background", "background"),
+        workers=[child(f"worker-{n}", "worker", *what, *common, worker=True) for n in range(1, settings.workers + 1)],
     )
 
 

@@ -7,7 +7,8 @@ RUN python -m venv /opt/millstream \
  && /opt/millstream/bin/pip install --no-cache-dir -c constraints.txt '.[gateway]'
 
 FROM python:3.11-slim
-RUN useradd --create-home --uid 10001 millstream
+RUN useradd --create-home --uid 10001 millstream \
+ && install -d -o millstream -g millstream /home/millstream/files
 COPY --from=build /opt/millstream /opt/millstream
 ENV PATH=/opt/millstream/bin:$PATH PYTHONUNBUFFERED=1
 USER millstream

@@ -8,6 +8,7 @@ from typing import Protocol
 from common.broker.batches import Batches
 from common.broker.directory import ModelInfo
 from common.broker.pending import Pending
+from common.broker.usage import UsageBook
 from gateway.auth import Keys
 from gateway.dispatch import Dispatch
 from gateway.files.storage import Storage
@@ -38,6 +39,7 @@ class Cluster:
     storage: Storage | None = None  # of files
     batches: Batches | None = None
     pending: Pending | None = None  # background responses
+    usage: UsageBook | None = None
     keys: Keys | None = None  # None: the settings' own
 
 

@@ -15,6 +15,7 @@ from common.broker.jobs import Bounds
 from common.broker.pending import Pending
 from common.broker.store import RedisStore
 from common.broker.upkeep import keep_up
+from common.broker.usage import UsageBook
 from common.identity import incarnation
 from common.job import GatewayId
 from gateway.auth import static_keys
@@ -73,6 +74,7 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[Cluster]:
                 storage=storage,
                 batches=Batches(broker),
                 pending=Pending(broker),
+                usage=UsageBook(broker),
                 keys=keyring,
             )
         finally:

@@ -217,3 +217,9 @@ def lapsing(account: str) -> str:
 def spent(account: str, period: str) -> str:
     """String: tokens used in a day (`2026-01-31`) or month (`2026-01`), reservations included. TTL 40 or 400 days."""
     return f"{account_prefix(account)}spent:{period}"
+
+
+def usage(model: ModelName, day: int) -> str:
+    """Hash: `<tenant> <what>` -> jobs, prompt, completion and cached tokens of one day (days since 1970, UTC).
+    TTL 400 days."""
+    return f"{prefix(model)}usage:{day}"

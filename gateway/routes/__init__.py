@@ -14,6 +14,7 @@ from gateway.routes import (
     responses,
     stored,
     tokens,
+    usage,
 )
 
 ROUTERS = (
@@ -29,5 +30,6 @@ ROUTERS = (
     requests.router,
     files.router,
     batches.router,
+    usage.router,
     health.router,
 )

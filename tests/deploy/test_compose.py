@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
+from gateway.background.settings import BackgroundSettings
 from gateway.settings import GatewaySettings
 from worker.settings import WorkerSettings
 
@@ -40,7 +41,7 @@ def test_the_services_and_their_profiles() -> None:
     assert set(SERVICES) == {"redis", *OURS}
     profiles = {name: service.get("profiles", []) for name, service in SERVICES.items()}
     assert profiles == {
-        "redis": [], "gateway": [], "worker": [], "worker-gpu": ["gpu"], "background": ["background"]
+        "redis": [], "gateway": [], "worker": [], "worker-gpu": ["gpu"], "background": []
     }  # fmt: skip
 
 
@@ -68,12 +69,17 @@ def test_a_stop_gives_them_their_drain_window() -> None:
     assert seconds(SERVICES["worker"]["stop_grace_period"]) > WorkerSettings.model_fields["drain"].default
 
 
+def test_gateway_and_background_see_the_same_files() -> None:
+    for name in ("gateway", "background"):
+        assert SERVICES[name]["volumes"] == ["files:/home/millstream/files"]
+
+
 def test_redis_keeps_what_it_acknowledged() -> None:
     command = SERVICES["redis"]["command"]
     for setting in ("--appendonly yes", "--appendfsync everysec", "--maxmemory-policy noeviction"):
         assert setting in command
     assert SERVICES["redis"]["volumes"] == ["redis-data:/data"]
-    assert set(FILE["volumes"]) == {"redis-data", "model-cache"}
+    assert set(FILE["volumes"]) == {"redis-data", "model-cache", "files"}
 
 
 def test_without_keys_only_this_machine_reaches_the_gateway() -> None:
@@ -88,7 +94,9 @@ def test_without_keys_only_this_machine_reaches_the_gateway() -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_what_is_set_is_a_setting(name: str) -> None:
     fields = {
-        f"MILLSTREAM_{field}".upper() for field in {**GatewaySettings.model_fields, **WorkerSettings.model_fields}
+        f"MILLSTREAM_{field}".upper()
+        for settings in (GatewaySettings, WorkerSettings, BackgroundSettings)
+        for field in settings.model_fields
     }
     ours = {variable for variable in SERVICES[name]["environment"] if variable.startswith("MILLSTREAM_")}
     assert ours <= fields

@@ -1,0 +1,59 @@
+"""`GET /v1/usage`: what the key's tenant used, by day and model."""
+
+from datetime import date, timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+
+from common.broker.usage import MOST_DAYS, Used
+from common.errors import BadRequest, Unavailable
+from gateway.rooms import InRooms, tenant_of
+
+router = APIRouter(tags=["usage"])
+USUAL_DAYS = 30
+
+
+@router.get("/v1/usage", summary="What was used")
+async def read_usage(
+    request: Request,
+    rooms: InRooms,
+    start_date: Annotated[
+        str | None, Query(description="First day (UTC), as 2026-01-31; 30 days until the last.")
+    ] = None,
+    end_date: Annotated[str | None, Query(description="Last day (UTC), included; today if left out.")] = None,
+    model: str | None = None,
+) -> dict[str, Any]:
+    """Jobs (sequences) and tokens of the tenant this key belongs to, counted when each job ends."""
+    if rooms.cluster.usage is None:
+        raise Unavailable("This gateway counts no usage.")
+    last = _day(end_date, "end_date") or await rooms.cluster.usage.today()
+    first = _day(start_date, "start_date") or last - timedelta(days=USUAL_DAYS - 1)
+    if not timedelta() <= last - first < timedelta(days=MOST_DAYS):
+        raise BadRequest(f"Expected 1 to {MOST_DAYS} days from 'start_date' to 'end_date'.", param="start_date")
+    used = await rooms.cluster.usage.read(first, last, tenant_of(request))
+    return {"object": "list", "data": [usage_object(each) for each in used if model in (None, each.model)]}
+
+
+def usage_object(used: Used) -> dict[str, Any]:
+    """One day of one model."""
+    return {
+        "object": "usage",
+        "date": used.day.isoformat(),
+        "model": used.model,
+        "jobs": used.jobs,
+        "prompt_tokens": used.prompt_tokens,
+        "completion_tokens": used.completion_tokens,
+        "cached_tokens": used.cached_tokens,
+        "total_tokens": used.prompt_tokens + used.completion_tokens,
+    }
+
+
+def _day(text: str | None, param: str) -> date | None:
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise BadRequest(
+            f"Invalid '{param}': {text[:40]!r}. Expected a day such as 2026-01-31.", param=param
+        ) from error
