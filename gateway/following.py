@@ -39,7 +39,8 @@ class Follower:
         self.born = monotonic()
         self.first = after + 1
         self.next = after + 1
-        self.lease: Lease | Literal[""] = ""  # the newest seen; older ones' frames are not delivered any more
+        self.lease: Lease | Literal[""] = ""  # under which the last chunk was delivered
+        self.told: Lease | Literal[""] = ""  # the newest heard of: what older ones send is not delivered any more
         self.grant = 0  # its number
         self.behind = False  # the log has more than the buffer: read it
         self.unsure = origin is None  # our place in Redis must be found (again) before going on
@@ -70,7 +71,7 @@ class Follower:
         """Whether this lease is the newest seen; it is from now on."""
         grant = int(lease.partition(":")[0])
         if grant >= self.grant:
-            self.grant, self.lease = grant, Lease(lease)
+            self.grant, self.told = grant, Lease(lease)
         return grant >= self.grant
 
     def accept(self, raw: bytes) -> None:
@@ -82,6 +83,7 @@ class Follower:
         chunk = decode_chunk(raw)
         self._chunks.append(bytes(raw))
         self.next += 1
+        self.lease = self.told
         self.done = chunk.last
         self.heard = monotonic()
         return chunk

@@ -131,6 +131,19 @@ class JobsLife(RuleBasedStateMachine):
         else:
             self.run(workers.evict_now(self.broker, MODEL, mind.id, MAX_ATTEMPTS))
 
+    @precondition(lambda self: self.world.minds)
+    @rule(made=st.lists(sizes, min_size=4, max_size=4))
+    def all_goes_well_for_a_while(self, made: list[list[int]]) -> None:
+        """Otherwise few jobs would come far. Each worker makes chunks of its own sizes."""
+        for mind, sizes_here in zip(list(self.world.minds.values()), made, strict=False):
+            self.run(self.world.beat(mind))
+            self.run(self.world.claim(mind, mind.slots, reply_lost=False))
+            for held in mind.holds.values():
+                held.write([] if held.over else sizes_here, end=False)
+            self.run(self.world.step(mind, reply_lost=False))
+        for reader in list(self.world.readers):
+            self.run(self.world.read(reader))
+
     # ---------------------------------------------------------------------------------------------------------- time
 
     @precondition(lambda self: self.submitted)

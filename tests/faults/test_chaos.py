@@ -7,20 +7,8 @@ from cli.settings import own_command
 
 
 async def test_a_short_chaos_loses_nothing() -> None:
-    arguments = [
-        "--seconds",
-        "20",
-        "--clients",
-        "8",
-        "--pause",
-        "1.5",
-        "--longest",
-        "150",
-        "--workers",
-        "2",
-        "--seed",
-        "11",
-    ]
+    settings = {"seconds": 20, "clients": 8, "pause": 1.5, "longest": 150, "workers": 2, "seed": 11}
+    arguments = [f"--{name}={value}" for name, value in settings.items()]
     process = await asyncio.create_subprocess_exec(
         *own_command("chaos", *arguments), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
