@@ -73,13 +73,8 @@ class Overhead:
         parts = median_cpu(trials)
         total = round(median(each.total for each in trials), 1)
         speed = median(each.figures.tokens_per_second for each in trials)
-        floor_total = self.result.get("floor", {}).get("total", total)
-        self.result[name] = {
-            **parts,
-            "total": total,
-            "ratio": round(total / floor_total, 2),
-            "tokens_per_second": speed,
-        }
+        ratio = round(total / self.result.get("floor", {}).get("total", total), 2)
+        self.result[name] = {**parts, "total": total, "ratio": ratio, "tokens_per_second": speed}
         shown = " + ".join(f"{part} {value:g}" for part, value in parts.items())
         gap = median(each.figures.between_tokens_ms.p99 for each in trials)
         self._table.add_row(name, shown, f"{total:g}", f"{ratio:.2f}", f"{speed:.0f}", f"{gap:.1f}")

@@ -8,6 +8,7 @@ from types import FrameType
 import typer
 
 from bench.chaos_settings import ChaosSettings
+from bench.settings import BenchSettings
 from cli.flags import command_of
 from cli.groups import keys_group, models_group
 from cli.settings import BatchesSettings, ChatSettings, DoctorSettings, TopSettings, UpSettings, WorkersSettings
@@ -82,6 +83,12 @@ def _chat(settings: ChatSettings) -> None:
     raise typer.Exit(run(settings))
 
 
+def _bench(settings: BenchSettings) -> None:
+    from bench.command import run
+
+    raise typer.Exit(run(settings))
+
+
 def _doctor(settings: DoctorSettings) -> None:
     from cli.doctor import run
 
@@ -136,6 +143,9 @@ app.command("background")(
 )
 app.command("batches")(command_of(BatchesSettings, "List batches and watch them go on.", _batches))
 app.command("chat")(command_of(ChatSettings, "Talk to a model in this terminal.", _chat))
+app.command("bench")(
+    command_of(BenchSettings, "Put load on any OpenAI-compatible server and time its answers.", _bench)
+)
 app.command("doctor")(command_of(DoctorSettings, "Find out why something does not work, and say what to do.", _doctor))
 app.add_typer(models_group(), name="models")
 app.add_typer(keys_group(), name="keys")
