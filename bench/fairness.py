@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from time import monotonic
 
-from bench.town import Served, Town, town
+from bench.town import Served, Town, leave_work, town
 from common import loop
 from common.broker.policy import Policy, Rule, write_policy
 from common.job import ModelName, Tier
@@ -134,20 +134,11 @@ async def beside(directory: Path) -> None:
 
 
 async def _chats(place: Town, tier: Tier | None) -> list[Served]:
-    """Chat for a while, beside batch jobs that are replaced as they end."""
-
-    async def grind(number: int) -> None:
-        while tier is not None:
-            await place.ask(SHARED, 400, tier, f"grinder-{number % 2}")
-
-    grinders = [asyncio.create_task(grind(number)) for number in range(64)]
-    await asyncio.sleep(1)  # until they hold every slot
-    try:
-        return await arrivals(6.0, SECONDS, lambda: place.ask(SHARED, 20))
-    finally:
-        for grinder in grinders:
-            grinder.cancel()
-        await asyncio.gather(*grinders, return_exceptions=True)
+    """Chat for a while, beside more work than can be done meanwhile."""
+    if tier is not None:
+        await leave_work(place.broker, SHARED, tier, 64, 400)
+    await asyncio.sleep(1)  # until it holds every slot
+    return await arrivals(6.0, SECONDS, lambda: place.ask(SHARED, 20))
 
 
 async def tenants(directory: Path) -> None:

@@ -14,7 +14,7 @@ from common.broker.chunks import FrameChannel
 from common.broker.connect import Broker
 from common.broker.directory import model_info
 from common.broker.embedded import EmbeddedValkey
-from common.broker.jobs import read
+from common.broker.jobs import Envelope, NewJob, read, submit
 from common.identity import incarnation
 from common.job import ChatPrompt, GatewayId, JobId, JobRequest, ModelName, Sampling, Tier, WorkerId
 from gateway.dispatch import Submission
@@ -76,6 +76,16 @@ class Town:
                 first = first or (monotonic() - began if chunk.ids else 0.0)
         last = monotonic() - began
         return Served(first, last, (await read(self.broker, name, id)).get("worker", ""), made)
+
+
+async def leave_work(broker: Broker, model: str, tier: Tier, count: int, tokens: int) -> None:
+    """Jobs of two tenants that nobody follows: their results would be read later."""
+    sampling = Sampling(max_tokens=tokens, ignore_eos=True)
+    for number in range(count):
+        tenant = f"grinder-{number % 2}"
+        terms = Envelope(GatewayId("nobody"), tenant, tier, timeout_ms=600_000, retention_ms=1000, resumable=True)
+        job = NewJob(JobId(f"work-{number}"), JobRequest(ChatPrompt([{"role": "user", "content": "work"}]), sampling))
+        await submit(broker, ModelName(model), terms, [job])
 
 
 @asynccontextmanager
