@@ -1,12 +1,16 @@
 """Who is served first: tiers, tenants, deadlines; and that nobody waits for ever."""
 
+import asyncio
 from collections import Counter
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from common.broker import keys, workers
 from common.broker.jobs import standing
 from common.chunk import Seq
-from common.job import TIERS, JobId, WorkerId
-from tests.routing.site import MODEL, Site
+from common.job import TIERS, JobId, Tier, WorkerId
+from tests.routing.site import MODEL, Site, open_site
 
 
 async def serve(site: Site, count: int, tokens: int = 256) -> list[str]:
@@ -123,3 +127,28 @@ async def test_a_position_counts_what_is_served_before(site: Site) -> None:
     assert (await standing(site.broker, MODEL, JobId("small-0"))).ahead == 2
     assert (await standing(site.broker, MODEL, JobId("batch-0"))).ahead == 52
     assert (await standing(site.broker, MODEL, JobId("none"))).state == "missing"
+
+
+waiting = st.lists(st.tuples(st.sampled_from(["default", "flex", "batch"]), st.sampled_from("abc")), max_size=6)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(waiting)
+def test_nothing_starves_however_much_comes_above_it(redis_url: str, below: list[tuple[Tier, str]]) -> None:
+    asyncio.run(_press(redis_url, below))
+
+
+async def _press(url: str, below: list[tuple[Tier, str]]) -> None:
+    """One slot, and for each job it takes a new one of the highest tier."""
+    async with open_site(url) as site:
+        await site.broker.redis.flushall()
+        await site.beat("w")
+        await site.put("begun")
+        for number, (tier, tenant) in enumerate(below):
+            await site.put(f"low-{number}", tier=tier, tenant=tenant)
+        served = set[str]()
+        for turn in range(16 * len(below) + 1):
+            await site.put(f"top-{turn}", tier="priority")
+            served |= set(await serve(site, 1))
+        assert {f"low-{number}" for number in range(len(below))} <= served
+        assert (await site.load())["w"] == 0
