@@ -51,6 +51,7 @@ def begin_sequence(
         guide=_guide(request, notation),
         prompt_logprobs=request.prompt_logprobs,
     )
+    engine.prepare(spec)
     echo = tokenizer.decode(ids) if request.echo else ""
     start = Start(prompt_tokens=len(ids), fingerprint=card.fingerprint, echo=echo)
     return Beginning(spec, transcript, start, _over(transcript, spec, tokenizer))

@@ -99,7 +99,7 @@ class Tokenizer(Protocol):
 
 class Engine(Protocol):
     """Turns sequences into tokens. Every method but `load` and `close` is called on the event loop and returns at
-    once; `load` and `close` block and are called in a thread."""
+    once; `load`, `prepare` and `close` block and are called in a thread."""
 
     slots: int
 
@@ -113,6 +113,11 @@ class Engine(Protocol):
 
     def start(self, sink: Sink) -> None:
         """Begin stepping; outputs go to `sink` on the running event loop."""
+        ...
+
+    def prepare(self, spec: SequenceSpec) -> None:
+        """What takes a while before `add`, such as compiling a grammar; called in a thread. Raises `MillstreamError`
+        for what can be refused before anything is generated."""
         ...
 
     def add(self, spec: SequenceSpec) -> None:

@@ -35,6 +35,9 @@ class Computing:
     def start(self, sink: Sink) -> None:
         pass  # there are no outputs
 
+    def prepare(self, spec: SequenceSpec) -> None:
+        self.add(spec)
+
     def add(self, spec: SequenceSpec) -> None:
         raise BadRequest(f"The model `{self._name}` does not generate: use /v1/embeddings.", param="model")
 

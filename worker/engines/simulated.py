@@ -55,6 +55,10 @@ class SimulatedEngine:
         self._sink = sink
         self._loop = asyncio.get_running_loop()
 
+    def prepare(self, spec: SequenceSpec) -> None:
+        """Find out what is wrong with a script or a guide."""
+        sequence_for(spec, self._tokenizer, self.settings.default_length)
+
     def add(self, spec: SequenceSpec) -> None:
         if len(spec.prompt) + spec.max_tokens > self.settings.context_length:
             raise ContextLengthExceeded(

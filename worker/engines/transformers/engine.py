@@ -91,6 +91,11 @@ class TransformersEngine:
             raise Unavailable("The engine is not loaded.")
         return self._loaded.tokenizer
 
+    def prepare(self, spec: SequenceSpec) -> None:
+        """Check the sequence and compile its guide, which `add` then finds compiled."""
+        self._check(spec)
+        self.matcher(spec.guide)
+
     def add(self, spec: SequenceSpec) -> None:
         """Raises `BadGrammar`, `ContextLengthExceeded`, `BadRequest`; `Unavailable` once broken."""
         batch = self._ready()
@@ -124,7 +129,7 @@ class TransformersEngine:
         return self._broken
 
     def matcher(self, guide: Guide | None, generated: Many[int] = ()) -> Matcher | None:
-        """Compile (or find) a guide. `add` does it too; a thread may do it before, a large schema takes a while."""
+        """Compile a guide, or find it compiled, and stand behind the tokens `generated`."""
         if guide is None:
             return None
         if self._guides is None:

@@ -1,0 +1,44 @@
+"""What is wrong with a request is found before its first chunk, so that it can be an HTTP error."""
+
+import pytest
+
+from common.errors import BadGrammar, ContextLengthExceeded
+from common.job import ChatPrompt, Guide, JobRequest, Sampling, TextPrompt
+from worker.begin import begin_sequence
+from worker.engines.base import SequenceKey
+from worker.engines.simulated import SimulatedEngine, SimulatedSettings
+
+KEY = SequenceKey("job#1")
+USER = [{"role": "user", "content": "hi"}]
+
+
+@pytest.fixture
+def engine() -> SimulatedEngine:
+    return SimulatedEngine(SimulatedSettings(context_length=100))
+
+
+def test_a_grammar_that_cannot_be_compiled_is_refused_at_the_beginning(engine: SimulatedEngine) -> None:
+    request = JobRequest(input=ChatPrompt(messages=USER), guide=Guide("regex", "("))
+    with pytest.raises(BadGrammar):
+        begin_sequence(engine, engine.load(), request, KEY, [])
+
+
+def test_a_prompt_longer_than_the_context_names_both_numbers(engine: SimulatedEngine) -> None:
+    request = JobRequest(input=TextPrompt("x" * 90), sampling=Sampling(max_tokens=20))
+    with pytest.raises(
+        ContextLengthExceeded, match=r"100 tokens.*110 tokens \(90 in the prompt, 20 in the completion\)"
+    ):
+        begin_sequence(engine, engine.load(), request, KEY, [])
+
+
+def test_without_max_tokens_the_answer_gets_the_room_that_is_left(engine: SimulatedEngine) -> None:
+    begun = begin_sequence(engine, engine.load(), JobRequest(input=TextPrompt("x" * 90)), KEY, [])
+    assert (begun.spec.max_tokens, begun.start.prompt_tokens, begun.over) == (10, 90, None)
+
+
+def test_what_an_earlier_lease_finished_is_not_computed_again(engine: SimulatedEngine) -> None:
+    request = JobRequest(input=TextPrompt("hi"), sampling=Sampling(max_tokens=3))
+    start = begin_sequence(engine, engine.load(), request, KEY, [])
+    assert start.over is None
+    assert begin_sequence(engine, engine.load(), request, KEY, [2**30, 2**30 + 1, 2**30 + 2]).over == "length"
+    assert begin_sequence(engine, engine.load(), request, KEY, [2**30, 256]).over == "stop"
