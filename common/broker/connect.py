@@ -38,6 +38,8 @@ AWAY = (
     exceptions.RedisClusterException,  # no node of the cluster answers
     OSError,
 )
+CLOSED_HANDLE = "the handler is closed"  # what uvloop says, as no OSError, when the server left before the first word
+
 Arg = Any  # what redis-py encodes: str, bytes, int or float; its own annotation says str only
 
 
@@ -151,6 +153,10 @@ async def redis_errors() -> AsyncGenerator[None]:
         raise RedisFull("The queue (Redis) is out of memory.", retry_after=5) from error
     except exceptions.ResponseError as error:
         raise _refusal(error) from error
+    except RuntimeError as error:
+        if CLOSED_HANDLE not in str(error):
+            raise
+        raise RedisAway("The queue (Redis) cannot be reached: connection closed.", retry_after=1) from error
 
 
 def _refusal(error: exceptions.ResponseError) -> MillstreamError:

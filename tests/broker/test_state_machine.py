@@ -23,6 +23,7 @@ from tests.broker.world import MAX_ATTEMPTS, MODEL, WorkerMind, World
 
 GATEWAYS = (GatewayId("g1"), GatewayId("g2"))
 NAMES = tuple(WorkerId(f"w{n}") for n in range(4))
+Past = dict[str, tuple[bytes, int]]  # of every key its value and its time to live (ms; 0: none)
 sizes = st.lists(st.integers(1, 3), max_size=3)
 index = st.integers(0, 1 << 16)
 
@@ -37,7 +38,7 @@ class JobsLife(RuleBasedStateMachine):
         self.run(self.broker.redis.flushall())
         self.world = World(self.broker)
         self.submitted = 0
-        self.past: dict[str, tuple[bytes, int]] = {}
+        self.pasts: list[Past] = [{}]
 
     def run(self, coroutine: Any) -> Any:
         return self.loop.run(coroutine)
@@ -161,12 +162,16 @@ class JobsLife(RuleBasedStateMachine):
 
     @rule()
     def append_only_file_is_synced(self) -> None:
-        self.past = self.run(snapshot(self.broker))
+        self.pasts = [*self.pasts[-3:], self.run(snapshot(self.broker))]
 
-    @rule(gateways_first=st.booleans())
-    def forget(self, gateways_first: bool) -> None:
-        """Redis restarts without its tail. In its grace gateways attach all their streams; or one comes too late."""
-        self.run(restore(self.broker, self.past))
+    @rule(at=index, gateways_first=st.booleans(), a_worker_too=st.booleans())
+    def forget(self, at: int, gateways_first: bool, a_worker_too: bool) -> None:
+        """Redis restarts without its tail, and perhaps a worker died with it. In its grace gateways attach all their
+        streams; or one comes too late."""
+        self.pasts = self.pasts[: at % len(self.pasts) + 1]
+        self.run(restore(self.broker, self.pasts[-1]))
+        if a_worker_too and self.world.minds:
+            self.a_worker_ends(at, in_good_order=False)
         for reader in self.world.readers:
             reader.follower.lost()
         if gateways_first:
@@ -190,9 +195,8 @@ class JobsLife(RuleBasedStateMachine):
             self.loop.close()
 
 
-async def snapshot(broker: Broker) -> dict[str, tuple[bytes, int]]:
-    """Every key's value and its time to live (ms; 0: none)."""
-    past: dict[str, tuple[bytes, int]] = {}
+async def snapshot(broker: Broker) -> Past:
+    past: Past = {}
     async for name in broker.redis.scan_iter():
         value = await broker.redis.execute_command("DUMP", name, NEVER_DECODE=True)
         if value is not None:
@@ -200,7 +204,7 @@ async def snapshot(broker: Broker) -> dict[str, tuple[bytes, int]]:
     return past
 
 
-async def restore(broker: Broker, past: dict[str, tuple[bytes, int]]) -> None:
+async def restore(broker: Broker, past: Past) -> None:
     await broker.redis.flushall()
     for name, (value, ttl) in past.items():
         await broker.redis.restore(name, ttl, value)

@@ -1,0 +1,37 @@
+"""A server that hangs up while a connection greets it: uvloop raises RuntimeError then, which redis-py passes on."""
+
+import asyncio
+
+import pytest
+
+from common import loop
+from common.broker.connect import Broker, RedisAway, redis_errors
+
+
+async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+
+
+def test_a_server_that_hangs_up_at_once_is_away() -> None:
+    async def knock() -> None:
+        server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with server, Broker(f"redis://127.0.0.1:{port}/0") as broker:
+            for _ in range(200):
+                with pytest.raises(RedisAway):
+                    await broker.ping()
+
+    loop.run(knock())
+
+
+def test_a_closed_uvloop_handle_is_a_redis_that_is_away() -> None:
+    async def write_to_the_dead() -> None:
+        server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+        async with server, redis_errors():
+            _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.transport.abort()
+            await asyncio.sleep(0.05)
+            writer.writelines([b"PING\r\n"])
+
+    with pytest.raises(RedisAway):
+        loop.run(write_to_the_dead())

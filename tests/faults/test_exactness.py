@@ -1,0 +1,126 @@
+"""The real model: an answer continued after kill -9 is exactly the answer of an undisturbed run."""
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from bench.fleet import Part
+from bench.stream import events
+from common.broker import keys
+from common.job import ModelName
+from tests.cluster import CHAT, Cluster
+from tests.support import wait_until
+
+pytestmark = [pytest.mark.model, pytest.mark.timeout(400)]
+NAME = ModelName("smollm2-135m-instruct")
+START = 180.0  # seconds; loading a model on a busy machine
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}, "people": {"type": "integer"}}}
+TOOL = {
+    "type": "function",
+    "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {}}}},
+}
+
+QUESTIONS: dict[str, dict[str, Any]] = {
+    "greedy": {"temperature": 0, "logprobs": True, "top_logprobs": 2},
+    "seeded, two choices": {"temperature": 0.9, "top_p": 0.9, "seed": 7, "n": 2},
+    "penalties": {"temperature": 0.7, "seed": 3, "frequency_penalty": 0.8, "presence_penalty": 0.3},
+    "stop string": {"temperature": 0, "stop": [" of the 2"]},
+    "JSON schema": {
+        "temperature": 0.8,
+        "seed": 5,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "city", "schema": SCHEMA}},
+    },
+    "forced tool": {"temperature": 0, "tools": [TOOL], "tool_choice": "required"},
+}
+
+
+@dataclass
+class Choice:
+    """One choice of an answer, folded from a stream or taken from a whole one."""
+
+    text: str = ""
+    call: str = ""
+    finish: str | None = None
+    tokens: list[Any] = field(default_factory=list)
+
+    def add(self, entry: dict[str, Any]) -> None:
+        said = entry.get("delta") or entry.get("message") or {}
+        self.text += said.get("content") or ""
+        for call in said.get("tool_calls") or []:
+            self.call += (call["function"].get("name") or "") + (call["function"].get("arguments") or "")
+        self.finish = entry.get("finish_reason") or self.finish
+        for one in (entry.get("logprobs") or {}).get("content") or []:
+            self.tokens.append((one["token"], round(one["logprob"], 3), [top["token"] for top in one["top_logprobs"]]))
+
+
+@dataclass
+class Answer:
+    choices: list[Choice]
+    usage: dict[str, Any] = field(default_factory=dict)
+    pieces: int = 0
+
+    @property
+    def whole(self) -> tuple[list[Choice], Any]:
+        return self.choices, self.usage.get("completion_tokens")
+
+
+def question(kind: str) -> dict[str, Any]:
+    words = [{"role": "user", "content": "Tell me about the largest city of Japan and its history."}]
+    return {"model": NAME, "messages": words, "max_tokens": 60, **QUESTIONS[kind]}
+
+
+async def undisturbed(site: Cluster, gateway: Part, kind: str) -> Answer:
+    body = (await site.http.post(gateway.url + CHAT, json=question(kind), timeout=START)).json()
+    answer = Answer([Choice() for _ in body["choices"]], body["usage"])
+    for entry in body["choices"]:
+        answer.choices[entry["index"]].add(entry)
+    return answer
+
+
+async def streamed(site: Cluster, gateway: Part, kind: str, answer: Answer) -> None:
+    body = {**question(kind), "stream": True, "stream_options": {"include_usage": True}}
+    async with site.http.stream("POST", gateway.url + CHAT, json=body, timeout=START) as response:
+        async for _, data in events(response):
+            if data == "[DONE]":
+                return
+            event = json.loads(data)
+            assert "error" not in event, event
+            answer.usage = event.get("usage") or answer.usage
+            answer.pieces += 1
+            for entry in event["choices"]:
+                answer.choices[entry["index"]].add(entry)
+
+
+async def serving(site: Cluster, workers: int) -> bool:
+    return await site.broker.redis.zcard(keys.load(NAME)) >= workers
+
+
+async def test_continued_answers_are_the_undisturbed_ones(site: Cluster) -> None:
+    model = {"engine": "transformers", "model": "smollm2", "threads": "1", "slots": "8"}
+    gateway = await site.gateway()
+    first = await site.fleet.worker(**model)
+    await wait_until(lambda: serving(site, 1), within=START, what="the model is loaded")
+    right = {kind: await undisturbed(site, gateway, kind) for kind in QUESTIONS}
+    await site.fleet.worker(**model)
+    await wait_until(lambda: serving(site, 2), within=START, what="the second worker is there")
+
+    got = {kind: Answer([Choice() for _ in answer.choices]) for kind, answer in right.items()}
+    async with asyncio.TaskGroup() as tasks:
+        for kind, answer in got.items():
+            tasks.create_task(streamed(site, gateway, kind, answer))
+        await wait_until(lambda: min(answer.pieces for answer in got.values()) >= 4, within=START)
+        held = await site.broker.redis.scard(keys.held(NAME, await id_of(site, first)))
+        await first.kill()
+    assert held, "it was running some of them"
+    for kind in QUESTIONS:
+        assert got[kind].whole == right[kind].whole, kind
+
+
+async def id_of(site: Cluster, part: Part) -> Any:
+    for name in await site.broker.redis.zrange(keys.load(NAME), 0, -1):
+        if await site.broker.redis.hget(keys.worker(NAME, name), "pid") == str(part.pid):
+            return name
+    raise AssertionError("the worker is not there")
