@@ -109,7 +109,7 @@ async def cluster(shape: Shape) -> AsyncGenerator[Running]:
         valkey = await stack.enter_async_context(EmbeddedValkey(folder))
         gateways = [await stack.enter_async_context(_gateway(valkey.url, shape)) for _ in range(shape.gateways)]
         workers = [await stack.enter_async_context(_worker(valkey.url, shape)) for _ in range(shape.workers)]
-        await _until_signed_in(valkey.url, shape.workers)
+        await until_signed_in(valkey.url, shape.workers)
         pids = {
             "gateway": [child.pid for _, child in gateways],
             "redis": [valkey.pid],
@@ -122,7 +122,9 @@ async def cluster(shape: Shape) -> AsyncGenerator[Running]:
 @asynccontextmanager
 async def _gateway(redis_url: str, shape: Shape) -> AsyncGenerator[tuple[str, asyncio.subprocess.Process]]:
     port = free_port()
-    command = own_command("gateway", "--port", str(port), "--drain", "1", "--max-waiting", "0", *shape.extra)
+    command = own_command(
+        "gateway", "--port", str(port), "--drain", "1", "--max-waiting", "0", "--max-waiting-tenant", "0", *shape.extra
+    )
     async with process(command, redis_url=redis_url) as child:
         await until_it_answers(f"http://127.0.0.1:{port}/health", child)
         yield f"http://127.0.0.1:{port}/v1", child
@@ -136,7 +138,7 @@ async def _worker(redis_url: str, shape: Shape) -> AsyncGenerator[asyncio.subpro
         yield child
 
 
-async def _until_signed_in(redis_url: str, workers: int) -> None:
+async def until_signed_in(redis_url: str, workers: int) -> None:
     end = asyncio.get_running_loop().time() + START_PATIENCE
     async with Broker(redis_url) as broker:
         while sum(len(model.workers) for model in await census(broker)) < workers:
