@@ -2,7 +2,7 @@
 PYTHON ?= python
 PATHS = common gateway worker cli bench tests
 
-.PHONY: install test lint format types imports pytest clean
+.PHONY: install test lint format types imports pytest clients clean
 
 install:
 	$(PYTHON) -m pip install --quiet -c constraints.txt -e '.[all,dev]'
@@ -27,6 +27,13 @@ imports:
 
 pytest:
 	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest
+
+# Other people's clients, in an environment of their own; asks the package registries, so it is not part of `test`.
+clients:
+	$(PYTHON) -m venv .clients/venv
+	.clients/venv/bin/python -m pip install --quiet '.[clients]'
+	cp tests/clients/programs/package.json .clients/ && cd .clients && npm install --silent
+	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -m clients tests/clients
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis

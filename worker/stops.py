@@ -10,7 +10,7 @@ class StopMatcher:
     def __init__(self, stops: Sequence[str], include: bool = False) -> None:
         self._stops = [stop for stop in stops if stop]
         self._include = include
-        self._held = ""
+        self._held: str = ""
         self.stopped_by = ""  # the stop string that ended the text
 
     @property
