@@ -10,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
 from common.errors import MillstreamError
+from gateway.batch_metrics import batch_text
 from gateway.cluster_metrics import cluster_text
 from gateway.rooms import InRooms
 
@@ -46,7 +47,7 @@ def _readiness(ready: bool, *, redis: bool, workers: int, reason: str) -> JSONRe
 async def metrics(rooms: InRooms) -> Response:
     """This process's counters, and the cluster's figures as its workers' heartbeats tell them: workers open no port."""
     try:
-        cluster = cluster_text(await rooms.cluster.directory.models())
+        cluster = cluster_text(await rooms.cluster.directory.models()) + await batch_text(rooms.cluster.batches)
     except MillstreamError:  # without Redis there are still this process's own
         cluster = b""
     return Response(rooms.metrics.text() + cluster, media_type=CONTENT_TYPE_LATEST)
