@@ -4,6 +4,7 @@
 # pyright: reportMissingTypeStubs=false
 # (transformers, peft and modelscope publish partly unknown types)
 
+import logging
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -71,10 +72,19 @@ def _from_modelscope(source: ModelSource) -> str:
     return str(import_module("modelscope").snapshot_download(source.model, revision=source.revision))
 
 
+def _quieten_library() -> None:
+    """Its progress bars are told by `progress`, and its batching logs past `logging`'s root: bring that back."""
+    disable_progress_bar()
+    batching = logging.getLogger("ContinuousBatchingLogger")
+    batching.handlers.clear()
+    batching.propagate = True
+    batching.setLevel(logging.WARNING)
+
+
 def load(settings: EngineSettings, progress: Progress) -> Loaded:
     """Blocking; seconds to minutes. Raises `MillstreamError`."""
     device = pick_device(settings.device)
-    disable_progress_bar()  # `progress` tells
+    _quieten_library()
     if settings.threads:
         torch.set_num_threads(settings.threads)
     place = locate(settings.source, progress)
