@@ -101,7 +101,7 @@ class Scale:
 
     async def waiting(self, count: int, seconds: float = 10.0) -> None:
         """Requests that wait for a slot: what they cost while nothing happens."""
-        async with cluster(Shape(slots=1, rate=0.001)) as server:
+        async with cluster(Shape(slots=1, rate=0.05)) as server:
             settings = streams(count, 4).model_copy(update={"base_url": server.url, "model": "simulated"})
             processes, load = Processes(server.pids), Load(settings, MODEL)
             empty = processes.read()
