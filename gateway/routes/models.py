@@ -2,19 +2,20 @@
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from common.broker.directory import ModelInfo
 from common.errors import ModelNotFound
-from gateway.rooms import InRooms
+from gateway.rooms import InRooms, key_of
 
 router = APIRouter(tags=["models"])
 
 
 @router.get("/v1/models", summary="List the models")
-async def list_models(rooms: InRooms) -> dict[str, Any]:
-    """Models with live workers, and those whose workers are away while jobs may wait for them."""
-    models = await rooms.cluster.directory.models()
+async def list_models(request: Request, rooms: InRooms) -> dict[str, Any]:
+    """Models with live workers, and those whose workers are away while jobs may wait for them; of these the ones that
+    the key may use."""
+    models = [info for info in await rooms.cluster.directory.models() if key_of(request).may_use(info.name)]
     return {"object": "list", "data": [model_object(model) for model in models]}
 
 

@@ -91,6 +91,7 @@ async def test_models_and_tiers_a_key_may_use(site: Site) -> None:
     await own(site, models=("other",))
     async with gateway(site, require_keys=True) as http:
         refused = await ask(http)
+        assert (await http.get("/v1/models")).json()["data"] == []
         assert refused.status_code == 403 and "'other'" in refused.json()["error"]["message"]
 
 
