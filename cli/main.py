@@ -11,7 +11,15 @@ from bench.chaos_settings import ChaosSettings
 from bench.settings import BenchSettings
 from cli.flags import command_of
 from cli.groups import keys_group, models_group
-from cli.settings import BatchesSettings, ChatSettings, DoctorSettings, TopSettings, UpSettings, WorkersSettings
+from cli.settings import (
+    BatchesSettings,
+    ChatSettings,
+    DoctorSettings,
+    JobsSettings,
+    TopSettings,
+    UpSettings,
+    WorkersSettings,
+)
 from common.errors import MillstreamError
 from common.settings import ClusterSettings
 from gateway.background.settings import BackgroundSettings
@@ -115,7 +123,7 @@ def _workers(settings: WorkersSettings) -> None:
     raise typer.Exit(asyncio.run(show_workers(settings)))
 
 
-def _jobs(settings: ClusterSettings) -> None:
+def _jobs(settings: JobsSettings) -> None:
     from cli.tables import show_jobs
 
     asyncio.run(show_jobs(settings))
@@ -154,7 +162,7 @@ app.command("usage")(
     command_of(ClusterSettings, "Show what each API key has used, and each tenant of each model by day.", _usage)
 )
 app.command("workers")(command_of(WorkersSettings, "List the workers and what they carry.", _workers))
-app.command("jobs")(command_of(ClusterSettings, "List the jobs running and waiting.", _jobs))
+app.command("jobs")(command_of(JobsSettings, "List the jobs running and waiting, or those given up.", _jobs))
 app.command("chaos")(command_of(ChaosSettings, "Kill, freeze and cut everything, and check every token.", _chaos))
 app.command("version")(_version)
 

@@ -59,6 +59,14 @@ class WorkersSettings(ClusterSettings):
     )
 
 
+class JobsSettings(ClusterSettings):
+    """Which jobs to list."""
+
+    failed: bool = Field(
+        default=False, description="Only those given up because their workers kept dying, with reason and request."
+    )
+
+
 class TopSettings(ClusterSettings):
     """The live view."""
 

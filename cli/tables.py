@@ -1,14 +1,15 @@
 """`millstream models`, `workers` and `jobs`: what Redis knows, as tables."""
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.table import Table
 
-from cli.settings import WorkersSettings, host_name
+from cli.settings import JobsSettings, WorkersSettings, host_name
 from common.broker.connect import Broker
-from common.broker.directory import ModelInfo, WorkerInfo, census
-from common.broker.inspection import LiveJob, live_jobs
+from common.broker.directory import ModelInfo, WorkerInfo, census, model_names
+from common.broker.inspection import LiveJob, dead_jobs, live_jobs
 from common.settings import ClusterSettings
 
 
@@ -35,13 +36,26 @@ async def show_workers(settings: WorkersSettings) -> int:
     return int(settings.here and not any(worker.alive for worker in workers))
 
 
-async def show_jobs(settings: ClusterSettings) -> None:
-    """Print the jobs that are queued or running."""
+async def show_jobs(settings: JobsSettings) -> None:
+    """Print the jobs that are queued or running, or with `failed` the poison jobs."""
+    if settings.failed:
+        return await _show_dead(settings)
     async with Broker(settings.redis_url) as broker:
         jobs = [job for model in await census(broker) for job in await live_jobs(broker, model.name)]
     rows = [_job_row(job) for job in jobs]
     header = ("job", "model", "state", "worker", "tenant", "tier", "attempt", "chunks", "age", "deadline in")
-    print_table(header, rows, "No job is queued or running.")
+    return print_table(header, rows, "No job is queued or running.")
+
+
+async def _show_dead(settings: JobsSettings) -> None:
+    async with Broker(settings.redis_url) as broker:
+        dead = [job for name in await model_names(broker) for job in await dead_jobs(broker, name)]
+    console = Console(soft_wrap=True, highlight=False)  # a request is long: as it is, to be piped into other tools
+    for job in dead:
+        when = datetime.fromtimestamp(job.when, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        console.print(f"{when}  {job.id}  {job.model}  {job.tenant}: {job.reason}\n{job.request}\n", markup=False)
+    if not dead:
+        console.print("No job was given up.")
 
 
 def _model_row(info: ModelInfo) -> tuple[str, ...]:

@@ -31,6 +31,36 @@ class LiveJob:
 
 
 @dataclass(frozen=True, slots=True)
+class DeadJob:
+    """A job that was given up because its workers kept dying. `when`: Redis time, seconds since the epoch."""
+
+    id: JobId
+    model: ModelName
+    tenant: str
+    when: float
+    reason: str
+    request: str  # JSON, at most 64 KiB of it
+
+
+async def dead_jobs(broker: Broker, model: ModelName, limit: int = 1000) -> list[DeadJob]:
+    """The poison jobs of a model that are kept for an operator, the newest first."""
+    async with redis_errors():
+        command = broker.redis.xrevrange(keys.dead(model), count=limit)
+        graves = await cast(Awaitable[list[tuple[str, dict[str, str]]]], command)
+    return [
+        DeadJob(
+            JobId(grave["job"]),
+            model,
+            grave.get("tenant", ""),
+            int(entry.partition("-")[0]) / 1000,
+            grave["reason"],
+            grave.get("request", ""),
+        )
+        for entry, grave in graves
+    ]
+
+
+@dataclass(frozen=True, slots=True)
 class ServerFacts:
     """What of a Redis server's set-up decides whether jobs survive. `fsync` is "unknown" where CONFIG is forbidden."""
 

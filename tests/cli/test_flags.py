@@ -12,9 +12,18 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from typer.testing import CliRunner
 
 from bench.chaos_settings import ChaosSettings
+from bench.settings import BenchSettings
 from cli.flags import command_of, flag_of, is_bool, read, variable_of
 from cli.main import app
-from cli.settings import BatchesSettings, ChatSettings, DoctorSettings, TopSettings, UpSettings, WorkersSettings
+from cli.settings import (
+    BatchesSettings,
+    ChatSettings,
+    DoctorSettings,
+    JobsSettings,
+    TopSettings,
+    UpSettings,
+    WorkersSettings,
+)
 from common.settings import ClusterSettings
 from gateway.background.settings import BackgroundSettings
 from gateway.settings import GatewaySettings
@@ -26,14 +35,14 @@ COMMANDS: dict[str, type[BaseSettings]] = {
     "worker": WorkerSettings,
     "background": BackgroundSettings,
     "chaos": ChaosSettings,
-    "background": BackgroundSettings,
     "batches": BatchesSettings,
     "chat": ChatSettings,
     "doctor": DoctorSettings,
     "top": TopSettings,
     "usage": ClusterSettings,
     "workers": WorkersSettings,
-    "jobs": ClusterSettings,
+    "jobs": JobsSettings,
+    "bench": BenchSettings,
 }
 
 

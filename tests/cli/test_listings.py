@@ -7,13 +7,13 @@ import pytest_asyncio
 
 from cli.doctor import Finding, examine, queue, served
 from cli.eviction import evictor, workers_of_process
-from cli.settings import DoctorSettings, WorkersSettings, host_name
+from cli.settings import DoctorSettings, JobsSettings, WorkersSettings, host_name
 from cli.tables import show_jobs, show_models, show_workers
 from common.broker.connect import Broker
 from common.broker.directory import announce, census
 from common.broker.inspection import live_jobs, server_facts
 from common.broker.jobs import Envelope, NewJob, submit
-from common.broker.workers import beat, claim
+from common.broker.workers import beat, claim, evict_now
 from common.job import GatewayId, JobId, JobRequest, ModelName, TextPrompt, WorkerId
 from common.settings import ClusterSettings
 from common.supervise import Exit
@@ -50,8 +50,19 @@ async def test_jobs_tell_who_runs_them_and_how_long_they_have(
     assert (running.id, running.worker, waiting.id, waiting.state) == ("job-1", WORKER, "job-2", "queued")
     assert 0 <= running.age < 50 < running.left <= 60
     assert len(await live_jobs(broker, MODEL, limit=1)) == 1
-    await show_jobs(ClusterSettings(redis_url=broker.url))
+    await show_jobs(JobsSettings(redis_url=broker.url))
     assert "job-2" in capsys.readouterr().out
+
+
+async def test_jobs_that_kept_killing_workers_are_kept_for_an_operator(
+    broker: Broker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await evict_now(broker, MODEL, WORKER, max_attempts=1)
+    await show_jobs(JobsSettings(redis_url=broker.url, failed=True))
+    listed = capsys.readouterr().out
+    assert "job-1" in listed
+    assert "died 1 times" in listed
+    assert '{"type":"text","text":"hi"}' in listed
 
 
 async def test_models_and_workers_are_listed(broker: Broker, capsys: pytest.CaptureFixture[str]) -> None:

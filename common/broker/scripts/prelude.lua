@@ -321,8 +321,10 @@ end
 
 local function bury(id, attempt)
   local message = 'The workers running this request died ' .. attempt .. ' times; it is not tried again.'
+  local job = redis.call('HMGET', job_key(id), 'tenant', 'request')
   settle_with_error(id, 'failed', 'worker_lost', message)
-  redis.call('XADD', P .. 'dead', 'MAXLEN', 1000, '*', 'job', id, 'reason', message)
+  redis.call('XADD', P .. 'dead', 'MAXLEN', 1000, '*', 'job', id, 'reason', message, 'tenant', job[1],
+    'request', string.sub(job[2], 1, 65536))
 end
 
 -- A running job loses its worker: back to where the next free slot finds it first. `attempts` is added to its count.
