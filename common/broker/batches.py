@@ -2,6 +2,7 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 """Batches as Redis knows them: their status, counts and cursor, the answers of their lines, who works on them."""
 
+import time
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -73,11 +74,10 @@ class Batches:
             return []
         async with redis_errors():
             pipe = self._broker.redis.pipeline(transaction=False)
-            pipe.time()
             for batch in batches:
                 pipe.hmget(keys.batch_state(batch), ["until", "grant"])
-            (seconds, micros), *rows = await pipe.execute()
-        now = seconds * 1000 + micros / 1000
+            rows = await pipe.execute()
+        now = time.time() * 1000  # our own clock will do: this is a hint, the lease itself is told by Redis' clock
         found = [
             (float(until or 0), batch, grant or "")
             for batch, (until, grant) in zip(batches, cast(list[tuple[str | None, str | None]], rows), strict=True)

@@ -80,13 +80,7 @@ class UsageBook:
         """One tenant's use. Raises `Unavailable`."""
         return await read_usage(self._broker, first, last, tenant)
 
-    async def today(self) -> date:
-        """The day by Redis' clock, UTC. Raises `Unavailable`."""
-        return await today(self._broker)
 
-
-async def today(broker: Broker) -> date:
-    """The day by Redis' clock, UTC."""
-    async with redis_errors():
-        seconds, _ = await cast(Awaitable[tuple[int, int]], broker.redis.time())
-    return datetime.fromtimestamp(seconds, UTC).date()
+def today() -> date:
+    """The day, UTC."""
+    return datetime.now(UTC).date()

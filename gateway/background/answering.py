@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
+import structlog
 
 from common.backoff import Backoff
 from common.broker.batches import LineResult
@@ -21,6 +22,7 @@ from gateway.openai.responses import Item
 from gateway.ticket import Desk
 from gateway.turns import Turns
 
+log = structlog.stdlib.get_logger(part="batches")
 LONGEST_PAUSE = 5.0  # seconds between two tries to submit
 
 
@@ -49,6 +51,10 @@ class Answering:
             return self._result(index, line, request, 200, body)
         except MillstreamError as error:
             return self._result(index, line, "", wire(error).status, error_object(error))
+        except Exception as error:  # a fault of ours in one line must not hold up the others
+            log.error("line failed", batch=self._batch.id, line=index, exc_info=error)
+            fault = MillstreamError("The server had an error while processing this request. Sorry about that!")
+            return self._result(index, line, "", wire(fault).status, error_object(fault))
 
     async def order(self, index: int, text: bytes) -> Order:
         """The line's order as its first try submits it. Raises `BadRequest`."""

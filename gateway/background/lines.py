@@ -57,7 +57,7 @@ def parse_line(text: bytes, endpoint: str) -> Line:
     """Raises `LineFault`."""
     try:
         line: object = msgspec.json.decode(text.removeprefix(b"\xef\xbb\xbf"))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise LineFault("invalid_json_line", f"This line is not parseable as valid JSON: {error}.") from None
     if not isinstance(line, dict):
         raise LineFault("invalid_json_line", "Expected a JSON object on each line.")

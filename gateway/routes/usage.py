@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from common.broker.usage import MOST_DAYS, Used
+from common.broker.usage import MOST_DAYS, Used, today
 from common.errors import BadRequest, Unavailable
 from gateway.rooms import InRooms, tenant_of
 
@@ -26,7 +26,7 @@ async def read_usage(
     """Jobs (sequences) and tokens of the tenant this key belongs to, counted when each job ends."""
     if rooms.cluster.usage is None:
         raise Unavailable("This gateway counts no usage.")
-    last = _day(end_date, "end_date") or await rooms.cluster.usage.today()
+    last = _day(end_date, "end_date") or today()
     first = _day(start_date, "start_date") or last - timedelta(days=USUAL_DAYS - 1)
     if not timedelta() <= last - first < timedelta(days=MOST_DAYS):
         raise BadRequest(f"Expected 1 to {MOST_DAYS} days from 'start_date' to 'end_date'.", param="start_date")
