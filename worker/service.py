@@ -28,6 +28,7 @@ from worker.runner import Runner
 from worker.settings import WorkerSettings
 
 HEALTH_EVERY = 0.25  # seconds between two looks at the engine
+HANDED_BACK = 32  # unclaimed jobs one `handoff` gives back
 LEAVE_PATIENCE = 5.0  # seconds a leaving worker waits for a Redis that is away; after that it is evicted in time
 
 log = structlog.stdlib.get_logger(part="worker")
@@ -196,8 +197,7 @@ class ModelService:
         log.info("draining", model=self.model, worker=self._worker, jobs=len(self._holdings))
         self._state = "draining"
         self._consumer.draining = True
-        self._heartbeat.soon()
-        await self._leave(handoff(self._broker, self.model, self._worker, []))
+        await self._leave(self._close_inbox())
         try:
             async with asyncio.timeout(self._settings.drain):
                 while len(self._holdings):
@@ -205,6 +205,13 @@ class ModelService:
                     await self._holdings.freed.wait()
         except TimeoutError:
             await self._leave(self._hand_over())
+
+    async def _close_inbox(self) -> None:
+        """First let it be known, then give back what was handed to us: in the other order a job could come in between
+        and would wait here for the whole window."""
+        await self._heartbeat.once(self._holdings, self)
+        for _ in range(1 + self._engine.slots // HANDED_BACK):
+            await handoff(self._broker, self.model, self._worker, [])
 
     async def _hand_over(self) -> None:
         """What was made so far goes to the log first, so that the next worker goes on from there."""
