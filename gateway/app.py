@@ -13,7 +13,9 @@ from gateway.auth import check_exposure, static_keys
 from gateway.cluster import Connect
 from gateway.express import DirectApp
 from gateway.faults import handle_faults
+from gateway.heads import BoundedHeads
 from gateway.intake.aliases import parse_aliases
+from gateway.manners import Manners
 from gateway.metrics import Metrics
 from gateway.middleware import Gatekeeper, Journal, Limits, PlainBodies
 from gateway.rooms import Rooms
@@ -25,6 +27,7 @@ EXPOSED = ["x-request-id", "openai-processing-ms", "openai-model", "retry-after"
 EXPOSED += [f"x-ratelimit-{what}-{of}" for what in ("limit", "remaining", "reset") for of in ("requests", "tokens")]
 EXPOSED += ["x-millstream-queue-position", "x-millstream-queue-wait", "x-millstream-workers"]
 BACKLOG = 4096  # connections that may wait to be accepted
+SPARE_HEAD = 2**18  # bytes a connection may send beyond the limit on heads, so that the app can refuse them itself
 FORM_BYTES = 65536  # what a form holds beside its file
 DESCRIPTION = "An OpenAI-compatible inference cluster on Redis streams. Streams survive the death of any process."
 
@@ -48,7 +51,6 @@ def create_app(settings: GatewaySettings, connect: Connect) -> FastAPI:
         description=DESCRIPTION,
         version=release(),
         lifespan=lifespan,
-        root_path=settings.root_path,
         strict_content_type=False,  # curl's -d sends a form's content type; OpenAI's servers read the JSON anyway
     )
     for router in ROUTERS:
@@ -73,6 +75,7 @@ def _surround(app: FastAPI, settings: GatewaySettings, metrics: Metrics) -> None
             allow_headers=["*"],
             expose_headers=EXPOSED,
         )
+    app.add_middleware(Manners, root=settings.root_path)
 
 
 def server(settings: GatewaySettings, connect: Connect) -> uvicorn.Server:
@@ -88,6 +91,8 @@ def server_config(settings: GatewaySettings, app: FastAPI | Callable[[], FastAPI
         workers=settings.processes,
         host=settings.host,
         port=settings.port,
+        http=BoundedHeads,
+        h11_max_incomplete_event_size=2 * settings.max_header_bytes + SPARE_HEAD,
         log_config=None,
         access_log=False,
         server_header=False,

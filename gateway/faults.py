@@ -7,13 +7,17 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Match
+from starlette.types import Scope
 
 from common.errors import BodyTooLarge, MillstreamError
 from gateway.errors import FieldError, UnknownRoute, WrongMethod, wire
+from gateway.manners import own_path
 from gateway.middleware import error_response
 from gateway.rooms import rooms_of
 from gateway.validation import field_error
 
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 log = structlog.stdlib.get_logger(part="http")
 
 
@@ -30,7 +34,7 @@ async def _known(request: Request, error: Exception) -> Response:
     rooms_of(request).metrics.failures.labels(error.code).inc()
     if wire(error).status >= 500:
         log.warning("request failed", code=error.code, error=error.message)
-    return error_response(error, request.url.path)
+    return error_response(error, own_path(request.scope))
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
@@ -40,7 +44,21 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return await _known(request, _translated(request, error))
+    response = await _known(request, _translated(request, error))
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        response.headers["allow"] = ", ".join(allowed_methods(request))
+    return response
+
+
+def allowed_methods(request: Request) -> list[str]:
+    """What the path can be asked."""
+    routes = request.app.routes
+    asked = (method for method in METHODS if _matches(routes, {**request.scope, "method": method}))
+    return [name for method in asked for name in (["GET", "HEAD"] if method == "GET" else [method])]
+
+
+def _matches(routes: list[BaseRoute], scope: Scope) -> bool:
+    return any(route.matches(scope)[0] is Match.FULL for route in routes)
 
 
 def _translated(request: Request, error: HTTPException) -> MillstreamError:

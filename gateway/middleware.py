@@ -18,6 +18,7 @@ from common.errors import BodyTooLarge, MillstreamError
 from gateway.anthropic.errors import anthropic_error
 from gateway.auth import authenticate
 from gateway.errors import HeadTooLarge, error_headers, error_json, wire
+from gateway.manners import own_path
 from gateway.metrics import Metrics
 from gateway.rooms import Rooms
 
@@ -94,13 +95,13 @@ class Gatekeeper:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+        if scope["type"] == "http" and own_path(scope) not in OPEN_PATHS:
             try:
                 keys = cast(Rooms, scope["app"].state.rooms).keys
                 owner = await authenticate(Headers(scope=scope), keys)
                 scope.setdefault("state", {}).update(tenant=owner.tenant, key=owner)
             except MillstreamError as error:
-                await error_response(error, scope["path"])(scope, receive, send)
+                await error_response(error, own_path(scope))(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -131,7 +132,7 @@ class Limits:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        read, limit = 0, self._wide.get(scope["path"], self._body)
+        read, limit = 0, self._wide.get(own_path(scope), self._body)
 
         async def counted() -> Message:
             nonlocal read
@@ -143,11 +144,11 @@ class Limits:
 
         if sum(len(name) + len(value) for name, value in scope["headers"]) > self._head:
             error = HeadTooLarge(f"The request's headers exceed {self._head} bytes.")
-            await error_response(error, scope["path"])(scope, receive, send)
+            await error_response(error, own_path(scope))(scope, receive, send)
             return
         announced = Headers(scope=scope).get("content-length", "")
         if announced.isdigit() and int(announced) > limit:
-            await error_response(BodyTooLarge(_limit_text(limit)), scope["path"])(scope, receive, send)
+            await error_response(BodyTooLarge(_limit_text(limit)), own_path(scope))(scope, receive, send)
             return
         await self._app(scope, counted, send)
 
