@@ -106,13 +106,16 @@ class Consumer:
         backoff = Backoff()
         while True:
             try:
-                if await bell.ring() and self.room > 0:
-                    self._claimed.clear()
-                    self.wake()
-                    await self._claimed.wait()
-                if self._found and self.room > 0:
-                    backoff.reset()
-                else:  # what is in the inbox cannot be claimed just now: do not ring in a tight loop
-                    await backoff.sleep()
+                if not await bell.ring():
+                    continue
             except RedisAway:
+                await backoff.sleep()
+                continue
+            self._claimed.clear()
+            if self.room > 0:
+                self.wake()
+            await self._claimed.wait()  # without room: until a slot frees, which claims by itself
+            if self._found:
+                backoff.reset()
+            elif self.room > 0:  # what is in the inbox cannot be claimed just now: do not ring in a tight loop
                 await backoff.sleep()
