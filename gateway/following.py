@@ -47,6 +47,7 @@ class Follower:
         self.done = False  # the last chunk has arrived
         self.heard = monotonic()
         self.asked = 0.0  # when the watchdog last asked about it
+        self.look_at = 0.0  # when the watchdog looks at it again
         self.nudged = 0.0  # when it was last woken only to show a sign of life
         self.read = False  # somebody reads it
         self.express: Offer | None = None  # the reader's fast path

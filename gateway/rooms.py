@@ -54,4 +54,9 @@ def rooms_of(request: Request) -> Rooms:
     return cast(Rooms, request.app.state.rooms)
 
 
-InRooms = Annotated[Rooms, Depends(rooms_of)]
+async def _rooms_here(request: Request) -> Rooms:
+    """A coroutine, because FastAPI calls a plain function in a thread: two task switches and a queue per request."""
+    return rooms_of(request)
+
+
+InRooms = Annotated[Rooms, Depends(_rooms_here)]
