@@ -61,7 +61,7 @@ class Site:
 
     async def start_worker(self) -> None:
         rate, length = str(self.settings.rate), "1000000"
-        slots = str(max(2, -(-self.settings.clients // self.settings.workers)))
+        slots = str(-(-self.settings.clients // max(1, self.settings.workers - 1)))  # one may be missing
         await self.fleet.worker(
             supervised=self.settings.supervise,
             simulated_rate=rate,

@@ -27,7 +27,7 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "greedy": {"temperature": 0, "logprobs": True, "top_logprobs": 2},
     "seeded, two choices": {"temperature": 0.9, "top_p": 0.9, "seed": 7, "n": 2},
     "penalties": {"temperature": 0.7, "seed": 3, "frequency_penalty": 0.8, "presence_penalty": 0.3},
-    "stop string": {"temperature": 0, "stop": [" of the 2"]},
+    "stop string": {"temperature": 0, "stop": ["you explore Japan"]},
     "JSON schema": {
         "temperature": 0.8,
         "seed": 5,
@@ -44,7 +44,8 @@ class Choice:
     text: str = ""
     call: str = ""
     finish: str | None = None
-    tokens: list[Any] = field(default_factory=list)
+    tokens: list[str] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list, compare=False)
 
     def add(self, entry: dict[str, Any]) -> None:
         said = entry.get("delta") or entry.get("message") or {}
@@ -53,7 +54,9 @@ class Choice:
             self.call += (call["function"].get("name") or "") + (call["function"].get("arguments") or "")
         self.finish = entry.get("finish_reason") or self.finish
         for one in (entry.get("logprobs") or {}).get("content") or []:
-            self.tokens.append((one["token"], round(one["logprob"], 3), [top["token"] for top in one["top_logprobs"]]))
+            self.tokens.append(one["token"])
+            self.logprobs.append(one["logprob"])
+            assert len(one["top_logprobs"]) == 2
 
 
 @dataclass
@@ -69,7 +72,7 @@ class Answer:
 
 def question(kind: str) -> dict[str, Any]:
     words = [{"role": "user", "content": "Tell me about the largest city of Japan and its history."}]
-    return {"model": NAME, "messages": words, "max_tokens": 60, **QUESTIONS[kind]}
+    return {"model": NAME, "messages": words, "max_tokens": 50, **QUESTIONS[kind]}
 
 
 async def undisturbed(site: Cluster, gateway: Part, kind: str) -> Answer:
@@ -103,7 +106,9 @@ async def test_continued_answers_are_the_undisturbed_ones(site: Cluster) -> None
     gateway = await site.gateway()
     first = await site.fleet.worker(**model)
     await wait_until(lambda: serving(site, 1), within=START, what="the model is loaded")
-    right = {kind: await undisturbed(site, gateway, kind) for kind in QUESTIONS}
+    answers = await asyncio.gather(*(undisturbed(site, gateway, kind) for kind in QUESTIONS))
+    right = dict(zip(QUESTIONS, answers, strict=True))
+    assert right["stop string"].choices[0].finish == "stop"
     await site.fleet.worker(**model)
     await wait_until(lambda: serving(site, 2), within=START, what="the second worker is there")
 
@@ -117,6 +122,8 @@ async def test_continued_answers_are_the_undisturbed_ones(site: Cluster) -> None
     assert held, "it was running some of them"
     for kind in QUESTIONS:
         assert got[kind].whole == right[kind].whole, kind
+        for mine, theirs in zip(got[kind].choices, right[kind].choices, strict=True):
+            assert mine.logprobs == pytest.approx(theirs.logprobs, abs=0.01), kind
 
 
 async def id_of(site: Cluster, part: Part) -> Any:

@@ -63,8 +63,8 @@ async def test_redis_loses_its_tail_and_a_worker_dies_as_well(site: Cluster) -> 
 
 
 @pytest.mark.parametrize("whose", ["gateway", "worker"])
-@pytest.mark.parametrize("how", ["reset", "silent"])
-async def test_connections_that_are_cut_or_fall_silent(site: Cluster, whose: str, how: str) -> None:
+@pytest.mark.parametrize("how", ["reset", "silent", "slow"])
+async def test_connections_that_are_cut_fall_silent_or_are_slow(site: Cluster, whose: str, how: str) -> None:
     async with Proxy("127.0.0.1", site.valkey.port) as proxy:
         through = {"redis_url": proxy.url}
         gateway = await site.gateway(**(through if whose == "gateway" else {}))
@@ -75,6 +75,8 @@ async def test_connections_that_are_cut_or_fall_silent(site: Cluster, whose: str
             await heard_some(client)
         if how == "reset":
             proxy.reset()
+        elif how == "slow":
+            proxy.delay = 0.1
         else:
             proxy.silent()
             await wait_until(lambda: stalled(clients), within=PATIENCE, what="nothing comes any more")
