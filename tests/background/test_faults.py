@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import openai
+import pytest
 
 from common.broker.embedded import EmbeddedValkey
 from tests.background.processes import Processes, processes
 from tests.support import free_port, wait_until
 
-LINES = 300
+LINES = 200
+pytestmark = pytest.mark.timeout(400)  # a safety net for a busy machine; it takes half a minute
 PACE = ["--engine", "simulated", "--simulated-rate", "150", "--simulated-length", "12", "--slots", "4"]
 
 
@@ -34,23 +36,23 @@ async def faults(cluster: Processes, valkey: EmbeddedValkey, client: openai.Asyn
     """One after the other, each when the batch has gone on a little since the last."""
 
     async def progress(least: int) -> None:
-        await wait_until(lambda: _progressed(client, batch, least), within=90, every=0.1, what=f"{least} lines")
+        await wait_until(lambda: _progressed(client, batch, least), within=150, every=0.1, what=f"{least} lines")
 
     await progress(20)
     cluster.kill("background")
     cluster.start("background")
     cluster.kill("worker-1")
     cluster.start("worker-1")
-    await progress(80)
+    await progress(60)
     cluster.kill("gateway")
     cluster.start("gateway")
     cluster.kill("background")
     await valkey.restart()
     cluster.start("background")
-    await progress(160)
+    await progress(100)
     cluster.kill("worker-2")
     cluster.start("worker-2")
-    await progress(220)
+    await progress(150)
     assert cluster.stop("background") == 0
     cluster.start("background")
 
@@ -76,7 +78,7 @@ async def test_every_line_is_answered_once_whatever_dies(own_valkey: EmbeddedVal
             endpoint: Any = "/v1/chat/completions"
             batch = await client.batches.create(input_file_id=file.id, endpoint=endpoint, completion_window="24h")
             await faults(cluster, own_valkey, client, batch.id)
-            await wait_until(lambda: _completed(client, batch.id), within=90, every=0.2, what="the batch completes")
+            await wait_until(lambda: _completed(client, batch.id), within=150, every=0.2, what="the batch completes")
             done = await client.batches.retrieve(batch.id)
             assert done.output_file_id is not None and done.error_file_id is None
             given = [json.loads(each) for each in (await client.files.content(done.output_file_id)).text.splitlines()]
