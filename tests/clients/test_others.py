@@ -23,7 +23,6 @@ QUIET = {
     "HF_DATASETS_OFFLINE": "1",
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "OPENAI_AGENTS_DISABLE_TRACING": "1",
-    "SCHEMATHESIS_HOOKS": "",
 }
 pytestmark = pytest.mark.clients
 
