@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from cli.main import app
 from cli.settings import UpSettings
 from common.settings import ClusterSettings
+from gateway.background.settings import BackgroundSettings
 from gateway.settings import GatewaySettings
 from worker.settings import WorkerSettings
 
@@ -23,6 +24,9 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", page, flags=re.DOTALL)
 
 
+GROUPS = ("keys", "models")  # commands with commands of their own
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_leads_to_a_file(page: Path) -> None:
     links = [link for link in re.findall(r"\]\(([^)#]+)", page.read_text()) if "://" not in link]
@@ -31,7 +35,7 @@ def test_every_link_leads_to_a_file(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_variable_named_is_a_setting(page: Path) -> None:
-    classes = (ClusterSettings, GatewaySettings, WorkerSettings, UpSettings)
+    classes = (ClusterSettings, GatewaySettings, WorkerSettings, BackgroundSettings, UpSettings)
     known = {f"MILLSTREAM_{name.upper()}" for settings in classes for name in settings.model_fields}
     outside = {"MILLSTREAM_API_KEY", "MILLSTREAM_GATEWAY_URL", "MILLSTREAM_GPU_MODEL", "MILLSTREAM_REDIS_IMAGE"}
     assert set(re.findall(r"MILLSTREAM_\w+", page.read_text())) <= known | outside
@@ -40,8 +44,11 @@ def test_every_variable_named_is_a_setting(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_shown_exists_with_its_flags(page: Path) -> None:
     for line in re.findall(r"(?:^|`|&& )millstream ([^`#\n]*)", page.read_text(), flags=re.MULTILINE):
-        command, *arguments = shlex.split(line)
-        shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "300", "TERM": "dumb"})
+        words = shlex.split(line)
+        command, arguments = words[:1], words[1:]
+        if command[0] in GROUPS:
+            command, arguments = words[:2], words[2:]
+        shown = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "300", "TERM": "dumb"})
         assert shown.exit_code == 0, line
         flags = [argument for argument in arguments if argument.startswith("--")]
         assert not [flag for flag in flags if flag not in shown.output], line
