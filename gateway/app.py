@@ -23,9 +23,11 @@ from gateway.routes import ROUTERS
 from gateway.routes.health import release
 from gateway.settings import GatewaySettings
 
-EXPOSED = ["x-request-id", "openai-processing-ms", "openai-model", "retry-after", "x-millstream-request"]
-EXPOSED += [f"x-ratelimit-{what}-{of}" for what in ("limit", "remaining", "reset") for of in ("requests", "tokens")]
-EXPOSED += ["x-millstream-queue-position", "x-millstream-queue-wait", "x-millstream-workers"]
+EXPOSED = [  # headers that a browser's script may read
+    *("x-request-id", "openai-processing-ms", "openai-model", "retry-after", "x-millstream-request"),
+    *(f"x-ratelimit-{what}-{of}" for what in ("limit", "remaining", "reset") for of in ("requests", "tokens")),
+    *("x-millstream-queue-position", "x-millstream-queue-wait", "x-millstream-workers"),
+]
 BACKLOG = 4096  # connections that may wait to be accepted
 SPARE_HEAD = 2**18  # bytes a connection may send beyond the limit on heads, so that the app can refuse them itself
 FORM_BYTES = 65536  # what a form holds beside its file

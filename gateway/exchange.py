@@ -23,7 +23,6 @@ from gateway.rooms import Rooms
 from gateway.streaming import Streaming
 from gateway.ticket import Desk, Ticket
 
-
 SHORTEST = 2  # chunks of the shortest job: its start and its end
 
 
