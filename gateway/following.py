@@ -15,6 +15,7 @@ from common.chunk import Chunk, Seq, decode_chunk
 from common.job import JobId, JobRequest, Lease, ModelName
 from gateway.dispatch import Offer
 
+SILENT = 0.5  # seconds without a frame until Redis is asked about a stream
 BUFFER = 1024  # chunks kept for a slow client; beyond, they are read from the log again when it is ready for them
 
 Item = tuple[Seq, Chunk]
@@ -87,6 +88,7 @@ class Follower:
         self.lease = self.told
         self.done = chunk.last
         self.heard = monotonic()
+        self.look_at = min(self.look_at, self.heard + SILENT)  # it may have been waiting for long until now
         return chunk
 
     def news(self, seq: int, lease: str) -> None:

@@ -17,11 +17,10 @@ from common.broker.connect import Broker, RedisAway
 from common.broker.jobs import watch
 from common.chunk import Seq
 from common.job import GatewayId, JobId, ModelName
-from gateway.following import Follower
+from gateway.following import SILENT, Follower
 
 TICK = 0.25  # seconds between two rounds of the watchdog
-SILENT = 0.5  # seconds without a frame until a stream is asked about; doubles up to:
-SILENT_MOST = 4.0
+SILENT_MOST = 4.0  # seconds: the pause between two questions doubles from SILENT up to this
 BATCH = 256  # streams per call: about a millisecond of Redis
 GATEWAY_TTL_MS = 10_000  # a gateway not heard of for so long is dead
 
