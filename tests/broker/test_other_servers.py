@@ -1,26 +1,23 @@
 """The same door opens a Redis Cluster, and a Redis behind Sentinel that fails over."""
 
 import asyncio
-import subprocess
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest_asyncio
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from common.broker import chunks, jobs, keys, workers
 from common.broker.connect import Broker, RedisAway
 from common.broker.directory import announce, census
-from common.broker.embedded import EmbeddedValkey, server_binary
+from common.broker.embedded import EmbeddedValkey
 from common.chunk import Seq
 from common.job import GatewayId, JobId, JobRequest, ModelName, TextPrompt, WorkerId
+from tests.sentinel import SERVICE, knows_its_replica, sentinel_of
 from tests.support import free_port, wait_until
 
 MODEL, GATEWAY, WORKER = ModelName("tiny"), GatewayId("gw-1"), WorkerId("w1")
 ABOUT = {"slots": "2", "speed": "10", "state": "ready"}
-SERVICE = "mymaster"
 
 
 async def run_a_job(broker: Broker, id: str) -> list[tuple[Seq, bytes]]:
@@ -71,25 +68,6 @@ async def test_a_job_lives_its_whole_life_in_a_cluster_and_its_frames_arrive(clu
         assert (info.name, info.live, info.waiting) == (MODEL, 1, 0)
 
 
-@contextmanager
-def sentinel_of(primary: EmbeddedValkey, folder: Path) -> Iterator[int]:
-    """One Sentinel that agrees with itself quickly; its port."""
-    port, folder = free_port(), folder / "sentinel"
-    folder.mkdir()
-    (folder / "sentinel.conf").write_text(
-        f"port {port}\nbind 127.0.0.1\ndir {folder}\n"
-        f"sentinel monitor {SERVICE} 127.0.0.1 {primary.port} 1\n"
-        f"sentinel down-after-milliseconds {SERVICE} 500\nsentinel failover-timeout {SERVICE} 2000\n"
-    )
-    command = [server_binary(), str(folder / "sentinel.conf"), "--sentinel"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield port
-    finally:
-        process.kill()
-        process.wait()
-
-
 async def test_a_fail_over_is_waited_for_and_what_was_acknowledged_is_there(
     own_valkey: EmbeddedValkey, tmp_path: Path
 ) -> None:
@@ -106,15 +84,6 @@ async def test_a_fail_over_is_waited_for_and_what_was_acknowledged_is_there(
                 assert (await jobs.read(broker, MODEL, JobId("j1")))["state"] == "finished"
                 claim = await workers.claim(broker, MODEL, WORKER, 1)
                 assert claim.status == "grace"  # another server's run id: gateways attach before anyone claims
-
-
-async def knows_its_replica(port: int) -> bool:
-    async with Redis(host="127.0.0.1", port=port, decode_responses=True) as sentinel:
-        try:
-            [state] = (await sentinel.sentinel_masters()).values()
-        except (ValueError, OSError, RedisError):  # not listening yet, or no master known yet
-            return False
-        return state["num-slaves"] >= 1
 
 
 async def answers(broker: Broker) -> bool:
