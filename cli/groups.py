@@ -5,17 +5,22 @@ import asyncio
 import typer
 
 from cli.flags import command_of, group_of
-from cli.settings import ForgetSettings, KeyTerms, LimitSettings, PolicySettings, RevokeSettings
+from cli.settings import ForgetSettings, KeyTerms, LimitSettings, PolicySettings, RevokeSettings, WishSettings
 from common.settings import ClusterSettings
 
 
 def models_group() -> typer.Typer:
-    """`models`, `models policy`, `models forget`."""
+    """`models`, `models policy`, `models load`, `models unload`, `models forget`."""
     group = typer.Typer(
         invoke_without_command=True, callback=group_of(ClusterSettings, "List the models and their queues.", _models)
     )
     policy = command_of(PolicySettings, "Choose how a model's jobs are routed.", _policy, ("model", "policy"))
     group.command("policy")(policy)
+    group.command("load")(
+        command_of(WishSettings, "Let a worker load a model it is configured for.", _load, ("model",))
+    )
+    unload = command_of(WishSettings, "Let all workers unload a model; the next request loads it.", _unload, ("model",))
+    group.command("unload")(unload)
     group.command("forget")(command_of(ForgetSettings, "Unlist a model without workers.", _forget, ("model",)))
     return group
 
@@ -40,6 +45,18 @@ def _policy(settings: PolicySettings) -> None:
     from cli.routing import set_policy
 
     asyncio.run(set_policy(settings))
+
+
+def _load(settings: WishSettings) -> None:
+    from cli.routing import make_wish
+
+    asyncio.run(make_wish(settings, "load"))
+
+
+def _unload(settings: WishSettings) -> None:
+    from cli.routing import make_wish
+
+    asyncio.run(make_wish(settings, "unload"))
 
 
 def _forget(settings: ForgetSettings) -> None:

@@ -1,11 +1,12 @@
-"""`millstream models policy` and `models forget`."""
+"""`millstream models policy`, `models load`, `models unload` and `models forget`."""
 
 import sys
 
-from cli.settings import ForgetSettings, PolicySettings
+from cli.settings import ForgetSettings, PolicySettings, WishSettings
 from common.broker.connect import Broker
 from common.broker.directory import forget_model, model_info, model_names
 from common.broker.policy import Policy, write_policy
+from common.broker.wishes import Verb, wish
 from common.errors import BadRequest, ModelNotFound
 from common.job import ModelName
 
@@ -27,6 +28,14 @@ async def forget(settings: ForgetSettings) -> None:
             raise BadRequest(f"{model} has {info.live} live workers and {info.waiting} waiting jobs.", param="model")
         await forget_model(broker, model)
     sys.stdout.write(f"{model} is no longer listed; a worker that serves it brings it back.\n")
+
+
+async def make_wish(settings: WishSettings, verb: Verb) -> None:
+    """One worker that is configured for the model loads it; all that serve it unload it. Raises `ModelNotFound`."""
+    async with Broker(settings.redis_url) as broker:
+        model = await _known(broker, settings.model)
+        await wish(broker, model, verb)
+    sys.stdout.write(f"{model}: asked to {verb}; `millstream models` shows its workers.\n")
 
 
 async def _known(broker: Broker, name: str) -> ModelName:

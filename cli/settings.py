@@ -87,6 +87,12 @@ class PolicySettings(ClusterSettings):
     reserve: int = Field(default=0, ge=0, description="Slots of each worker that flex and batch jobs leave free.")
 
 
+class WishSettings(ClusterSettings):
+    """A model that is to come or to go."""
+
+    model: str = Field(default="", description="The model.")
+
+
 class ForgetSettings(ClusterSettings):
     """A model that is not coming back."""
 

@@ -9,6 +9,8 @@ from common.broker.batches import Batches
 from common.broker.directory import ModelInfo
 from common.broker.pending import Pending
 from common.broker.usage import UsageBook
+from common.broker.wishes import Verb
+from common.job import ModelName
 from gateway.auth import Keys
 from gateway.dispatch import Dispatch
 from gateway.files.storage import Storage
@@ -21,6 +23,10 @@ class Directory(Protocol):
 
     async def models(self) -> list[ModelInfo]:
         """Raises `Unavailable`."""
+        ...
+
+    async def wish(self, model: ModelName, verb: Verb) -> None:
+        """Ask the workers that have the model to load it, or to unload it. Raises `Unavailable`."""
         ...
 
     async def ping(self) -> None:

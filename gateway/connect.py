@@ -16,8 +16,9 @@ from common.broker.pending import Pending
 from common.broker.store import RedisStore
 from common.broker.upkeep import keep_up
 from common.broker.usage import UsageBook
+from common.broker.wishes import Verb, wish
 from common.identity import incarnation
-from common.job import GatewayId
+from common.job import GatewayId, ModelName
 from gateway.auth import static_keys
 from gateway.cluster import Cluster
 from gateway.files.storage import Storage
@@ -42,6 +43,9 @@ class RedisDirectory:
 
     async def models(self) -> list[ModelInfo]:
         return under_all_names(await census(self._broker), await self._names.refresh())
+
+    async def wish(self, model: ModelName, verb: Verb) -> None:
+        await wish(self._broker, self._names.model(model), verb)
 
     async def ping(self) -> None:
         await self._broker.ping()

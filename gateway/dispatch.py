@@ -47,6 +47,7 @@ class Waiting:
     position: int
     wait: float | None
     workers: int
+    loading: str = ""  # what the worker that loads the model just now is at
 
 
 Offer = Callable[[Seq, Chunk], bool]  # offers a chunk to the fast path; whether it was taken

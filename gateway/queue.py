@@ -12,6 +12,7 @@ from common.broker import jobs
 from common.broker.chunks import read_log
 from common.broker.connect import Broker, RedisAway, RedisFull
 from common.broker.directory import model_names
+from common.broker.wishes import loading_stage
 from common.chunk import NOTHING_YET, Chunk, Seq
 from common.errors import (
     Expired,
@@ -241,7 +242,8 @@ class QueueDispatch:
             now = await jobs.standing(self._broker, model, job)
             if now.state != "queued":
                 return None
-            return Waiting(now.ahead + 1, await self._forecast.wait(model, now.ahead + 1), now.workers)
+            loading = "" if now.workers else await loading_stage(self._broker, model)
+            return Waiting(now.ahead + 1, await self._forecast.wait(model, now.ahead + 1), now.workers, loading)
         except Unavailable:
             return None
 

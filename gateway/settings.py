@@ -50,6 +50,10 @@ class GatewaySettings(IntakeSettings):
     api_keys: list[str] = Field(
         default=[], description="Static API keys as `tenant:key`. Without any, only loopback is served."
     )
+    admins: list[str] = Field(
+        default=["default", "admin"],
+        description="Tenants that may load and unload models over HTTP; without keys everybody is `default`.",
+    )
     require_keys: bool = Field(
         default=False,
         description="Demand an API key also while none is configured: one made with `millstream keys create`.",

@@ -89,6 +89,8 @@ class Streaming:
             return KEEP_ALIVE
         about = "" if waiting.wait is None else f", about {waiting.wait:.0f} s"
         nobody = "" if waiting.workers else ", no worker serves the model now"
+        if waiting.loading:
+            nobody = f", a worker loads the model: {waiting.loading}"
         return f": queued {waiting.position}{about}{nobody}\n\n".encode()
 
     async def _recall(self) -> None:

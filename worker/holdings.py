@@ -100,12 +100,18 @@ class Holdings:
         self._by_key: dict[SequenceKey, HeldJob] = {}
         self.ledger = asyncio.Lock()
         self.freed = asyncio.Event()
+        self._emptied = monotonic()
 
     def __len__(self) -> int:
         return len(self._by_id)
 
     def __iter__(self) -> Iterator[HeldJob]:
         return iter(list(self._by_id.values()))
+
+    @property
+    def idle(self) -> float:
+        """Seconds since the last job went; 0 while there is one."""
+        return 0.0 if self._by_id else monotonic() - self._emptied
 
     @property
     def ids(self) -> list[JobId]:
@@ -130,4 +136,5 @@ class Holdings:
         if self.has(job):
             del self._by_id[job.claimed.id]
             del self._by_key[job.key]
+            self._emptied = monotonic()
             self.freed.set()

@@ -60,6 +60,11 @@ class ModelService:
         self._preemption = Preemption(broker, self.model, worker, self._holdings)
         self._consumer = Consumer(broker, self.model, worker, self._holdings, engine.slots, self._runner)
 
+    @property
+    def idle(self) -> float:
+        """Seconds since this model had its last job; 0 while it has one."""
+        return self._holdings.idle
+
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then drain. Raises `EngineGone` after moving all jobs elsewhere."""
         self._engine.start(self._runner.on_outputs)

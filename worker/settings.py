@@ -23,6 +23,14 @@ class WorkerSettings(ClusterSettings):
     embedding_model: str | None = Field(
         default=None, description="An embedding model to serve beside it: `all-minilm-l6-v2` (sample), id or folder."
     )
+    on_demand: list[str] = Field(
+        default=[],
+        description="Further models as `name=id, folder or GGUF file`, loaded when somebody asks for them (or with "
+        "`millstream models load`).",
+    )
+    idle_unload: float = Field(
+        default=0.0, ge=0, description="Seconds without a job after which a model loaded on demand goes; 0: never."
+    )
     engine: Literal["transformers", "simulated"] = Field(
         default="transformers",
         description="What computes: a real model, or deterministic tokens for load and fault tests.",

@@ -164,6 +164,16 @@ def control(worker_id: WorkerId) -> str:
     return f"ms:control:{worker_id}"
 
 
+def wish(model: ModelName) -> str:
+    """String: `load <stamp>` or `unload <stamp>`, what an operator wants of a model. TTL 1 minute."""
+    return f"{prefix(model)}wish"
+
+
+def loading(model: ModelName) -> str:
+    """String: `<worker> <stage>`, who loads the model just now and how far it is. TTL 10 s, renewed."""
+    return f"{prefix(model)}loading"
+
+
 def upkeep(model: ModelName) -> str:
     """String: elects who does a model's upkeep for the next moment. TTL 250 ms."""
     return f"{prefix(model)}upkeep"

@@ -5,8 +5,9 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from common.broker.directory import ModelInfo
-from common.errors import ModelNotFound
-from gateway.rooms import InRooms, key_of
+from common.broker.wishes import Verb
+from common.errors import Forbidden, ModelNotFound
+from gateway.rooms import InRooms, Rooms, key_of, tenant_of
 
 router = APIRouter(tags=["models"])
 
@@ -27,6 +28,30 @@ async def retrieve_model(model: str, rooms: InRooms) -> dict[str, Any]:
     for info in models:
         if info.name == name:
             return model_object(info)
+    raise unknown_model(model, models)
+
+
+@router.post("/v1/models/{model:path}/load", summary="Load a model", status_code=202)
+async def load_model(model: str, request: Request, rooms: InRooms) -> dict[str, Any]:
+    """A worker that is configured for the model loads it. For the tenants in `admins`; answered before it is done."""
+    return await _wish(model, "load", request, rooms)
+
+
+@router.post("/v1/models/{model:path}/unload", summary="Unload a model", status_code=202)
+async def unload_model(model: str, request: Request, rooms: InRooms) -> dict[str, Any]:
+    """Every worker that serves the model drains it and frees its memory; the next request loads it again."""
+    return await _wish(model, "unload", request, rooms)
+
+
+async def _wish(model: str, verb: Verb, request: Request, rooms: Rooms) -> dict[str, Any]:
+    if tenant_of(request) not in rooms.settings.admins:
+        raise Forbidden("Only the tenants in the setting `admins` may load and unload models.")
+    name = await rooms.model(model)
+    models = await rooms.cluster.directory.models()
+    for info in models:
+        if info.name == name:
+            await rooms.cluster.directory.wish(info.name, verb)
+            return {**model_object(info), "wish": verb}
     raise unknown_model(model, models)
 
 
