@@ -1,4 +1,5 @@
-"""How much of the library's speed the engine keeps: the bare batching of transformers against ours, without Redis.
+"""How much of the library's speed the engine keeps: the bare batching of transformers (a) against our engine without
+Redis (b) and the whole path over HTTP (c).
 
     python -m bench.engine                      # the table: 1, 8 and 32 requests at once
     python -m bench.engine --clock cpu          # per second of one processor core: for machines that others use too
@@ -20,15 +21,17 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from bench.engine_http import measure_http
 from common.job import Sampling
 from worker.engines.base import Output, SequenceKey, SequenceSpec
 from worker.engines.transformers.engine import TransformersEngine
 from worker.engines.transformers.settings import EngineSettings, ModelSource
 
-MODES = ("manager", "engine", "sampled")
+MODES = ("manager", "engine", "http", "sampled")
 TITLES = {
     "manager": "bare manager (a)",
     "engine": "our engine (b)",
+    "http": "the whole path over HTTP (c)",
     "sampled": "our engine, temperature 0.8, top-p 0.95",
 }
 
@@ -36,7 +39,9 @@ TITLES = {
 def settings(args: argparse.Namespace, **more: Any) -> EngineSettings:
     source = ModelSource(args.model)
     threads = 1 if args.clock == "cpu" else None
-    chosen = EngineSettings(source=source, dtype=args.dtype, max_model_len=2048, slots=32, threads=threads)
+    chosen = EngineSettings(
+        source=source, dtype=args.dtype, max_model_len=2048, slots=max(32, args.level), threads=threads
+    )
     return replace(chosen, **more)
 
 
@@ -217,6 +222,8 @@ def main() -> None:
             print(json.dumps(measure_manager(args)))
         case "gaps":
             print(json.dumps(asyncio.run(measure_gaps(args))))
+        case "http":
+            print(json.dumps(asyncio.run(measure_http(args, [question(i) for i in range(args.level)]))))
         case _:
             print(json.dumps(asyncio.run(measure_engine(args))))
 
