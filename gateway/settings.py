@@ -52,7 +52,8 @@ class GatewaySettings(IntakeSettings):
     )
     admins: list[str] = Field(
         default=["default", "admin"],
-        description="Tenants that may load and unload models over HTTP; without keys everybody is `default`.",
+        description="Tenants that may load and unload models and see everybody's usage over HTTP; without keys "
+        "everybody is `default`.",
     )
     require_keys: bool = Field(
         default=False,

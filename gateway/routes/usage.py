@@ -6,8 +6,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 
 from common.broker.usage import MOST_DAYS, Used, today
-from common.errors import BadRequest, Unavailable
-from gateway.rooms import InRooms, tenant_of
+from common.errors import BadRequest, Forbidden, Unavailable
+from gateway.rooms import InRooms, Rooms, tenant_of
 
 router = APIRouter(tags=["usage"])
 USUAL_DAYS = 30
@@ -22,24 +22,38 @@ async def read_usage(
     ] = None,
     end_date: Annotated[str | None, Query(description="Last day (UTC), included; today if left out.")] = None,
     model: str | None = None,
+    tenant: Annotated[str | None, Query(description="For admins: another tenant, or `*` for all.")] = None,
 ) -> dict[str, Any]:
-    """Jobs (sequences) and tokens of the tenant this key belongs to, counted when each job ends."""
+    """Jobs (sequences) and tokens of the tenant this key belongs to, counted when each job ends; an admin's key sees
+    every tenant's."""
     if rooms.cluster.usage is None:
         raise Unavailable("This gateway counts no usage.")
     last = _day(end_date, "end_date") or today()
     first = _day(start_date, "start_date") or last - timedelta(days=USUAL_DAYS - 1)
     if not timedelta() <= last - first < timedelta(days=MOST_DAYS):
         raise BadRequest(f"Expected 1 to {MOST_DAYS} days from 'start_date' to 'end_date'.", param="start_date")
-    used = await rooms.cluster.usage.read(first, last, tenant_of(request))
-    return {"object": "list", "data": [usage_object(each) for each in used if model in (None, each.model)]}
+    used = await rooms.cluster.usage.read(first, last, _whose(request, rooms, tenant))
+    told = [usage_object(each) for each in used if model in (None, each.model)]
+    return {"object": "list", "data": told}
+
+
+def _whose(request: Request, rooms: Rooms, asked: str | None) -> str:
+    """The tenant to tell of, empty for all. Raises `Forbidden`."""
+    own = tenant_of(request)
+    if asked in (None, own):
+        return own
+    if own not in rooms.settings.admins:
+        raise Forbidden("Only the tenants in the setting `admins` may see what others used.", param="tenant")
+    return "" if asked == "*" else str(asked)
 
 
 def usage_object(used: Used) -> dict[str, Any]:
-    """One day of one model."""
+    """One day of one model and tenant."""
     return {
         "object": "usage",
         "date": used.day.isoformat(),
         "model": used.model,
+        "tenant": used.tenant,
         "jobs": used.jobs,
         "prompt_tokens": used.prompt_tokens,
         "completion_tokens": used.completion_tokens,

@@ -56,16 +56,22 @@ async def test_usage_is_counted_once_for_its_tenant(redis_url: str, tmp_path: Pa
         assert used[1].cached_tokens == 4 and {each.day for each in used} == {day}
         ttl = await broker.redis.pttl(keys.usage(MODEL, (day - EPOCH).days))
         assert 0 < ttl <= 400 * 86400 * 1000
-    api_keys = ["team a:sk-aaaaaaaaaaaaaaaa", "c:sk-cccccccccccccccc"]
+    api_keys = ["team a:sk-aaaaaaaaaaaaaaaa", "c:sk-cccccccccccccccc", "admin:sk-dddddddddddddddd"]
     async with gateway(redis_url, tmp_path, api_keys=api_keys) as url, httpx.AsyncClient(base_url=url) as http:
         mine = {"Authorization": "Bearer sk-aaaaaaaaaaaaaaaa"}
         [told] = (await http.get("/v1/usage", headers=mine)).json()["data"]
         assert told == {
-            "object": "usage", "date": day.isoformat(), "model": "m", "jobs": 2, "prompt_tokens": 11,
-            "completion_tokens": 7, "cached_tokens": 4, "total_tokens": 18,
+            "object": "usage", "date": day.isoformat(), "model": "m", "tenant": "team a", "jobs": 2,
+            "prompt_tokens": 11, "completion_tokens": 7, "cached_tokens": 4, "total_tokens": 18,
         }  # fmt: skip
         others = {"Authorization": "Bearer sk-cccccccccccccccc"}
         assert (await http.get("/v1/usage", headers=others)).json()["data"] == []
+        assert (await http.get("/v1/usage", headers=others, params={"tenant": "*"})).status_code == 403
+        root = {"Authorization": "Bearer sk-dddddddddddddddd"}
+        every = (await http.get("/v1/usage", headers=root, params={"tenant": "*"})).json()["data"]
+        assert [each["tenant"] for each in every] == ["b", "team a"]
+        [one] = (await http.get("/v1/usage", headers=root, params={"tenant": "b"})).json()["data"]
+        assert one["total_tokens"] == 14
         before = {"end_date": (day - timedelta(days=1)).isoformat()}
         assert (await http.get("/v1/usage", headers=mine, params=before)).json()["data"] == []
         assert (await http.get("/v1/usage", headers=mine, params={"model": "other"})).json()["data"] == []
