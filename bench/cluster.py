@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import socket
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,7 +14,7 @@ import httpx
 from cli.settings import child_environment, own_command
 from common.broker.connect import Broker
 from common.broker.directory import census
-from common.broker.embedded import EmbeddedValkey
+from common.broker.embedded import EmbeddedValkey, free_port
 from common.errors import Unavailable
 from common.leash import leashed
 
@@ -44,13 +43,6 @@ class Running:
     pids: dict[str, list[int]]
     redis_url: str = ""
     all_urls: list[str] = field(default_factory=list[str])
-
-
-def free_port() -> int:
-    """A port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @asynccontextmanager

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import httpx
 
-from bench.cluster import MODEL, Running, free_port, process, until_it_answers
+from bench.cluster import MODEL, Running, process, until_it_answers
 from bench.settings import BenchSettings
+from common.broker.embedded import free_port
 from common.errors import Unavailable
 
 INSTALL_PATIENCE = 600.0  # seconds

@@ -69,11 +69,6 @@ class Heard:
     def complete(self) -> bool:
         return self.dones > 0
 
-    @property
-    def longest_gap(self) -> float:
-        """Seconds between two pieces of text, at most."""
-        return max((b - a for a, b in zip(self.arrivals, self.arrivals[1:], strict=False)), default=0.0)
-
     def gap_after(self, moment: float) -> float | None:
         """The longest silence, in seconds, that began around a moment; None if that was not amid the stream. Chunks
         under way at that moment still arrive after it."""

@@ -10,7 +10,6 @@ from common.broker.batches import BatchStatus
 from common.broker.keyring import ApiKey, decode_key
 from common.errors import BadRequest
 
-ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}  # seconds
 LONGEST_WINDOW = 14 * 86400  # seconds
 TIMES = ("in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")

@@ -19,7 +19,6 @@ from common.job import JobId, ModelName
 
 Family = Literal["chatcmpl", "cmpl", "resp", "msg", "embd", "rerank", "tok"]
 FAMILIES: frozenset[str] = frozenset(("chatcmpl", "cmpl", "resp", "msg", "embd", "rerank", "tok"))
-MOST_JOBS = 0xFFF  # three hexadecimal digits
 
 
 def checksum(model: ModelName) -> str:

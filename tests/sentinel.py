@@ -8,8 +8,7 @@ from pathlib import Path
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from common.broker.embedded import EmbeddedValkey, server_binary
-from tests.support import free_port
+from common.broker.embedded import EmbeddedValkey, free_port, server_binary
 
 SERVICE = "mymaster"
 

@@ -29,7 +29,6 @@ from common.errors import Unavailable
 from common.leash import leashed
 
 HOST = "127.0.0.1"
-DEFAULT_PORT = 6379
 LOCK_PATIENCE = 5.0  # seconds: a server whose owner was killed a moment ago is still closing its files
 START_PATIENCE = 60.0  # seconds: a large append-only file takes a while to load
 STOP_PATIENCE = 10.0  # seconds until a server that does not shut down is killed
@@ -138,7 +137,7 @@ class EmbeddedValkey:
         memory = self._directory / "port"
         remembered = int(memory.read_text()) if memory.exists() else 0
         for port in dict.fromkeys((remembered, self._wish, 0)):
-            candidate = port or _free_port()
+            candidate = port or free_port()
             if _is_free(candidate):
                 await self._start(candidate)
                 memory.write_text(str(candidate))
@@ -258,7 +257,8 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nothing listens on at the moment."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

@@ -11,7 +11,6 @@ BATCHES = "ms:batches"
 RESPONSES = "ms:responses"
 DEAD_WEBHOOKS = "ms:webhooks:dead"
 API_KEYS = "ms:keys"  # hash: sha256 of an API key -> whose it is and its limits, JSON
-GROUP = "workers"  # the consumer group of every stream of jobs
 
 
 def prefix(model: ModelName) -> str:

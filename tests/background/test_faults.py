@@ -8,9 +8,9 @@ from typing import Any
 import openai
 import pytest
 
-from common.broker.embedded import EmbeddedValkey
+from common.broker.embedded import EmbeddedValkey, free_port
 from tests.background.processes import Processes, processes
-from tests.support import free_port, wait_until
+from tests.support import wait_until
 
 LINES = 200
 pytestmark = pytest.mark.timeout(400)  # a safety net for a busy machine; it takes half a minute

@@ -16,13 +16,13 @@ from pydantic import SecretStr
 from redis import Redis
 
 from common.broker.connect import Broker
-from common.broker.embedded import EmbeddedValkey
+from common.broker.embedded import EmbeddedValkey, free_port
 from common.broker.pending import Pending
 from gateway.background.settings import BackgroundSettings
 from gateway.background.webhooks import Letter, Webhooks, pause_after
 from tests.background.cluster import gateway
 from tests.background.processes import Processes, processes
-from tests.support import free_port, wait_until
+from tests.support import wait_until
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of thirty-two bytes ...").decode()
 Heard = tuple[dict[str, str], str]

@@ -10,13 +10,13 @@ import pytest
 import pytest_asyncio
 import uvicorn
 
-from bench.cluster import free_port
 from bench.figures import quantile, summed
 from bench.floor import Floor, app_of
 from bench.load import Progress, measured
 from bench.processes import Processes, find, spent
 from bench.report import Report
 from bench.settings import BenchSettings
+from common.broker.embedded import free_port
 from common.errors import BadRequest, Unavailable
 from tests.support import wait_until
 from worker.engines.simulated import SimulatedSettings

@@ -10,11 +10,11 @@ from redis.asyncio import Redis
 from common.broker import chunks, jobs, keys, workers
 from common.broker.connect import Broker, RedisAway
 from common.broker.directory import announce, census
-from common.broker.embedded import EmbeddedValkey
+from common.broker.embedded import EmbeddedValkey, free_port
 from common.chunk import Seq
 from common.job import GatewayId, JobId, JobRequest, ModelName, TextPrompt, WorkerId
 from tests.sentinel import SERVICE, knows_its_replica, sentinel_of
-from tests.support import free_port, wait_until
+from tests.support import wait_until
 
 MODEL, GATEWAY, WORKER = ModelName("tiny"), GatewayId("gw-1"), WorkerId("w1")
 ABOUT = {"slots": "2", "speed": "10", "state": "ready"}

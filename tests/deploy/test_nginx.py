@@ -4,7 +4,6 @@ import asyncio
 import os
 import shutil
 import ssl
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,9 +13,9 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from common.broker.embedded import EmbeddedValkey
+from common.broker.embedded import EmbeddedValkey, free_port
 from tests.cluster import CHAT, Cluster, all_exact, body, cluster, heard_some
-from tests.support import free_port, wait_until
+from tests.support import wait_until
 
 CONF = Path(__file__).parents[2] / "deploy" / "nginx" / "millstream.conf"
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
@@ -30,17 +29,6 @@ http {{
     include {room}/millstream.conf;
 }}
 """
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A self-signed certificate of 127.0.0.1 and its key."""
-    room = tmp_path_factory.mktemp("tls")
-    made, key = room / "cert.pem", room / "key.pem"
-    command = "openssl req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days 2 -subj /CN=localhost"
-    subject = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(made)]
-    subprocess.run([*command.split(), *subject], check=True, capture_output=True)
-    return made, key
 
 
 def trusting(certificate: Path) -> httpx.AsyncClient:

@@ -11,25 +11,17 @@ import openai
 import pytest
 import pytest_asyncio
 
-from gateway.app import listen, server
 from gateway.settings import GatewaySettings
 from tests.gateway.scripted import ScriptedCluster
-from tests.support import wait_until
+from tests.serving import serving
 
 
 @asynccontextmanager
 async def gateway(cluster: ScriptedCluster, **settings: Any) -> AsyncIterator[str]:
     """Its base URL."""
     chosen = GatewaySettings(**{"port": 0, "drain": 1.0, **settings})
-    running = server(chosen, cluster.connect)
-    with listen(chosen) as listener:
-        task = asyncio.create_task(running.serve([listener]))
-        await wait_until(lambda: running.started or task.done(), what="the server starts")
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            running.should_exit = True
-            await task
+    async with serving(chosen, cluster.connect) as url:
+        yield url
 
 
 @pytest.fixture

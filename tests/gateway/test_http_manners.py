@@ -2,7 +2,6 @@
 
 import asyncio
 import ssl
-import subprocess
 from pathlib import Path
 
 import httpx
@@ -126,17 +125,6 @@ async def test_a_page_of_another_origin_may_not_call_unless_allowed(http: httpx.
     asks = {"origin": "https://app.example", "access-control-request-method": "POST"}
     refused = await http.options(CHAT, headers=asks)
     assert refused.status_code == 405 and "access-control-allow-origin" not in refused.headers
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A self-signed certificate of 127.0.0.1 and its key."""
-    room = tmp_path_factory.mktemp("tls")
-    made, key = room / "cert.pem", room / "key.pem"
-    command = "openssl req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days 2 -subj /CN=localhost"
-    subject = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(made)]
-    subprocess.run([*command.split(), *subject], check=True, capture_output=True)
-    return made, key
 
 
 async def test_tls_of_its_own(cluster: ScriptedCluster, certificate: tuple[Path, Path]) -> None:

@@ -19,7 +19,7 @@ import pytest
 from openai import OpenAI
 from redis import Redis
 
-from tests.support import free_port
+from common.broker.embedded import free_port
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(300)]
 
