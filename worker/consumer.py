@@ -71,7 +71,8 @@ class Consumer:
                 await self._holdings.freed.wait()
 
     async def _claim_all(self) -> float:
-        """Claim until nothing more is due; seconds to wait if Redis asks for patience, else 0."""
+        """Claim until nothing more is due; seconds to wait if Redis asks for patience, else 0. Fewer jobs than there
+        was room for are all there were: whatever comes later rings."""
         self._found = 0
         while (room := self.room) > 0:
             async with self._holdings.ledger:
@@ -79,7 +80,7 @@ class Consumer:
                 for job in found.jobs:
                     self.take(job)
             self._found += len(found.jobs)
-            if not found.jobs:
+            if len(found.jobs) < room:
                 return self._patience(found)
         return 0
 

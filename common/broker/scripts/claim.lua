@@ -1,6 +1,6 @@
 -- A worker with n free slots takes what is its due, in one call, so that nothing is ever stranded between stream and
 -- worker: its inbox, then resume, then tier by tier the tenant with the smallest virtual time, of whose jobs the one with
--- the earliest deadline.
+-- the earliest deadline. Fewer than n are all there is for it now.
 -- ARGV: worker, n, grace ms, tokens charged in advance
 -- Returns {grace, ms left} | {unregistered} | {ok, {id, lease, seq, attempt, deadline, request}...}
 local worker, room, estimate = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
@@ -55,8 +55,9 @@ local function take(stream, count, guaranteed)
   return #entries
 end
 
-take(P .. 'inbox:' .. worker, room)
-while room > 0 and take(P .. 'resume', room) > 0 do end
+for _, stream in ipairs({'inbox:' .. worker, 'resume'}) do
+  while room > 0 and take(P .. stream, room) > 0 do end
+end
 
 local SHARES = {default = 4, flex = 8, batch = 16}  -- the least part of contended claims a tier gets: one of so many
 local TURNS_MS = 86400000
