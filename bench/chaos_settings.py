@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from common.settings import Settings
 
 Fault = Literal[
     "worker-kill",
@@ -26,10 +28,10 @@ FAULTS: tuple[Fault, ...] = (
 )
 
 
-class ChaosSettings(BaseSettings):
+class ChaosSettings(Settings):
     """A cluster of its own, clients that check every token, and faults at random moments."""
 
-    model_config = SettingsConfigDict(env_prefix="MILLSTREAM_CHAOS_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="MILLSTREAM_CHAOS_")
 
     seconds: float = Field(default=60.0, gt=0, description="How long clients ask and faults strike.")
     clients: int = Field(default=16, ge=1, description="Streams open at every moment.")
