@@ -144,8 +144,8 @@ class EmbeddedValkey:
     async def _start_somewhere(self) -> None:
         """Start on the first port that works of: remembered, wished for, any."""
         memory = self._directory / "port"
-        for port in dict.fromkeys((_remembered(memory), self._wish, 0)):
-            candidate = port or free_port()
+        wishes = [port for port in (_remembered(memory), self._wish) if port]
+        for candidate in (*wishes, free_port()):
             if _is_free(candidate):
                 await self._start(candidate)
                 memory.write_text(str(candidate))

@@ -14,7 +14,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from common.broker.embedded import EmbeddedFailed, EmbeddedValkey
+from common.broker.embedded import EmbeddedFailed, EmbeddedValkey, free_port
 from tests.support import wait_until
 
 ALWAYS = ["--appendfsync", "always"]  # with everysec, what is acknowledged while an fsync runs is in memory only
@@ -53,6 +53,12 @@ async def test_next_start_has_the_data_and_the_port_of_the_last(tmp_path: Path) 
     async with EmbeddedValkey(directory) as second, Redis.from_url(second.url) as client:
         assert await client.get("kept") == b"yes"
         assert second.url == first.url
+
+
+async def test_the_port_wished_for_is_taken_if_it_is_free(tmp_path: Path) -> None:
+    port = free_port()
+    async with EmbeddedValkey(tmp_path, port) as valkey:
+        assert valkey.port == port
 
 
 async def test_a_taken_port_is_left_alone(tmp_path: Path) -> None:
