@@ -76,7 +76,8 @@ class Runner:
             await backoff.sleep()
 
     async def _run_once(self, backoff: Backoff) -> None:
-        async with redis_errors(), open_client(self._url, text=False) as client:
+        # No timeout: with one redis-py waits with `asyncio.wait_for`, which may forget that arq's loop was cancelled.
+        async with redis_errors(), open_client(self._url, text=False, timeout=None) as client:
             await cast(Awaitable[bool], client.ping())
             self._pool = ArqRedis(
                 cast(Any, client.connection_pool),
