@@ -3,7 +3,7 @@
 `configure` is called once, at a composition root. Everybody else:
 
     log = structlog.stdlib.get_logger(part="consumer")
-    log.info("job claimed", job=job.id, attempt=job.attempt)
+    log.info("job_claimed", job=job.id, attempt=job.attempt)
 
 What libraries log through `logging` (uvicorn, transformers, arq) comes out in the same form.
 """

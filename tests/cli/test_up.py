@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -56,9 +57,27 @@ async def test_a_killed_worker_is_replaced_and_its_answer_goes_on(tmp_path: Path
         answer = asyncio.create_task(ask(address, seed=1, max_tokens=100))
         busy, size = await busy_worker(cluster), len(cluster.family())
         busy.kill()
-        assert (await answer).json()["choices"][0]["message"]["content"] == whole
+        body = (await answer).json()
+        assert body["choices"][0]["message"]["content"] == whole
         await wait_until(lambda: len(cluster.family()) == size and busy not in cluster.family())
+        told = await wait_until(lambda: life_of(body["id"], cluster))
+        assert [(event["event"], event.get("attempt")) for event in told] == [
+            ("jobs_submitted", None),
+            ("job_claimed", 0),
+            ("job_claimed", 1),
+            ("job_ended", 1),
+        ]
+        assert len({event["worker"] for event in told[1:]}) == 2
+        assert all(event["model"] == "sim" for event in told)
         assert await cluster.end() == 0
+
+
+def life_of(job: str, cluster: UpProcess) -> list[dict[str, Any]]:
+    """The log's events about a job, its submission first, once its end is among them."""
+    events = [json.loads(line) for line in cluster.err if line.startswith("{")]
+    submitted = [event for event in events if event["event"] == "jobs_submitted" and job in event["jobs"]]
+    told = [event for event in events if event.get("job") == job]
+    return submitted + told if told and told[-1]["event"] == "job_ended" else []
 
 
 async def busy_worker(cluster: UpProcess) -> psutil.Process:
