@@ -1,7 +1,7 @@
 """What `millstream chaos` is told."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
@@ -17,15 +17,7 @@ Fault = Literal[
     "redis-truncate",
     "pubsub-drop",
 ]
-FAULTS: tuple[Fault, ...] = (
-    "worker-kill",
-    "worker-freeze",
-    "worker-drain",
-    "gateway-kill",
-    "redis-restart",
-    "redis-truncate",
-    "pubsub-drop",
-)
+FAULTS: tuple[Fault, ...] = get_args(Fault)
 
 
 class ChaosSettings(Settings):
