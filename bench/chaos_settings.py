@@ -1,10 +1,12 @@
 """What `millstream chaos` is told."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from common.settings import Settings
 
 Fault = Literal[
     "worker-kill",
@@ -15,21 +17,13 @@ Fault = Literal[
     "redis-truncate",
     "pubsub-drop",
 ]
-FAULTS: tuple[Fault, ...] = (
-    "worker-kill",
-    "worker-freeze",
-    "worker-drain",
-    "gateway-kill",
-    "redis-restart",
-    "redis-truncate",
-    "pubsub-drop",
-)
+FAULTS: tuple[Fault, ...] = get_args(Fault)
 
 
-class ChaosSettings(BaseSettings):
+class ChaosSettings(Settings):
     """A cluster of its own, clients that check every token, and faults at random moments."""
 
-    model_config = SettingsConfigDict(env_prefix="MILLSTREAM_CHAOS_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="MILLSTREAM_CHAOS_")
 
     seconds: float = Field(default=60.0, gt=0, description="How long clients ask and faults strike.")
     clients: int = Field(default=16, ge=1, description="Streams open at every moment.")

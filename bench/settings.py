@@ -4,13 +4,15 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from common.settings import Settings
 
 
-class BenchSettings(BaseSettings):
+class BenchSettings(Settings):
     """Load on any OpenAI-compatible server, and what it answers."""
 
-    model_config = SettingsConfigDict(env_prefix="MILLSTREAM_BENCH_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="MILLSTREAM_BENCH_")
 
     base_url: str = Field(default="http://127.0.0.1:8000/v1", description="The server's OpenAI base URL.")
     api_key: str = Field(default="", description="API key to send, if the server wants one.")

@@ -21,9 +21,9 @@ def evictor(broker: Broker, max_attempts: int) -> OnExit:
         try:
             for worker in await workers_of_process(broker, exit.pid):
                 await evict_now(broker, worker.model, worker.id, max_attempts)
-                _log.warning("worker evicted", worker=worker.id, model=worker.model, status=exit.status)
+                _log.warning("worker_evicted", worker=worker.id, model=worker.model, status=exit.status)
         except Unavailable as error:
-            _log.warning("worker not evicted, its lease will run out", pid=exit.pid, reason=error.message)
+            _log.warning("worker_not_evicted", pid=exit.pid, reason=error.message)
 
     return on_exit
 

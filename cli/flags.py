@@ -3,7 +3,7 @@
     app.command("gateway")(command_of(GatewaySettings, "Serve the API.", run))
 
 A flag given beats the environment variable, which beats the default; `--help` shows both. Lists are given by repeating
-the flag or with commas.
+the flag, with commas or as JSON.
 """
 
 import inspect
@@ -15,8 +15,10 @@ import typer
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
-from pydantic_settings import BaseSettings
+from pydantic_settings import BaseSettings, SettingsError
 from rich.markup import escape
+
+from common.settings import as_list
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -54,12 +56,15 @@ def group_of(settings: type[S], help: str, run: Callable[[S], None]) -> Callable
 def read(settings: type[S], given: dict[str, Any]) -> S:
     """The settings of flags `given`, environment and defaults. Raises `typer.BadParameter` naming flag and variable."""
     fields = settings.model_fields
-    values: dict[str, Any] = {name: _split(value) if is_list(fields[name]) else value for name, value in given.items()}
+    values: dict[str, Any] = {}
     try:
+        values |= {name: _split(value) if is_list(fields[name]) else value for name, value in given.items()}
         return settings(**values)
     except ValidationError as error:
         problems = (_problem(settings, item["loc"], item["msg"]) for item in error.errors())
         raise typer.BadParameter("\n".join(problems)) from error
+    except (SettingsError, ValueError) as error:
+        raise typer.BadParameter(f"A list is given with commas, or as JSON: {error}") from error
 
 
 def flag_of(name: str) -> str:
@@ -121,9 +126,8 @@ def _alternatives(annotation: Any) -> list[Any]:
     return [annotation]
 
 
-def _split(value: str | list[str]) -> list[str]:
-    given = [value] if isinstance(value, str) else value
-    return [part.strip() for item in given for part in item.split(",") if part.strip()]
+def _split(value: str | list[str]) -> list[Any]:
+    return [part for item in ([value] if isinstance(value, str) else value) for part in as_list(item)]
 
 
 def _problem(settings: type[BaseSettings], location: tuple[int | str, ...], message: str) -> str:

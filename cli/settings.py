@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from common.folders import default_state_dir
-from common.settings import ClusterSettings
+from common.settings import ClusterSettings, RedisUrl, Settings
 
 EngineName = Literal["transformers", "simulated"]
 
@@ -19,7 +18,7 @@ EngineName = Literal["transformers", "simulated"]
 class UpSettings(ClusterSettings):
     """A whole cluster in one terminal. Settings of the gateway and the workers reach them through the environment."""
 
-    redis_url: str = Field(
+    redis_url: RedisUrl = Field(
         default="",
         description="Use this Redis instead of the embedded Valkey (redis://, rediss://, redis+sentinel://).",
     )
@@ -42,10 +41,8 @@ class UpSettings(ClusterSettings):
     drain: float = Field(default=10.0, ge=0, description="Seconds running answers may go on after Ctrl-C.")
 
 
-class ClientSettings(BaseSettings):
+class ClientSettings(Settings):
     """How `chat` and `doctor` reach a gateway."""
-
-    model_config = SettingsConfigDict(env_prefix="MILLSTREAM_", frozen=True, extra="ignore")
 
     gateway_url: str = Field(default="http://127.0.0.1:8000", description="Address of a gateway.")
     api_key: str = Field(default="", description="API key to send, if the gateway wants one.")
@@ -144,8 +141,6 @@ class ChatSettings(ClientSettings):
 
 class DoctorSettings(ClusterSettings, ClientSettings):
     """What `doctor` looks at."""
-
-    model_config = SettingsConfigDict(env_prefix="MILLSTREAM_", frozen=True, extra="ignore")
 
 
 def child_environment(**values: str) -> Mapping[str, str]:

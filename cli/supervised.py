@@ -8,6 +8,7 @@ from cli.eviction import evictor
 from cli.settings import own_command
 from common import telemetry
 from common.broker.connect import Broker
+from common.stopping import on_stop_signals
 from common.supervise import Child, GaveUp, Program
 from worker.settings import WorkerSettings
 
@@ -27,8 +28,7 @@ async def _supervise(settings: WorkerSettings) -> int:
         child = Child(program, _pass_on, evictor(broker, settings.max_attempts))
         child.ready()  # nobody watches a service start: restart it as often as it takes
         stopping = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        on_stop_signals(stopping.set)
         run = tasks.create_task(_run(child))
         stop = tasks.create_task(_stop(child, stopping, settings.drain + STOP_MARGIN))
         status = await run
@@ -50,5 +50,6 @@ async def _stop(child: Child, stopping: asyncio.Event, patience: float) -> None:
 
 
 def _pass_on(line: str) -> None:
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
+    target = telemetry.LastingStream(sys.stderr)
+    target.write(line + "\n")
+    target.flush()

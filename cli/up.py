@@ -13,13 +13,17 @@ from dataclasses import dataclass, field
 from cli.address import CannotStart, base_url, port_to_listen, until_it_answers
 from cli.banner import banner, curl_line
 from cli.eviction import evictor, workers_of_process
+from cli.flags import read
 from cli.screen import Listener, Screen, open_screen, plain
 from cli.settings import UpSettings, child_environment, own_command
 from common import telemetry
 from common.broker.connect import Broker
 from common.broker.directory import ModelInfo, census
 from common.broker.embedded import EmbeddedValkey
+from common.broker.keyring import count_keys
 from common.errors import Unavailable
+from common.settings import ClusterSettings
+from common.stopping import on_stop_signals
 from common.supervise import Child, GaveUp, Program
 from gateway.settings import GatewaySettings
 
@@ -33,6 +37,7 @@ class Cluster:
     """The running parts, and why they are to stop."""
 
     settings: UpSettings
+    gateway_settings: GatewaySettings
     screen: Screen
     broker: Broker
     base_url: str
@@ -62,9 +67,9 @@ class Cluster:
             for child in self.children:
                 child.signal(signal.SIGKILL)
         else:
+            self.stop.set()
             self.screen.close()
             self.screen.say("\nStopping: running answers may finish. Ctrl-C again stops at once.")
-            self.stop.set()
 
     async def _keep(self, child: Child) -> None:
         try:
@@ -105,16 +110,18 @@ class Cluster:
         return any(worker.alive for worker in found)
 
     async def _greet(self) -> None:
-        models = [info for info in await census(self.broker) if info.live]
-        url = self.settings.redis_url or self.broker.url
-        self.screen.say(banner(self.base_url, url, models, self._curl(models)))
+        try:
+            models = [info for info in await census(self.broker) if info.live]
+            keys = await count_keys(self.broker) > 0
+        except Unavailable:
+            models, keys = [], False  # gone in this moment; the address is true all the same
+        self.screen.say(banner(self.base_url, self.broker.url, models, self._curl(models, keys=keys)))
 
-    def _curl(self, models: list[ModelInfo]) -> str:
+    def _curl(self, models: list[ModelInfo], *, keys: bool) -> str:
         model = models[0].name if models else "MODEL"
-        gateway = GatewaySettings()
-        return curl_line(
-            self.base_url, model, needs_key=bool(gateway.api_keys), insecure=gateway.ssl_certfile is not None
-        )
+        gateway = self.gateway_settings
+        needs_key = keys or gateway.require_keys or bool(gateway.api_keys)
+        return curl_line(self.base_url, model, needs_key=needs_key, insecure=gateway.ssl_certfile is not None)
 
 
 async def up(settings: UpSettings, screen: Screen) -> None:
@@ -125,9 +132,7 @@ async def up(settings: UpSettings, screen: Screen) -> None:
         url = await stack.enter_async_context(_queue(settings))
         broker = await stack.enter_async_context(Broker(url))
         cluster = _cluster(settings, screen, broker, port)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, cluster.on_signal)
+        on_stop_signals(cluster.on_signal)
         with screen:
             await cluster.run()
     if cluster.failure is not None:
@@ -144,14 +149,13 @@ async def _queue(settings: UpSettings) -> AsyncGenerator[str]:
 
 
 def _cluster(settings: UpSettings, screen: Screen, broker: Broker, port: int) -> Cluster:
-    gateway = GatewaySettings()
+    gateway = read(GatewaySettings, {})
     common = ["--drain", f"{settings.drain:g}"]
     where = ["--host", settings.host, "--port", str(port)]
     what = ["--engine", settings.engine, "--model", settings.model]
     files = gateway.files_url if "files_url" in gateway.model_fields_set else str(settings.state_dir / "files")
-    environment = child_environment(
-        redis_url=broker.url, log_format="json", log_level=settings.log_level, files_url=files
-    )
+    shared = {name: str(getattr(settings, name)) for name in ClusterSettings.model_fields}
+    environment = child_environment(**{**shared, "redis_url": broker.url, "log_format": "json", "files_url": files})
 
     def child(name: str, *arguments: str, worker: bool = False) -> Child:
         program = Program(name, own_command(*arguments), environment)
@@ -160,6 +164,7 @@ def _cluster(settings: UpSettings, screen: Screen, broker: Broker, port: int) ->
 
     return Cluster(
         settings=settings,
+        gateway_settings=gateway,
         screen=screen,
         broker=broker,
         base_url=base_url(settings.host, port, tls=gateway.ssl_certfile is not None),
@@ -177,6 +182,7 @@ def _why(failure: GaveUp) -> str:
 
 def run(settings: UpSettings) -> int:
     """The command: the exit status."""
+    sys.stdout, sys.stderr = telemetry.LastingStream(sys.stdout), telemetry.LastingStream(sys.stderr)
     telemetry.configure(settings.log_format, settings.log_level, {"process": "up"})
     try:
         asyncio.run(up(settings, open_screen(settings.log_format)))

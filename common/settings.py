@@ -1,20 +1,62 @@
 """Settings every process shares. Frozen, prefix `MILLSTREAM_`, read once at a composition root and passed down."""
 
-from typing import Literal
+import json
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, Field
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 
-class ClusterSettings(BaseSettings):
+def as_list(text: str) -> list[Any]:
+    """`a,b` or `["a", "b"]`. Raises `ValueError` for JSON that is none."""
+    if text.lstrip().startswith("["):
+        return json.loads(text)
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+class Variables(EnvSettingsSource):
+    """Environment variables, with lists as the flags take them."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        return as_list(value)
+
+
+class Settings(BaseSettings):
+    """What all settings have in common."""
+
+    model_config = SettingsConfigDict(env_prefix="MILLSTREAM_", env_ignore_empty=True, frozen=True, extra="ignore")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, Variables(settings_cls)
+
+
+def _redis_url(url: str) -> str:
+    from common.broker.place import parse  # here: `--help` needs no redis-py
+
+    if url:
+        parse(url)
+    return url
+
+
+RedisUrl = Annotated[str, AfterValidator(_redis_url)]
+
+
+class ClusterSettings(Settings):
     """What all processes of one cluster must agree on. Each field is also a flag of the commands (`--redis-url`)."""
 
-    model_config = SettingsConfigDict(env_prefix="MILLSTREAM_", frozen=True, extra="ignore")
-
-    redis_url: str = Field(
+    redis_url: RedisUrl = Field(
         default="redis://127.0.0.1:6379/0",
-        description="Where the queue lives: redis://, rediss://, redis+sentinel://host:port,host:port/SERVICE or "
-        "redis+cluster://host:port.",
+        description="Where the queue lives: redis://, rediss://, unix://, redis+sentinel://host:port,host:port/SERVICE "
+        "or redis+cluster://host:port.",
     )
     lease: float = Field(
         default=5.0,

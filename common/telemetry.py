@@ -3,7 +3,7 @@
 `configure` is called once, at a composition root. Everybody else:
 
     log = structlog.stdlib.get_logger(part="consumer")
-    log.info("job claimed", job=job.id, attempt=job.attempt)
+    log.info("job_claimed", job=job.id, attempt=job.attempt)
 
 What libraries log through `logging` (uvicorn, transformers, arq) comes out in the same form.
 """
@@ -23,26 +23,33 @@ QUIET_LIBRARIES = ("httpx", "httpcore", "urllib3", "asyncio", "uvicorn")  # thei
 
 
 class LastingStream(io.TextIOBase):
-    """A stream whose reader may go: what can no longer be written is dropped. A worker outlives its supervisor's pipe
-    long enough to withdraw."""
+    """A stream whose reader may go: what can no longer be written (a broken pipe, a terminal that was closed, a full
+    disk) is dropped. A worker outlives its supervisor's pipe long enough to withdraw."""
 
     def __init__(self, target: TextIO) -> None:
         self._target = target
 
+    @property
+    def encoding(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride] (its stub says attribute)
+        return self._target.encoding
+
     def write(self, text: str, /) -> int:
         try:
             return self._target.write(text)
-        except BrokenPipeError:
+        except OSError:
             return 0
 
     def flush(self) -> None:
         try:
             self._target.flush()
-        except BrokenPipeError:
+        except OSError:
             pass  # dropped
 
     def isatty(self) -> bool:
         return self._target.isatty()
+
+    def fileno(self) -> int:
+        return self._target.fileno()
 
 
 def configure(

@@ -119,7 +119,9 @@ class QueueDispatch:
         new = [jobs.NewJob(id, request) for id, request in submission.jobs]
         while True:
             try:
-                return await jobs.submit(self._broker, submission.model, envelope, new)
+                answer = await jobs.submit(self._broker, submission.model, envelope, new)
+                log.info("jobs_submitted", jobs=answer.jobs, model=submission.model, outcome=answer.outcome)
+                return answer
             except RedisAway as error:
                 if isinstance(error, RedisFull) or monotonic() > give_up:
                     raise
@@ -256,7 +258,8 @@ class QueueDispatch:
         backoff = Backoff()
         for _ in range(LEAVE_TRIES):
             try:
-                await jobs.cancel(self._broker, model, tenant, ids)
+                states = await jobs.cancel(self._broker, model, tenant, ids)
+                log.info("jobs_cancelled", jobs=ids, model=model, states=states)
                 return
             except RedisAway:
                 await backoff.sleep()

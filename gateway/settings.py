@@ -37,8 +37,8 @@ class IntakeSettings(FilesSettings):
 
 
 class GatewaySettings(IntakeSettings):
-    """Where the gateway listens, whom it lets in, and the limits it keeps. Lists are given as JSON in the environment:
-    `MILLSTREAM_API_KEYS='["team-a:sk-123"]'`."""
+    """Where the gateway listens, whom it lets in, and the limits it keeps. Lists are given in the environment with
+    commas or as JSON: `MILLSTREAM_API_KEYS=team-a:sk-123,team-b:sk-456`."""
 
     host: str = Field(default="127.0.0.1", description="Address to listen on; other than loopback only with API keys.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")

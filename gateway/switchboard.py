@@ -60,18 +60,21 @@ class Switchboard:
 
     async def read(self, channel: FrameChannel) -> None:
         """Hand out frames for ever; ends by cancellation only."""
-        backoff = Backoff()
+        backoff, lost = Backoff(), False
         while True:
             try:
                 async for frames in channel.listen():
                     if not frames:
                         self._subscribed()
                         backoff.reset()
+                        lost = False
                     for job, lease, seq, raw in frames:
                         for follower in self._followers.get(job, ()):
                             follower.take(lease, seq, raw)
             except RedisAway as error:
-                log.warning("frames_lost", error=error.message)
+                if not lost:  # said once, until the subscription stands again
+                    log.warning("frames_lost", error=error.message)
+                lost = True
                 self._lose_place()  # at once: Redis may come back with another log than the one we were reading
                 await backoff.sleep()
 

@@ -1,7 +1,6 @@
 """The worker's composition root: settings in, models loaded, services run, an exit status out."""
 
 import asyncio
-import signal
 import sys
 
 import structlog
@@ -11,6 +10,7 @@ from common.broker.connect import COMMAND_TIMEOUT, Broker
 from common.errors import MillstreamError
 from common.identity import incarnation
 from common.job import WorkerId
+from common.stopping import on_stop_signals
 from common.telemetry import configure
 from worker.engines import build
 from worker.roster import Roster
@@ -41,8 +41,7 @@ def serve(settings: WorkerSettings) -> int:
 
 async def _run(settings: WorkerSettings, worker: WorkerId) -> int:
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    on_stop_signals(stop.set)
     offers = build.offers(settings)
     async with Broker(settings.redis_url, min(COMMAND_TIMEOUT, settings.lease / 3)) as broker:
         roster = Roster(broker, worker, settings, offers)

@@ -99,7 +99,7 @@ class Consumer:
             self._runner.drop(known)
         job = HeldJob(claimed)
         self._holdings.add(job)
-        log.info("job_claimed", job=claimed.id, model=self._model, worker=self._worker, attempt=claimed.attempt)
+        log.info("job_claimed", **job.facts, worker=self._worker, lease=claimed.lease, after=claimed.seq)
         self._runner.begin(job)
 
     async def listen(self, bell: Doorbell) -> None:

@@ -49,16 +49,20 @@ class Heartbeat:
 
     async def run(self, holdings: Holdings, notes: Notes) -> None:
         """Beat for ever; ends by cancellation only. A Redis that is away is waited for."""
-        backoff = Backoff()
+        backoff, away = Backoff(), False
         while True:
             try:
                 await self.once(holdings, notes)
                 await keep_up(self._broker, self._model, self._max_attempts)
-                backoff.reset()
-                pause = self._lease / BEATS_PER_LEASE
             except RedisAway as error:
-                log.debug("beat_failed", error=error.message)
-                pause = backoff.take()
+                if not away:
+                    log.warning("waiting_for_redis", model=self._model, error=error.message)
+                away, pause = True, backoff.take()
+            else:
+                if away:
+                    log.info("redis_back", model=self._model)
+                away, pause = False, self._lease / BEATS_PER_LEASE
+                backoff.reset()
             await self._sleep(pause)
 
     async def _sleep(self, seconds: float) -> None:

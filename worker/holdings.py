@@ -33,6 +33,11 @@ class HeldJob:
     since: float = field(default_factory=monotonic)
 
     @property
+    def facts(self) -> dict[str, object]:
+        """What the log tells of it; the worker is bound to every event of the process."""
+        return {"job": self.claimed.id, "model": self.claimed.model, "attempt": self.claimed.attempt}
+
+    @property
     def key(self) -> SequenceKey:
         """What the engine knows the job by: ours, and new with every lease."""
         return SequenceKey(f"{self.claimed.id}#{self.claimed.grant}")

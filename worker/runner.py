@@ -76,7 +76,7 @@ class Runner:
         except MillstreamError as error:
             self.fail(job, error)
         except Exception as error:
-            log.exception("job_broke", job=job.claimed.id)
+            log.exception("job_broke", **job.facts)
             self.fail(job, EngineError(f"The worker could not run this request: {type(error).__name__}: {error}"))
 
     async def _recall(self, job: HeldJob) -> None:
@@ -189,7 +189,6 @@ class Runner:
     def fail(self, job: HeldJob, error: MillstreamError) -> None:
         """The job is at fault: its last chunk says why."""
         self._engine.abort(job.key)
-        log.warning("job_failed", job=job.claimed.id, model=job.claimed.model, code=error.code, error=error.message)
         if isinstance(error, EngineError):
             self.health.failed(monotonic())
         self._close(job, End("failed", "error", b"{}", job.used), Chunk(error=error.failure()))
@@ -205,7 +204,7 @@ class Runner:
         """The job is another's now."""
         self._engine.abort(job.key)
         self._holdings.remove(job)
-        log.info("job_dropped", job=job.claimed.id, model=job.claimed.model, lease=job.claimed.lease)
+        log.info("job_dropped", **job.facts, lease=job.claimed.lease)
 
     def _close(self, job: HeldJob, end: End, *last: Chunk) -> None:
         if job.end is None and self._holdings.has(job):
@@ -213,5 +212,7 @@ class Runner:
             self.pace.job_done(job.age, job.made)
             if end.state == "finished":
                 self.health.succeeded()
-            log.info("job_ended", job=job.claimed.id, model=job.claimed.model, state=end.state, finish=end.finish)
+            why = last[-1].error if end.state == "failed" else None
+            facts = {"code": why.code, "error": why.message} if why else {}
+            log.info("job_ended", **job.facts, state=end.state, finish=end.finish, tokens=job.used, **facts)
             self._outbox.ring()

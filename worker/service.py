@@ -225,7 +225,7 @@ class ModelService:
             self._engine.abort(job.key)
         await self._outbox.settle()
         held = [(job.claimed.id, job.claimed.lease) for job in jobs if self._holdings.has(job)]
-        log.info("handing_over", model=self.model, worker=self._worker, jobs=len(held))
+        log.info("handing_over", model=self.model, worker=self._worker, jobs=[id for id, _ in held])
         await handoff(self._broker, self.model, self._worker, held)
         for job in jobs:
             self._holdings.remove(job)

@@ -22,6 +22,7 @@ from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 
 from common.broker import keys
+from common.broker.place import Place, parse
 from common.errors import MillstreamError, Unavailable
 from common.job import ModelName
 
@@ -69,22 +70,6 @@ def script_sha(name: str) -> str:
     return hashlib.sha1(script_text(name).encode(), usedforsecurity=False).hexdigest()
 
 
-SENTINEL, CLUSTER = "redis+sentinel://", "redis+cluster://"
-
-
-def _addresses(text: str) -> list[tuple[str, int]]:
-    """`host:port,host:port` as pairs; a missing port is Redis's own."""
-    pairs = (part.partition(":") for part in text.split(","))
-    return [(host, int(port or 6379)) for host, _, port in pairs]
-
-
-def _credentials(rest: str) -> tuple[dict[str, str | None], str]:
-    """`user:password@hosts/...` taken apart."""
-    login, at, place = rest.rpartition("@")
-    user, _, password = login.partition(":")
-    return ({"username": user or None, "password": password or None} if at else {}), place
-
-
 class _MasterClient(Redis):
     """Closes its connections to the Sentinels too, which redis-py leaves open."""
 
@@ -94,47 +79,55 @@ class _MasterClient(Redis):
             await sentinel.aclose()
 
 
-def _sentinel(url: str, **options: Any) -> Redis:
-    login, place = _credentials(url.removeprefix(SENTINEL))
-    hosts, _, service = place.partition("/")
-    sentinel = Sentinel(_addresses(hosts), socket_timeout=CONNECT_TIMEOUT)
-    return sentinel.master_for(service or "mymaster", redis_class=_MasterClient, **login, **options)
+def _sentinel(place: Place, options: dict[str, Any]) -> Redis:
+    own = {name.removeprefix("sentinel_"): options.pop(name) for name in list(options) if name.startswith("sentinel_")}
+    tls = {name: value for name, value in options.items() if name.startswith("ssl")}
+    sentinel = Sentinel(place.hosts, sentinel_kwargs={"socket_timeout": CONNECT_TIMEOUT, **tls, **own})
+    return sentinel.master_for(place.service, redis_class=_MasterClient, **options)
 
 
-def _cluster(url: str, **options: Any) -> Redis:
+def _cluster(place: Place, options: dict[str, Any]) -> Redis:
     """A cluster's client has all the commands used here; the annotation leaves out that it is another class."""
-    login, place = _credentials(url.removeprefix(CLUSTER))
-    nodes = [ClusterNode(host, port) for host, port in _addresses(place.rstrip("/"))]
-    client = RedisCluster(startup_nodes=nodes, **login, **options)  # pyright: ignore[reportAbstractUsage] (its stub)
+    nodes = [ClusterNode(host, port) for host, port in place.hosts]
+    client = RedisCluster(startup_nodes=nodes, **options)  # pyright: ignore[reportAbstractUsage] (its stub)
     return cast(Redis, client)
 
 
 def open_client(url: str, *, text: bool = True, timeout: float | None = COMMAND_TIMEOUT) -> Redis:
-    """A client for `redis://`, `rediss://`, `unix://`, `redis+sentinel://host:port,host:port/SERVICE` or
-    `redis+cluster://host:port,host:port`; it connects at its first command. `text`: replies as str, else bytes."""
+    """A client for any URL of `place.py`; it connects at its first command. `text`: replies as str, else bytes."""
+    place = parse(url)
     options: dict[str, Any] = {
-        "decode_responses": text,
         "socket_timeout": timeout,
         "socket_connect_timeout": CONNECT_TIMEOUT,
-        "socket_keepalive": True,
+        **({} if "path" in place.options else {"socket_keepalive": True}),  # a Unix socket takes no such option
+        **place.options,
+        "decode_responses": text,
     }
-    if url.startswith(SENTINEL):
-        return _sentinel(url, **options)
-    if url.startswith(CLUSTER):
-        return _cluster(url, **options)
-    pool = BlockingConnectionPool.from_url(url, max_connections=CONNECTIONS, timeout=20, **options)
-    return Redis.from_pool(pool)
+    match place.kind:
+        case "sentinel":
+            return _sentinel(place, options)
+        case "cluster":
+            return _cluster(place, options)
+        case "server":
+            options = {"max_connections": CONNECTIONS, "timeout": 20, **options}
+            return Redis.from_pool(BlockingConnectionPool(**options))
 
 
 def open_listener(url: str, *, text: bool = True) -> Redis:
     """A client to subscribe with. In a cluster every node hears every message, so any one will do; after a failure
     another is tried, because the caller opens a new listener each time."""
-    if not url.startswith(CLUSTER):
+    place = parse(url)
+    if place.kind != "cluster":
         return open_client(url, text=text)
-    login, place = _credentials(url.removeprefix(CLUSTER))
-    host, port = random.choice(_addresses(place.rstrip("/")))
+    host, port = random.choice(place.hosts)
     options: dict[str, Any] = {"socket_timeout": COMMAND_TIMEOUT, "socket_connect_timeout": CONNECT_TIMEOUT}
-    return Redis(host=host, port=port, decode_responses=text, **login, **options)
+    options |= {**place.options, "host": host, "port": port, "decode_responses": text}
+    return Redis(**options)
+
+
+def is_cluster(url: str) -> bool:
+    """Whether keys lie in several servers, which some libraries cannot use."""
+    return parse(url).kind == "cluster"
 
 
 @asynccontextmanager

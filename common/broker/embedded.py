@@ -33,6 +33,9 @@ LOCK_PATIENCE = 5.0  # seconds: a server whose owner was killed a moment ago is 
 START_PATIENCE = 60.0  # seconds: a large append-only file takes a while to load
 STOP_PATIENCE = 10.0  # seconds until a server that does not shut down is killed
 POLL = 0.01  # seconds between two pings while it starts
+BROKEN_LOG = """
+The append-only file is damaged (a cut-off end would have been repaired). Move {directory} away to begin with an empty
+queue, or repair the file with the valkey-check-aof of a Valkey installation."""
 
 _log = structlog.stdlib.get_logger(part="valkey")
 
@@ -46,7 +49,7 @@ class EmbeddedValkey:
     0, or a port that is taken, means any free one. `options` are further server arguments, for tests."""
 
     def __init__(self, directory: Path, port: int = 0, options: Sequence[str] = ()) -> None:
-        self._directory = directory.absolute()
+        self._directory = directory.resolve()  # as the server will call it, when asked whose it is
         self._wish = port
         self._options = options
         self._port = 0
@@ -74,8 +77,14 @@ class EmbeddedValkey:
         return self._process.pid
 
     async def __aenter__(self) -> Self:
-        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)  # prompts lie in it
-        self._lock = await _lock(self._directory)
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)  # prompts lie in it
+            self._lock = await _lock(self._directory)
+        except OSError as error:
+            raise EmbeddedFailed(
+                f"The embedded Valkey cannot keep its data in {self._directory}: {error.strerror}. "
+                "Choose another folder with --state-dir (MILLSTREAM_STATE_DIR)."
+            ) from error
         try:
             await self._start_somewhere()
         except BaseException:
@@ -135,9 +144,8 @@ class EmbeddedValkey:
     async def _start_somewhere(self) -> None:
         """Start on the first port that works of: remembered, wished for, any."""
         memory = self._directory / "port"
-        remembered = int(memory.read_text()) if memory.exists() else 0
-        for port in dict.fromkeys((remembered, self._wish, 0)):
-            candidate = port or free_port()
+        wishes = [port for port in (_remembered(memory), self._wish) if port]
+        for candidate in (*wishes, free_port()):
             if _is_free(candidate):
                 await self._start(candidate)
                 memory.write_text(str(candidate))
@@ -173,7 +181,9 @@ class EmbeddedValkey:
                 except (RedisError, OSError):
                     pass  # not listening yet, or still loading its data
                 await asyncio.sleep(POLL)
-        raise EmbeddedFailed(f"The embedded Valkey ended at its start. Its log says:\n{self._last_words()}")
+        words = self._last_words()
+        remedy = BROKEN_LOG.format(directory=self._directory) if "Bad file format" in words else ""
+        raise EmbeddedFailed(f"The embedded Valkey ended at its start. Its log says:\n{words}{remedy}")
 
     def _command(self, port: int) -> list[str]:
         fixed = (
@@ -238,13 +248,26 @@ async def _lock(directory: Path) -> IO[str]:
                 file.seek(0)
                 owner = file.read().strip()
                 file.close()
-                raise EmbeddedFailed(f"Process {owner} already runs a Valkey on the data in {directory}.") from None
+                raise EmbeddedFailed(
+                    f"Process {owner} already runs a Valkey on the data in {directory}. "
+                    "Stop it, choose another folder with --state-dir (MILLSTREAM_STATE_DIR), or use its queue too: "
+                    "--redis-url with the address it has printed."
+                ) from None
             await asyncio.sleep(0.05)
         else:
             file.truncate(0)
             file.write(f"{os.getpid()}\n")
             file.flush()
             return file
+
+
+def _remembered(memory: Path) -> int:
+    """The port of the last run; 0 if there was none, or if a crash left half a file."""
+    try:
+        port = int(memory.read_text())
+    except (OSError, ValueError):
+        return 0
+    return port if 0 < port < 1 << 16 else 0
 
 
 def _is_free(port: int) -> bool:

@@ -1,7 +1,6 @@
 """The background process's composition root: batches, upkeep; the queue's second life."""
 
 import asyncio
-import signal
 
 import structlog
 
@@ -10,6 +9,7 @@ from common.broker.connect import Broker
 from common.broker.pending import Pending
 from common.errors import MillstreamError
 from common.identity import incarnation
+from common.stopping import on_stop_signals
 from gateway.background.answers import Answers
 from gateway.background.arq_worker import Periodic, Runner, Task
 from gateway.background.clerk import Clerk, Office
@@ -121,8 +121,7 @@ async def work(settings: BackgroundSettings) -> None:
         office = office_of(settings, cluster)
         background = Background(settings, office, Pending(broker), House(broker, office))
         running = asyncio.create_task(background.run())
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, running.cancel)
+        on_stop_signals(running.cancel)
         log.info("background_started")
         try:
             await running

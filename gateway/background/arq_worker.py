@@ -10,15 +10,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import structlog
-from arq import ArqRedis, Worker, create_pool, cron, func
-from arq.connections import RedisSettings
+from arq import ArqRedis, Worker, cron, func
 
 from common.backoff import Backoff
-from common.broker.connect import redis_errors
+from common.broker.connect import is_cluster, open_client, redis_errors
 from common.errors import Unavailable
 
 QUEUE = "arq:millstream"
@@ -45,30 +44,13 @@ class Task:
     work: Callable[..., Awaitable[None]]
 
 
-def arq_settings(url: str) -> RedisSettings:
-    """Raises `ValueError` for a cluster."""
-    if url.startswith("redis+cluster://"):
-        raise ValueError("background_redis_url (MILLSTREAM_BACKGROUND_REDIS_URL) is needed with a Redis Cluster.")
-    if not url.startswith("redis+sentinel://"):
-        return RedisSettings.from_dsn(url)
-    login, _, place = url.removeprefix("redis+sentinel://").rpartition("@")
-    hosts, _, service = place.partition("/")
-    pairs = [(host, int(port or 26379)) for host, _, port in (part.partition(":") for part in hosts.split(","))]
-    user, _, password = login.partition(":")
-    return RedisSettings(
-        host=pairs,
-        sentinel=True,
-        sentinel_master=service or "mymaster",
-        username=user or None,
-        password=password or None,
-    )
-
-
 class Runner:
-    """Runs tasks and periodic work until it is cancelled."""
+    """Runs tasks and periodic work until it is cancelled. Raises `ValueError` for a cluster."""
 
     def __init__(self, url: str, tasks: Sequence[Task], periodic: Sequence[Periodic], at_once: int) -> None:
-        self._settings = arq_settings(url)
+        if is_cluster(url):
+            raise ValueError("background_redis_url (MILLSTREAM_BACKGROUND_REDIS_URL) is needed with a Redis Cluster.")
+        self._url = url
         self._tasks = tasks
         self._periodic = periodic
         self._at_once = at_once
@@ -94,9 +76,11 @@ class Runner:
             await backoff.sleep()
 
     async def _run_once(self, backoff: Backoff) -> None:
-        async with redis_errors():
-            self._pool = await create_pool(
-                self._settings,
+        # No timeout: with one redis-py waits with `asyncio.wait_for`, which may forget that arq's loop was cancelled.
+        async with redis_errors(), open_client(self._url, text=False, timeout=None) as client:
+            await cast(Awaitable[bool], client.ping())
+            self._pool = ArqRedis(
+                cast(Any, client.connection_pool),
                 job_serializer=msgspec.json.encode,
                 job_deserializer=msgspec.json.decode,
                 default_queue_name=QUEUE,

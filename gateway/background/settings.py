@@ -2,13 +2,14 @@
 
 from pydantic import Field, SecretStr
 
+from common.settings import RedisUrl
 from gateway.settings import IntakeSettings
 
 
 class BackgroundSettings(IntakeSettings):
     """How much one background process does at once, and whom it tells. Several processes share the work."""
 
-    background_redis_url: str = Field(
+    background_redis_url: RedisUrl = Field(
         default="",
         description="Redis of the background jobs (arq), if not that of the queue: arq cannot use a Redis Cluster.",
     )

@@ -14,7 +14,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from common.broker.embedded import EmbeddedFailed, EmbeddedValkey
+from common.broker.embedded import EmbeddedFailed, EmbeddedValkey, free_port
 from tests.support import wait_until
 
 ALWAYS = ["--appendfsync", "always"]  # with everysec, what is acknowledged while an fsync runs is in memory only
@@ -53,6 +53,12 @@ async def test_next_start_has_the_data_and_the_port_of_the_last(tmp_path: Path) 
     async with EmbeddedValkey(directory) as second, Redis.from_url(second.url) as client:
         assert await client.get("kept") == b"yes"
         assert second.url == first.url
+
+
+async def test_the_port_wished_for_is_taken_if_it_is_free(tmp_path: Path) -> None:
+    port = free_port()
+    async with EmbeddedValkey(tmp_path, port) as valkey:
+        assert valkey.port == port
 
 
 async def test_a_taken_port_is_left_alone(tmp_path: Path) -> None:
@@ -119,3 +125,30 @@ async def test_it_dies_with_an_owner_that_was_killed(tmp_path: Path) -> None:
     await wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     async with EmbeddedValkey(tmp_path):
         await asyncio.sleep(0)
+
+
+async def test_a_folder_behind_a_link_and_half_a_memory_of_the_port_are_fine(tmp_path: Path) -> None:
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.mkdir()
+    (real / "port").write_text("")  # a crash can leave it so
+    link.symlink_to(real)
+    async with EmbeddedValkey(link) as valkey, Redis.from_url(valkey.url) as client:
+        assert await client.ping()
+    assert (real / "port").read_text() == str(valkey.port)
+
+
+async def test_a_folder_that_cannot_be_made_is_named_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(EmbeddedFailed, match=r"file/valkey: Not a directory.*--state-dir"):
+        async with EmbeddedValkey(tmp_path / "file" / "valkey"):
+            pass
+
+
+async def test_a_damaged_log_is_told_with_the_way_out(tmp_path: Path) -> None:
+    async with EmbeddedValkey(tmp_path) as valkey, Redis.from_url(valkey.url) as client:
+        await client.set("a", "b" * 1000)
+    (log,) = (tmp_path / "appendonlydir").glob("*.incr.aof")
+    log.write_bytes(b"*1\r\nnonsense\r\n" + log.read_bytes())
+    with pytest.raises(EmbeddedFailed, match=r"Move .* away"):
+        async with EmbeddedValkey(tmp_path):
+            pass

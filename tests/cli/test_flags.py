@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 import typer
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings
 from typer.testing import CliRunner
 
 from bench.chaos_settings import ChaosSettings
@@ -24,7 +24,7 @@ from cli.settings import (
     UpSettings,
     WorkersSettings,
 )
-from common.settings import ClusterSettings
+from common.settings import ClusterSettings, Settings
 from gateway.background.settings import BackgroundSettings
 from gateway.settings import GatewaySettings
 from worker.settings import WorkerSettings
@@ -46,10 +46,8 @@ COMMANDS: dict[str, type[BaseSettings]] = {
 }
 
 
-class Sample(BaseSettings):
+class Sample(Settings):
     """One field of each kind."""
-
-    model_config = SettingsConfigDict(env_prefix="MILLSTREAM_", frozen=True)
 
     name: str = Field(default="x", description="A [bracketed] word.")
     count: int = Field(default=1, ge=1)
@@ -86,6 +84,34 @@ def test_flag_beats_environment_beats_default(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("MILLSTREAM_LOUD", "true")
     assert run("--no-loud") == Sample(name="x", count=7, keys=["a"], loud=False)
     assert run("--count", "8") == Sample(name="x", count=8, keys=["a"], loud=True)
+
+
+@pytest.mark.parametrize("text", ["a:b,c:d", " a:b , c:d,", '["a:b", "c:d"]'])
+def test_a_list_is_given_the_same_ways_as_flag_and_as_variable(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.delenv("MILLSTREAM_API_KEYS", raising=False)
+    assert read(GatewaySettings, {"api_keys": [text]}).api_keys == ["a:b", "c:d"]
+    monkeypatch.setenv("MILLSTREAM_API_KEYS", text)
+    assert read(GatewaySettings, {}).api_keys == ["a:b", "c:d"]
+
+
+def test_a_broken_list_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(typer.BadParameter, match="commas, or as JSON"):
+        read(GatewaySettings, {"api_keys": ['["a']})
+    monkeypatch.setenv("MILLSTREAM_API_KEYS", '["a')
+    with pytest.raises(typer.BadParameter, match="commas, or as JSON"):
+        read(GatewaySettings, {})
+
+
+def test_an_empty_variable_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MILLSTREAM_SLOTS", "")
+    assert read(WorkerSettings, {}).slots is None
+
+
+@pytest.mark.parametrize("settings", [ClusterSettings, UpSettings, BackgroundSettings])
+def test_a_redis_url_is_checked_before_anything_starts(settings: type[ClusterSettings]) -> None:
+    with pytest.raises(typer.BadParameter, match=r"--redis-url \(or MILLSTREAM_REDIS_URL\)") as refused:
+        read(settings, {"redis_url": "http://:hidden@h"})
+    assert "hidden" not in str(refused.value)
 
 
 def test_a_wrong_value_is_told_with_its_flag_and_variable() -> None:

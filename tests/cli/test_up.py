@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -56,9 +57,27 @@ async def test_a_killed_worker_is_replaced_and_its_answer_goes_on(tmp_path: Path
         answer = asyncio.create_task(ask(address, seed=1, max_tokens=100))
         busy, size = await busy_worker(cluster), len(cluster.family())
         busy.kill()
-        assert (await answer).json()["choices"][0]["message"]["content"] == whole
+        body = (await answer).json()
+        assert body["choices"][0]["message"]["content"] == whole
         await wait_until(lambda: len(cluster.family()) == size and busy not in cluster.family())
+        told = await wait_until(lambda: life_of(body["id"], cluster))
+        assert [(event["event"], event.get("attempt")) for event in told] == [
+            ("jobs_submitted", None),
+            ("job_claimed", 0),
+            ("job_claimed", 1),
+            ("job_ended", 1),
+        ]
+        assert len({event["worker"] for event in told[1:]}) == 2
+        assert all(event["model"] == "sim" for event in told)
         assert await cluster.end() == 0
+
+
+def life_of(job: str, cluster: UpProcess) -> list[dict[str, Any]]:
+    """The log's events about a job, its submission first, once its end is among them."""
+    events = [json.loads(line) for line in cluster.err if line.startswith("{")]
+    submitted = [event for event in events if event["event"] == "jobs_submitted" and job in event["jobs"]]
+    told = [event for event in events if event.get("job") == job]
+    return submitted + told if told and told[-1]["event"] == "job_ended" else []
 
 
 async def busy_worker(cluster: UpProcess) -> psutil.Process:
@@ -92,6 +111,41 @@ async def test_a_second_ctrl_c_does_not_wait_for_answers(tmp_path: Path) -> None
         await asyncio.gather(answer, return_exceptions=True)
 
 
+async def test_what_all_parts_must_agree_on_reaches_them(tmp_path: Path) -> None:
+    with up(tmp_path, "--lease", "31.5", "--retention", "77", "--max-attempts", "9") as cluster:
+        await cluster.ready()
+        given = [process.environ() for process in cluster.family() if "valkey" not in process.name()]
+        names = [f"MILLSTREAM_{name}" for name in ("LEASE", "RETENTION", "MAX_ATTEMPTS")]
+        assert {tuple(map(each.get, names)) for each in given} == {("31.5", "77.0", "9")}
+        assert await cluster.end() == 0
+
+
+async def test_its_terminal_closed_it_ends_like_ctrl_c_but_not_under_nohup(tmp_path: Path) -> None:
+    with up(tmp_path) as cluster:
+        await cluster.ready()
+        family = cluster.family()
+        assert await cluster.end(signal.SIGHUP) == 0
+        assert all(map(gone, family))
+    ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which a child inherits
+    try:
+        with up(tmp_path) as cluster:
+            await cluster.ready()
+            cluster.process.send_signal(signal.SIGHUP)
+            await asyncio.to_thread(subprocess.run, "curl -sS -m 30 " + cluster.line("curl "), shell=True)
+            assert not cluster.line("Stopping")
+            assert await cluster.end() == 0
+    finally:
+        signal.signal(signal.SIGHUP, ignored)
+
+
+async def test_a_wrong_setting_of_the_gateway_is_one_line(tmp_path: Path) -> None:
+    with up(tmp_path, keep_alive="often") as cluster:
+        await wait_until(lambda: cluster.process.poll() is not None)
+    assert cluster.process.returncode == 2
+    assert "MILLSTREAM_KEEP_ALIVE" in "\n".join(cluster.err)
+    assert "Traceback" not in "\n".join(cluster.err)
+
+
 async def test_a_taken_port_is_told_before_anything_starts(tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -107,7 +161,7 @@ async def test_a_taken_port_is_told_before_anything_starts(tmp_path: Path) -> No
 async def test_a_model_that_cannot_be_loaded_ends_it_with_the_reason(tmp_path: Path) -> None:
     missing = str(tmp_path / "no-such-model.gguf")
     with up(tmp_path, "--engine", "transformers", "--model", missing, hf_hub_offline="1") as cluster:
-        await wait_until(lambda: cluster.process.poll() is not None, within=60)
+        await wait_until(lambda: cluster.process.poll() is not None, within=110)
     assert cluster.process.returncode == 1
     assert missing in "\n".join(cluster.err)
     assert any("worker-1 ended with status 2" in line for line in cluster.err)
@@ -150,3 +204,27 @@ async def test_on_a_terminal_progress_is_drawn_and_the_line_is_not_wrapped(tmp_p
     assert "\x1b[" in text  # colours or a progress display
     assert '"What is the capital of France?"}]}\'' in text
     assert process.returncode == 0
+
+
+async def test_nothing_stays_behind_a_terminal_that_was_closed(tmp_path: Path) -> None:
+    """Its last words cannot be written any more; it stops all the same."""
+    import pty
+
+    from cli.settings import child_environment, own_command
+
+    ours, theirs = pty.openpty()
+    arguments = ["--engine", "simulated", "--model", "sim", "--port", "0", "--valkey-port", "0"]
+    command = own_command("up", "--state-dir", str(tmp_path), *arguments)
+    process = subprocess.Popen(command, stdout=theirs, stderr=theirs, env=dict(child_environment()))
+    os.close(theirs)
+    try:
+        await wait_until(lambda: len(psutil.Process(process.pid).children(recursive=True)) >= 4, within=60)
+        family = psutil.Process(process.pid).children(recursive=True)
+        os.close(ours)
+        process.send_signal(signal.SIGHUP)
+        await wait_until(lambda: process.poll() is not None, within=60)
+        assert process.returncode == 0
+        assert all(map(gone, family))
+    finally:
+        process.kill()
+        process.wait()

@@ -88,3 +88,17 @@ def test_a_log_whose_reader_has_gone_stops_nobody() -> None:
         logging.getLogger("some.library").warning("left")
         with contextlib.suppress(BrokenPipeError):
             stream.close()
+
+
+def test_what_a_closed_terminal_cannot_take_is_dropped() -> None:
+    ours, theirs = os.openpty()
+    with os.fdopen(theirs, "w") as target:
+        os.close(ours)
+        stream = telemetry.LastingStream(target)
+        stream.write("nobody reads this\n")
+        stream.flush()
+        assert stream.encoding == target.encoding
+        with pytest.raises(OSError, match="Input/output"):
+            target.flush()
+        with contextlib.suppress(OSError):
+            target.close()
