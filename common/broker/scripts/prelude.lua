@@ -29,12 +29,28 @@ local function count_waiting(tenant, jobs, bytes)
   end
 end
 
--- A tenant that begins to wait starts at the smallest virtual time, so that it is neither punished nor paid for absence.
+local SERVED_MS = 600000  -- what a tenant was served is remembered for so long when nothing is claimed meanwhile
+local SERVED_MOST = 1000  -- of so many tenants that wait no more: those served most
+
+-- A tenant that begins to wait starts where the least served ones are, so that it is neither punished nor paid for
+-- absence; but what it was served beyond that counts on, or one job at a time would each time be served as its first.
 local function join_tenants(tier, tenant)
   local zset = P .. 'tenants:' .. tier
   if redis.call('ZSCORE', zset, tenant) then return end
-  local first = redis.call('ZRANGE', zset, 0, 0, 'WITHSCORES')
-  redis.call('ZADD', zset, first[2] or 0, tenant)
+  local clock = tonumber(redis.call('GET', P .. 'clock:' .. tier) or math.huge)
+  local least = tonumber(redis.call('ZRANGE', zset, 0, 0, 'WITHSCORES')[2] or math.huge)
+  local own = tonumber(redis.call('ZSCORE', P .. 'served:' .. tier, tenant) or 0)
+  local start = math.min(clock, least)
+  redis.call('ZREM', P .. 'served:' .. tier, tenant)
+  redis.call('ZADD', zset, math.max(start < math.huge and start or 0, own), tenant)
+end
+
+local function leave_tenants(tier, tenant)
+  local served = P .. 'served:' .. tier
+  redis.call('ZADD', served, redis.call('ZSCORE', P .. 'tenants:' .. tier, tenant) or 0, tenant)
+  redis.call('ZREMRANGEBYRANK', served, 0, -SERVED_MOST - 1)
+  redis.call('PEXPIRE', served, SERVED_MS)
+  redis.call('ZREM', P .. 'tenants:' .. tier, tenant)
 end
 
 local function drop_if_empty(stream)
@@ -57,16 +73,16 @@ local function turn_of(id, entry)
 end
 
 -- An interactive job waits: the youngest running job of a lower tier is asked to give its slot back, once, unless it
--- runs on its tier's guaranteed share. It goes on later, from its next token.
+-- runs on its tier's guaranteed share (both have their times negated). It goes on later, from its next token.
 local function make_room()
   for _, tier in ipairs({'batch', 'flex'}) do
-    for _, id in ipairs(redis.call('ZREVRANGE', P .. 'running:' .. tier, 0, 31)) do
-      local job = redis.call('HMGET', job_key(id), 'preempt', 'guaranteed', 'worker')
-      if job[3] and not job[1] and not job[2] then
-        redis.call('HSET', job_key(id), 'preempt', NOW)
-        redis.call('PUBLISH', 'ms:control:' .. job[3], 'preempt ' .. id)
-        return
-      end
+    local youngest = redis.call('ZREVRANGE', P .. 'running:' .. tier, 0, 0, 'WITHSCORES')
+    local id, since = youngest[1], tonumber(youngest[2] or 0)
+    if since > 0 then
+      redis.call('ZADD', P .. 'running:' .. tier, -since, id)
+      redis.call('HSET', job_key(id), 'preempt', NOW)
+      redis.call('PUBLISH', 'ms:control:' .. redis.call('HGET', job_key(id), 'worker'), 'preempt ' .. id)
+      return
     end
   end
 end
@@ -100,7 +116,7 @@ local function leave_queue(id, remove)
   count_waiting(job[3], -1, -tonumber(job[5]))
   local backlog = string.sub(where, 1, 8) == 'backlog:'
   if backlog then redis.call('ZREM', order_key(where), turn_of(id, job[2])) end
-  if drop_if_empty(P .. where) and backlog then redis.call('ZREM', P .. 'tenants:' .. job[4], job[3]) end
+  if drop_if_empty(P .. where) and backlog then leave_tenants(job[4], job[3]) end
 end
 
 -- How many tenants a look at the queue counts one by one; it is an estimate beyond.
@@ -259,8 +275,8 @@ end
 
 -- What the tenant owes once the tokens are known; claim charged an estimate in advance.
 local function charge(tier, tenant, weight, tokens)
-  if redis.call('ZSCORE', P .. 'tenants:' .. tier, tenant) then
-    redis.call('ZINCRBY', P .. 'tenants:' .. tier, tokens / weight, tenant)
+  for _, zset in ipairs({P .. 'tenants:' .. tier, P .. 'served:' .. tier}) do
+    if redis.call('ZSCORE', zset, tenant) then return redis.call('ZINCRBY', zset, tokens / weight, tenant) end
   end
 end
 
@@ -333,7 +349,7 @@ local function requeue(id, attempts, max_attempts, not_this)
   leave_queue(id, true)
   release(id, job[1])
   redis.call('HSET', job_key(id), 'state', 'queued', 'lease', '', 'worker', '')
-  redis.call('HDEL', job_key(id), 'preempt', 'guaranteed')
+  redis.call('HDEL', job_key(id), 'preempt')
   local attempt = redis.call('HINCRBY', job_key(id), 'attempt', attempts)
   if job[2] then return settle_with_error(id, 'cancelled', 'cancelled', 'The request was cancelled.') end
   if tonumber(job[3]) <= NOW then return expire(id) end

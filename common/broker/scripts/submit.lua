@@ -64,7 +64,7 @@ local function create(job)
   follow(gateway, job.id)
 end
 
-local reply = {'routed'}
+local reply, first = {'routed'}, nil
 for _, job in ipairs(jobs) do
   create(job)
   local worker = not waits and pick_worker(job.id, tier, affinity)
@@ -73,10 +73,10 @@ for _, job in ipairs(jobs) do
     reply[#reply + 1] = worker
   else
     enqueue(job.id, #job.prefix > 0 and 'resume' or 'backlog')
-    reply = {'queued', ahead_of(job.id) + 1}
-    waits = true
+    first, waits = first or job.id, true
   end
 end
+if first then reply = {'queued', ahead_of(first) + 1} end
 if idem then
   redis.call('SET', idem, cjson.encode({jobs = ids, fingerprint = ARGV[9]}), 'PX', tonumber(ARGV[5]) + tonumber(retention))
 end
