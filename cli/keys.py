@@ -47,7 +47,7 @@ async def revoke(settings: RevokeSettings) -> None:
     """Raises `NotFound`."""
     async with Broker(settings.redis_url) as broker:
         record = await revoke_key(broker, settings.id)
-    sys.stdout.write(f"{record.id} of {record.tenant} is refused from now on (gateways know within two seconds).\n")
+    sys.stdout.write(f"{record.id} of {record.tenant} is refused from now on (gateways know within a second).\n")
 
 
 async def show_keys(settings: ClusterSettings) -> None:

@@ -1,7 +1,7 @@
 """The real `Dispatch`: requests onto the queue, their chunks back from it."""
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from time import monotonic
 
@@ -64,8 +64,8 @@ class QueueDispatch:
 
     async def submit(self, submission: Submission) -> Admission:
         await self._check_model(submission.model)
-        limits = await self._allowance.reserve(submission)
         envelope = self._envelope(submission)
+        limits = await self._reserve(submission, envelope)
         followers = [
             Follower(submission.model, id, submission.tenant, NOTHING_YET, Origin(request, envelope))
             for id, request in submission.jobs
@@ -86,6 +86,15 @@ class QueueDispatch:
         if answer.jobs != [id for id, _ in submission.jobs]:  # refused, or the jobs of an earlier request
             await self._allowance.give_back(submission)
         return replace(await self._admission(submission.model, answer), headers=limits)
+
+    async def _reserve(self, submission: Submission, envelope: jobs.Envelope) -> Mapping[str, str]:
+        """What has entered already costs nothing more, so no limit keeps its client from coming back to it."""
+        try:
+            return await self._allowance.reserve(submission)
+        except Overloaded:
+            if not await jobs.entered(self._broker, submission.model, envelope):
+                raise
+            return {}
 
     async def _check_model(self, model: ModelName) -> None:
         if model in self._known:

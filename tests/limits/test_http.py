@@ -11,8 +11,9 @@ import pytest
 import pytest_asyncio
 
 from common.broker.keyring import ApiKey, Limits, digest, revoke_key, store_key
+from common.job import EmbedInput, JobRequest, TextPrompt
 from gateway import keyring
-from gateway.allowance import duration
+from gateway.allowance import UNSTATED, duration, estimate
 from gateway.app import create_app, listen, server
 from gateway.connect import connect
 from gateway.settings import GatewaySettings
@@ -110,6 +111,30 @@ async def _refused(http: httpx.AsyncClient, headers: dict[str, str]) -> bool:
     return (await http.get("/v1/models", headers=headers)).status_code == 401
 
 
+async def test_keys_are_demanded_from_the_first_request_on(site: Site) -> None:
+    await own(site)
+    for _ in range(3):  # a gateway that has only just started has not looked yet
+        async with gateway(site) as http:
+            assert await _refused(http, {"Authorization": ""})
+
+
+async def test_a_retry_may_come_back_to_what_has_entered_whatever_the_limits(site: Site) -> None:
+    await site.worker("w", rate=20)
+    await own(site, limits=Limits(concurrent=1, requests_per_minute=1))
+    same = {"Idempotency-Key": "mine"}
+    async with gateway(site, require_keys=True) as http:
+        first = asyncio.create_task(http.post("/v1/chat/completions", json=body(), headers=same))
+        await wait_until(lambda: site.broker.redis.exists("ms:{account:key_1}:open"))
+        assert (await ask(http)).status_code == 429
+        again = await http.post("/v1/chat/completions", json=body(), headers=same)
+        assert again.json()["choices"] == (await first).json()["choices"]
+
+
+def test_only_what_generates_sets_an_answers_tokens_aside() -> None:
+    assert estimate(JobRequest(EmbedInput(["hello"]))) < 30
+    assert estimate(JobRequest(TextPrompt("hello"))) > UNSTATED
+
+
 def test_other_addresses_are_served_when_keys_are_demanded() -> None:
     create_app(GatewaySettings(host="0.0.0.0", require_keys=True), connect)
     with pytest.raises(ValueError, match="require-keys"):
@@ -157,6 +182,8 @@ async def test_a_known_model_without_workers_queues_and_says_so(site: Site) -> N
         assert "[DONE]" in text
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0.12, "120ms"), (1, "1s"), (59.6, "1m0s"), (360, "6m0s")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.12, "120ms"), (1, "1s"), (59.6, "1m0s"), (360, "6m0s"), (86399, "23h59m59s")]
+)
 def test_durations_are_written_as_openai_does(seconds: float, text: str) -> None:
     assert duration(seconds) == text
