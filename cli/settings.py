@@ -71,7 +71,7 @@ class TopSettings(ClusterSettings):
     """The live view."""
 
     every: float = Field(default=1.0, gt=0, description="Seconds between two looks.")
-    once: bool = Field(default=False, description="Print one look and end.")
+    once: bool = Field(default=False, description="Print one look and end, as where the output is no terminal.")
 
 
 class PolicySettings(ClusterSettings):
@@ -81,10 +81,14 @@ class PolicySettings(ClusterSettings):
     policy: Literal["shortest_queue", "lottery", "prefix", "session"] = Field(
         default="shortest_queue", description="shortest_queue, lottery (random by speed), prefix or session."
     )
-    margin: int = Field(
-        default=4, ge=0, description="prefix, session: jobs the warm worker may hold above the least loaded one."
+    margin: int | None = Field(
+        default=None,
+        ge=0,
+        description="prefix, session: jobs the warm worker may hold above the least loaded one (4); unset: as it is.",
     )
-    reserve: int = Field(default=0, ge=0, description="Slots of each worker that flex and batch jobs leave free.")
+    reserve: int | None = Field(
+        default=None, ge=0, description="Slots of each worker that flex and batch jobs leave free (0); unset: as it is."
+    )
 
 
 class WishSettings(ClusterSettings):

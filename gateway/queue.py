@@ -33,6 +33,7 @@ from gateway.switchboard import Switchboard
 
 UNKNOWN_WAIT = 5.0  # seconds until a refused client comes back while no service rate is measured
 SUBMIT_PATIENCE = 5.0  # seconds a request waits for a Redis that is away before it is told to come back later
+KNOWN = 1.0  # seconds a model counts as known without asking: an operator may have it forgotten
 LEAVE_TRIES = 5  # tries to cancel the jobs of a client that left; after that the gateway's orphan grace does it
 
 log = structlog.stdlib.get_logger(part="dispatch")
@@ -59,6 +60,7 @@ class QueueDispatch:
         self._terms = terms
         self._allowance = Allowance(broker)
         self._known: frozenset[str] = frozenset()
+        self._known_at = 0.0
 
     # ------------------------------------------------------------------------------------------------------ submit
 
@@ -97,9 +99,9 @@ class QueueDispatch:
             return {}
 
     async def _check_model(self, model: ModelName) -> None:
-        if model in self._known:
+        if model in self._known and monotonic() - self._known_at < KNOWN:
             return
-        self._known = frozenset(await model_names(self._broker))
+        self._known, self._known_at = frozenset(await model_names(self._broker)), monotonic()
         if model not in self._known:
             there_are = ", ".join(f"`{name}`" for name in sorted(self._known)) or "none yet: no worker has started"
             message = f"The model `{model}` does not exist. Models here: {there_are}."

@@ -78,6 +78,8 @@ def test_a_policy_counts_from_the_next_job_on(url: str) -> None:
             return await read_policy(broker, MODEL)
 
     assert asyncio.run(policy()) == Policy("prefix", 2, 0)
+    assert typed(url, "models", "policy", MODEL, "session", "--reserve", "1").exit_code == 0
+    assert asyncio.run(policy()) == Policy("session", 2, 1)
     assert typed(url, "models", "policy", MODEL, "clever").exit_code == 2
     assert typed(url, "models", "policy", "none", "prefix").exit_code != 0
     assert MODEL in typed(url, "models").stdout

@@ -10,9 +10,10 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from common.broker.directory import announce, forget_model
 from common.broker.keyring import ApiKey, Limits, digest, revoke_key, store_key
-from common.job import EmbedInput, JobRequest, TextPrompt
-from gateway import keyring
+from common.job import EmbedInput, JobRequest, ModelName, TextPrompt
+from gateway import keyring, queue
 from gateway.allowance import UNSTATED, duration, estimate
 from gateway.app import create_app, listen, server
 from gateway.connect import connect
@@ -180,6 +181,25 @@ async def test_a_known_model_without_workers_queues_and_says_so(site: Site) -> N
         await site.worker("new")
         text = "".join([line async for line in lines])
         assert "[DONE]" in text
+
+
+async def test_a_forgotten_model_is_unknown_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "KNOWN", 0.0)
+    await announce(site.broker, ModelName("old"))
+    async with gateway(site, first_chunk_wait=0.0) as http:
+        waiting = asyncio.create_task(ask(http, model="old"))
+        await wait_until(lambda: site.broker.redis.exists("ms:{old}:waiting"))
+        await forget_model(site.broker, ModelName("old"))
+        assert (await ask(http, model="old")).status_code == 404
+        waiting.cancel()
+
+
+async def test_a_model_a_key_may_not_use_is_none(site: Site) -> None:
+    await site.worker("w")
+    await own(site, models=("other",))
+    async with gateway(site, require_keys=True) as http:
+        found = await http.get(f"/v1/models/{MODEL}")
+        assert found.status_code == 404 and "served here: none" in found.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(
