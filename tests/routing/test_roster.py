@@ -1,7 +1,7 @@
 """Models that come on demand, with several workers that could load them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -42,7 +42,7 @@ class Faulty(Counted):
 
 
 @asynccontextmanager
-async def working(site: Site, name: str, kind: type[Counted]) -> AsyncIterator[None]:
+async def working(site: Site, name: str, kind: type[Counted]) -> AsyncGenerator[None]:
     """A worker process's models: one that is there, one on demand."""
     offers = [
         Offer(MODEL, lambda: SimulatedEngine(SimulatedSettings(name=MODEL))),

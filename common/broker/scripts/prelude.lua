@@ -165,11 +165,11 @@ end
 -- known: counted as slow it would get no work, and so never be measured.
 local function candidates(tier, not_this)
   local loads, found, fastest = redis.call('ZRANGE', P .. 'load', 0, -1, 'WITHSCORES'), {}, 0
-  local reserve = reserve_of(tier)
+  local reserve, live = reserve_of(tier), {}
+  for _, worker in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '(' .. NOW, '+inf')) do live[worker] = true end
   for i = 1, #loads, 2 do
     local worker, load = loads[i], tonumber(loads[i + 1])
-    local lease = redis.call('ZSCORE', P .. 'leases', worker)
-    if worker ~= not_this and lease and tonumber(lease) > NOW then
+    if worker ~= not_this and live[worker] then
       local beat = redis.call('HMGET', P .. 'worker:' .. worker, 'slots', 'speed', 'state')
       local slots, speed = tonumber(beat[1] or 0), tonumber(beat[2] or 0)
       fastest = math.max(fastest, speed)
@@ -221,9 +221,8 @@ local function warm(found, affinity, kind, margin)
   end
 end
 
--- The worker to hand a job to by the model's policy, nil if none has a free slot. `not_this` is passed over.
-local function pick_worker(id, tier, affinity, not_this)
-  local found = candidates(tier, not_this)
+-- The worker of those found to hand a job to by the model's policy, nil if there is none.
+local function pick_worker(id, affinity, found)
   if #found == 0 then return nil end
   local policy = redis.call('HMGET', P .. 'policy', 'policy', 'margin')
   if policy[1] == 'lottery' then return lottery(found, id) end
@@ -354,7 +353,7 @@ local function requeue(id, attempts, max_attempts, not_this)
   if job[2] then return settle_with_error(id, 'cancelled', 'cancelled', 'The request was cancelled.') end
   if tonumber(job[3]) <= NOW then return expire(id) end
   if attempts > 0 and attempt >= max_attempts then return bury(id, attempt) end
-  local worker = not (LOWER[job[4]] and others_wait(job[4])) and pick_worker(id, job[4], job[5], not_this)
+  local worker = not (LOWER[job[4]] and others_wait(job[4])) and pick_worker(id, job[5], candidates(job[4], not_this))
   if worker then hand_to(id, worker) else enqueue(id, 'resume') end
 end
 
