@@ -22,7 +22,7 @@ def changed(record: ApiKey, terms: KeyTerms) -> ApiKey:
     given = {"tenant": terms.tenant, "weight": terms.weight, "ceiling": terms.ceiling}
     new: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if terms.models is not None:
-        new["models"] = tuple(terms.models)
+        new["models"] = () if "*" in terms.models else tuple(terms.models)
     return msgspec.structs.replace(record, limits=msgspec.structs.replace(record.limits, **limits), **new)
 
 

@@ -111,7 +111,7 @@ class KeyTerms(ClusterSettings):
     ceiling: Literal["priority", "default", "flex", "batch"] | None = Field(
         default=None, description="The highest tier it is served in."
     )
-    models: list[str] | None = Field(default=None, description="Models it may use; unset: all.")
+    models: list[str] | None = Field(default=None, description="Models it may use; `*`, or unset when it is made: all.")
     requests_per_minute: int | None = Field(default=None, ge=0, description="Requests a minute.")
     tokens_per_minute: int | None = Field(default=None, ge=0, description="Tokens a minute, of prompts and answers.")
     concurrent: int | None = Field(default=None, ge=0, description="Requests at once, waiting ones included.")

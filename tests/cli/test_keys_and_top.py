@@ -60,6 +60,8 @@ def test_a_key_is_shown_once_then_known_by_its_hash(url: str) -> None:
     listed = typed(url, "keys", "list").stdout.splitlines()[-1]
     assert re.search(rf"{identity} +{key[-4:]} +acme +2 +priority +a, b +60 +- +3", listed)
     assert "acme" in typed(url, "usage").stdout
+    lifted = typed(url, "keys", "limit", identity, "--models", "*", "--requests-per-minute", "0").stdout
+    assert re.search(r"acme +2 +priority +all +- +- +3", lifted)
     assert typed(url, "keys", "revoke", identity).exit_code == 0
     assert "No API key" in typed(url, "keys", "list").stdout
 
