@@ -1,5 +1,6 @@
 """The real `Dispatch`: requests onto the queue, their chunks back from it."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -61,6 +62,7 @@ class QueueDispatch:
         self._allowance = Allowance(broker)
         self._known: frozenset[str] = frozenset()
         self._known_at = 0.0
+        self._unanswered: asyncio.Queue[Submission] = asyncio.Queue()
 
     # ------------------------------------------------------------------------------------------------------ submit
 
@@ -80,6 +82,9 @@ class QueueDispatch:
             accepted = answer.outcome in ("routed", "queued")
         except IdempotencyConflict:
             await self._allowance.give_back(submission)
+            raise
+        except Unavailable:
+            self._unanswered.put_nowait(submission)
             raise
         finally:
             if not accepted:
@@ -135,6 +140,27 @@ class QueueDispatch:
                 if isinstance(error, RedisFull) or monotonic() > give_up:
                     raise
                 await backoff.sleep()
+
+    async def tidy(self) -> None:
+        """Look, once Redis is back, what became of submissions that it did not answer: the jobs of one that entered are
+        stopped, because its client was told to come back; one that did not costs its key nothing. Ends by cancellation
+        only."""
+        while True:
+            submission, backoff = await self._unanswered.get(), Backoff()
+            while not await self._tidied(submission):
+                await backoff.sleep()
+
+    async def _tidied(self, submission: Submission) -> bool:
+        ids = [id for id, _ in submission.jobs]
+        try:
+            entered = await jobs.read(self._broker, submission.model, ids[0])
+            if not entered:
+                await self._allowance.give_back(submission)
+            elif not submission.resumable:
+                await jobs.cancel(self._broker, submission.model, submission.tenant, ids)
+        except Unavailable:
+            return False
+        return True
 
     async def _admission(self, model: ModelName, answer: jobs.Submitted) -> Admission:
         match answer.outcome:

@@ -10,6 +10,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from common.broker import jobs
+from common.broker.connect import RedisAway
 from common.broker.directory import announce, forget_model
 from common.broker.keyring import ApiKey, Limits, digest, revoke_key, store_key
 from common.job import EmbedInput, JobRequest, ModelName, TextPrompt
@@ -129,6 +131,35 @@ async def test_a_retry_may_come_back_to_what_has_entered_whatever_the_limits(sit
         assert (await ask(http)).status_code == 429
         again = await http.post("/v1/chat/completions", json=body(), headers=same)
         assert again.json()["choices"] == (await first).json()["choices"]
+
+
+@pytest.mark.parametrize("entered", [False, True])
+async def test_a_submission_redis_did_not_answer_sets_nothing_aside_for_good(
+    site: Site, monkeypatch: pytest.MonkeyPatch, entered: bool
+) -> None:
+    submit, calls = jobs.submit, 0
+
+    async def unanswered(*args: Any) -> jobs.Submitted:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            return await submit(*args)
+        if entered:
+            await submit(*args)
+        raise RedisAway("no reply")
+
+    monkeypatch.setattr(jobs, "submit", unanswered)
+    monkeypatch.setattr(queue, "SUBMIT_PATIENCE", -1.0)
+    await site.worker("w", rate=5)
+    await own(site, limits=Limits(concurrent=1))
+    async with gateway(site, require_keys=True) as http:
+        assert (await ask(http, max_tokens=1000)).status_code == 503
+        await wait_until(lambda: _answered(http))
+    assert await site.load() == {"w": 0}
+
+
+async def _answered(http: httpx.AsyncClient) -> bool:
+    return (await ask(http)).status_code == 200
 
 
 def test_only_what_generates_sets_an_answers_tokens_aside() -> None:
