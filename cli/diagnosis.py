@@ -6,13 +6,20 @@ from cli.finding import Finding
 from common.broker.directory import ModelInfo
 from common.broker.inspection import Queue
 from common.broker.policy import Policy
+from common.job import ModelName
 
 LOWER = ("flex", "batch")
 SKEW = 2.0  # seconds; nothing depends on clocks, but logs of several machines are then read in the wrong order
 
 
-def waiting(info: ModelInfo, queued: Sequence[Queue], policy: Policy) -> Iterator[Finding]:
-    """Why the jobs of a model wait, if any do."""
+def loaders(models: Sequence[ModelInfo], model: ModelName) -> int:
+    """How many live worker processes could load a model on demand."""
+    alive = [worker for info in models for worker in info.workers if worker.alive]
+    return len({worker.id for worker in alive if model in worker.details.get("on_demand", "").split()})
+
+
+def waiting(info: ModelInfo, queued: Sequence[Queue], policy: Policy, loaders: int = 0) -> Iterator[Finding]:
+    """Why the jobs of a model wait, if any do; `loaders`: how many workers could load it."""
     for worker in info.workers:
         if worker.alive and worker.details.get("state") == "sick":
             remedy = "Several engine errors in a row: look at its log. It is tried again by itself."
@@ -22,12 +29,14 @@ def waiting(info: ModelInfo, queued: Sequence[Queue], policy: Policy) -> Iterato
     if not queued:
         return
     who = ", ".join(f"{queue.waiting} {queue.tier}/{queue.tenant}" for queue in queued[:8])
-    yield Finding("note", f"waiting for {info.name}: {who}", _why(info, queued, policy))
+    yield Finding("note", f"waiting for {info.name}: {who}", _why(info, queued, policy, loaders))
 
 
-def _why(info: ModelInfo, queued: Sequence[Queue], policy: Policy) -> str:
+def _why(info: ModelInfo, queued: Sequence[Queue], policy: Policy, loaders: int) -> str:
     ready = [worker for worker in info.workers if worker.alive and worker.details.get("state") == "ready"]
     slots, load = sum(worker.slots for worker in ready), sum(worker.load for worker in ready)
+    if not info.live and loaders:
+        return "No worker has it loaded yet, one is about to; if that fails, its log says why, and it is tried again."
     if not info.live:
         return "No worker is alive: they wait until one comes, or until their deadline."
     if not ready:

@@ -9,7 +9,7 @@ import httpx
 from rich.console import Console
 
 from cli.banner import without_password
-from cli.diagnosis import clocks, versions, waiting
+from cli.diagnosis import clocks, loaders, versions, waiting
 from cli.finding import Finding
 from cli.settings import DoctorSettings
 from common.broker.connect import Broker
@@ -45,7 +45,8 @@ async def examine(settings: DoctorSettings) -> list[Finding]:
             models = await census(broker)
             findings += clocks(await clock_skew(broker))
             for info in models:
-                waits += [*waiting(info, await queues(broker, info.name), await read_policy(broker, info.name))]
+                look = (await queues(broker, info.name), await read_policy(broker, info.name))
+                waits += waiting(info, *look, loaders(models, info.name))
         except Unavailable as error:
             remedy = "Start it, or point MILLSTREAM_REDIS_URL at it; `millstream up` brings its own."
             findings.append(Finding("bad", f"queue: {error.message}", remedy))
@@ -87,14 +88,23 @@ def served(models: list[ModelInfo]) -> Iterator[Finding]:
         yield Finding("bad", "models: no worker has ever announced one", remedy)
     for info in models:
         silent = [worker for worker in info.workers if not worker.alive]
-        grade = "good" if info.live else "bad"
-        waiting = f", {info.waiting} jobs wait" if info.waiting else ""
-        remedy = "" if info.live else "Its jobs wait until their deadline: start a worker for it."
-        yield Finding(grade, f"model {info.name}: {info.live} live workers{waiting}", remedy)
+        yield _presence(info, loaders(models, info.name))
         for worker in silent:
             place = f"{worker.details.get('host', 'unknown host')}, pid {worker.details.get('pid', 'unknown')}"
             remedy = "Dead, frozen, or cut off from Redis: look at its log there."
             yield Finding("note", f"worker {worker.id} ({place}) sends no heartbeat", remedy)
+
+
+def _presence(info: ModelInfo, loaders: int) -> Finding:
+    what = f"model {info.name}: {info.live} live workers" + (f", {info.waiting} jobs wait" if info.waiting else "")
+    if info.live:
+        return Finding("good", what)
+    if not loaders:
+        return Finding("bad", what, "Its jobs wait until their deadline: start a worker for it.")
+    if info.waiting:
+        remedy = "If none does, its log says why; it is tried again every minute."
+        return Finding("note", f"{what} until one of {loaders} workers has loaded it", remedy)
+    return Finding("good", f"model {info.name}: not loaded, {loaders} workers load it when it is asked for")
 
 
 async def gateway(settings: DoctorSettings, models: list[ModelInfo] | None) -> Finding:

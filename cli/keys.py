@@ -22,7 +22,7 @@ def changed(record: ApiKey, terms: KeyTerms) -> ApiKey:
     given = {"tenant": terms.tenant, "weight": terms.weight, "ceiling": terms.ceiling}
     new: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if terms.models is not None:
-        new["models"] = tuple(terms.models)
+        new["models"] = () if "*" in terms.models else tuple(terms.models)
     return msgspec.structs.replace(record, limits=msgspec.structs.replace(record.limits, **limits), **new)
 
 
@@ -47,7 +47,7 @@ async def revoke(settings: RevokeSettings) -> None:
     """Raises `NotFound`."""
     async with Broker(settings.redis_url) as broker:
         record = await revoke_key(broker, settings.id)
-    sys.stdout.write(f"{record.id} of {record.tenant} is refused from now on (gateways know within two seconds).\n")
+    sys.stdout.write(f"{record.id} of {record.tenant} is refused from now on (gateways know within a second).\n")
 
 
 async def show_keys(settings: ClusterSettings) -> None:

@@ -1,11 +1,12 @@
 """`millstream models policy`, `models load`, `models unload` and `models forget`."""
 
 import sys
+from dataclasses import replace
 
 from cli.settings import ForgetSettings, PolicySettings, WishSettings
 from common.broker.connect import Broker
-from common.broker.directory import forget_model, model_info, model_names
-from common.broker.policy import Policy, write_policy
+from common.broker.directory import forget_model, model_info, model_names, other_names
+from common.broker.policy import read_policy, write_policy
 from common.broker.wishes import Verb, wish
 from common.errors import BadRequest, ModelNotFound
 from common.job import ModelName
@@ -15,8 +16,11 @@ async def set_policy(settings: PolicySettings) -> None:
     """Counts from the next job on. Raises `ModelNotFound`."""
     async with Broker(settings.redis_url) as broker:
         model = await _known(broker, settings.model)
-        await write_policy(broker, model, Policy(settings.policy, settings.margin, settings.reserve))
-    sys.stdout.write(f"{model}: {settings.policy}, margin {settings.margin}, reserve {settings.reserve}\n")
+        policy = await read_policy(broker, model)
+        given = {"margin": settings.margin, "reserve": settings.reserve}
+        policy = replace(policy, rule=settings.policy, **{name: n for name, n in given.items() if n is not None})
+        await write_policy(broker, model, policy)
+    sys.stdout.write(f"{model}: {policy.rule}, margin {policy.margin}, reserve {policy.reserve}\n")
 
 
 async def forget(settings: ForgetSettings) -> None:
@@ -40,6 +44,7 @@ async def make_wish(settings: WishSettings, verb: Verb) -> None:
 
 async def _known(broker: Broker, name: str) -> ModelName:
     names = await model_names(broker)
-    if name in names:
-        return ModelName(name)
+    model = (await other_names(broker)).get(name, name)
+    if model in names:
+        return ModelName(model)
     raise ModelNotFound(f"No model '{name}'. There are: {', '.join(names) or 'none'}.", param="model")

@@ -68,7 +68,7 @@ class TopSettings(ClusterSettings):
     """The live view."""
 
     every: float = Field(default=1.0, gt=0, description="Seconds between two looks.")
-    once: bool = Field(default=False, description="Print one look and end.")
+    once: bool = Field(default=False, description="Print one look and end, as where the output is no terminal.")
 
 
 class PolicySettings(ClusterSettings):
@@ -78,10 +78,14 @@ class PolicySettings(ClusterSettings):
     policy: Literal["shortest_queue", "lottery", "prefix", "session"] = Field(
         default="shortest_queue", description="shortest_queue, lottery (random by speed), prefix or session."
     )
-    margin: int = Field(
-        default=4, ge=0, description="prefix, session: jobs the warm worker may hold above the least loaded one."
+    margin: int | None = Field(
+        default=None,
+        ge=0,
+        description="prefix, session: jobs the warm worker may hold above the least loaded one (4); unset: as it is.",
     )
-    reserve: int = Field(default=0, ge=0, description="Slots of each worker that flex and batch jobs leave free.")
+    reserve: int | None = Field(
+        default=None, ge=0, description="Slots of each worker that flex and batch jobs leave free (0); unset: as it is."
+    )
 
 
 class WishSettings(ClusterSettings):
@@ -104,7 +108,7 @@ class KeyTerms(ClusterSettings):
     ceiling: Literal["priority", "default", "flex", "batch"] | None = Field(
         default=None, description="The highest tier it is served in."
     )
-    models: list[str] | None = Field(default=None, description="Models it may use; unset: all.")
+    models: list[str] | None = Field(default=None, description="Models it may use; `*`, or unset when it is made: all.")
     requests_per_minute: int | None = Field(default=None, ge=0, description="Requests a minute.")
     tokens_per_minute: int | None = Field(default=None, ge=0, description="Tokens a minute, of prompts and answers.")
     concurrent: int | None = Field(default=None, ge=0, description="Requests at once, waiting ones included.")

@@ -12,6 +12,8 @@ from common.broker.directory import ModelInfo, WorkerInfo, census, model_names
 from common.broker.inspection import LiveJob, dead_jobs, live_jobs
 from common.settings import ClusterSettings
 
+WIDE = 4096  # columns: a line too long for the terminal wraps, but no id is cut short
+
 
 async def show_models(settings: ClusterSettings) -> None:
     """Print every known model, its live workers and its queue."""
@@ -65,7 +67,7 @@ def _model_row(info: ModelInfo) -> tuple[str, ...]:
 
 
 def _worker_row(worker: WorkerInfo) -> tuple[str, ...]:
-    state, jobs = "alive" if worker.alive else "silent", f"{worker.load}/{worker.slots}"
+    state, jobs = worker.details.get("state", "alive") if worker.alive else "silent", f"{worker.load}/{worker.slots}"
     place = (worker.details.get("host", ""), worker.details.get("pid", ""))
     return (worker.id, worker.model, state, jobs, f"{worker.speed:.1f}", *place)
 
@@ -77,7 +79,7 @@ def _job_row(job: LiveJob) -> tuple[str, ...]:
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], if_none: str) -> None:
     """Rows under a header, or a sentence instead of none."""
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, width=WIDE)
     table = Table(*header, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*row)

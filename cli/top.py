@@ -1,6 +1,7 @@
 """`millstream top`: workers, queues and waits, live in the terminal."""
 
 import asyncio
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
@@ -11,12 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.settings import TopSettings
+from cli.tables import WIDE
 from common.broker.connect import Broker
 from common.broker.directory import ModelInfo, WorkerInfo, census
 from common.broker.inspection import Queue, queues
 from common.broker.policy import Policy, read_policy
 from common.errors import Unavailable
 from common.job import ModelName
+from gateway.forecast import service
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +58,7 @@ def rates(now: Look, before: Look | None) -> dict[str, float]:
 
 def wait_of(info: ModelInfo) -> str:
     """How long the last one in the queue waits, from the workers' measured time of a job."""
-    alive = [worker for worker in info.workers if worker.alive]
-    times = [(worker.slots, float(worker.details.get("job_seconds") or 0)) for worker in alive]
-    rate = sum(slots / seconds for slots, seconds in times if seconds > 0)
+    rate = service(info).rate
     if not info.waiting:
         return "-"
     return f"{info.waiting / rate:.1f} s" if rate else "unknown"
@@ -121,16 +122,17 @@ def _table(*columns: str) -> Table:
 def run(settings: TopSettings) -> None:
     """The command; Ctrl-C ends it."""
     try:
-        asyncio.run(_watch(settings))
+        asyncio.run(watch(settings))
     except KeyboardInterrupt:
         return
 
 
-async def _watch(settings: TopSettings) -> None:
+async def watch(settings: TopSettings) -> None:
+    """Show look after look. Raises `RedisAway` if there is not even the first."""
     async with Broker(settings.redis_url) as broker:
         now = await look(broker)
-        if settings.once:
-            Console(soft_wrap=True).print(screen(now, None))
+        if settings.once or not sys.stdout.isatty():
+            Console(soft_wrap=True, width=WIDE).print(screen(now, None))
             return
         with Live(screen(now, None), screen=True, auto_refresh=False) as live:
             before = now

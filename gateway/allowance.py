@@ -1,5 +1,6 @@
 """What an API key allows: tokens reserved before a request enters, and how the response tells what is left."""
 
+import math
 from collections.abc import Mapping
 
 import msgspec
@@ -9,7 +10,7 @@ from common.broker.directory import model_names
 from common.broker.keyring import ApiKey, Limits
 from common.broker.limits import Meter, Reserved, refund, reserve, settle_owed
 from common.errors import Overloaded, QuotaExceeded
-from common.job import JobId, JobRequest
+from common.job import ChatPrompt, JobId, JobRequest, TextPrompt, TokensPrompt
 from gateway.dispatch import Submission
 
 UNSTATED = 512  # completion tokens reserved when the request does not say how many it may have
@@ -17,17 +18,21 @@ CHARACTERS_PER_TOKEN = 4  # of a request's JSON: the gateway has no tokenizer, a
 
 
 def estimate(request: JobRequest) -> int:
-    """Tokens a job may use: its input's, guessed from its size, and as many as it may answer with."""
+    """Tokens a job may use: its input's, guessed from its size, and as many as it may answer with, if it is one that
+    generates."""
     prompt = len(msgspec.json.encode(request.input)) // CHARACTERS_PER_TOKEN + 1
+    if not isinstance(request.input, ChatPrompt | TextPrompt | TokensPrompt):
+        return prompt
     return prompt + (request.sampling.max_tokens if request.sampling.max_tokens is not None else UNSTATED)
 
 
 def duration(seconds: float) -> str:
-    """As OpenAI writes it: `120ms`, `1s`, `6m0s`."""
+    """As OpenAI writes it: `120ms`, `1s`, `6m0s`, `23h59m0s`. Rounded up: who comes back then is not too early."""
     if seconds < 1:
-        return f"{max(0, round(seconds * 1000))}ms"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+        return f"{max(0, math.ceil(seconds * 1000))}ms"
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s" if minutes else f"{rest}s"
 
 
 def rate_headers(limits: Limits, meter: Meter) -> dict[str, str]:

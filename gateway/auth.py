@@ -20,9 +20,8 @@ class Keys(Protocol):
         """Whose it is and what it may do; None for an unknown key. Raises `Unavailable`."""
         ...
 
-    @property
-    def required(self) -> bool:
-        """Whether a request without a key is refused."""
+    async def demanded(self) -> bool:
+        """Whether a request without a key is refused. Raises `Unavailable`."""
         ...
 
 
@@ -36,8 +35,7 @@ class StaticKeys:
         tenant = self.tenants.get(digest(key))
         return None if tenant is None else ApiKey("", tenant)
 
-    @property
-    def required(self) -> bool:
+    async def demanded(self) -> bool:
         return bool(self.tenants)
 
 
@@ -54,13 +52,13 @@ def static_keys(entries: list[str]) -> StaticKeys:
 
 async def authenticate(headers: Headers, keys: Keys) -> ApiKey:
     """Who asks. Reads `Authorization: Bearer` and Anthropic's `x-api-key`. Raises `Unauthorized`."""
-    key = presented(headers)
-    if key is None and keys.required:
+    key, demanded = presented(headers), await keys.demanded()
+    if key is None and demanded:
         raise Unauthorized(
             "You didn't provide an API key. Provide it in an Authorization header with Bearer auth, "
             "i.e. 'Authorization: Bearer YOUR_KEY'."
         )
-    if key is None or not keys.required:
+    if key is None or not demanded:
         return ApiKey("", ANYONE)
     owner = await keys.owner(key)
     if owner is None:
@@ -81,9 +79,9 @@ def redacted(key: str) -> str:
     return f"{key[:3]}***{key[-4:]}" if len(key) > 12 else "***"
 
 
-def check_exposure(settings: GatewaySettings, keys: Keys) -> None:
+def check_exposure(settings: GatewaySettings, keys: StaticKeys) -> None:
     """Raises `ValueError` where anyone on the network could use the gateway without a key."""
-    if keys.required or settings.require_keys or settings.insecure_no_auth or loopback(settings.host):
+    if keys.tenants or settings.require_keys or settings.insecure_no_auth or loopback(settings.host):
         return
     raise ValueError(
         f"Refusing to listen on {settings.host} without API keys: anyone who reaches it could use it. Configure "

@@ -7,7 +7,7 @@ from typing import Any, cast
 import msgspec
 
 from common.broker.batches import BatchStatus
-from common.broker.keyring import ApiKey, decode_key
+from common.broker.keyring import UNCOUNTED, ApiKey, decode_key
 from common.errors import BadRequest
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}  # seconds
@@ -36,7 +36,7 @@ class Batch:
         if not self.state.get("key"):
             return ApiKey("", self.tenant)
         key = decode_key(self.state["key"])
-        limits = msgspec.structs.replace(key.limits, requests_per_minute=0, tokens_per_minute=0, concurrent=0)
+        limits = msgspec.structs.replace(key.limits, requests_per_minute=0, tokens_per_minute=0, concurrent=UNCOUNTED)
         return msgspec.structs.replace(key, limits=limits)
 
     @property

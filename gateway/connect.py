@@ -67,6 +67,7 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[Cluster]:
             tasks.create_task(names.watch(), name="names"),
             tasks.create_task(switchboard.read(channel), name="frames"),
             tasks.create_task(switchboard.watch(), name="watchdog"),
+            tasks.create_task(dispatch.tidy(), name="tidy"),
             tasks.create_task(tend(broker, settings), name="upkeep"),
             *([tasks.create_task(keyring.watch(), name="keys")] if keyring else []),
         ]

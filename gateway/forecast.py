@@ -21,15 +21,15 @@ class Service:
 
 def service(info: ModelInfo) -> Service:
     """A live worker finishes a job per slot in its smoothed time of a job. One that was not measured yet counts like
-    the mean of the others."""
-    alive = [worker for worker in info.workers if worker.alive]
-    times = {worker.id: float(worker.details.get("job_seconds") or 0) for worker in alive}
-    known = [worker for worker in alive if times[worker.id] > 0]
+    the mean of the others, one that takes no jobs (sick, draining) not at all."""
+    takers = [worker for worker in info.workers if worker.alive and worker.details.get("state", "ready") == "ready"]
+    times = {worker.id: float(worker.details.get("job_seconds") or 0) for worker in takers}
+    known = [worker for worker in takers if times[worker.id] > 0]
     rate = sum(worker.slots / times[worker.id] for worker in known)
     known_slots = sum(worker.slots for worker in known)
     if known_slots:
-        rate *= sum(worker.slots for worker in alive) / known_slots
-    return Service(rate, len(alive))
+        rate *= sum(worker.slots for worker in takers) / known_slots
+    return Service(rate, info.live)
 
 
 def estimate(ahead: int, rate: float) -> float | None:

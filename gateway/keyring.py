@@ -9,7 +9,7 @@ from common.broker.connect import Broker, RedisAway
 from common.broker.keyring import ApiKey, count_keys, digest, find_key
 from gateway.auth import StaticKeys
 
-FRESH = 2.0  # seconds a key's record is used again: for so long a revoked key may still be let in
+FRESH = 1.0  # seconds a key's record is used again: for so long a revoked key may still be let in
 MOST = 10_000  # records kept; beyond them all are looked up anew
 
 log = structlog.stdlib.get_logger(part="keyring")
@@ -22,13 +22,14 @@ class Keyring:
     def __init__(self, broker: Broker, static: StaticKeys, *, demand: bool) -> None:
         self._broker = broker
         self._static = static
-        self._demand = demand or static.required
-        self._any = False
+        self._demand = demand or bool(static.tenants)
+        self._any: bool | None = None  # None: Redis was not asked yet
         self._found: dict[str, tuple[float, ApiKey | None]] = {}
 
-    @property
-    def required(self) -> bool:
-        return self._demand or self._any
+    async def demanded(self) -> bool:
+        if self._any is None and not self._demand:
+            await self.look()
+        return self._demand or bool(self._any)
 
     async def owner(self, key: str) -> ApiKey | None:
         known = await self._static.owner(key)

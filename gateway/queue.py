@@ -1,7 +1,8 @@
 """The real `Dispatch`: requests onto the queue, their chunks back from it."""
 
+import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from time import monotonic
 
@@ -33,6 +34,7 @@ from gateway.switchboard import Switchboard
 
 UNKNOWN_WAIT = 5.0  # seconds until a refused client comes back while no service rate is measured
 SUBMIT_PATIENCE = 5.0  # seconds a request waits for a Redis that is away before it is told to come back later
+KNOWN = 1.0  # seconds a model counts as known without asking: an operator may have it forgotten
 LEAVE_TRIES = 5  # tries to cancel the jobs of a client that left; after that the gateway's orphan grace does it
 
 log = structlog.stdlib.get_logger(part="dispatch")
@@ -59,13 +61,15 @@ class QueueDispatch:
         self._terms = terms
         self._allowance = Allowance(broker)
         self._known: frozenset[str] = frozenset()
+        self._known_at = 0.0
+        self._unanswered: asyncio.Queue[Submission] = asyncio.Queue()
 
     # ------------------------------------------------------------------------------------------------------ submit
 
     async def submit(self, submission: Submission) -> Admission:
         await self._check_model(submission.model)
-        limits = await self._allowance.reserve(submission)
         envelope = self._envelope(submission)
+        limits = await self._reserve(submission, envelope)
         followers = [
             Follower(submission.model, id, submission.tenant, NOTHING_YET, Origin(request, envelope))
             for id, request in submission.jobs
@@ -79,6 +83,9 @@ class QueueDispatch:
         except IdempotencyConflict:
             await self._allowance.give_back(submission)
             raise
+        except Unavailable:
+            self._unanswered.put_nowait(submission)
+            raise
         finally:
             if not accepted:
                 for follower in followers:
@@ -87,10 +94,19 @@ class QueueDispatch:
             await self._allowance.give_back(submission)
         return replace(await self._admission(submission.model, answer), headers=limits)
 
+    async def _reserve(self, submission: Submission, envelope: jobs.Envelope) -> Mapping[str, str]:
+        """What has entered already costs nothing more, so no limit keeps its client from coming back to it."""
+        try:
+            return await self._allowance.reserve(submission)
+        except Overloaded:
+            if not await jobs.entered(self._broker, submission.model, envelope):
+                raise
+            return {}
+
     async def _check_model(self, model: ModelName) -> None:
-        if model in self._known:
+        if model in self._known and monotonic() - self._known_at < KNOWN:
             return
-        self._known = frozenset(await model_names(self._broker))
+        self._known, self._known_at = frozenset(await model_names(self._broker)), monotonic()
         if model not in self._known:
             there_are = ", ".join(f"`{name}`" for name in sorted(self._known)) or "none yet: no worker has started"
             message = f"The model `{model}` does not exist. Models here: {there_are}."
@@ -126,6 +142,27 @@ class QueueDispatch:
                 if isinstance(error, RedisFull) or monotonic() > give_up:
                     raise
                 await backoff.sleep()
+
+    async def tidy(self) -> None:
+        """Look, once Redis is back, what became of submissions that it did not answer: the jobs of one that entered are
+        stopped, because its client was told to come back; one that did not costs its key nothing. Ends by cancellation
+        only."""
+        while True:
+            submission, backoff = await self._unanswered.get(), Backoff()
+            while not await self._tidied(submission):
+                await backoff.sleep()
+
+    async def _tidied(self, submission: Submission) -> bool:
+        ids = [id for id, _ in submission.jobs]
+        try:
+            entered = await jobs.read(self._broker, submission.model, ids[0])
+            if not entered:
+                await self._allowance.give_back(submission)
+            elif not submission.resumable:
+                await jobs.cancel(self._broker, submission.model, submission.tenant, ids)
+        except Unavailable:
+            return False
+        return True
 
     async def _admission(self, model: ModelName, answer: jobs.Submitted) -> Admission:
         match answer.outcome:

@@ -42,6 +42,7 @@ class Heartbeat:
         self._max_attempts = settings.max_attempts
         self._names = settings.served_model_name[1:] if model in settings.served_model_name[:1] else []
         self._now = asyncio.Event()
+        self.signed_in = asyncio.Event()  # set by the first beat
 
     def soon(self) -> None:
         """Beat at once: something about this worker changed."""
@@ -80,6 +81,7 @@ class Heartbeat:
             lease_ms = int(self._lease * 1000)
             pulse = await beat(self._broker, self._model, self._worker, lease_ms, notes.about(), holdings.ids)
             self._compare(pulse, holdings, notes)
+        self.signed_in.set()
         notes.wake()
 
     def _compare(self, pulse: Pulse, holdings: Holdings, notes: Notes) -> None:

@@ -145,13 +145,25 @@ class Roster:
                 return
         except MillstreamError as error:
             log.error("cannot_load", model=entry.name, error=error.message)
-            entry.engine, entry.not_before = None, monotonic() + RETRY_AFTER
+        except Exception:  # a model's own code may raise anything; the other models go on
+            log.exception("cannot_load", model=entry.name)
         finally:
             telling.cancel()
         self.loading = False
-        if entry.card is not None:
+        if entry.card is None:
+            entry.engine, entry.not_before = None, monotonic() + RETRY_AFTER
+        else:
             await self._start(entry, services)
-        await end_loading(self._broker, entry.name)
+            await self._signed_in(entry, stop)
+        await end_loading(self._broker, entry.name, fulfilled=entry.card is not None)
+
+    async def _signed_in(self, entry: Entry, stop: asyncio.Event) -> None:
+        """Until its first heartbeat: before it others see nobody serve the model, and would load it too."""
+        assert entry.service is not None
+        either = [asyncio.create_task(event.wait()) for event in (entry.service.signed_in, stop)]
+        await asyncio.wait(either, timeout=LOADING_MS / 1000, return_when=asyncio.FIRST_COMPLETED)
+        for task in either:
+            task.cancel()
 
     async def _wanted(self, model: ModelName) -> bool:
         """Somebody asked for it to be loaded, or requests wait and no worker has it."""

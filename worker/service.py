@@ -19,6 +19,7 @@ from common.errors import EngineError
 from common.job import ModelName, WorkerId
 from worker.consumer import Consumer
 from worker.engines.base import Engine, ModelCard
+from worker.engines.build import on_demand
 from worker.heartbeat import Heartbeat
 from worker.holdings import HeldJob, Holdings
 from worker.outbox import Outbox
@@ -59,6 +60,11 @@ class ModelService:
         self._runner = Runner(broker, engine, card, self._holdings, self._outbox, notation)
         self._preemption = Preemption(broker, self.model, worker, self._holdings)
         self._consumer = Consumer(broker, self.model, worker, self._holdings, engine.slots, self._runner)
+
+    @property
+    def signed_in(self) -> asyncio.Event:
+        """Set once Redis knows that this worker serves the model."""
+        return self._heartbeat.signed_in
 
     @property
     def idle(self) -> float:
@@ -124,6 +130,7 @@ class ModelService:
             "host": platform.node(),
             "pid": str(os.getpid()),
             "started": str(self._started),
+            "on_demand": " ".join(name for name, _ in on_demand(self._settings)),
             "version": version("millstream"),
             **self._card.details,
         }

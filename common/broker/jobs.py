@@ -122,6 +122,15 @@ def _submitted(reply: list[Any], ids: list[JobId]) -> Submitted:
             raise IdempotencyConflict("This Idempotency-Key was used before with a different request body.")
 
 
+async def entered(broker: Broker, model: ModelName, envelope: Envelope) -> bool:
+    """Whether a request with this idempotency key has entered, and is not forgotten yet."""
+    if not envelope.idempotency_digest:
+        return False
+    async with redis_errors():
+        key = keys.idempotency(model, envelope.tenant, envelope.idempotency_digest)
+        return bool(await cast(Awaitable[int], broker.redis.exists(key)))
+
+
 @dataclass(frozen=True, slots=True)
 class Delivered:
     """What a gateway has of a job: the newest lease it saw, how far it delivered and the chunk there, and the chunks it

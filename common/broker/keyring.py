@@ -15,13 +15,15 @@ from common.broker.connect import Broker, redis_errors
 from common.errors import NotFound
 from common.job import TIERS, ModelName, Tier
 
+UNCOUNTED = -1
+
 
 class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a key may use; 0: no limit. Tokens are those of prompts and answers together."""
 
     requests_per_minute: int = 0
     tokens_per_minute: int = 0
-    concurrent: int = 0  # requests at once, waiting ones included
+    concurrent: int = 0  # requests at once, waiting ones included; UNCOUNTED: they do not even count as such
     tokens_per_day: int = 0  # UTC
     tokens_per_month: int = 0
 
@@ -62,7 +64,7 @@ def new_key(tenant: str) -> tuple[str, ApiKey]:
 
 
 async def store_key(broker: Broker, fingerprint: str, record: ApiKey) -> None:
-    """Add a key or change its record; gateways know of it within two seconds."""
+    """Add a key or change its record; gateways know of it within a second."""
     async with redis_errors():
         await cast(Awaitable[int], broker.redis.hset(keys.API_KEYS, fingerprint, encode_key(record).decode()))
 
@@ -96,7 +98,7 @@ async def key_of(broker: Broker, identity: str) -> tuple[str, ApiKey]:
 
 
 async def revoke_key(broker: Broker, identity: str) -> ApiKey:
-    """The key is refused from now on (within two seconds). Raises `NotFound`."""
+    """The key is refused from now on (within a second). Raises `NotFound`."""
     fingerprint, record = await key_of(broker, identity)
     async with redis_errors():
         await cast(Awaitable[int], broker.redis.hdel(keys.API_KEYS, fingerprint))

@@ -53,6 +53,16 @@ def tenants(model: ModelName, tier: Tier) -> str:
     return f"{prefix(model)}tenants:{tier}"
 
 
+def served(model: ModelName, tier: Tier) -> str:
+    """Sorted set: tenants that wait no more -> their virtual time, for when they come back. TTL 10 minutes."""
+    return f"{prefix(model)}served:{tier}"
+
+
+def clock(model: ModelName, tier: Tier) -> str:
+    """String: the virtual time of the tenant served last. TTL 10 minutes."""
+    return f"{prefix(model)}clock:{tier}"
+
+
 def order(model: ModelName, tier: Tier, tenant: str) -> str:
     """Sorted set: the jobs of a backlog -> their deadlines: in which order they are taken. Gone when empty."""
     return f"{prefix(model)}order:{tier}:{tenant}"
@@ -69,7 +79,8 @@ def resume_lower(model: ModelName, tier: Tier) -> str:
 
 
 def running(model: ModelName, tier: Tier) -> str:
-    """Sorted set: running jobs of flex or batch -> when they were claimed. Gone when empty."""
+    """Sorted set: running jobs of flex or batch -> when they were claimed, negative for those not to be preempted
+    (again). Gone when empty."""
     return f"{prefix(model)}running:{tier}"
 
 

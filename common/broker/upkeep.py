@@ -41,8 +41,19 @@ async def keep_up(broker: Broker, model: ModelName, max_attempts: int, orphan_gr
         if worker not in evicted:
             evicted.append(worker)
             log.warning("worker_evicted", model=model, worker=worker)
-    expired, orphans = await broker.run("upkeep", model, orphan_grace_ms, BATCH)
+    expired, orphans = await _stop_overdue(broker, model, orphan_grace_ms)
     await settle_owed(broker, model)
     if expired or orphans:
         log.info("jobs_stopped", model=model, expired=expired, orphans=orphans)
-    return Kept(evicted, int(expired), int(orphans))
+    return Kept(evicted, expired, orphans)
+
+
+async def _stop_overdue(broker: Broker, model: ModelName, orphan_grace_ms: int) -> tuple[int, int]:
+    """Until none is left: thousands may have the same deadline, and none is to hear of it late."""
+    expired, orphans = 0, 0
+    while True:
+        counts = await broker.run("upkeep", model, orphan_grace_ms, BATCH)
+        late, left = int(counts[0]), int(counts[1])
+        expired, orphans = expired + late, orphans + left
+        if max(late, left) < BATCH:
+            return expired, orphans

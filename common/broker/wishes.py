@@ -41,9 +41,11 @@ async def tell_loading(broker: Broker, model: ModelName, worker: WorkerId, stage
         await cast(Awaitable[Any], broker.redis.set(keys.loading(model), f"{worker} {stage}", px=LOADING_MS))
 
 
-async def end_loading(broker: Broker, model: ModelName) -> None:
+async def end_loading(broker: Broker, model: ModelName, *, fulfilled: bool) -> None:
+    """Another may load the model now; if this one could not, the wish stays for it."""
+    done = [keys.loading(model), keys.wish(model)] if fulfilled else [keys.loading(model)]
     async with redis_errors():
-        await cast(Awaitable[int], broker.redis.delete(keys.loading(model), keys.wish(model)))
+        await cast(Awaitable[int], broker.redis.delete(*done))
 
 
 async def loading_stage(broker: Broker, model: ModelName) -> str:

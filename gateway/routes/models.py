@@ -16,15 +16,19 @@ router = APIRouter(tags=["models"])
 async def list_models(request: Request, rooms: InRooms) -> dict[str, Any]:
     """Models with live workers, and those whose workers are away while jobs may wait for them; of these the ones that
     the key may use."""
-    models = [info for info in await rooms.cluster.directory.models() if key_of(request).may_use(info.name)]
+    models = await _usable(request, rooms)
     return {"object": "list", "data": [model_object(model) for model in models]}
 
 
+async def _usable(request: Request, rooms: Rooms) -> list[ModelInfo]:
+    return [info for info in await rooms.cluster.directory.models() if key_of(request).may_use(info.name)]
+
+
 @router.get("/v1/models/{model:path}", summary="Look at one model")
-async def retrieve_model(model: str, rooms: InRooms) -> dict[str, Any]:
-    """One model, by its own name or an alias."""
+async def retrieve_model(model: str, request: Request, rooms: InRooms) -> dict[str, Any]:
+    """One model, by its own name or an alias; one that the key may not use is none."""
     name = await rooms.model(model)
-    models = await rooms.cluster.directory.models()
+    models = await _usable(request, rooms)
     for info in models:
         if info.name == name:
             return model_object(info)

@@ -60,6 +60,8 @@ def test_a_key_is_shown_once_then_known_by_its_hash(url: str) -> None:
     listed = typed(url, "keys", "list").stdout.splitlines()[-1]
     assert re.search(rf"{identity} +{key[-4:]} +acme +2 +priority +a, b +60 +- +3", listed)
     assert "acme" in typed(url, "usage").stdout
+    lifted = typed(url, "keys", "limit", identity, "--models", "*", "--requests-per-minute", "0").stdout
+    assert re.search(r"acme +2 +priority +all +- +- +3", lifted)
     assert typed(url, "keys", "revoke", identity).exit_code == 0
     assert "No API key" in typed(url, "keys", "list").stdout
 
@@ -78,6 +80,8 @@ def test_a_policy_counts_from_the_next_job_on(url: str) -> None:
             return await read_policy(broker, MODEL)
 
     assert asyncio.run(policy()) == Policy("prefix", 2, 0)
+    assert typed(url, "models", "policy", MODEL, "session", "--reserve", "1").exit_code == 0
+    assert asyncio.run(policy()) == Policy("session", 2, 1)
     assert typed(url, "models", "policy", MODEL, "clever").exit_code == 2
     assert typed(url, "models", "policy", "none", "prefix").exit_code != 0
     assert MODEL in typed(url, "models").stdout

@@ -7,8 +7,9 @@ import pytest_asyncio
 
 from cli.doctor import Finding, examine, queue, served
 from cli.eviction import evictor, workers_of_process
-from cli.settings import DoctorSettings, JobsSettings, WorkersSettings, host_name
+from cli.settings import DoctorSettings, JobsSettings, TopSettings, WorkersSettings, host_name
 from cli.tables import show_jobs, show_models, show_workers
+from cli.top import watch
 from common.broker.connect import Broker
 from common.broker.directory import announce, census
 from common.broker.inspection import live_jobs, server_facts
@@ -70,7 +71,7 @@ async def test_models_and_workers_are_listed(broker: Broker, capsys: pytest.Capt
     model = capsys.readouterr().out.splitlines()[-1].split()
     assert model == ["tiny", "1", "1", "1", "1", "simulated", "0"]
     assert await show_workers(WorkersSettings(redis_url=broker.url)) == 0
-    assert capsys.readouterr().out.splitlines()[-1].split()[:5] == [WORKER, "tiny", "alive", "1/1", "12.5"]
+    assert capsys.readouterr().out.splitlines()[-1].split()[:5] == [WORKER, "tiny", "ready", "1/1", "12.5"]
 
 
 async def test_here_is_a_health_check(
@@ -129,6 +130,26 @@ async def test_doctor_warns_of_a_server_that_loses_jobs(broker: Broker) -> None:
     finally:
         await broker.redis.config_set("maxmemory-policy", "noeviction")
     assert "bad" in grades
+
+
+async def test_doctor_knows_of_models_that_are_loaded_on_demand(broker: Broker) -> None:
+    await announce(broker, ModelName("later"))
+    assert [grade for grade, _ in graded(list(served(await census(broker))), "model later")] == ["bad"]
+    await beat(broker, MODEL, WORKER, 60_000, {"state": "ready", "slots": "1", "on_demand": "other later"}, [])
+    (found,) = graded(list(served(await census(broker))), "model later")
+    assert found == ("good", "model later: not loaded, 1 workers load it when it is asked for")
+
+
+async def test_no_id_is_cut_short_however_narrow_the_terminal(
+    broker: Broker, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    long = WorkerId("worker-" + "x" * 60)
+    await beat(broker, MODEL, long, 60_000, {"state": "sick", "slots": "1"}, [])
+    await show_workers(WorkersSettings(redis_url=broker.url))
+    await watch(TopSettings(redis_url=broker.url))  # not a terminal: one look
+    listed, shown = capsys.readouterr().out.split("policy")
+    assert f"{long}  tiny   sick" in listed and long in shown
 
 
 def test_doctor_tells_a_cluster_without_workers_how_to_start_one() -> None:

@@ -10,9 +10,13 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from common.broker import jobs
+from common.broker.connect import RedisAway
+from common.broker.directory import announce, forget_model
 from common.broker.keyring import ApiKey, Limits, digest, revoke_key, store_key
-from gateway import keyring
-from gateway.allowance import duration
+from common.job import EmbedInput, JobRequest, ModelName, TextPrompt
+from gateway import keyring, queue
+from gateway.allowance import UNSTATED, duration, estimate
 from gateway.app import create_app, listen, server
 from gateway.connect import connect
 from gateway.settings import GatewaySettings
@@ -110,6 +114,59 @@ async def _refused(http: httpx.AsyncClient, headers: dict[str, str]) -> bool:
     return (await http.get("/v1/models", headers=headers)).status_code == 401
 
 
+async def test_keys_are_demanded_from_the_first_request_on(site: Site) -> None:
+    await own(site)
+    for _ in range(3):  # a gateway that has only just started has not looked yet
+        async with gateway(site) as http:
+            assert await _refused(http, {"Authorization": ""})
+
+
+async def test_a_retry_may_come_back_to_what_has_entered_whatever_the_limits(site: Site) -> None:
+    await site.worker("w", rate=20)
+    await own(site, limits=Limits(concurrent=1, requests_per_minute=1))
+    same = {"Idempotency-Key": "mine"}
+    async with gateway(site, require_keys=True) as http:
+        first = asyncio.create_task(http.post("/v1/chat/completions", json=body(), headers=same))
+        await wait_until(lambda: site.broker.redis.exists("ms:{account:key_1}:open"))
+        assert (await ask(http)).status_code == 429
+        again = await http.post("/v1/chat/completions", json=body(), headers=same)
+        assert again.json()["choices"] == (await first).json()["choices"]
+
+
+@pytest.mark.parametrize("entered", [False, True])
+async def test_a_submission_redis_did_not_answer_sets_nothing_aside_for_good(
+    site: Site, monkeypatch: pytest.MonkeyPatch, entered: bool
+) -> None:
+    submit, calls = jobs.submit, 0
+
+    async def unanswered(*args: Any) -> jobs.Submitted:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            return await submit(*args)
+        if entered:
+            await submit(*args)
+        raise RedisAway("no reply")
+
+    monkeypatch.setattr(jobs, "submit", unanswered)
+    monkeypatch.setattr(queue, "SUBMIT_PATIENCE", -1.0)
+    await site.worker("w", rate=5)
+    await own(site, limits=Limits(concurrent=1))
+    async with gateway(site, require_keys=True) as http:
+        assert (await ask(http, max_tokens=1000)).status_code == 503
+        await wait_until(lambda: _answered(http))
+    assert await site.load() == {"w": 0}
+
+
+async def _answered(http: httpx.AsyncClient) -> bool:
+    return (await ask(http)).status_code == 200
+
+
+def test_only_what_generates_sets_an_answers_tokens_aside() -> None:
+    assert estimate(JobRequest(EmbedInput(["hello"]))) < 30
+    assert estimate(JobRequest(TextPrompt("hello"))) > UNSTATED
+
+
 def test_other_addresses_are_served_when_keys_are_demanded() -> None:
     create_app(GatewaySettings(host="0.0.0.0", require_keys=True), connect)
     with pytest.raises(ValueError, match="require-keys"):
@@ -157,6 +214,27 @@ async def test_a_known_model_without_workers_queues_and_says_so(site: Site) -> N
         assert "[DONE]" in text
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0.12, "120ms"), (1, "1s"), (59.6, "1m0s"), (360, "6m0s")])
+async def test_a_forgotten_model_is_unknown_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "KNOWN", 0.0)
+    await announce(site.broker, ModelName("old"))
+    async with gateway(site, first_chunk_wait=0.0) as http:
+        waiting = asyncio.create_task(ask(http, model="old"))
+        await wait_until(lambda: site.broker.redis.exists("ms:{old}:waiting"))
+        await forget_model(site.broker, ModelName("old"))
+        assert (await ask(http, model="old")).status_code == 404
+        waiting.cancel()
+
+
+async def test_a_model_a_key_may_not_use_is_none(site: Site) -> None:
+    await site.worker("w")
+    await own(site, models=("other",))
+    async with gateway(site, require_keys=True) as http:
+        found = await http.get(f"/v1/models/{MODEL}")
+        assert found.status_code == 404 and "served here: none" in found.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.12, "120ms"), (1, "1s"), (59.6, "1m0s"), (360, "6m0s"), (86399, "23h59m59s")]
+)
 def test_durations_are_written_as_openai_does(seconds: float, text: str) -> None:
     assert duration(seconds) == text

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from common.broker import keys
 from common.broker.connect import Broker
-from common.broker.keyring import ApiKey, Limits
+from common.broker.keyring import UNCOUNTED, ApiKey, Limits
 from common.broker.limits import Reserved, refund, reserve, settle_owed, usage
 from common.job import JobId, ModelName
 
@@ -68,6 +68,21 @@ async def test_tokens_are_reserved_and_what_was_not_used_comes_back(broker: Brok
     assert await settle_owed(broker, MODEL) == 1
     assert (await ask(broker, limited, "b", 800)).reason == ""
     assert (await ask(broker, limited, "c", 5000)).reason == "size"
+
+
+async def test_a_batchs_lines_neither_refill_the_minute_nor_count_as_requests_at_once(broker: Broker) -> None:
+    limited = key(requests_per_minute=10, tokens_per_minute=1000, concurrent=1)
+    assert (await ask(broker, limited, "a", 800)).reason == ""
+    line = key(concurrent=UNCOUNTED)
+    assert (await ask(broker, line, "line", 5000)).reason == ""
+    assert (await usage(broker, "key_1", today())).open_requests == 1
+    await end(broker, limited, "line-0", 10)
+    await settle_owed(broker, MODEL)
+    await ask(broker, line, "refused", 5000)
+    await refund(broker, "key_1", [JobId("refused-0")])
+    left = (await ask(broker, limited, "a", 800)).meter
+    assert left.tokens < 300 and left.requests == 9
+    assert await spent(broker, limited) == 810
 
 
 async def test_settling_twice_changes_nothing(broker: Broker) -> None:

@@ -133,3 +133,13 @@ def test_nothing_has_no_beginning(prompt: JobInput | None) -> None:
     assert affinity("t", "", prompt) == ()
     [session] = affinity("t", "x", prompt)
     assert session.startswith("s:") and session != affinity("other", "x", prompt)[0]
+
+
+async def test_the_jobs_of_one_request_are_spread_like_so_many_requests(site: Site) -> None:
+    await site.beat("fast", slots="6", speed="40")
+    await site.beat("slow", slots="2", speed="20")
+    assert (await site.put(*(f"j{i}" for i in range(6)))).outcome == "routed"
+    assert await site.load() == {"fast": 4, "slow": 2}
+    more = await site.put(*(f"k{i}" for i in range(4)))
+    assert (more.outcome, more.position) == ("queued", 1)
+    assert await site.load() == {"fast": 6, "slow": 2}

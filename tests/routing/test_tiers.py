@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from common.broker import keys, workers
 from common.broker.jobs import standing
+from common.broker.upkeep import keep_up
 from common.chunk import Seq
 from common.job import TIERS, JobId, Tier, WorkerId
 from tests.routing.site import MODEL, Site, open_site
@@ -51,6 +52,36 @@ async def test_fairness_counts_tokens_not_jobs(site: Site) -> None:
         await site.finish("w", job, tokens)
         made[tenant] += tokens
     assert abs(made["long"] - made["short"]) <= 1000
+
+
+async def test_one_long_job_at_a_time_gets_no_more_than_many_short_ones(site: Site) -> None:
+    await site.put(*(f"short-{i}" for i in range(300)), tenant="short")
+    await site.put("long-0", tenant="long")
+    await site.beat("w", slots="2")
+    running, made = await site.claim("w", 2), Counter[str]()
+    for number in range(1, 200):
+        job = running.pop(0)
+        tenant = job.id.partition("-")[0]
+        tokens = 1000 if tenant == "long" else 100
+        await site.finish("w", job, tokens)
+        made[tenant] += tokens
+        if tenant == "long":  # its client asks again when it has its answer: until then it does not wait
+            await site.put(f"long-{number}", tenant="long")
+        running += await site.claim("w")
+    assert abs(made["long"] - made["short"]) <= 2000
+
+
+async def test_who_was_served_while_alone_lets_the_others_catch_up(site: Site) -> None:
+    await site.beat("w")
+    await site.put("first", tenant="first")
+    [job] = await site.claim("w")
+    await site.put("alone-0", tenant="alone")
+    await site.finish("w", job)
+    [job] = await site.claim("w")
+    await site.put(*(f"late-{i}" for i in range(9)), tenant="late")
+    await site.put("alone-1", tenant="alone")
+    await site.finish("w", job, 5000)
+    assert (await serve(site, 7, 1000)).index("alone-1") == 5
 
 
 async def test_inside_a_tenant_the_earliest_deadline_goes_first_then_the_oldest(site: Site) -> None:
@@ -100,6 +131,19 @@ async def test_one_waiting_job_asks_for_one_slot(site: Site) -> None:
     assert len(asked) == 1
 
 
+async def test_every_batch_job_gives_way_if_so_many_chats_come_at_once(site: Site) -> None:
+    await site.beat("w", slots="64")
+    await site.put(*(f"b{i}" for i in range(64)), tier="batch")
+    batch = await site.claim("w", 64)
+    for i in range(64):
+        await site.put(f"c{i}")
+    asked = [(job.id, job.lease) for job in batch if "preempt" in await site.job(job.id)]
+    assert len(asked) == 64
+    await workers.preempt(site.broker, MODEL, WorkerId("w"), asked)
+    chats = [job.id for job in await site.claim("w", 64) if job.id.startswith("c")]
+    assert len(chats) == 63  # one job of the batch goes on: its tier's share
+
+
 async def test_a_job_on_its_tiers_share_is_not_preempted(site: Site) -> None:
     await site.put(*(f"c{i}" for i in range(40)))
     await site.put("b", tier="batch")
@@ -127,6 +171,13 @@ async def test_a_position_counts_what_is_served_before(site: Site) -> None:
     assert (await standing(site.broker, MODEL, JobId("small-0"))).ahead == 2
     assert (await standing(site.broker, MODEL, JobId("batch-0"))).ahead == 52
     assert (await standing(site.broker, MODEL, JobId("none"))).state == "missing"
+
+
+async def test_thousands_with_the_same_deadline_hear_of_it_in_one_round(site: Site) -> None:
+    await site.put(*(f"j{i}" for i in range(200)), timeout_ms=1)
+    await asyncio.sleep(0.01)  # the deadline passes
+    assert (await keep_up(site.broker, MODEL, 3)).expired == 200
+    assert not await site.broker.redis.exists(keys.waiting(MODEL), keys.deadlines(MODEL))
 
 
 waiting = st.lists(st.tuples(st.sampled_from(["default", "flex", "batch"]), st.sampled_from("abc")), max_size=6)

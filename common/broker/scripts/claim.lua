@@ -16,7 +16,7 @@ local WARM_MS = 600000  -- a worker counts as having a prompt's beginning in its
 -- `in_stream`: the job's entry is still in its stream. `guaranteed`: it runs on its tier's share, not to be preempted.
 local function grant(id, in_stream, guaranteed)
   local job = redis.call('HMGET', job_key(id), 'state', 'deadline', 'seq', 'attempt', 'request', 'tier', 'tenant', 'weight',
-    'affinity')
+    'affinity', 'charged')
   leave_queue(id, in_stream)
   if job[1] ~= 'queued' then return end
   if tonumber(job[2]) <= NOW then return expire(id) end
@@ -25,10 +25,9 @@ local function grant(id, in_stream, guaranteed)
     'progress', NOW, 'charged', estimate)
   redis.call('SADD', P .. 'held:' .. worker, id)
   redis.call('ZINCRBY', P .. 'load', 1, worker)
-  if LOWER[job[6]] then redis.call('ZADD', P .. 'running:' .. job[6], NOW, id) end
-  if guaranteed then redis.call('HSET', job_key(id), 'guaranteed', 1) end
+  if LOWER[job[6]] then redis.call('ZADD', P .. 'running:' .. job[6], guaranteed and -NOW or NOW, id) end
   for key in string.gmatch(job[9] or '', '%S+') do redis.call('SET', P .. 'warm:' .. key, worker, 'PX', WARM_MS) end
-  charge(job[6], job[7], tonumber(job[8]), estimate)
+  if not job[10] then charge(job[6], job[7], tonumber(job[8]), estimate) end
   room = room - 1
   reply[#reply + 1] = {id, lease, job[3], job[4], job[2], job[5]}
 end
@@ -83,8 +82,9 @@ end
 
 local function take_tier(tier, guaranteed)
   if LOWER[tier] and take(P .. 'resume:' .. tier, 1, guaranteed) > 0 then return end
-  local tenant = redis.call('ZRANGE', P .. 'tenants:' .. tier, 0, 0)[1]
+  local tenant, served = unpack(redis.call('ZRANGE', P .. 'tenants:' .. tier, 0, 0, 'WITHSCORES'))
   if not tenant then return end
+  redis.call('SET', P .. 'clock:' .. tier, served, 'PX', SERVED_MS)
   local order = order_key('backlog:' .. tier .. ':' .. tenant)
   local first = redis.call('ZRANGE', order, 0, 0)[1]
   if not first then return redis.call('ZREM', P .. 'tenants:' .. tier, tenant) end

@@ -29,12 +29,28 @@ local function count_waiting(tenant, jobs, bytes)
   end
 end
 
--- A tenant that begins to wait starts at the smallest virtual time, so that it is neither punished nor paid for absence.
+local SERVED_MS = 600000  -- what a tenant was served is remembered for so long when nothing is claimed meanwhile
+local SERVED_MOST = 1000  -- of so many tenants that wait no more: those served most
+
+-- A tenant that begins to wait starts where the least served ones are, so that it is neither punished nor paid for
+-- absence; but what it was served beyond that counts on, or one job at a time would each time be served as its first.
 local function join_tenants(tier, tenant)
   local zset = P .. 'tenants:' .. tier
   if redis.call('ZSCORE', zset, tenant) then return end
-  local first = redis.call('ZRANGE', zset, 0, 0, 'WITHSCORES')
-  redis.call('ZADD', zset, first[2] or 0, tenant)
+  local clock = tonumber(redis.call('GET', P .. 'clock:' .. tier) or math.huge)
+  local least = tonumber(redis.call('ZRANGE', zset, 0, 0, 'WITHSCORES')[2] or math.huge)
+  local own = tonumber(redis.call('ZSCORE', P .. 'served:' .. tier, tenant) or 0)
+  local start = math.min(clock, least)
+  redis.call('ZREM', P .. 'served:' .. tier, tenant)
+  redis.call('ZADD', zset, math.max(start < math.huge and start or 0, own), tenant)
+end
+
+local function leave_tenants(tier, tenant)
+  local served = P .. 'served:' .. tier
+  redis.call('ZADD', served, redis.call('ZSCORE', P .. 'tenants:' .. tier, tenant) or 0, tenant)
+  redis.call('ZREMRANGEBYRANK', served, 0, -SERVED_MOST - 1)
+  redis.call('PEXPIRE', served, SERVED_MS)
+  redis.call('ZREM', P .. 'tenants:' .. tier, tenant)
 end
 
 local function drop_if_empty(stream)
@@ -57,16 +73,16 @@ local function turn_of(id, entry)
 end
 
 -- An interactive job waits: the youngest running job of a lower tier is asked to give its slot back, once, unless it
--- runs on its tier's guaranteed share. It goes on later, from its next token.
+-- runs on its tier's guaranteed share (both have their times negated). It goes on later, from its next token.
 local function make_room()
   for _, tier in ipairs({'batch', 'flex'}) do
-    for _, id in ipairs(redis.call('ZREVRANGE', P .. 'running:' .. tier, 0, 31)) do
-      local job = redis.call('HMGET', job_key(id), 'preempt', 'guaranteed', 'worker')
-      if job[3] and not job[1] and not job[2] then
-        redis.call('HSET', job_key(id), 'preempt', NOW)
-        redis.call('PUBLISH', 'ms:control:' .. job[3], 'preempt ' .. id)
-        return
-      end
+    local youngest = redis.call('ZREVRANGE', P .. 'running:' .. tier, 0, 0, 'WITHSCORES')
+    local id, since = youngest[1], tonumber(youngest[2] or 0)
+    if since > 0 then
+      redis.call('ZADD', P .. 'running:' .. tier, -since, id)
+      redis.call('HSET', job_key(id), 'preempt', NOW)
+      redis.call('PUBLISH', 'ms:control:' .. redis.call('HGET', job_key(id), 'worker'), 'preempt ' .. id)
+      return
     end
   end
 end
@@ -100,7 +116,7 @@ local function leave_queue(id, remove)
   count_waiting(job[3], -1, -tonumber(job[5]))
   local backlog = string.sub(where, 1, 8) == 'backlog:'
   if backlog then redis.call('ZREM', order_key(where), turn_of(id, job[2])) end
-  if drop_if_empty(P .. where) and backlog then redis.call('ZREM', P .. 'tenants:' .. job[4], job[3]) end
+  if drop_if_empty(P .. where) and backlog then leave_tenants(job[4], job[3]) end
 end
 
 -- How many tenants a look at the queue counts one by one; it is an estimate beyond.
@@ -149,11 +165,11 @@ end
 -- known: counted as slow it would get no work, and so never be measured.
 local function candidates(tier, not_this)
   local loads, found, fastest = redis.call('ZRANGE', P .. 'load', 0, -1, 'WITHSCORES'), {}, 0
-  local reserve = reserve_of(tier)
+  local reserve, live = reserve_of(tier), {}
+  for _, worker in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '(' .. NOW, '+inf')) do live[worker] = true end
   for i = 1, #loads, 2 do
     local worker, load = loads[i], tonumber(loads[i + 1])
-    local lease = redis.call('ZSCORE', P .. 'leases', worker)
-    if worker ~= not_this and lease and tonumber(lease) > NOW then
+    if worker ~= not_this and live[worker] then
       local beat = redis.call('HMGET', P .. 'worker:' .. worker, 'slots', 'speed', 'state')
       local slots, speed = tonumber(beat[1] or 0), tonumber(beat[2] or 0)
       fastest = math.max(fastest, speed)
@@ -205,9 +221,8 @@ local function warm(found, affinity, kind, margin)
   end
 end
 
--- The worker to hand a job to by the model's policy, nil if none has a free slot. `not_this` is passed over.
-local function pick_worker(id, tier, affinity, not_this)
-  local found = candidates(tier, not_this)
+-- The worker of those found to hand a job to by the model's policy, nil if there is none.
+local function pick_worker(id, affinity, found)
   if #found == 0 then return nil end
   local policy = redis.call('HMGET', P .. 'policy', 'policy', 'margin')
   if policy[1] == 'lottery' then return lottery(found, id) end
@@ -259,8 +274,8 @@ end
 
 -- What the tenant owes once the tokens are known; claim charged an estimate in advance.
 local function charge(tier, tenant, weight, tokens)
-  if redis.call('ZSCORE', P .. 'tenants:' .. tier, tenant) then
-    redis.call('ZINCRBY', P .. 'tenants:' .. tier, tokens / weight, tenant)
+  for _, zset in ipairs({P .. 'tenants:' .. tier, P .. 'served:' .. tier}) do
+    if redis.call('ZSCORE', zset, tenant) then return redis.call('ZINCRBY', zset, tokens / weight, tenant) end
   end
 end
 
@@ -333,12 +348,12 @@ local function requeue(id, attempts, max_attempts, not_this)
   leave_queue(id, true)
   release(id, job[1])
   redis.call('HSET', job_key(id), 'state', 'queued', 'lease', '', 'worker', '')
-  redis.call('HDEL', job_key(id), 'preempt', 'guaranteed')
+  redis.call('HDEL', job_key(id), 'preempt')
   local attempt = redis.call('HINCRBY', job_key(id), 'attempt', attempts)
   if job[2] then return settle_with_error(id, 'cancelled', 'cancelled', 'The request was cancelled.') end
   if tonumber(job[3]) <= NOW then return expire(id) end
   if attempts > 0 and attempt >= max_attempts then return bury(id, attempt) end
-  local worker = not (LOWER[job[4]] and others_wait(job[4])) and pick_worker(id, job[4], job[5], not_this)
+  local worker = not (LOWER[job[4]] and others_wait(job[4])) and pick_worker(id, job[5], candidates(job[4], not_this))
   if worker then hand_to(id, worker) else enqueue(id, 'resume') end
 end
 

@@ -1,8 +1,8 @@
 -- with allowance
 -- A request's tokens are set aside before it enters, by its API key's limits. KEYS[1] is the key's own prefix. Sending it
 -- again changes nothing.
--- ARGV: request, ms until the reservation lapses, requests a minute, tokens a minute, requests at once, tokens a day,
---       tokens a month (0: no limit), count of jobs, then id and tokens of each
+-- ARGV: request, ms until the reservation lapses, requests a minute, tokens a minute, requests at once (-1: it does not
+--       even count as one), tokens a day, tokens a month (0: no limit), count of jobs, then id and tokens of each
 -- Returns {ok | refused, why ('' | requests | tokens | size | concurrent | day | month), wait ms, requests left, ms until
 --          all are, tokens left, ms until all are}
 local request, lapse = ARGV[1], NOW + tonumber(ARGV[2])
@@ -40,17 +40,18 @@ local function reply(word, why, wait)
   return figures
 end
 
-if redis.call('HEXISTS', P .. 'requests', request) == 1 then return reply('ok', '', 0) end
+if redis.call('HEXISTS', P .. 'open', ARGV[9]) == 1 then return reply('ok', '', 0) end
 local why, wait = refusal()
 if why then return reply('refused', why, wait) end
 
 left.requests, left.tokens = left.requests - 1, left.tokens - total
 keep_level('requests', left.requests, most.requests)
 keep_level('tokens', left.tokens, most.tokens)
+local metered = '-' .. (most.requests > 0 and 'r' or '') .. (most.tokens > 0 and 't' or '')
 for i = 9, 8 + 2 * tonumber(ARGV[8]), 2 do
-  redis.call('HSET', P .. 'open', ARGV[i], table.concat({ARGV[i + 1], day, month, request}, ' '))
+  redis.call('HSET', P .. 'open', ARGV[i], table.concat({ARGV[i + 1], day, month, request, metered}, ' '))
   redis.call('ZADD', P .. 'lapsing', lapse, ARGV[i])
-  redis.call('HINCRBY', P .. 'requests', request, 1)
+  if at_once >= 0 then redis.call('HINCRBY', P .. 'requests', request, 1) end
 end
 for _, name in ipairs({'open', 'lapsing', 'requests'}) do
   if redis.call('PTTL', P .. name) < lapse - NOW + 60000 then redis.call('PEXPIRE', P .. name, lapse - NOW + 60000) end

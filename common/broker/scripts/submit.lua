@@ -30,11 +30,24 @@ if idem then
   end
 end
 
--- Each job alone is checked against the room left, before any is written.
+-- All jobs are checked against the room left, before any is written.
+local waits = others_wait(tier)
+local found = waits and {} or candidates(tier)
+
 local function free_slots()
   local free = 0
-  for _, each in ipairs(candidates(tier)) do free = free + each.free end
+  for _, each in ipairs(found) do free = free + each.free end
   return free
+end
+
+local function take_slot(worker)
+  for i, each in ipairs(found) do
+    if each.worker == worker then
+      each.load, each.free = each.load + 1, each.free - 1
+      if each.free == 0 then table.remove(found, i) end
+      return
+    end
+  end
 end
 
 local function refusal()
@@ -46,8 +59,7 @@ local function refusal()
   end
 end
 
-local waits = others_wait(tier)
-if waits or free_slots() < #jobs then
+if free_slots() < #jobs then
   local refused = refusal()
   if refused then return refused end
 end
@@ -64,19 +76,20 @@ local function create(job)
   follow(gateway, job.id)
 end
 
-local reply = {'routed'}
+local reply, first = {'routed'}, nil
 for _, job in ipairs(jobs) do
   create(job)
-  local worker = not waits and pick_worker(job.id, tier, affinity)
+  local worker = not waits and pick_worker(job.id, affinity, found)
   if worker then
     hand_to(job.id, worker)
+    take_slot(worker)
     reply[#reply + 1] = worker
   else
     enqueue(job.id, #job.prefix > 0 and 'resume' or 'backlog')
-    reply = {'queued', ahead_of(job.id) + 1}
-    waits = true
+    first, waits = first or job.id, true
   end
 end
+if first then reply = {'queued', ahead_of(first) + 1} end
 if idem then
   redis.call('SET', idem, cjson.encode({jobs = ids, fingerprint = ARGV[9]}), 'PX', tonumber(ARGV[5]) + tonumber(retention))
 end

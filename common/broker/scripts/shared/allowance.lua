@@ -1,6 +1,6 @@
 -- Shared by the scripts of API keys' limits: put between the prelude and each of them.
 -- meter: what is left of the requests and tokens of a minute, refilled steadily; open: job -> tokens set aside, day, month,
--- request; requests: request -> its open jobs; lapsing: job -> until when; spent:<day or month>: tokens used.
+-- request, and r, t if they were taken off the minute's requests, tokens; requests: request -> its open jobs; lapsing: job -> until when; spent:<day or month>: tokens used.
 
 -- Years, months and days from the days since 1970 (Howard Hinnant's algorithm).
 local function civil(days)
@@ -49,19 +49,19 @@ local function add_spent(what, tokens, days)
   redis.call('EXPIRE', P .. 'spent:' .. what, days * 86400)
 end
 
--- One job's reservation becomes what it used; whether there was one.
+-- One job's reservation becomes what it used; what of the minute it was taken off (`-rt`), false if there was none.
 local function repay(job, tokens)
   local entry = redis.call('HGET', P .. 'open', job)
   if not entry then return false end
-  local reserved, day, month, request = string.match(entry, '^(%S+) (%S+) (%S+) (%S+)$')
+  local reserved, day, month, request, metered = string.match(entry, '^(%S+) (%S+) (%S+) (%S+) (%S+)$')
   redis.call('HDEL', P .. 'open', job)
   redis.call('ZREM', P .. 'lapsing', job)
   if redis.call('HINCRBY', P .. 'requests', request, -1) <= 0 then redis.call('HDEL', P .. 'requests', request) end
   local unused = tonumber(reserved) - tokens
   local limit = tonumber(redis.call('HGET', P .. 'meter', 'tokens_limit') or 0)
-  if limit > 0 then keep_level('tokens', math.min(limit, level('tokens', limit) + unused), limit) end
+  if limit > 0 and string.find(metered, 't') then keep_level('tokens', math.min(limit, level('tokens', limit) + unused), limit) end
   for _, what in ipairs({day, month}) do
     if redis.call('EXISTS', P .. 'spent:' .. what) == 1 then redis.call('DECRBY', P .. 'spent:' .. what, unused) end
   end
-  return true
+  return metered
 end
