@@ -1,19 +1,18 @@
 """Brings stored responses to their end: at once if this gateway sees it, on the next look if another one did."""
 
-import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import structlog
 
-from common.chunk import NOTHING_YET
+from common.chunk import NOTHING_YET, Chunk
 from common.errors import Cancelled, JobFailed, LogExpired, MillstreamError, NotFound, Unavailable, from_failure
 from common.job import ModelName
-from gateway.flow import Flow
 from gateway.present.responses import ResponseFold
 from gateway.request_id import parse_request_id
 from gateway.ticket import Desk, Ticket
 from gateway.turns import Turn, Turns, failed_response
 
-GLANCE = 0.3  # seconds to wait for what is in the log now
 log = structlog.stdlib.get_logger(part="responses")
 
 
@@ -34,13 +33,13 @@ class Keeper:
     async def refresh(self, turn: Turn) -> Turn:
         """The turn as the log has it now; its end is stored."""
         if turn.under_way:
-            await self._read(turn, wait=GLANCE)
+            await self._read(turn, self._so_far(turn))
         return turn
 
     async def finish(self, turn: Turn) -> None:
         """Follows the turn until its end, which is stored. For a background response: nobody else may be reading."""
         try:
-            await self._read(turn, wait=None)
+            await self._read(turn, self._until_the_end(turn))
         except Unavailable as error:
             log.warning("response not stored yet", response=turn.id, error=error.message)  # the next look does it
 
@@ -53,11 +52,36 @@ class Keeper:
             await self._turns.put(turn)
         return turn
 
-    async def _read(self, turn: Turn, wait: float | None) -> None:
-        growing = ResponseFold(turn.head(), turn.framed())
+    async def delete(self, identity: str) -> None:
+        """Forgets the turn; nobody is left to read it, so its job is stopped. Raises `NotFound`."""
+        turn = await self._turns.get(identity)
+        await self._turns.delete(identity)
+        if turn.under_way:
+            await self._desk.give_up(turn_ticket(turn, self._tenant))
+
+    async def _so_far(self, turn: Turn) -> AsyncGenerator[Chunk]:
+        """What the log has now. Whoever follows the job goes on doing so, and nobody waits here for the next chunk."""
+        for chunk in await self._desk.logged(turn_ticket(turn, self._tenant)):
+            yield chunk
+
+    async def _until_the_end(self, turn: Turn) -> AsyncGenerator[Chunk]:
+        """All chunks, as they come."""
         flow = self._desk.follow(turn_ticket(turn, self._tenant), [NOTHING_YET])
         try:
-            await _fold(flow, growing, wait)
+            async for _, chunks in flow.items():
+                for _, chunk in chunks:
+                    yield chunk
+        finally:
+            await flow.aclose()
+
+    async def _read(self, turn: Turn, chunks: AsyncGenerator[Chunk]) -> None:
+        growing = ResponseFold(turn.head(), turn.framed())
+        try:
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    if chunk.error is not None:
+                        raise from_failure(chunk.error)
+                    growing.take(chunk)
             turn.response = growing.response
         except (NotFound, LogExpired):
             turn.response = failed_response(turn, JobFailed("The response's chunks expired before it was stored."))
@@ -66,25 +90,5 @@ class Keeper:
         except MillstreamError as error:
             growing.fail(error)
             turn.response = growing.response
-        finally:
-            await flow.aclose()
         if not turn.under_way:
-            await self._turns.put(turn)
-
-
-async def _fold(flow: Flow, growing: ResponseFold, wait: float | None) -> None:
-    """Everything until the end, or what comes before the log has been silent for `wait` seconds. Raises the job's
-    failure."""
-    items = flow.items()
-    while True:
-        try:
-            async with asyncio.timeout(wait):
-                item = await anext(items, None)
-        except TimeoutError:
-            return
-        if item is None or (wait is not None and not item[1]):
-            return
-        for _, chunk in item[1]:
-            if chunk.error is not None:
-                raise from_failure(chunk.error)
-            growing.take(chunk)
+            await self._turns.replace(turn)

@@ -76,6 +76,11 @@ class Turns:
         record = Record(turn.id, parse_request_id(turn.id).created, msgspec.json.encode(turn))
         await self._store.put(self._tenant, "response", record, self._ttl)
 
+    async def replace(self, turn: Turn) -> None:
+        """Keeps the turn's end, unless it was deleted meanwhile. Raises `Unavailable`."""
+        if self._store is not None and await self._store.get(self._tenant, "response", turn.id) is not None:
+            await self.put(turn)
+
     async def get(self, identity: str) -> Turn:
         """Raises `NotFound`."""
         record = await self._store.get(self._tenant, "response", identity) if self._store else None

@@ -80,6 +80,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield Site(url, model)
 
 
+@pytest.mark.timeout(400)
 def test_schemathesis(small: Site) -> None:
     """Requests made from the description, valid and invalid: none is answered with a server error."""
     command = [PYTHON.with_name("schemathesis"), "run", f"{small.url}/openapi.json"]

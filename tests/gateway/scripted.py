@@ -107,6 +107,12 @@ class ScriptedDispatch:
         finally:
             self.followers -= 1
 
+    async def logged(self, model: ModelName, job: JobId, *, tenant: str) -> list[Chunk]:
+        found = self.jobs.get(job)
+        if found is None or found.submission.tenant != tenant:
+            raise NotFound(f"No job '{job}'.")
+        return found.script[: found.happened]
+
     async def waiting(self, model: ModelName, job: JobId) -> Waiting | None:
         found = self.jobs.get(job)
         if found is None or found.happened or self.admission.outcome != "queued":

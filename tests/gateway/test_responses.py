@@ -13,7 +13,6 @@ from common.job import ChatPrompt, JobRequest, TokenizeInput
 from tests.gateway.conftest import gateway
 from tests.gateway.scripted import MODEL, USAGE, ScriptedCluster, failed, said
 from tests.gateway.strict import strictly
-from tests.support import wait_until
 
 ASK: dict[str, Any] = {"model": MODEL, "input": "hi"}
 URL = "/v1/responses"
@@ -199,40 +198,6 @@ async def test_reading_on_from_every_event_on_any_gateway(http: httpx.AsyncClien
             assert events_of(rest.text) == events[number + 1 :]
         last = await elsewhere.get(path, params={"stream": "true", "starting_after": len(events) - 1})
         assert last.text == ""
-
-
-async def test_background(client: openai.AsyncOpenAI, cluster: ScriptedCluster) -> None:
-    cluster.dispatch.at_first = 0
-    begun = await client.responses.create(**ASK, background=True)
-    assert begun.status == "queued" and begun.background
-    assert (await client.responses.retrieve(begun.id)).status == "queued"
-    await cluster.dispatch.advance(2)
-    assert (await client.responses.retrieve(begun.id)).status == "in_progress"
-    await cluster.dispatch.advance(9)
-
-    async def status() -> bool:
-        return (await client.responses.retrieve(begun.id)).status == "completed"
-
-    await wait_until(status, what="the response is complete")
-    cluster.dispatch.jobs.clear()  # its chunk log is gone; the stored one stays
-    assert (await client.responses.retrieve(begun.id)).output_text == "Hello world"
-
-
-async def test_background_is_stored_without_anybody_looking(
-    client: openai.AsyncOpenAI, cluster: ScriptedCluster
-) -> None:
-    begun = await client.responses.create(**ASK, background=True)
-    await wait_until(lambda: cluster.dispatch.followers == 0, what="the follower is done")
-    cluster.dispatch.jobs.clear()
-    assert (await client.responses.retrieve(begun.id)).output_text == "Hello world"
-
-
-async def test_cancel(client: openai.AsyncOpenAI, cluster: ScriptedCluster) -> None:
-    cluster.dispatch.at_first = 2
-    begun = await client.responses.create(**ASK, background=True)
-    cancelled = await client.responses.cancel(begun.id)
-    assert cancelled.status == "cancelled" and cluster.dispatch.cancelled == [begun.id]
-    assert (await client.responses.retrieve(begun.id)).status == "cancelled"
 
 
 async def test_what_is_refused(client: openai.AsyncOpenAI) -> None:
