@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from gateway.openai.chat import Effort
-from gateway.openai.shape import INT32, Shape, Unit
+from gateway.openai.shape import INT32, Shape, Stops, Unit
 
 EXAMPLE: dict[str, Any] = {
     "model": "smollm2-135m-instruct",
@@ -97,7 +97,7 @@ class MessageRequest(CountRequest):
 
     max_tokens: int = Field(ge=1, le=INT32)
     stream: bool | None = None
-    stop_sequences: list[str] | None = Field(default=None, max_length=64)
+    stop_sequences: Stops | None = None
     temperature: Unit | None = None
     top_p: Unit | None = None
     top_k: int | None = Field(default=None, ge=0, le=INT32)

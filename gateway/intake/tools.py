@@ -90,7 +90,9 @@ def named(shown: list[dict[str, Any]], name: str, path: str) -> ToolUse:
 
 
 def _allowed(shown: list[dict[str, Any]], allowed: AllowedTools) -> list[dict[str, Any]]:
-    names: set[str] = {str(entry.get("function", {}).get("name", "")) for entry in allowed.tools}
+    for index, tool in enumerate(allowed.tools):
+        named(shown, tool.function.name, f"tool_choice.allowed_tools.tools[{index}].function.name")
+    names = {tool.function.name for tool in allowed.tools}
     return [tool for tool in shown if tool["function"]["name"] in names]
 
 

@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
-from common.errors import BadRequest, Cancelled, ContextLengthExceeded
+from common.errors import BadRequest, Cancelled, ContextLengthExceeded, MillstreamError
 from gateway.exchange import Answer, Exchange
 from gateway.intake.items import listed_items
 from gateway.intake.order import Order, Place
-from gateway.intake.responses import count_order, droppings, own_items, response_order, wants_logprobs
+from gateway.intake.responses import count_order, droppings, in_own_terms, own_items, response_order, wants_logprobs
 from gateway.keeper import Keeper, turn_ticket
 from gateway.openai.examples import RESPONSE, RESPONSE_STREAM, answers
 from gateway.openai.responses import Item, ResponseRequest
@@ -36,6 +36,14 @@ def _keeper(request: Request, rooms: Rooms) -> Keeper:
 @router.post("/v1/responses", summary="Take a turn", responses=answers(RESPONSE, RESPONSE_STREAM))
 async def create_response(body: ResponseRequest, request: Request, rooms: InRooms) -> Response:
     """A whole response, a stream of typed events, or (`background`) its id to be read later."""
+    try:
+        return await _create(body, request, rooms)
+    except MillstreamError as error:
+        in_own_terms(error)
+        raise
+
+
+async def _create(body: ResponseRequest, request: Request, rooms: Rooms) -> Response:
     turns = _turns(request, rooms)
     history = await turns.previous(body.previous_response_id)
     model = await rooms.model(body.model)

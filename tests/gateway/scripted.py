@@ -181,6 +181,7 @@ class MemoryStore:
         self._shelf(tenant, kind)[record.id] = record
 
     async def get(self, tenant: str, kind: Kind, identity: str) -> Record | None:
+        identity.encode()  # a key of Redis is bytes: half a surrogate pair fails there as it does here
         return self._shelf(tenant, kind).get(identity)
 
     async def delete(self, tenant: str, kind: Kind, identity: str) -> bool:
