@@ -84,6 +84,8 @@ class _Entry:
             headers["x-request-id"] = self.request_id
             headers["openai-processing-ms"] = str(int(self.head_seconds * 1000))
             headers["openai-version"] = "2020-10-01"
+            if own_path(self._scope).startswith("/v1/messages"):
+                headers["request-id"] = self.request_id  # where Anthropic's clients look
         await self._send(message)
 
     @property

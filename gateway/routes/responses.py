@@ -44,8 +44,7 @@ async def create_response(body: ResponseRequest, request: Request, rooms: InRoom
 
 
 async def _create(body: ResponseRequest, request: Request, rooms: Rooms) -> Response:
-    turns = _turns(request, rooms)
-    history = await turns.previous(body.previous_response_id)
+    body, history = await _recalled(body, _keeper(request, rooms))
     model = await rooms.model(body.model)
     place = Place("resp", model, rooms.caller(request), rooms.settings.max_jobs)
     failure: ContextLengthExceeded | None = None
@@ -60,10 +59,17 @@ async def _create(body: ResponseRequest, request: Request, rooms: Rooms) -> Resp
     raise failure
 
 
+async def _recalled(body: ResponseRequest, keeper: Keeper) -> tuple[ResponseRequest, list[Item]]:
+    """The body with the items it refers to, and those of the turns before."""
+    if not isinstance(body.input, str):
+        body = body.model_copy(update={"input": await keeper.referred(body.input)})
+    return body, await keeper.previous(body.previous_response_id)
+
+
 @router.post("/v1/responses/input_tokens", summary="Count a turn's input tokens")
 async def count_input_tokens(body: ResponseRequest, request: Request, rooms: InRooms) -> Response:
     """As the model's own template writes them."""
-    history = await _turns(request, rooms).previous(body.previous_response_id)
+    body, history = await _recalled(body, _keeper(request, rooms))
     place = Place("tok", await rooms.model(body.model), rooms.caller(request), rooms.settings.max_jobs)
     order = count_order(body, place, history)
     return await Exchange(rooms, request, resumable=False).answer(order, Answer(whole=counted_body))
@@ -159,10 +165,9 @@ async def retrieve_response(
     """As it is now; or as a stream, from its beginning or behind the event `starting_after`, while it is being
     generated and after, from any gateway."""
     turns = _turns(request, rooms)
-    turn = await turns.get(response_id)
     if not stream:
-        turn = await _keeper(request, rooms).refresh(turn)
-        return JSONResponse(turn.response)
+        return JSONResponse((await _keeper(request, rooms).read(response_id)).response)
+    turn = await turns.get(response_id)
     writing = Writing(turn, turns, resumable=True, after=-1 if starting_after is None else starting_after)
     exchange = Exchange(rooms, request, resumable=True)
     return await exchange.stream(writing.answer(), turn_ticket(turn, tenant_of(request)))

@@ -35,7 +35,7 @@ def run(*command: str | Path, within: float = 100) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("client", ["langchain", "litellm", "instructor", "agents", "llama_index"])
+@pytest.mark.parametrize("client", ["langchain", "litellm", "instructor", "agents", "llama_index", "pydantic_ai"])
 def test_python(client: str, scripted: Site) -> None:
     run(PYTHON, PROGRAMS / f"{client}_client.py", scripted.base_url, scripted.model)
 

@@ -6,7 +6,7 @@ from typing import Any
 import openai
 import pytest
 
-from common.job import JobId
+from common.job import ChatPrompt, JobId
 from tests.gateway.scripted import MODEL, ScriptedCluster, said
 from tests.support import wait_until
 
@@ -67,6 +67,41 @@ async def test_what_was_deleted_stays_deleted(client: openai.AsyncOpenAI, cluste
     assert cluster.dispatch.cancelled == [begun.id]
     with pytest.raises(openai.NotFoundError):
         await client.responses.retrieve(begun.id)
+
+
+async def test_items_of_stored_responses_can_be_referred_to(
+    client: openai.AsyncOpenAI, cluster: ScriptedCluster
+) -> None:
+    first = await client.responses.create(model=MODEL, input=[{"role": "user", "content": "hi"}])
+    [asked] = (await client.responses.input_items.list(first.id)).data
+    ids = [str(asked.id), str(first.output[0].id)]
+    references: list[Any] = [{"type": "item_reference", "id": id} for id in ids]
+    await client.responses.create(model=MODEL, input=[*references, {"role": "user", "content": "more"}])
+    prompt = cluster.dispatch.requests[-1].input
+    assert isinstance(prompt, ChatPrompt)
+    assert [message["content"] for message in prompt.messages] == ["hi", "Hello world", "more"]
+    for unknown in ("msg_1", f"{ids[0][:-1]}f", ""):
+        with pytest.raises(openai.NotFoundError) as caught:
+            await client.responses.create(model=MODEL, input=[{"type": "item_reference", "id": unknown}])
+        assert caught.value.param == "input"
+
+
+async def test_a_turn_can_follow_before_the_end_of_the_last_one_is_stored(
+    client: openai.AsyncOpenAI, cluster: ScriptedCluster
+) -> None:
+    assert cluster.store is not None
+    cluster.dispatch.at_first = 0
+    begun = await client.responses.create(**ASK, background=True)
+    with pytest.raises(openai.BadRequestError, match="still being generated"):
+        await client.responses.create(**ASK, previous_response_id=begun.id)
+    unfinished = await cluster.store.get("default", "response", begun.id)
+    assert unfinished is not None
+    await cluster.dispatch.advance(9)
+    await cluster.store.put("default", "response", unfinished, 60)
+    cluster.dispatch.at_first = None
+    await client.responses.create(**ASK, previous_response_id=begun.id)
+    prompt = cluster.dispatch.requests[-1].input
+    assert isinstance(prompt, ChatPrompt) and prompt.messages[1]["content"] == "Hello world"
 
 
 async def test_cancel(client: openai.AsyncOpenAI, cluster: ScriptedCluster) -> None:
