@@ -10,6 +10,8 @@ EXPECTED = {
     "string_type": "a string",
     "string_unicode": "a string of valid Unicode",
     "int_type": "an integer",
+    "int_parsing": "an integer",
+    "bool_parsing": "a boolean",
     "int_from_float": "an integer",
     "float_type": "a decimal",
     "bool_type": "a boolean",
@@ -92,7 +94,7 @@ def _missing(param: str) -> FieldError:
 def _outside(finding: Finding, param: str) -> FieldError:
     """Right type, wrong value."""
     context = cast(Mapping[str, Any], finding.get("ctx") or {})
-    number = "integer" if isinstance(finding["input"], int) else "decimal"
+    number = "decimal" if isinstance(finding["input"], float) else "integer"  # a query's numbers are text
     given = _shown(finding["input"])
     match finding["type"]:
         case "greater_than_equal" | "greater_than":

@@ -76,6 +76,8 @@ WRONG: list[tuple[dict[str, Any], str | None, str | None, str]] = [
     (allowing({"type": "function", "name": "f"}), f"{ALLOWED}[0].function", "missing_required_parameter", ""),
     (allowing(TOOLS[0], {"type": "function", "function": {"name": "g"}}), f"{ALLOWED}[1].function.name", None, "'g'"),
     (allowing(), ALLOWED, "empty_array", ""),
+    ({"function_call": {"name": "f"}}, "function_call", None, "functions"),
+    ({"functions": [TOOLS[0]["function"]], "tools": TOOLS}, "functions", None, "Only one"),
     ({"stop": ["x"] * 65}, "stop", "array_above_max_length", "at most 64 entries, but got 65"),
     ({"metadata": {str(i): "" for i in range(17)}}, "metadata", "array_above_max_length", "16 entries, but got 17"),
     ({"reasoning_effort": "heroic"}, "reasoning_effort", "invalid_value", ""),
@@ -94,6 +96,16 @@ async def test_wrong_fields(http: httpx.AsyncClient) -> None:
         assert set(error) == {"message", "type", "param", "code"}
         assert error["param"] == param and words in error["message"], (change, error)
         assert code is None or error["code"] == code, (change, error)
+
+
+async def test_wrong_parameters_of_a_query(http: httpx.AsyncClient) -> None:
+    for query, code, words in (
+        ("limit=0", "integer_below_min_value", "Expected a value >= 1, but got '0'"),
+        ("limit=x", "invalid_type", "expected an integer, but got a string"),
+        ("order=up", "invalid_value", "'asc' or 'desc'"),
+    ):
+        error = (await http.get(f"{CHAT}?{query}")).json()["error"]
+        assert (error["param"], error["code"]) == (query.partition("=")[0], code) and words in error["message"]
 
 
 async def test_no_json_object(http: httpx.AsyncClient) -> None:
