@@ -7,11 +7,11 @@ from pydantic import ConfigDict, Field
 from gateway.openai.chat import Effort
 from gateway.openai.shape import INT32, Shape, Stops, Unit
 
-EXAMPLE: dict[str, Any] = {
+COUNTED: dict[str, Any] = {
     "model": "smollm2-135m-instruct",
-    "max_tokens": 64,
     "messages": [{"role": "user", "content": "Why do mills need streams?"}],
 }
+EXAMPLE: dict[str, Any] = COUNTED | {"max_tokens": 64}
 
 
 class Block(Shape):
@@ -81,6 +81,8 @@ class RequestMetadata(Shape):
 
 class CountRequest(Shape):
     """What is to be counted."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [COUNTED]})
 
     model: str
     messages: list[AnthropicMessage] = Field(min_length=1)

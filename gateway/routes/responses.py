@@ -12,7 +12,7 @@ from gateway.intake.items import listed_items
 from gateway.intake.order import Order, Place
 from gateway.intake.responses import count_order, droppings, in_own_terms, own_items, response_order, wants_logprobs
 from gateway.keeper import Keeper, turn_ticket
-from gateway.openai.examples import RESPONSE, RESPONSE_STREAM, answers
+from gateway.openai.examples import INPUT_ITEM, RESPONSE, RESPONSE_STREAM, answers, deleted, listed
 from gateway.openai.responses import Item, ResponseRequest
 from gateway.present.fold import Fold
 from gateway.present.head import Head
@@ -66,7 +66,11 @@ async def _recalled(body: ResponseRequest, keeper: Keeper) -> tuple[ResponseRequ
     return body, await keeper.previous(body.previous_response_id)
 
 
-@router.post("/v1/responses/input_tokens", summary="Count a turn's input tokens")
+@router.post(
+    "/v1/responses/input_tokens",
+    summary="Count a turn's input tokens",
+    responses=answers({"object": "response.input_tokens", "input_tokens": 12}),
+)
 async def count_input_tokens(body: ResponseRequest, request: Request, rooms: InRooms) -> Response:
     """As the model's own template writes them."""
     body, history = await _recalled(body, _keeper(request, rooms))
@@ -154,7 +158,12 @@ class Writing:
             await self._turns.replace(self._turn)
 
 
-@router.get("/v1/responses/{response_id}", summary="Read a response", response_model=None)
+@router.get(
+    "/v1/responses/{response_id}",
+    summary="Read a response",
+    responses=answers(RESPONSE, RESPONSE_STREAM),
+    response_model=None,
+)
 async def retrieve_response(
     response_id: str,
     request: Request,
@@ -173,7 +182,11 @@ async def retrieve_response(
     return await exchange.stream(writing.answer(), turn_ticket(turn, tenant_of(request)))
 
 
-@router.post("/v1/responses/{response_id}/cancel", summary="Cancel a response")
+@router.post(
+    "/v1/responses/{response_id}/cancel",
+    summary="Cancel a response",
+    responses=answers(RESPONSE | {"status": "cancelled"}),
+)
 async def cancel_response(response_id: str, request: Request, rooms: InRooms) -> JSONResponse:
     """Stops it wherever it runs. One that is over stays as it is."""
     turn = await _turns(request, rooms).get(response_id)
@@ -181,14 +194,16 @@ async def cancel_response(response_id: str, request: Request, rooms: InRooms) ->
     return JSONResponse(turn.response)
 
 
-@router.delete("/v1/responses/{response_id}", summary="Delete a response")
+@router.delete(
+    "/v1/responses/{response_id}", summary="Delete a response", responses=deleted(RESPONSE["id"], "response")
+)
 async def delete_response(response_id: str, request: Request, rooms: InRooms) -> dict[str, Any]:
     """Forgets it and its input; one that is still being generated is stopped."""
     await _keeper(request, rooms).delete(response_id)
     return {"id": response_id, "object": "response", "deleted": True}
 
 
-@router.get("/v1/responses/{response_id}/input_items", summary="List a response's input")
+@router.get("/v1/responses/{response_id}/input_items", summary="List a response's input", responses=listed(INPUT_ITEM))
 async def list_input_items(
     response_id: str,
     request: Request,
