@@ -80,10 +80,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield Site(url, model)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(660)
 def test_schemathesis(small: Site) -> None:
     """Requests made from the description, valid and invalid: none is answered with a server error."""
     command = [PYTHON.with_name("schemathesis"), "run", f"{small.url}/openapi.json"]
     command += ["--checks", "not_a_server_error", "--phases", "examples,coverage,fuzzing", "--max-examples", "5"]
     command += ["--suppress-health-check", "all", "--warnings", "off", "--generation-database", "none"]
-    run(*command, within=300)
+    run(*command, within=600)
