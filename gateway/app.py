@@ -18,6 +18,7 @@ from gateway.intake.aliases import parse_aliases
 from gateway.manners import Manners
 from gateway.metrics import Metrics
 from gateway.middleware import Gatekeeper, Journal, Limits, PlainBodies
+from gateway.openai.examples import FAILURES
 from gateway.rooms import Rooms
 from gateway.routes import ROUTERS
 from gateway.routes.health import release
@@ -56,7 +57,7 @@ def create_app(settings: GatewaySettings, connect: Connect) -> FastAPI:
         strict_content_type=False,  # curl's -d sends a form's content type; OpenAI's servers read the JSON anyway
     )
     for router in ROUTERS:
-        app.include_router(router)
+        app.include_router(router, responses=FAILURES)
     handle_faults(app)
     _surround(app, settings, metrics)
     return app

@@ -70,6 +70,11 @@ class Dispatch(Protocol):
         Raises `NotFound` (no such job of this tenant), `LogExpired`, `StreamLost`."""
         ...
 
+    async def logged(self, model: ModelName, job: JobId, *, tenant: str) -> list[Chunk]:
+        """The job's chunks until now: a look that neither waits nor takes the stream over from who follows it. Raises
+        `NotFound` (no such job of this tenant), `Unavailable`."""
+        ...
+
     async def waiting(self, model: ModelName, job: JobId) -> Waiting | None:
         """How the job waits; None if it does not (any more), or if that cannot be told now."""
         ...

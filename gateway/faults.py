@@ -10,12 +10,12 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
 
-from common.errors import BodyTooLarge, MillstreamError
+from common.errors import BadRequest, BodyTooLarge, MillstreamError
 from gateway.errors import FieldError, UnknownRoute, WrongMethod, wire
 from gateway.manners import own_path
 from gateway.middleware import error_response
 from gateway.rooms import rooms_of
-from gateway.validation import field_error
+from gateway.validation import field_error, no_json, wrong_media
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 log = structlog.stdlib.get_logger(part="http")
@@ -26,7 +26,7 @@ def handle_faults(app: FastAPI) -> None:
     app.add_exception_handler(MillstreamError, _known)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _unknown)
+    app.add_exception_handler(UnicodeEncodeError, _no_unicode)
 
 
 async def _known(request: Request, error: Exception) -> Response:
@@ -39,7 +39,14 @@ async def _known(request: Request, error: Exception) -> Response:
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
+    if isinstance(error.body, bytes):  # it was not even tried as JSON
+        return await _known(request, wrong_media("Content-Type", request.headers["content-type"], "'application/json'"))
     return await _known(request, field_error(error.errors(), error.body))
+
+
+async def _no_unicode(request: Request, _: Exception) -> Response:
+    """JSON can spell half a surrogate pair, which is no text: it can neither be stored nor sent on."""
+    return await _known(request, BadRequest("The request holds text that is not valid Unicode (a lone surrogate)."))
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -64,6 +71,9 @@ def _matches(routes: list[BaseRoute], scope: Scope) -> bool:
 def _translated(request: Request, error: HTTPException) -> MillstreamError:
     method, path = request.method, request.url.path
     match error.status_code:
+        case 400 if isinstance(error.__cause__, ValueError | RecursionError):  # the framework could not read the body
+            encoding = request.headers.get("content-encoding", "identity")
+            return no_json() if encoding == "identity" else wrong_media("Content-Encoding", encoding, "unencoded")
         case 404:
             return UnknownRoute(f"Invalid URL ({method} {path})")
         case 405:
@@ -75,10 +85,3 @@ def _translated(request: Request, error: HTTPException) -> MillstreamError:
             return FieldError(str(error.detail) or HTTPStatus(status).phrase, param=None, wire_code=None)
         case _:
             return MillstreamError(str(error.detail))
-
-
-async def _unknown(request: Request, error: Exception) -> Response:
-    """A bug of ours: the client gets no more than that, the log has the rest (the server's own error handler)."""
-    rooms_of(request).metrics.failures.labels(MillstreamError.code).inc()
-    log.error("request crashed", path=request.url.path, exc_info=error)
-    return error_response(MillstreamError("The server had an error while processing your request. Sorry about that!"))

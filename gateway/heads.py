@@ -1,10 +1,22 @@
-"""The server's HTTP protocol with a bound on what a connection may send before its request's head is complete."""
+"""The server's HTTP protocol: a bound on what a connection may send before its request's head is complete, and answers
+that clients of HTTP/1.0 can read."""
 
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGISendEvent
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gateway.errors import HeadTooLarge, error_json
+
+
+class Unframed(RequestResponseCycle):
+    """An answer to a client of HTTP/1.0, which knows no chunks: the body ends where the connection does."""
+
+    async def send(self, message: ASGISendEvent) -> None:
+        self.chunked_encoding = False
+        if message["type"] == "http.response.body":
+            self.expected_content_length = len(message.get("body", b""))
+        await super().send(message)
 
 
 class BoundedHeads(HttpToolsProtocol):
@@ -29,6 +41,8 @@ class BoundedHeads(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         super().on_headers_complete()
+        if self.scope.get("http_version") == "1.0":
+            self.cycle.__class__ = Unframed
 
     def on_message_complete(self) -> None:
         self._in_head, self._head = True, 0  # whatever follows is the next request's

@@ -1,19 +1,29 @@
 """Brings stored responses to their end: at once if this gateway sees it, on the next look if another one did."""
 
-import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 
 import structlog
 
-from common.chunk import NOTHING_YET
-from common.errors import Cancelled, JobFailed, LogExpired, MillstreamError, NotFound, Unavailable, from_failure
+from common.chunk import NOTHING_YET, Chunk
+from common.errors import (
+    BadRequest,
+    Cancelled,
+    JobFailed,
+    LogExpired,
+    MillstreamError,
+    NotFound,
+    Unavailable,
+    from_failure,
+)
 from common.job import ModelName
-from gateway.flow import Flow
+from gateway.errors import FieldError
+from gateway.openai.responses import Item
 from gateway.present.responses import ResponseFold
 from gateway.request_id import parse_request_id
 from gateway.ticket import Desk, Ticket
 from gateway.turns import Turn, Turns, failed_response
 
-GLANCE = 0.3  # seconds to wait for what is in the log now
 log = structlog.stdlib.get_logger(part="responses")
 
 
@@ -31,16 +41,49 @@ class Keeper:
         self._turns = turns
         self._tenant = tenant
 
+    async def read(self, identity: str) -> Turn:
+        """The turn as it is now: a client may have read its end before it was stored. Raises `NotFound`."""
+        return await self.refresh(await self._turns.get(identity))
+
+    async def previous(self, identity: str | None) -> list[Item]:
+        """The conversation so far. Raises `BadRequest` if that turn is unknown or not over."""
+        if identity is None:
+            return []
+        try:
+            turn = await self.read(identity)
+        except NotFound as error:
+            message = f"Previous response with id '{identity[:80]}' not found."
+            code = "previous_response_not_found"
+            raise FieldError(message, param="previous_response_id", wire_code=code) from error
+        if turn.under_way:
+            message = f"Previous response '{identity}' is still being generated."
+            raise BadRequest(message, param="previous_response_id")
+        return turn.history()
+
+    async def referred(self, items: list[Item]) -> list[Item]:
+        """The items, those that only refer to one of a stored turn replaced by it. Raises `NotFound`."""
+        return [item if item.type != "item_reference" else await self._referred(item.id or "") for item in items]
+
+    async def _referred(self, identity: str) -> Item:
+        """An item's id holds its response's, whatever the item is."""
+        digits = identity.partition("_")[2][:32]
+        with suppress(NotFound):
+            for item in (await self.read(f"resp_{digits}")).items():
+                if item["id"] == identity:
+                    return Item.model_validate(item)
+        kept = "Items are kept with their response, unless its `store` was false."
+        raise NotFound(f"Item with id '{identity[:80]}' not found. {kept}", param="input")
+
     async def refresh(self, turn: Turn) -> Turn:
         """The turn as the log has it now; its end is stored."""
         if turn.under_way:
-            await self._read(turn, wait=GLANCE)
+            await self._read(turn, self._so_far(turn))
         return turn
 
     async def finish(self, turn: Turn) -> None:
         """Follows the turn until its end, which is stored. For a background response: nobody else may be reading."""
         try:
-            await self._read(turn, wait=None)
+            await self._read(turn, self._until_the_end(turn))
         except Unavailable as error:
             log.warning("response not stored yet", response=turn.id, error=error.message)  # the next look does it
 
@@ -53,11 +96,36 @@ class Keeper:
             await self._turns.put(turn)
         return turn
 
-    async def _read(self, turn: Turn, wait: float | None) -> None:
-        growing = ResponseFold(turn.head(), turn.framed())
+    async def delete(self, identity: str) -> None:
+        """Forgets the turn; nobody is left to read it, so its job is stopped. Raises `NotFound`."""
+        turn = await self._turns.get(identity)
+        await self._turns.delete(identity)
+        if turn.under_way:
+            await self._desk.give_up(turn_ticket(turn, self._tenant))
+
+    async def _so_far(self, turn: Turn) -> AsyncGenerator[Chunk]:
+        """What the log has now. Whoever follows the job goes on doing so, and nobody waits here for the next chunk."""
+        for chunk in await self._desk.logged(turn_ticket(turn, self._tenant)):
+            yield chunk
+
+    async def _until_the_end(self, turn: Turn) -> AsyncGenerator[Chunk]:
+        """All chunks, as they come."""
         flow = self._desk.follow(turn_ticket(turn, self._tenant), [NOTHING_YET])
         try:
-            await _fold(flow, growing, wait)
+            async for _, chunks in flow.items():
+                for _, chunk in chunks:
+                    yield chunk
+        finally:
+            await flow.aclose()
+
+    async def _read(self, turn: Turn, chunks: AsyncGenerator[Chunk]) -> None:
+        growing = ResponseFold(turn.head(), turn.framed())
+        try:
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    if chunk.error is not None:
+                        raise from_failure(chunk.error)
+                    growing.take(chunk)
             turn.response = growing.response
         except (NotFound, LogExpired):
             turn.response = failed_response(turn, JobFailed("The response's chunks expired before it was stored."))
@@ -66,25 +134,5 @@ class Keeper:
         except MillstreamError as error:
             growing.fail(error)
             turn.response = growing.response
-        finally:
-            await flow.aclose()
         if not turn.under_way:
-            await self._turns.put(turn)
-
-
-async def _fold(flow: Flow, growing: ResponseFold, wait: float | None) -> None:
-    """Everything until the end, or what comes before the log has been silent for `wait` seconds. Raises the job's
-    failure."""
-    items = flow.items()
-    while True:
-        try:
-            async with asyncio.timeout(wait):
-                item = await anext(items, None)
-        except TimeoutError:
-            return
-        if item is None or (wait is not None and not item[1]):
-            return
-        for _, chunk in item[1]:
-            if chunk.error is not None:
-                raise from_failure(chunk.error)
-            growing.take(chunk)
+            await self._turns.replace(turn)

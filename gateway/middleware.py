@@ -24,7 +24,7 @@ from gateway.rooms import Rooms
 
 log = structlog.stdlib.get_logger(part="http")
 REQUEST_ID = re.compile(r"^[\w.:-]{1,128}$")
-FORM = (b"content-type", b"application/x-www-form-urlencoded")
+FORM = b"application/x-www-form-urlencoded"
 OPEN_PATHS = frozenset(("/health",))
 
 
@@ -43,12 +43,24 @@ class Journal:
         self._metrics.open_requests.inc()
         try:
             with structlog.contextvars.bound_contextvars(request_id=entry.request_id):
-                await self._app(scope, receive, entry.send)
+                await self._answer(entry, scope, receive)
                 log.info("request answered", **entry.facts())
         finally:
             self._metrics.open_requests.dec()
             self._metrics.requests.labels(entry.route, str(entry.status)).inc()
             self._metrics.head_seconds.labels(entry.route).observe(entry.head_seconds)
+
+    async def _answer(self, entry: "_Entry", scope: Scope, receive: Receive) -> None:
+        """A bug of ours: the client gets no more than that, with the id under which the log has the rest."""
+        try:
+            await self._app(scope, receive, entry.send)
+        except Exception as error:
+            log.error("request crashed", path=scope["path"], exc_info=error)
+            self._metrics.failures.labels(MillstreamError.code).inc()
+            if entry.begun:
+                raise
+            crash = MillstreamError("The server had an error while processing your request. Sorry about that!")
+            await error_response(crash, own_path(scope))(scope, receive, entry.send)
 
 
 class _Entry:
@@ -58,6 +70,7 @@ class _Entry:
         asked = Headers(scope=scope).get("x-request-id", "")
         self.request_id = asked if REQUEST_ID.match(asked) else f"req_{secrets.token_hex(16)}"
         self.status = 500
+        self.begun = False
         self.head_seconds = 0.0
         self._scope = scope
         self._send = send
@@ -65,12 +78,14 @@ class _Entry:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.status = message["status"]
+            self.status, self.begun = message["status"], True
             self.head_seconds = time.monotonic() - self._began
             headers = MutableHeaders(scope=message)
             headers["x-request-id"] = self.request_id
             headers["openai-processing-ms"] = str(int(self.head_seconds * 1000))
             headers["openai-version"] = "2020-10-01"
+            if own_path(self._scope).startswith("/v1/messages"):
+                headers["request-id"] = self.request_id  # where Anthropic's clients look
         await self._send(message)
 
     @property
@@ -114,7 +129,8 @@ class PlainBodies:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            scope["headers"] = [header for header in scope["headers"] if header != FORM]
+            headers = scope["headers"]
+            scope["headers"] = [each for each in headers if each[0] != b"content-type" or not each[1].startswith(FORM)]
         await self._app(scope, receive, send)
 
 

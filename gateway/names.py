@@ -71,6 +71,9 @@ class NamedDispatch:
     ) -> AsyncIterator[list[tuple[Seq, Chunk]]]:
         return self._inner.follow(self._names.model(model), job, tenant=tenant, after=after, express=express)
 
+    async def logged(self, model: ModelName, job: JobId, *, tenant: str) -> list[Chunk]:
+        return await self._inner.logged(self._names.model(model), job, tenant=tenant)
+
     async def waiting(self, model: ModelName, job: JobId) -> Waiting | None:
         return await self._inner.waiting(self._names.model(model), job)
 

@@ -10,11 +10,11 @@ import structlog
 
 from common.backoff import Backoff
 from common.broker import jobs
-from common.broker.chunks import read_log
+from common.broker.chunks import PAGE, read_log
 from common.broker.connect import Broker, RedisAway, RedisFull
 from common.broker.directory import model_names
 from common.broker.wishes import loading_stage
-from common.chunk import NOTHING_YET, Chunk, Seq
+from common.chunk import NOTHING_YET, Chunk, Seq, decode_chunk
 from common.errors import (
     Expired,
     IdempotencyConflict,
@@ -275,6 +275,17 @@ class QueueDispatch:
         again = jobs.NewJob(follower.job, origin.request, prefix, follower.grant)
         await jobs.submit(self._broker, follower.model, envelope, [again])
         follower.unsure = False
+
+    async def logged(self, model: ModelName, job: JobId, *, tenant: str) -> list[Chunk]:
+        if await jobs.owner(self._broker, model, job) != tenant:
+            raise NotFound(f"There is no request `{job}`: it never was, or what was kept of it has expired.")
+        chunks: list[Chunk] = []
+        whole = True
+        while whole:
+            page = await read_log(self._broker, model, job, Seq(len(chunks)))
+            chunks += [decode_chunk(raw) for _, raw in page]
+            whole = len(page) == PAGE
+        return chunks
 
     async def waiting(self, model: ModelName, job: JobId) -> Waiting | None:
         try:

@@ -26,6 +26,7 @@ class EventStream(EventSourceResponse):
         drain: float,
     ) -> None:
         super().__init__(events, headers=headers, ping=0, shutdown_event=leaving, shutdown_grace_period=drain)
+        del self.headers["connection"]  # keeping it is the server's to say, and it may have said close
         self._closing = closing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

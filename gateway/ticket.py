@@ -99,6 +99,10 @@ class Desk:
                     return chunks[0]
         return None
 
+    async def logged(self, ticket: Ticket) -> list[Chunk]:
+        """What the first job's log has now."""
+        return await self._dispatch.logged(ticket.model, ticket.jobs[0], tenant=ticket.tenant)
+
     async def waiting(self, ticket: Ticket) -> Waiting | None:
         """How the request waits: its first job's place; None once it runs."""
         return await self._dispatch.waiting(ticket.model, ticket.jobs[0])

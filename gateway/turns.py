@@ -5,9 +5,8 @@ from typing import Any, cast
 import msgspec
 
 from common.chunk import Chunk, Start, ToolDelta
-from common.errors import BadRequest, MillstreamError, NotFound
+from common.errors import MillstreamError, NotFound
 from common.job import ModelName, Tier
-from gateway.errors import FieldError
 from gateway.openai.responses import Item
 from gateway.present.fold import Fold
 from gateway.present.head import Head
@@ -52,8 +51,15 @@ class Turn(msgspec.Struct):
 
     def history(self) -> list[Item]:
         """All items of the conversation, this turn's answer included, for the next turn."""
-        output = cast(list[dict[str, Any]], self.response["output"])
-        return [Item.model_validate(item) for item in [*self.context, *output]]
+        return [Item.model_validate(item) for item in [*self.context, *self._output]]
+
+    def items(self) -> list[dict[str, Any]]:
+        """This turn's own, as they are listed: its input and its output."""
+        return [*self.input, *self._output]
+
+    @property
+    def _output(self) -> list[dict[str, Any]]:
+        return cast(list[dict[str, Any]], self.response["output"])
 
 
 class Turns:
@@ -76,27 +82,17 @@ class Turns:
         record = Record(turn.id, parse_request_id(turn.id).created, msgspec.json.encode(turn))
         await self._store.put(self._tenant, "response", record, self._ttl)
 
+    async def replace(self, turn: Turn) -> None:
+        """Keeps the turn's end, unless it was deleted meanwhile. Raises `Unavailable`."""
+        if self._store is not None and await self._store.get(self._tenant, "response", turn.id) is not None:
+            await self.put(turn)
+
     async def get(self, identity: str) -> Turn:
         """Raises `NotFound`."""
         record = await self._store.get(self._tenant, "response", identity) if self._store else None
         if record is None:
             raise NotFound(f"Response with id '{identity[:80]}' not found.", param="response_id")
         return msgspec.json.decode(record.body, type=Turn)
-
-    async def previous(self, identity: str | None) -> list[Item]:
-        """The conversation so far. Raises `BadRequest` if that turn is unknown or not over."""
-        if identity is None:
-            return []
-        try:
-            turn = await self.get(identity)
-        except NotFound as error:
-            message = f"Previous response with id '{identity[:80]}' not found."
-            code = "previous_response_not_found"
-            raise FieldError(message, param="previous_response_id", wire_code=code) from error
-        if turn.under_way:
-            message = f"Previous response '{identity}' is still being generated."
-            raise BadRequest(message, param="previous_response_id")
-        return turn.history()
 
     async def delete(self, identity: str) -> None:
         """Raises `NotFound`."""

@@ -1,6 +1,6 @@
 """Pydantic's findings in OpenAI's words: what was wrong, at which path, what would be right."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any, cast
 
 from gateway.errors import FieldError
@@ -10,6 +10,8 @@ EXPECTED = {
     "string_type": "a string",
     "string_unicode": "a string of valid Unicode",
     "int_type": "an integer",
+    "int_parsing": "an integer",
+    "bool_parsing": "a boolean",
     "int_from_float": "an integer",
     "float_type": "a decimal",
     "bool_type": "a boolean",
@@ -24,13 +26,24 @@ EXPECTED = {
 def field_error(findings: Sequence[Finding], body: object) -> FieldError:
     """The one error to tell: the deepest (in a union, the branch that was meant got furthest)."""
     if findings and findings[0]["type"] == "json_invalid":
-        hint = "(HINT: This likely means you aren't using your HTTP library correctly. The OpenAI API expects a JSON "
-        message = f"We could not parse the JSON body of your request. {hint}payload, but what was sent was not valid "
-        return FieldError(message + "JSON.)", param=None, wire_code=None)
+        return no_json()
     paths = [_path(finding, body) for finding in findings]
     deepest = max(range(len(findings)), key=lambda index: len(paths[index]))
     same = [finding for finding, path in zip(findings, paths, strict=True) if path == paths[deepest]]
     return _told(same, spelt(paths[deepest]))
+
+
+def no_json() -> FieldError:
+    """The body cannot be read at all."""
+    hint = "(HINT: This likely means you aren't using your HTTP library correctly. The OpenAI API expects a JSON "
+    message = f"We could not parse the JSON body of your request. {hint}payload, but what was sent was not valid JSON.)"
+    return FieldError(message, param=None, wire_code=None)
+
+
+def wrong_media(name: str, given: str, expected: str) -> FieldError:
+    """The body is of another kind than the header `name` may say."""
+    message = f"Unsupported {name}: '{given[:80]}'. This API method only accepts {expected} requests."
+    return FieldError(message, param=None, wire_code=f"unsupported_{name.lower().replace('-', '_')}")
 
 
 def spelt(path: Sequence[str | int]) -> str:
@@ -81,7 +94,7 @@ def _missing(param: str) -> FieldError:
 def _outside(finding: Finding, param: str) -> FieldError:
     """Right type, wrong value."""
     context = cast(Mapping[str, Any], finding.get("ctx") or {})
-    number = "integer" if isinstance(finding["input"], int) else "decimal"
+    number = "decimal" if isinstance(finding["input"], float) else "integer"  # a query's numbers are text
     given = _shown(finding["input"])
     match finding["type"]:
         case "greater_than_equal" | "greater_than":
@@ -95,7 +108,8 @@ def _outside(finding: Finding, param: str) -> FieldError:
             said = f"array too short. Expected at least {context['min_length']}, but got {context['actual_length']}."
             return _invalid(param, said, "empty_array" if not context["actual_length"] else "array_below_min_length")
         case "too_long":
-            said = f"too long. Expected at most {context['max_length']} entries, but got {context['actual_length']}."
+            entries = len(cast(Sized, finding["input"]))
+            said = f"too long. Expected at most {context['max_length']} entries, but got {entries}."
             return _invalid(param, said, "array_above_max_length")
         case "string_too_long":
             said = f"string too long. Expected a maximum length of {context['max_length']}."

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from common.chunk import Chunk, FinishReason, Start
+from common.errors import BadGrammar
 from common.job import ChatPrompt, Guide, JobRequest
 from worker.engines.base import Engine, ModelCard, SequenceKey, SequenceSpec, Tokenizer
 from worker.engines.tool_guides import tool_guide
@@ -51,7 +52,12 @@ def begin_sequence(
         guide=_guide(request, notation),
         prompt_logprobs=request.prompt_logprobs,
     )
-    engine.prepare(spec)
+    try:
+        engine.prepare(spec)
+    except BadGrammar as error:
+        if spec.guide is not request.guide:  # made of the tools, so it is they who are at fault
+            error.param = "tools"
+        raise
     echo = tokenizer.decode(ids) if request.echo else ""
     start = Start(prompt_tokens=len(ids), fingerprint=card.fingerprint, echo=echo)
     return Beginning(spec, transcript, start, _over(transcript, spec, tokenizer))

@@ -188,6 +188,12 @@ async def standing(broker: Broker, model: ModelName, job: JobId) -> Standing:
     return Standing(state, int(ahead), int(workers))
 
 
+async def owner(broker: Broker, model: ModelName, job: JobId) -> str | None:
+    """The tenant whose job it is; None when there is no such job."""
+    async with redis_errors():
+        return await cast(Awaitable[str | None], broker.redis.hget(keys.job(model, job), "tenant"))
+
+
 async def read(broker: Broker, model: ModelName, job: JobId) -> dict[str, str]:
     """All fields of a job's hash; empty when there is no such job."""
     async with redis_errors():

@@ -48,7 +48,7 @@ def _chat(body: MessageRequest) -> ChatRequest:
         "top_p": body.top_p,
         "top_k": body.top_k,
         "tools": _tools(body.tools),
-        "tool_choice": _choice(choice) if body.tools else None,
+        "tool_choice": _choice(choice),
         "parallel_tool_calls": None if choice is None else not choice.disable_parallel_tool_use,
         "continue_final_message": written[-1]["role"] == "assistant",
         "reasoning_effort": config.effort if config else None,

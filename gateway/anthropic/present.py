@@ -14,6 +14,7 @@ from gateway.present.head import Head
 
 encode = msgspec.json.Encoder().encode
 Event = dict[str, Any]
+UNSIGNED = "dW5zaWduZWQ="  # many clients send back only those thoughts that have a signature; nothing is checked by it
 
 
 @dataclass(slots=True)
@@ -65,7 +66,8 @@ class MessageStream:
         if block is None:
             return []
         at = {"index": self._index}
-        signed: Event = {"type": "content_block_delta", **at, "delta": {"type": "signature_delta", "signature": ""}}
+        signature = {"type": "signature_delta", "signature": UNSIGNED}
+        signed: Event = {"type": "content_block_delta", **at, "delta": signature}
         return [*([signed] if block.kind == "thinking" else []), {"type": "content_block_stop", **at}]
 
     def _end(self, chunk: Chunk) -> list[Event]:
@@ -111,7 +113,7 @@ def message_body(head: Head, folds: list[Fold]) -> dict[str, Any]:
     [fold] = folds
     content: list[dict[str, Any]] = []
     if fold.thoughts:
-        content.append({"type": "thinking", "thinking": fold.reasoning, "signature": ""})
+        content.append({"type": "thinking", "thinking": fold.reasoning, "signature": UNSIGNED})
     if fold.texts:
         content.append({"type": "text", "text": fold.text})
     content += [_used(call) for call in fold.calls]

@@ -5,13 +5,13 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from gateway.openai.chat import Effort
-from gateway.openai.shape import INT32, Shape, Unit
+from gateway.openai.shape import INT32, Shape, Stops, Unit
 
-EXAMPLE: dict[str, Any] = {
+COUNTED: dict[str, Any] = {
     "model": "smollm2-135m-instruct",
-    "max_tokens": 64,
     "messages": [{"role": "user", "content": "Why do mills need streams?"}],
 }
+EXAMPLE: dict[str, Any] = COUNTED | {"max_tokens": 64}
 
 
 class Block(Shape):
@@ -82,6 +82,8 @@ class RequestMetadata(Shape):
 class CountRequest(Shape):
     """What is to be counted."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [COUNTED]})
+
     model: str
     messages: list[AnthropicMessage] = Field(min_length=1)
     system: str | list[Block] | None = None
@@ -97,7 +99,7 @@ class MessageRequest(CountRequest):
 
     max_tokens: int = Field(ge=1, le=INT32)
     stream: bool | None = None
-    stop_sequences: list[str] | None = Field(default=None, max_length=64)
+    stop_sequences: Stops | None = None
     temperature: Unit | None = None
     top_p: Unit | None = None
     top_k: int | None = Field(default=None, ge=0, le=INT32)

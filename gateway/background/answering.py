@@ -18,9 +18,9 @@ from gateway.batch import Batch
 from gateway.errors import error_object, wire
 from gateway.exchange import fold_all
 from gateway.intake.order import Order
+from gateway.keeper import Keeper
 from gateway.openai.responses import Item
 from gateway.ticket import Desk
-from gateway.turns import Turns
 
 log = structlog.stdlib.get_logger(part="batches")
 LONGEST_PAUSE = 5.0  # seconds between two tries to submit
@@ -34,11 +34,11 @@ def line_id(batch: str, index: int) -> str:
 class Answering:
     """The lines of one batch."""
 
-    def __init__(self, batch: Batch, reception: Reception, desk: Desk, turns: Turns, line_timeout: float) -> None:
+    def __init__(self, batch: Batch, reception: Reception, desk: Desk, keeper: Keeper, line_timeout: float) -> None:
         self._batch = batch
         self._reception = reception
         self._desk = desk
-        self._turns = turns
+        self._keeper = keeper
         self._line_timeout = line_timeout
 
     async def answer(self, index: int, text: bytes) -> LineResult:
@@ -63,7 +63,7 @@ class Answering:
 
     async def _history(self, line: Line) -> list[Item]:
         previous = line.body.get("previous_response_id") if self._batch.endpoint == "/v1/responses" else None
-        return await self._turns.previous(previous) if isinstance(previous, str) else []
+        return await self._keeper.previous(previous) if isinstance(previous, str) else []
 
     async def _until_answered(self, index: int, prepared: Prepared) -> tuple[str, dict[str, Any]]:
         backoff, attempt = Backoff(most=LONGEST_PAUSE), 0

@@ -27,6 +27,7 @@ from gateway.cluster import Cluster
 from gateway.files.catalogue import Catalogue
 from gateway.files.storage import Storage
 from gateway.intake.aliases import Aliases
+from gateway.keeper import Keeper
 from gateway.stored import Store
 from gateway.ticket import Desk
 from gateway.turns import Turns
@@ -111,7 +112,8 @@ class Clerk:
         office = self._office
         turns = Turns(office.store, batch.tenant, office.settings.stored_ttl)
         desk = Desk(office.cluster.dispatch)
-        return Answering(batch, self._reception(batch), desk, turns, office.settings.batch_line_timeout)
+        keeper = Keeper(desk, turns, batch.tenant)
+        return Answering(batch, self._reception(batch), desk, keeper, office.settings.batch_line_timeout)
 
     async def _validate(self, batch: Batch, lease: Lease) -> None:
         office, catalogue = self._office, self._catalogue(batch)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from common.errors import BadRequest
+from common.errors import BadRequest, MillstreamError
 from common.job import JobRequest, TokenizeInput
 from gateway.intake.chat import chat_order, rewritten
 from gateway.intake.items import item_messages
@@ -18,6 +18,17 @@ REFUSED = {
     "moderation": "there is no moderation model here",
     "context_management": "nothing is compacted here; use 'truncation'",
 }
+
+
+TERMS = {"messages": "input", "response_format": "text.format"}
+
+
+def in_own_terms(error: MillstreamError) -> None:
+    """Names the field at fault as the client wrote it: the chat's intake and the workers know the chat's names."""
+    if error.param is not None:
+        flat = error.param.replace(".allowed_tools", "").replace(".function", "")
+        own = TERMS.get(flat, flat)
+        error.message, error.param = error.message.replace(f"'{error.param}'", f"'{own}'"), own
 
 
 def response_order(
@@ -81,7 +92,7 @@ def _chat(body: ResponseRequest, messages: list[dict[str, Any]]) -> ChatRequest:
         "messages": messages,
         "stream": body.stream,
         "tools": [_tool(tool, index) for index, tool in enumerate(body.tools or [])] or None,
-        "tool_choice": _choice(body.tool_choice) if body.tools else None,
+        "tool_choice": _choice(body.tool_choice),
         "parallel_tool_calls": body.parallel_tool_calls,
         "response_format": _format(text.format) if text and text.format else None,
         "verbosity": text.verbosity if text else None,
@@ -119,7 +130,7 @@ def _choice(choice: str | FlatChoice | None) -> str | dict[str, Any] | None:
         case FlatChoice(type="function", name=name):
             return {"type": "function", "function": None if name is None else {"name": name}}
         case FlatChoice(type="allowed_tools", mode=mode, tools=allowed):
-            named = [{"type": "function", "function": {"name": entry.get("name")}} for entry in allowed or []]
+            named = [{"type": entry.type, "function": {"name": entry.name}} for entry in allowed or []]
             return {"type": "allowed_tools", "allowed_tools": {"mode": mode or "auto", "tools": named}}
         case FlatChoice():
             return {"type": choice.type}

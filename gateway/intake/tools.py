@@ -1,5 +1,6 @@
 """Tools and the choice among them, in the present and the older form, to a worker's `ToolUse`."""
 
+from collections.abc import Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,13 +25,13 @@ NO_TOOLS = Tools([])
 
 def tools(body: ChatRequest) -> Tools:
     """Raises `BadRequest` naming the tool or the choice at fault."""
+    if body.functions and body.tools:
+        raise FieldError("Only one of 'functions' and 'tools' may be given.", param="functions", wire_code=None)
+    _only_with(body.functions, "function_call", body.function_call, "functions")
+    _only_with(body.tools, "tool_choice", body.tool_choice, "tools")
     if body.functions:
         return _legacy(body.functions, body.function_call)
     if not body.tools:
-        if body.tool_choice not in (None, "none", "auto"):
-            raise FieldError(
-                "'tool_choice' is only allowed when 'tools' are specified.", param="tool_choice", wire_code=None
-            )
         return NO_TOOLS
     shown = [_shown(tool, index) for index, tool in enumerate(body.tools)]
     parallel = body.parallel_tool_calls is not False
@@ -45,6 +46,12 @@ def tools(body: ChatRequest) -> Tools:
             return _chosen(shown, choice, parallel)
         case other:
             raise _bad_choice("tool_choice", str(other))
+
+
+def _only_with(offered: Sized | None, name: str, choice: object, of: str) -> None:
+    """A choice among nothing is refused, unless it chooses nothing."""
+    if not offered and choice not in (None, "none", "auto"):
+        raise FieldError(f"'{name}' is only allowed when '{of}' are specified.", param=name, wire_code=None)
 
 
 def _shown(tool: Tool, index: int) -> dict[str, Any]:
@@ -90,7 +97,9 @@ def named(shown: list[dict[str, Any]], name: str, path: str) -> ToolUse:
 
 
 def _allowed(shown: list[dict[str, Any]], allowed: AllowedTools) -> list[dict[str, Any]]:
-    names: set[str] = {str(entry.get("function", {}).get("name", "")) for entry in allowed.tools}
+    for index, tool in enumerate(allowed.tools):
+        named(shown, tool.function.name, f"tool_choice.allowed_tools.tools[{index}].function.name")
+    names = {tool.function.name for tool in allowed.tools}
     return [tool for tool in shown if tool["function"]["name"] in names]
 
 

@@ -75,6 +75,22 @@ RESPONSE: dict[str, Any] = {
             "content": [{"type": "output_text", "text": "The water turns the wheel.", "annotations": []}],
         }
     ],
+    "error": None,
+    "incomplete_details": None,
+    "instructions": None,
+    "metadata": {},
+    "parallel_tool_calls": True,
+    "temperature": 1.0,
+    "tool_choice": "auto",
+    "tools": [],
+    "top_p": 1.0,
+    "usage": {
+        "input_tokens": 12,
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "output_tokens": 9,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": 21,
+    },
 }
 RESPONSE_STREAM = (
     'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","item_id":"msg_…","output_index":0,'
@@ -106,16 +122,91 @@ RERANKED: dict[str, Any] = {
     "results": [{"index": 0, "relevance_score": 0.81}],
     "usage": {"prompt_tokens": 9, "total_tokens": 9},
 }
+SCORES: dict[str, Any] = {
+    "id": "rerank-6920f5a1001a3f2c9d5c7be12f6a4410",
+    "object": "list",
+    "created": 1763767713,
+    "model": "all-minilm-l6-v2",
+    "data": [{"index": 0, "object": "score", "score": 0.81}],
+    "usage": {"prompt_tokens": 9, "total_tokens": 9},
+}
+STORED: dict[str, Any] = CHAT | {"metadata": {"project": "mill"}}
+STORED_MESSAGE: dict[str, Any] = {"id": f"{ID}-0", "role": "user", "content": "Why do mills need streams?"}
+INPUT_ITEM: dict[str, Any] = {
+    "id": "msg_6920f5a1001a3f2c9d5c7be12f6a4410000",
+    "type": "message",
+    "role": "user",
+    "status": "completed",
+    "content": [{"type": "input_text", "text": "Why do mills need streams?"}],
+}
+SERVED: dict[str, Any] = {
+    "id": MODEL,
+    "object": "model",
+    "created": 1763767713,
+    "owned_by": "millstream",
+    "context_length": 8192,
+    "max_model_len": 8192,
+    "capabilities": ["chat", "completions"],
+    "engine": "transformers",
+    "system_fingerprint": "fp_5d33f1fbf8e3",
+    "workers": 1,
+    "waiting": 0,
+}
+FILE: dict[str, Any] = {
+    "id": "file-0123456789abcdef01234567",
+    "bytes": 218,
+    "created_at": 1763767713,
+    "filename": "lines.jsonl",
+    "purpose": "batch",
+    "expires_at": 1766359713,
+    "object": "file",
+    "status": "processed",
+}
+BATCH: dict[str, Any] = {
+    "id": "batch_0123456789abcdef01234567",
+    "object": "batch",
+    "endpoint": "/v1/chat/completions",
+    "input_file_id": FILE["id"],
+    "completion_window": "24h",
+    "status": "in_progress",
+    "created_at": 1763767713,
+    "request_counts": {"total": 2, "completed": 1, "failed": 0},
+}
+USED: dict[str, Any] = {
+    "object": "usage",
+    "date": "2026-01-31",
+    "model": MODEL,
+    "tenant": "default",
+    "jobs": 3,
+    "prompt_tokens": 36,
+    "completion_tokens": 27,
+    "cached_tokens": 0,
+    "total_tokens": 63,
+}
 TOKENS: dict[str, Any] = {"count": 2, "max_model_len": 8192, "tokens": [6403, 1980], "token_strs": None}
 
 
-def answers(example: dict[str, Any], stream: str | None = None) -> dict[int | str, dict[str, Any]]:
-    """A route's `responses`: the whole answer, the stream if there is one, and the shape of its errors."""
+FAILED: dict[str, Any] = {
+    "description": "What is wrong, and with which parameter",
+    "content": {"application/json": {"example": ERROR}},
+}
+FAILURES: dict[int | str, dict[str, Any]] = {"4XX": FAILED, "5XX": FAILED}  # of every route
+
+
+def answers(example: dict[str, Any], stream: str | None = None, status: int = 200) -> dict[int | str, dict[str, Any]]:
+    """A route's `responses`: the whole answer, and the stream if there is one."""
     content: dict[str, Any] = {"application/json": {"example": example}}
     if stream is not None:
         content["text/event-stream"] = {"schema": {"type": "string"}, "example": stream}
-    failed = {
-        "description": "What is wrong, and with which parameter",
-        "content": {"application/json": {"example": ERROR}},
-    }
-    return {200: {"description": "The answer", "content": content}, "4XX": failed, "5XX": failed}
+    return {status: {"description": "The answer", "content": content}}
+
+
+def listed(example: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a list."""
+    ends = {"first_id": example["id"], "last_id": example["id"], "has_more": False}
+    return answers({"object": "list", "data": [example], **ends})
+
+
+def deleted(identity: str, kind: str) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a deletion."""
+    return answers({"id": identity, "object": kind, "deleted": True})

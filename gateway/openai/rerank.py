@@ -8,6 +8,8 @@ from gateway.openai.shape import Count, Shape
 
 EXAMPLE: dict[str, Any] = {"model": "all-minilm-l6-v2", "query": "water power", "documents": ["a mill", "a kite"]}
 
+PAIRS: dict[str, Any] = {"model": "all-minilm-l6-v2", "text_1": "water power", "text_2": ["a mill", "a kite"]}
+
 
 class Document(Shape):
     """A document given as an object."""
@@ -29,6 +31,8 @@ class RerankRequest(Shape):
 
 class ScoreRequest(Shape):
     """Pairs of texts to be scored: one with one or many, or two lists side by side."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [PAIRS]})
 
     model: str
     text_1: str | list[str]

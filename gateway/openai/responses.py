@@ -53,7 +53,7 @@ class FlatChoice(Shape):
     type: str
     name: str | None = None
     mode: Literal["auto", "required"] | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: list[FlatTool] | None = None
 
 
 class TextFormat(Shape):

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
-from gateway.openai.shape import Bias, Penalty, Seed, Shape, Temperature, TokenId, TokenText, Unit
+from gateway.openai.shape import Bias, Penalty, Seed, Shape, Stops, Temperature, TokenId, TokenText, Unit
 
 
 class StreamOptions(Shape):
@@ -27,7 +27,7 @@ class SamplingFields(Shape):
     presence_penalty: Penalty | None = None
     logit_bias: dict[TokenText, Bias] | None = Field(default=None, max_length=4096)
     seed: Seed | None = None
-    stop: str | list[str] | None = Field(default=None, max_length=64)
+    stop: str | Stops | None = None
     n: int | None = Field(default=None, ge=1, le=128)
     user: str | None = None
 

@@ -21,6 +21,7 @@ Seed = Annotated[int, Field(ge=-INT64 - 1, le=INT64)]
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
 ]
+Stops = Annotated[list[str], Field(max_length=64)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 TokenText = Annotated[str, Field(pattern=r"^\d{1,9}$")]
 TokenId = Annotated[int, Field(ge=0, le=INT32)]

@@ -9,6 +9,8 @@ from gateway.openai.shape import Shape, TokenId
 
 EXAMPLE: dict[str, Any] = {"model": "smollm2-135m-instruct", "prompt": "Once upon a time"}
 
+IDS: dict[str, Any] = {"model": "smollm2-135m-instruct", "tokens": [6403, 1980]}
+
 
 class TokenizeRequest(Shape):
     """A text, or messages as the model's template writes them."""
@@ -24,6 +26,8 @@ class TokenizeRequest(Shape):
 
 class DetokenizeRequest(Shape):
     """Token ids to be turned into text."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [IDS]})
 
     model: str
     tokens: list[TokenId]

@@ -31,11 +31,18 @@ class NamedFunction(Shape):
     name: str
 
 
+class NamedTool(Shape):
+    """One of the tools, by name."""
+
+    type: Literal["function"]
+    function: NamedFunction
+
+
 class AllowedTools(Shape):
     """A subset of the tools, and whether one of them must be called."""
 
     mode: Literal["auto", "required"]
-    tools: list[dict[str, Any]]
+    tools: list[NamedTool] = Field(min_length=1)
 
 
 class ToolChoice(Shape):

@@ -48,12 +48,12 @@ class MessageItem:
         self._texts.append(text)
         told = [chat_token(token) for token in tokens] if self._wanted else []
         self._logprobs += told
-        return {"type": "response.output_text.delta", **self._at, "delta": text, "logprobs": told}
+        return {"type": "response.output_text.delta", **self._at, "delta": text, "logprobs": _brief(told)}
 
     def closing(self, status: str) -> list[Event]:
         text = "".join(self._texts)
         return [
-            {"type": "response.output_text.done", **self._at, "text": text, "logprobs": self._logprobs},
+            {"type": "response.output_text.done", **self._at, "text": text, "logprobs": _brief(self._logprobs)},
             {"type": "response.content_part.done", **self._at, "part": self._part()},
             done(self, status),
         ]
@@ -67,6 +67,14 @@ class MessageItem:
         return {"id": self._id, "type": "message", "status": status, "role": "assistant", "content": content}
 
 
+def _brief(tokens: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As events tell them: without the bytes, which only the item has."""
+    return [
+        {name: _brief(value) if name == "top_logprobs" else value for name, value in token.items() if name != "bytes"}
+        for token in tokens
+    ]
+
+
 class ReasoningItem:
     """What the model thought before it answered."""
 
@@ -78,7 +86,7 @@ class ReasoningItem:
         self._at = {"item_id": self._id, "output_index": index, "content_index": 0}
 
     def opening(self) -> list[Event]:
-        return [added(self)]
+        return [added(self), {"type": "response.content_part.added", **self._at, "part": self._part()}]
 
     def grow(self, text: str) -> Event:
         """A piece of thought."""
@@ -86,14 +94,21 @@ class ReasoningItem:
         return {"type": "response.reasoning_text.delta", **self._at, "delta": text}
 
     def closing(self, status: str) -> list[Event]:
-        text = "".join(self._texts)
-        return [{"type": "response.reasoning_text.done", **self._at, "text": text}, done(self, status)]
+        part = self._part()
+        return [
+            {"type": "response.reasoning_text.done", **self._at, "text": part["text"]},
+            {"type": "response.content_part.done", **self._at, "part": part},
+            done(self, status),
+        ]
+
+    def _part(self) -> dict[str, Any]:
+        return {"type": "reasoning_text", "text": "".join(self._texts)}
 
     def object(self, status: str) -> dict[str, Any]:
-        text = "".join(self._texts)
-        content = [{"type": "reasoning_text", "text": text}] if self._texts else []
+        part = self._part()
+        content = [part] if self._texts else []
         item = {"id": self._id, "type": "reasoning", "summary": [], "content": content, "status": status}
-        return item | {"encrypted_content": sealed(text)} if self._seal else item
+        return item | {"encrypted_content": sealed(part["text"])} if self._seal else item
 
 
 class CallItem:

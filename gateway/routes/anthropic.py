@@ -24,7 +24,11 @@ async def create_message(body: MessageRequest, request: Request, rooms: InRooms)
     return await exchange(rooms, request, order).answer(order, Answer(whole=message_body, stream=MessageStream))
 
 
-@router.post("/v1/messages/count_tokens", summary="Count a conversation's tokens (Anthropic's API)")
+@router.post(
+    "/v1/messages/count_tokens",
+    summary="Count a conversation's tokens (Anthropic's API)",
+    responses=answers({"input_tokens": 12}),
+)
 async def count_tokens(body: CountRequest, request: Request, rooms: InRooms) -> Response:
     """As the model's own template writes it."""
     model = await rooms.model(body.model)

@@ -13,6 +13,7 @@ from common.broker.keyring import ApiKey, encode_key
 from common.errors import BadRequest, NotFound, Unavailable
 from gateway.batch import Batch, batch_object, window_seconds
 from gateway.openai.batches import BatchRequest
+from gateway.openai.examples import BATCH, answers, listed
 from gateway.rooms import InRooms, Rooms, key_of
 from gateway.routes.files import catalogue_of, listing
 from gateway.stored import Record, Store
@@ -81,7 +82,7 @@ def _ledger(request: Request, rooms: Rooms) -> Ledger:
     return Ledger(cluster.batches, cluster.store, key_of(request))
 
 
-@router.post("/v1/batches", summary="Work through a file of requests", response_model=None)
+@router.post("/v1/batches", summary="Work through a file of requests", responses=answers(BATCH), response_model=None)
 async def create_batch(body: BatchRequest, request: Request, rooms: InRooms) -> Response:
     """The file (purpose `batch`) is validated as a whole before its first line runs."""
     try:
@@ -94,7 +95,7 @@ async def create_batch(body: BatchRequest, request: Request, rooms: InRooms) -> 
     return _json(await _ledger(request, rooms).create(body, rooms.settings.stored_ttl))
 
 
-@router.get("/v1/batches", summary="List the batches", response_model=None)
+@router.get("/v1/batches", summary="List the batches", responses=listed(BATCH), response_model=None)
 async def list_batches(
     request: Request, rooms: InRooms, after: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
 ) -> Response:
@@ -103,13 +104,18 @@ async def list_batches(
     return _encoded(listing([batch_object(batch) for batch in batches], [batch.id for batch in batches], more))
 
 
-@router.get("/v1/batches/{batch_id}", summary="Look at a batch", response_model=None)
+@router.get("/v1/batches/{batch_id}", summary="Look at a batch", responses=answers(BATCH), response_model=None)
 async def retrieve_batch(batch_id: str, request: Request, rooms: InRooms) -> Response:
     """Its status and counts now."""
     return _json(await _ledger(request, rooms).get(batch_id))
 
 
-@router.post("/v1/batches/{batch_id}/cancel", summary="Cancel a batch", response_model=None)
+@router.post(
+    "/v1/batches/{batch_id}/cancel",
+    summary="Cancel a batch",
+    responses=answers(BATCH | {"status": "cancelling"}),
+    response_model=None,
+)
 async def cancel_batch(batch_id: str, request: Request, rooms: InRooms) -> Response:
     """What is running stops; the answers that are there are written to the output file."""
     return _json(await _ledger(request, rooms).cancel(batch_id))

@@ -14,12 +14,32 @@ from common.errors import BadRequest, BodyTooLarge, Unavailable
 from gateway.client import ClientGone
 from gateway.errors import FieldError, StorageFailed
 from gateway.files.catalogue import Catalogue, StoredFile
+from gateway.openai.examples import FILE, answers, deleted, listed
 from gateway.rooms import InRooms, Rooms, tenant_of
 
 router = APIRouter(tags=["files"])
 PURPOSES = ("assistants", "batch", "evals", "fine-tune", "user_data", "vision")
 LEAST_TTL, MOST_TTL = 3600, 30 * 86400  # seconds: OpenAI's bounds of expires_after
 MOST_LISTED = 10_000
+FORM: dict[str, Any] = {  # read by hand, so described by hand
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file", "purpose"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        "purpose": {"type": "string", "enum": list(PURPOSES), "example": "batch"},
+                        "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
+                        "expires_after[seconds]": {"type": "integer", "minimum": LEAST_TTL, "maximum": MOST_TTL},
+                    },
+                }
+            }
+        },
+    }
+}
 
 
 def catalogue_of(request: Request, rooms: Rooms) -> Catalogue:
@@ -30,7 +50,7 @@ def catalogue_of(request: Request, rooms: Rooms) -> Catalogue:
     return Catalogue(cluster.storage, cluster.store, tenant_of(request))
 
 
-@router.post("/v1/files", summary="Upload a file", response_model=None)
+@router.post("/v1/files", summary="Upload a file", responses=answers(FILE), openapi_extra=FORM, response_model=None)
 async def upload_file(request: Request, rooms: InRooms) -> Response:
     """A form with `file`, `purpose` and, if wanted, `expires_after[anchor]` (`created_at`) and
     `expires_after[seconds]`. The file is stored when it has arrived whole, or not at all."""
@@ -85,7 +105,7 @@ def _ttl(form: FormData, default: float) -> float:
     return float(seconds)
 
 
-@router.get("/v1/files", summary="List the files", response_model=None)
+@router.get("/v1/files", summary="List the files", responses=listed(FILE), response_model=None)
 async def list_files(
     request: Request,
     rooms: InRooms,
@@ -106,13 +126,19 @@ def listing(found: Sequence[object], ids: list[str], more: bool) -> dict[str, An
     return {"object": "list", "data": found, **ends, "has_more": more}
 
 
-@router.get("/v1/files/{file_id}", summary="Look at a file", response_model=None)
+@router.get("/v1/files/{file_id}", summary="Look at a file", responses=answers(FILE), response_model=None)
 async def retrieve_file(file_id: str, request: Request, rooms: InRooms) -> Response:
     """What it is, not what is in it."""
     return _json(await catalogue_of(request, rooms).get(file_id))
 
 
-@router.get("/v1/files/{file_id}/content", summary="Read a file", response_model=None)
+@router.get(
+    "/v1/files/{file_id}/content",
+    summary="Read a file",
+    responses={200: {"content": {"application/octet-stream": {}}}},
+    response_class=Response,
+    response_model=None,
+)
 async def read_file(file_id: str, request: Request, rooms: InRooms) -> Response:
     """Its bytes, as they were uploaded."""
     catalogue = catalogue_of(request, rooms)
@@ -135,7 +161,7 @@ async def _opened(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     return all_of_them()
 
 
-@router.delete("/v1/files/{file_id}", summary="Delete a file")
+@router.delete("/v1/files/{file_id}", summary="Delete a file", responses=deleted(FILE["id"], "file"))
 async def delete_file(file_id: str, request: Request, rooms: InRooms) -> dict[str, Any]:
     """Forgets it and removes its bytes."""
     await catalogue_of(request, rooms).delete(file_id)

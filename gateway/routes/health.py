@@ -12,18 +12,21 @@ from starlette.responses import Response
 from common.errors import MillstreamError
 from gateway.batch_metrics import batch_text
 from gateway.cluster_metrics import cluster_text
+from gateway.openai.examples import answers
 from gateway.rooms import InRooms
 
 router = APIRouter(tags=["health"])
 
 
-@router.get("/health", summary="Is this process alive")
+@router.get("/health", summary="Is this process alive", responses=answers({"status": "ok"}))
 async def health() -> dict[str, str]:
     """Needs no key, asks nothing of Redis."""
     return {"status": "ok"}
 
 
-@router.get("/ready", summary="Can a request be served now")
+@router.get(
+    "/ready", summary="Can a request be served now", responses=answers({"status": "ready", "redis": True, "workers": 1})
+)
 async def ready(rooms: InRooms) -> JSONResponse:
     """200 if Redis answers and at least one worker is alive, else 503 saying which is missing."""
     try:
@@ -43,7 +46,12 @@ def _readiness(ready: bool, *, redis: bool, workers: int, reason: str) -> JSONRe
     return JSONResponse(body, status_code=200 if ready else 503)
 
 
-@router.get("/metrics", summary="Figures for Prometheus")
+@router.get(
+    "/metrics",
+    summary="Figures for Prometheus",
+    responses={200: {"content": {"text/plain": {}}}},
+    response_class=Response,
+)
 async def metrics(rooms: InRooms) -> Response:
     """This process's counters, and the cluster's figures as its workers' heartbeats tell them: workers open no port."""
     try:
@@ -53,7 +61,7 @@ async def metrics(rooms: InRooms) -> Response:
     return Response(rooms.metrics.text() + cluster, media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/version", summary="Which Millstream this is")
+@router.get("/version", summary="Which Millstream this is", responses=answers({"version": "0.1.0"}))
 async def version() -> dict[str, str]:
     """The version of the gateway."""
     return {"version": release()}

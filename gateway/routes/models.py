@@ -7,12 +7,13 @@ from fastapi import APIRouter, Request
 from common.broker.directory import ModelInfo
 from common.broker.wishes import Verb
 from common.errors import Forbidden, ModelNotFound
+from gateway.openai.examples import SERVED, answers
 from gateway.rooms import InRooms, Rooms, key_of, tenant_of
 
 router = APIRouter(tags=["models"])
 
 
-@router.get("/v1/models", summary="List the models")
+@router.get("/v1/models", summary="List the models", responses=answers({"object": "list", "data": [SERVED]}))
 async def list_models(request: Request, rooms: InRooms) -> dict[str, Any]:
     """Models with live workers, and those whose workers are away while jobs may wait for them; of these the ones that
     the key may use."""
@@ -24,7 +25,7 @@ async def _usable(request: Request, rooms: Rooms) -> list[ModelInfo]:
     return [info for info in await rooms.cluster.directory.models() if key_of(request).may_use(info.name)]
 
 
-@router.get("/v1/models/{model:path}", summary="Look at one model")
+@router.get("/v1/models/{model:path}", summary="Look at one model", responses=answers(SERVED))
 async def retrieve_model(model: str, request: Request, rooms: InRooms) -> dict[str, Any]:
     """One model, by its own name or an alias; one that the key may not use is none."""
     name = await rooms.model(model)
@@ -35,13 +36,23 @@ async def retrieve_model(model: str, request: Request, rooms: InRooms) -> dict[s
     raise unknown_model(model, models)
 
 
-@router.post("/v1/models/{model:path}/load", summary="Load a model", status_code=202)
+@router.post(
+    "/v1/models/{model:path}/load",
+    summary="Load a model",
+    responses=answers(SERVED | {"wish": "load"}, status=202),
+    status_code=202,
+)
 async def load_model(model: str, request: Request, rooms: InRooms) -> dict[str, Any]:
     """A worker that is configured for the model loads it. For the tenants in `admins`; answered before it is done."""
     return await _wish(model, "load", request, rooms)
 
 
-@router.post("/v1/models/{model:path}/unload", summary="Unload a model", status_code=202)
+@router.post(
+    "/v1/models/{model:path}/unload",
+    summary="Unload a model",
+    responses=answers(SERVED | {"wish": "unload"}, status=202),
+    status_code=202,
+)
 async def unload_model(model: str, request: Request, rooms: InRooms) -> dict[str, Any]:
     """Every worker that serves the model drains it and frees its memory; the next request loads it again."""
     return await _wish(model, "unload", request, rooms)

@@ -3,13 +3,18 @@
 from fastapi import APIRouter, Request
 
 from common.errors import NotFound
+from gateway.openai.examples import ID, answers
 from gateway.request_id import checksum, parse_request_id
 from gateway.rooms import InRooms, tenant_of
 
 router = APIRouter(tags=["requests"])
 
 
-@router.post("/v1/requests/{id}/cancel", summary="Cancel a request")
+@router.post(
+    "/v1/requests/{id}/cancel",
+    summary="Cancel a request",
+    responses=answers({"id": ID, "object": "request", "status": "cancelled"}),
+)
 async def cancel_request(id: str, request: Request, rooms: InRooms) -> dict[str, str]:
     """Stops every job of the request, queued or running, whichever gateway serves it. `id` is the answer's own
     (`chatcmpl-…`), also in the header `x-millstream-request`. Cancelling twice, or after the end, is fine."""

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from gateway.exchange import Answer, exchange
 from gateway.intake.order import Place
 from gateway.intake.rerank import rerank_order, score_order, texts
-from gateway.openai.examples import RERANKED, answers
+from gateway.openai.examples import RERANKED, SCORES, answers
 from gateway.openai.rerank import RerankRequest, ScoreRequest
 from gateway.present.results import rerank_body, score_body
 from gateway.rooms import InRooms
@@ -30,7 +30,7 @@ async def rerank(body: RerankRequest, request: Request, rooms: InRooms) -> Respo
 
 
 @router.post("/score", include_in_schema=False)
-@router.post("/v1/score", summary="Score pairs of texts")
+@router.post("/v1/score", summary="Score pairs of texts", responses=answers(SCORES))
 async def score(body: ScoreRequest, request: Request, rooms: InRooms) -> Response:
     """A score per pair."""
     model = await rooms.model(body.model)

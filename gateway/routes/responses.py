@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
-from common.errors import BadRequest, Cancelled, ContextLengthExceeded
+from common.errors import BadRequest, Cancelled, ContextLengthExceeded, MillstreamError
 from gateway.exchange import Answer, Exchange
 from gateway.intake.items import listed_items
 from gateway.intake.order import Order, Place
-from gateway.intake.responses import count_order, droppings, own_items, response_order, wants_logprobs
+from gateway.intake.responses import count_order, droppings, in_own_terms, own_items, response_order, wants_logprobs
 from gateway.keeper import Keeper, turn_ticket
-from gateway.openai.examples import RESPONSE, RESPONSE_STREAM, answers
+from gateway.openai.examples import INPUT_ITEM, RESPONSE, RESPONSE_STREAM, answers, deleted, listed
 from gateway.openai.responses import Item, ResponseRequest
 from gateway.present.fold import Fold
 from gateway.present.head import Head
@@ -36,8 +36,15 @@ def _keeper(request: Request, rooms: Rooms) -> Keeper:
 @router.post("/v1/responses", summary="Take a turn", responses=answers(RESPONSE, RESPONSE_STREAM))
 async def create_response(body: ResponseRequest, request: Request, rooms: InRooms) -> Response:
     """A whole response, a stream of typed events, or (`background`) its id to be read later."""
-    turns = _turns(request, rooms)
-    history = await turns.previous(body.previous_response_id)
+    try:
+        return await _create(body, request, rooms)
+    except MillstreamError as error:
+        in_own_terms(error)
+        raise
+
+
+async def _create(body: ResponseRequest, request: Request, rooms: Rooms) -> Response:
+    body, history = await _recalled(body, _keeper(request, rooms))
     model = await rooms.model(body.model)
     place = Place("resp", model, rooms.caller(request), rooms.settings.max_jobs)
     failure: ContextLengthExceeded | None = None
@@ -52,10 +59,21 @@ async def create_response(body: ResponseRequest, request: Request, rooms: InRoom
     raise failure
 
 
-@router.post("/v1/responses/input_tokens", summary="Count a turn's input tokens")
+async def _recalled(body: ResponseRequest, keeper: Keeper) -> tuple[ResponseRequest, list[Item]]:
+    """The body with the items it refers to, and those of the turns before."""
+    if not isinstance(body.input, str):
+        body = body.model_copy(update={"input": await keeper.referred(body.input)})
+    return body, await keeper.previous(body.previous_response_id)
+
+
+@router.post(
+    "/v1/responses/input_tokens",
+    summary="Count a turn's input tokens",
+    responses=answers({"object": "response.input_tokens", "input_tokens": 12}),
+)
 async def count_input_tokens(body: ResponseRequest, request: Request, rooms: InRooms) -> Response:
     """As the model's own template writes them."""
-    history = await _turns(request, rooms).previous(body.previous_response_id)
+    body, history = await _recalled(body, _keeper(request, rooms))
     place = Place("tok", await rooms.model(body.model), rooms.caller(request), rooms.settings.max_jobs)
     order = count_order(body, place, history)
     return await Exchange(rooms, request, resumable=False).answer(order, Answer(whole=counted_body))
@@ -137,10 +155,15 @@ class Writing:
         if self._turn.under_way:
             self._turn.response = failed_response(self._turn, Cancelled("The client left."))
         if self._turns is not None:
-            await self._turns.put(self._turn)
+            await self._turns.replace(self._turn)
 
 
-@router.get("/v1/responses/{response_id}", summary="Read a response", response_model=None)
+@router.get(
+    "/v1/responses/{response_id}",
+    summary="Read a response",
+    responses=answers(RESPONSE, RESPONSE_STREAM),
+    response_model=None,
+)
 async def retrieve_response(
     response_id: str,
     request: Request,
@@ -151,16 +174,19 @@ async def retrieve_response(
     """As it is now; or as a stream, from its beginning or behind the event `starting_after`, while it is being
     generated and after, from any gateway."""
     turns = _turns(request, rooms)
-    turn = await turns.get(response_id)
     if not stream:
-        turn = await _keeper(request, rooms).refresh(turn)
-        return JSONResponse(turn.response)
+        return JSONResponse((await _keeper(request, rooms).read(response_id)).response)
+    turn = await turns.get(response_id)
     writing = Writing(turn, turns, resumable=True, after=-1 if starting_after is None else starting_after)
     exchange = Exchange(rooms, request, resumable=True)
     return await exchange.stream(writing.answer(), turn_ticket(turn, tenant_of(request)))
 
 
-@router.post("/v1/responses/{response_id}/cancel", summary="Cancel a response")
+@router.post(
+    "/v1/responses/{response_id}/cancel",
+    summary="Cancel a response",
+    responses=answers(RESPONSE | {"status": "cancelled"}),
+)
 async def cancel_response(response_id: str, request: Request, rooms: InRooms) -> JSONResponse:
     """Stops it wherever it runs. One that is over stays as it is."""
     turn = await _turns(request, rooms).get(response_id)
@@ -168,14 +194,16 @@ async def cancel_response(response_id: str, request: Request, rooms: InRooms) ->
     return JSONResponse(turn.response)
 
 
-@router.delete("/v1/responses/{response_id}", summary="Delete a response")
+@router.delete(
+    "/v1/responses/{response_id}", summary="Delete a response", responses=deleted(RESPONSE["id"], "response")
+)
 async def delete_response(response_id: str, request: Request, rooms: InRooms) -> dict[str, Any]:
-    """Forgets it and its input."""
-    await _turns(request, rooms).delete(response_id)
+    """Forgets it and its input; one that is still being generated is stopped."""
+    await _keeper(request, rooms).delete(response_id)
     return {"id": response_id, "object": "response", "deleted": True}
 
 
-@router.get("/v1/responses/{response_id}/input_items", summary="List a response's input")
+@router.get("/v1/responses/{response_id}/input_items", summary="List a response's input", responses=listed(INPUT_ITEM))
 async def list_input_items(
     response_id: str,
     request: Request,

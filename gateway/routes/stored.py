@@ -4,9 +4,11 @@ from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
+from pydantic import ConfigDict
 
 from common.errors import BadRequest
 from gateway.kept import Completions, Kept
+from gateway.openai.examples import ID, STORED, STORED_MESSAGE, answers, deleted, listed
 from gateway.openai.shape import Metadata, Shape
 from gateway.rooms import InRooms, Rooms, tenant_of
 
@@ -17,6 +19,8 @@ Limit = Annotated[int, Query(ge=1, le=100)]
 
 class MetadataUpdate(Shape):
     """The new metadata; null for none."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"metadata": {"project": "mill"}}]})
 
     metadata: Metadata | None
 
@@ -35,7 +39,7 @@ def _completions(request: Request, rooms: InRooms) -> Completions:
 InCompletions = Annotated[Completions, Depends(_completions)]
 
 
-@router.get("/v1/chat/completions", summary="List stored completions")
+@router.get("/v1/chat/completions", summary="List stored completions", responses=listed(STORED))
 async def list_completions(
     request: Request,
     completions: InCompletions,
@@ -60,13 +64,17 @@ async def list_completions(
     return page([kept.completion for kept in found], limit)
 
 
-@router.get("/v1/chat/completions/{id}", summary="Read a stored completion")
+@router.get("/v1/chat/completions/{id}", summary="Read a stored completion", responses=answers(STORED))
 async def retrieve_completion(id: str, completions: InCompletions) -> dict[str, Any]:
     """As it was answered."""
     return (await completions.get(id)).completion
 
 
-@router.get("/v1/chat/completions/{id}/messages", summary="List the messages a stored completion answered")
+@router.get(
+    "/v1/chat/completions/{id}/messages",
+    summary="List the messages a stored completion answered",
+    responses=listed(STORED_MESSAGE),
+)
 async def list_messages(
     id: str, completions: InCompletions, after: str | None = None, limit: Limit = 20, order: Order = "asc"
 ) -> dict[str, Any]:
@@ -79,7 +87,7 @@ async def list_messages(
     return page(shown[begin : begin + limit + 1], limit)
 
 
-@router.post("/v1/chat/completions/{id}", summary="Change a stored completion's metadata")
+@router.post("/v1/chat/completions/{id}", summary="Change a stored completion's metadata", responses=answers(STORED))
 async def update_completion(id: str, body: MetadataUpdate, completions: InCompletions) -> dict[str, Any]:
     """All of it is replaced."""
     kept = await completions.get(id)
@@ -88,7 +96,9 @@ async def update_completion(id: str, body: MetadataUpdate, completions: InComple
     return kept.completion
 
 
-@router.delete("/v1/chat/completions/{id}", summary="Delete a stored completion")
+@router.delete(
+    "/v1/chat/completions/{id}", summary="Delete a stored completion", responses=deleted(ID, "chat.completion.deleted")
+)
 async def delete_completion(id: str, completions: InCompletions) -> dict[str, Any]:
     """Forgets it and its messages."""
     await completions.delete(id)

@@ -29,7 +29,7 @@ async def tokenize(body: TokenizeRequest, request: Request, rooms: InRooms) -> R
 
 
 @router.post("/v1/detokenize", include_in_schema=False)
-@router.post("/detokenize", summary="Turn token ids into text")
+@router.post("/detokenize", summary="Turn token ids into text", responses=answers({"prompt": "Once upon"}))
 async def detokenize(body: DetokenizeRequest, request: Request, rooms: InRooms) -> Response:
     """Special tokens are written out."""
     model = await rooms.model(body.model)

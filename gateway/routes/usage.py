@@ -7,13 +7,14 @@ from fastapi import APIRouter, Query, Request
 
 from common.broker.usage import MOST_DAYS, Used, today
 from common.errors import BadRequest, Forbidden, Unavailable
+from gateway.openai.examples import USED, answers
 from gateway.rooms import InRooms, Rooms, tenant_of
 
 router = APIRouter(tags=["usage"])
 USUAL_DAYS = 30
 
 
-@router.get("/v1/usage", summary="What was used")
+@router.get("/v1/usage", summary="What was used", responses=answers({"object": "list", "data": [USED]}))
 async def read_usage(
     request: Request,
     rooms: InRooms,

@@ -35,7 +35,7 @@ def run(*command: str | Path, within: float = 100) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("client", ["langchain", "litellm", "instructor", "agents", "llama_index"])
+@pytest.mark.parametrize("client", ["langchain", "litellm", "instructor", "agents", "llama_index", "pydantic_ai"])
 def test_python(client: str, scripted: Site) -> None:
     run(PYTHON, PROGRAMS / f"{client}_client.py", scripted.base_url, scripted.model)
 
@@ -80,9 +80,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield Site(url, model)
 
 
+@pytest.mark.timeout(660)
 def test_schemathesis(small: Site) -> None:
     """Requests made from the description, valid and invalid: none is answered with a server error."""
     command = [PYTHON.with_name("schemathesis"), "run", f"{small.url}/openapi.json"]
     command += ["--checks", "not_a_server_error", "--phases", "examples,coverage,fuzzing", "--max-examples", "5"]
     command += ["--suppress-health-check", "all", "--warnings", "off", "--generation-database", "none"]
-    run(*command, within=300)
+    run(*command, within=600)

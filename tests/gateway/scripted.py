@@ -107,6 +107,12 @@ class ScriptedDispatch:
         finally:
             self.followers -= 1
 
+    async def logged(self, model: ModelName, job: JobId, *, tenant: str) -> list[Chunk]:
+        found = self.jobs.get(job)
+        if found is None or found.submission.tenant != tenant:
+            raise NotFound(f"No job '{job}'.")
+        return found.script[: found.happened]
+
     async def waiting(self, model: ModelName, job: JobId) -> Waiting | None:
         found = self.jobs.get(job)
         if found is None or found.happened or self.admission.outcome != "queued":
@@ -175,6 +181,7 @@ class MemoryStore:
         self._shelf(tenant, kind)[record.id] = record
 
     async def get(self, tenant: str, kind: Kind, identity: str) -> Record | None:
+        identity.encode()  # a key of Redis is bytes: half a surrogate pair fails there as it does here
         return self._shelf(tenant, kind).get(identity)
 
     async def delete(self, tenant: str, kind: Kind, identity: str) -> bool:

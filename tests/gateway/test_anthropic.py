@@ -62,7 +62,9 @@ async def test_streamed_is_the_same(
         final = await stream.get_final_message()
     assert [block.model_dump() for block in final.content] == [block.model_dump() for block in whole.content]
     assert final.stop_reason == whole.stop_reason == "tool_use"
+    assert final.content[0].type == "thinking" and final.content[0].signature, "clients drop thoughts without one"
     assert final.content[2].input == {"city": "Rome"}  # type: ignore[union-attr]
+    assert whole._request_id is not None
     assert final.usage.output_tokens == whole.usage.output_tokens
     raw = (await http.post("/v1/messages", json=ASK | {"tools": TOOLS, "stream": True})).text
     kinds_seen: list[str] = []

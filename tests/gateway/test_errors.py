@@ -1,5 +1,6 @@
 """Errors in OpenAI's shape: status, type, code, param and words."""
 
+import gzip
 import itertools
 import json
 from typing import Any
@@ -13,8 +14,18 @@ from tests.gateway.conftest import gateway
 from tests.gateway.scripted import MODEL, ScriptedCluster, failed, said
 
 HI: list[dict[str, Any]] = [{"role": "user", "content": "hi"}]
+TOOLS = [{"type": "function", "function": {"name": "f"}}]
 ASK: dict[str, Any] = {"model": MODEL, "messages": HI}
 CHAT = "/v1/chat/completions"
+
+ALLOWED = "tool_choice.allowed_tools.tools"
+
+
+def allowing(*tools: Any) -> dict[str, Any]:
+    """A choice among some of the tools."""
+    choice = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": tools}}
+    return {"tools": TOOLS, "tool_choice": choice}
+
 
 # what is wrong with the body, the parameter named, OpenAI's code, a piece of the message
 WRONG: list[tuple[dict[str, Any], str | None, str | None, str]] = [
@@ -61,6 +72,14 @@ WRONG: list[tuple[dict[str, Any], str | None, str | None, str]] = [
     ({"tools": [{"type": "function"}]}, "tools[0].function", "missing_required_parameter", ""),
     ({"tools": [{"type": "custom"}]}, "tools[0].type", "unsupported_parameter", "custom"),
     ({"tool_choice": "required"}, "tool_choice", None, "tools"),
+    (allowing({"type": "function", "function": "f"}), f"{ALLOWED}[0].function", "invalid_type", "expected an object"),
+    (allowing({"type": "function", "name": "f"}), f"{ALLOWED}[0].function", "missing_required_parameter", ""),
+    (allowing(TOOLS[0], {"type": "function", "function": {"name": "g"}}), f"{ALLOWED}[1].function.name", None, "'g'"),
+    (allowing(), ALLOWED, "empty_array", ""),
+    ({"function_call": {"name": "f"}}, "function_call", None, "functions"),
+    ({"functions": [TOOLS[0]["function"]], "tools": TOOLS}, "functions", None, "Only one"),
+    ({"stop": ["x"] * 65}, "stop", "array_above_max_length", "at most 64 entries, but got 65"),
+    ({"metadata": {str(i): "" for i in range(17)}}, "metadata", "array_above_max_length", "16 entries, but got 17"),
     ({"reasoning_effort": "heroic"}, "reasoning_effort", "invalid_value", ""),
     ({"service_tier": "gold"}, "service_tier", "invalid_value", ""),
     ({"metadata": {"k": "v" * 600}}, "metadata.k", "string_above_max_length", ""),
@@ -79,6 +98,16 @@ async def test_wrong_fields(http: httpx.AsyncClient) -> None:
         assert code is None or error["code"] == code, (change, error)
 
 
+async def test_wrong_parameters_of_a_query(http: httpx.AsyncClient) -> None:
+    for query, code, words in (
+        ("limit=0", "integer_below_min_value", "Expected a value >= 1, but got '0'"),
+        ("limit=x", "invalid_type", "expected an integer, but got a string"),
+        ("order=up", "invalid_value", "'asc' or 'desc'"),
+    ):
+        error = (await http.get(f"{CHAT}?{query}")).json()["error"]
+        assert (error["param"], error["code"]) == (query.partition("=")[0], code) and words in error["message"]
+
+
 async def test_no_json_object(http: httpx.AsyncClient) -> None:
     for body in (b"", b"{", b"[]", b'"x"', b"null", b"\xff\xfe", b"[" * 100_000):
         response = await http.post(CHAT, content=body)
@@ -90,9 +119,45 @@ async def test_unknown_fields_are_ignored(http: httpx.AsyncClient) -> None:
     assert (await http.post(CHAT, json=ASK | {"brand_new": {"x": 1}})).status_code == 200
 
 
+async def test_a_long_stop_string_is_one_string(http: httpx.AsyncClient) -> None:
+    assert (await http.post(CHAT, json=ASK | {"stop": "x" * 100})).status_code == 200
+
+
 async def test_form_content_type_is_read_as_json(http: httpx.AsyncClient) -> None:
-    form = {"content-type": "application/x-www-form-urlencoded"}
-    assert (await http.post(CHAT, content=json.dumps(ASK), headers=form)).status_code == 200
+    for kind in ("application/x-www-form-urlencoded", "application/x-www-form-urlencoded; charset=utf-8"):
+        assert (await http.post(CHAT, content=json.dumps(ASK), headers={"content-type": kind})).status_code == 200
+
+
+async def test_bodies_of_another_kind_are_refused_by_the_header_that_says_so(http: httpx.AsyncClient) -> None:
+    for headers, code, words in (
+        ({"content-type": "text/plain"}, "unsupported_content_type", "'text/plain'"),
+        ({"content-type": "application/json", "content-encoding": "gzip"}, "unsupported_content_encoding", "'gzip'"),
+    ):
+        body = gzip.compress(json.dumps(ASK).encode()) if "content-encoding" in headers else json.dumps(ASK).encode()
+        response = await http.post(CHAT, content=body, headers=headers)
+        error = response.json()["error"]
+        assert (response.status_code, error["code"]) == (400, code) and words in error["message"]
+
+
+async def test_half_a_surrogate_pair_is_no_text_wherever_it_stands(http: httpx.AsyncClient) -> None:
+    body = b'{"model": "%b", "input": "x", "previous_response_id": "\\ud800"}' % MODEL.encode()
+    response = await http.post("/v1/responses", content=body)
+    assert response.status_code == 400 and "Unicode" in response.json()["error"]["message"]
+
+
+async def test_a_crash_is_answered_like_any_other_error(cluster: ScriptedCluster) -> None:
+    def crash(request: Any) -> Any:
+        raise ZeroDivisionError
+
+    cluster.dispatch.script = crash
+    page = {"origin": "https://app.example"}
+    async with gateway(cluster, cors_origins=[page["origin"]]) as url, httpx.AsyncClient(base_url=url) as http:
+        for path, body in ((CHAT, ASK), ("/v1/messages", ASK | {"max_tokens": 5})):
+            response = await http.post(path, json=body, headers=page)
+            assert response.status_code == 500 and "Sorry" in response.json()["error"]["message"]
+            assert response.headers["x-request-id"].startswith("req_")  # what the log is searched for
+            assert response.headers["access-control-allow-origin"] == page["origin"]
+        assert response.json()["type"] == "error"  # in Anthropic's shape
 
 
 async def test_unknown_model_names_those_there_are(client: openai.AsyncOpenAI) -> None:

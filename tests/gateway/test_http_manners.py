@@ -1,6 +1,7 @@
 """HTTP as software in front of and around a gateway expects it: pipelining, HEAD, OPTIONS, slashes, prefixes, TLS."""
 
 import asyncio
+import json
 import ssl
 from pathlib import Path
 
@@ -45,6 +46,16 @@ async def test_pipelined_requests_are_answered_whole_and_in_order(url: str, clus
     assert answers.count("HTTP/1.1 200 OK") == 3
     places = [answers.index(mark) for mark in ("[DONE]", '"object":"chat.completion"', '"object":"list"')]
     assert places == sorted(places)
+
+
+async def test_a_client_of_http_1_0_gets_a_body_without_chunks(url: str, cluster: ScriptedCluster) -> None:
+    cluster.dispatch.script = lambda _: said("Hello")
+    for stream in (False, True):
+        ask = httpx.Request("POST", url, json=ASK | {"stream": stream}).content
+        answer = await exchange(url, request_bytes("POST", CHAT, ask).replace(b"HTTP/1.1", b"HTTP/1.0"))
+        head, _, body = answer.partition("\r\n\r\n")
+        assert "transfer-encoding" not in head and head.count("connection: ") == 1 and "connection: close" in head
+        assert body.startswith("id: ") and body.endswith("data: [DONE]\n\n") if stream else json.loads(body)["choices"]
 
 
 async def test_head_is_get_without_the_body(http: httpx.AsyncClient) -> None:

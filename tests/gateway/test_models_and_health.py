@@ -4,8 +4,9 @@ import anthropic
 import httpx
 import openai
 import pytest
-from openai.types import Completion, CreateEmbeddingResponse, Model
+from openai.types import Batch, Completion, CreateEmbeddingResponse, FileObject, Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.responses import Response
 
 from common.errors import Unavailable
 from gateway.openai import examples
@@ -59,11 +60,14 @@ async def test_metrics_and_version(http: httpx.AsyncClient) -> None:
 
 async def test_documents(http: httpx.AsyncClient) -> None:
     document = (await http.get("/openapi.json")).json()
-    for path in ("chat/completions", "completions", "responses", "messages", "embeddings", "rerank"):
-        told = document["paths"][f"/v1/{path}"]["post"]
-        assert told["responses"]["200"]["content"]["application/json"]["example"]["model"]
-        shape = told["requestBody"]["content"]["application/json"]["schema"]["$ref"].rsplit("/")[-1]
-        assert document["components"]["schemas"][shape]["examples"]
+    for path, methods in document["paths"].items():
+        for method, told in methods.items():
+            assert {"4XX", "5XX"} < set(told["responses"]) and "422" not in told["responses"], (method, path)
+            for kind, answer in next(iter(told["responses"].values()))["content"].items():
+                assert kind != "application/json" or answer["example"], (method, path)
+            for kind, asked in told.get("requestBody", {}).get("content", {}).items():
+                shape = document["components"]["schemas"].get(asked["schema"].get("$ref", "").rsplit("/")[-1], {})
+                assert shape.get("examples") or kind == "multipart/form-data", (method, path)
     assert (await http.get("/docs")).status_code == 200
 
 
@@ -71,5 +75,8 @@ def test_examples_are_true() -> None:
     strictly(ChatCompletion, examples.CHAT)
     strictly(Completion, examples.COMPLETION)
     strictly(CreateEmbeddingResponse, examples.EMBEDDINGS)
+    strictly(Response, examples.RESPONSE)
+    strictly(FileObject, examples.FILE)
+    strictly(Batch, examples.BATCH)
     strictly(anthropic.types.Message, examples.MESSAGE)
     strictly(ChatCompletionChunk, examples.CHAT_STREAM.split("\n")[1].removeprefix("data: "))

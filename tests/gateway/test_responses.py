@@ -8,15 +8,16 @@ import openai
 import pytest
 from openai.types import responses as kinds
 
-from common.chunk import Chunk, Result, Start, ToolDelta
+from common.chunk import Chunk, Result, Start, TokenLogprob, ToolDelta, TopLogprob
 from common.job import ChatPrompt, JobRequest, TokenizeInput
 from tests.gateway.conftest import gateway
 from tests.gateway.scripted import MODEL, USAGE, ScriptedCluster, failed, said
 from tests.gateway.strict import strictly
-from tests.support import wait_until
 
 ASK: dict[str, Any] = {"model": MODEL, "input": "hi"}
 URL = "/v1/responses"
+TOOL = {"type": "function", "name": "f", "parameters": {}}
+ALLOWED = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "g"}]}
 THINKING = [
     Chunk(start=Start(prompt_tokens=7)),
     Chunk(ids=[1], reasoning="let me"),
@@ -76,9 +77,11 @@ async def test_the_full_sequence_of_events(http: httpx.AsyncClient, cluster: Scr
         "created",
         "in_progress",
         "output_item.added",
+        "content_part.added",
         "reasoning_text.delta",
         "reasoning_text.delta",
         "reasoning_text.done",
+        "content_part.done",
         "output_item.done",
         "output_item.added",
         "content_part.added",
@@ -94,13 +97,24 @@ async def test_the_full_sequence_of_events(http: httpx.AsyncClient, cluster: Scr
         "output_item.done",
         "completed",
     ]
-    assert [event["sequence_number"] for event in events] == list(range(20))
+    assert [event["sequence_number"] for event in events] == list(range(22))
     output = events[-1]["response"]["output"]
     assert [item["type"] for item in output] == ["reasoning", "message", "function_call"]
     assert output[2]["arguments"] == '{"a":1}' and output[1]["content"][0]["text"] == "It is so."
     whole = (await http.post(URL, json=ASK | {"tools": tools})).json()
     for one, other in zip(whole["output"], output, strict=True):
         assert one | {"id": ""} == other | {"id": ""}
+
+
+async def test_logprobs(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
+    word = TokenLogprob("Hi", -0.5, 4, [TopLogprob("Hi", -0.5, 4), TopLogprob("Yo", -1.5, 9)], [72, 105])
+    cluster.dispatch.script = lambda _: [said()[0], Chunk(ids=[4], text="Hi", logprobs=[word]), said()[-1]]
+    ask = ASK | {"include": ["message.output_text.logprobs"], "top_logprobs": 2}
+    events = events_of((await http.post(URL, json=ask | {"stream": True})).text)
+    [delta] = [event for event in events if event["type"] == "response.output_text.delta"]
+    assert [top["token"] for top in delta["logprobs"][0]["top_logprobs"]] == ["Hi", "Yo"]
+    whole = strictly(kinds.Response, (await http.post(URL, json=ask)).json())
+    assert whole.output[0].content[0].logprobs[0].bytes == [72, 105]  # type: ignore[union-attr, index]
 
 
 async def test_client_stream(client: openai.AsyncOpenAI) -> None:
@@ -201,40 +215,6 @@ async def test_reading_on_from_every_event_on_any_gateway(http: httpx.AsyncClien
         assert last.text == ""
 
 
-async def test_background(client: openai.AsyncOpenAI, cluster: ScriptedCluster) -> None:
-    cluster.dispatch.at_first = 0
-    begun = await client.responses.create(**ASK, background=True)
-    assert begun.status == "queued" and begun.background
-    assert (await client.responses.retrieve(begun.id)).status == "queued"
-    await cluster.dispatch.advance(2)
-    assert (await client.responses.retrieve(begun.id)).status == "in_progress"
-    await cluster.dispatch.advance(9)
-
-    async def status() -> bool:
-        return (await client.responses.retrieve(begun.id)).status == "completed"
-
-    await wait_until(status, what="the response is complete")
-    cluster.dispatch.jobs.clear()  # its chunk log is gone; the stored one stays
-    assert (await client.responses.retrieve(begun.id)).output_text == "Hello world"
-
-
-async def test_background_is_stored_without_anybody_looking(
-    client: openai.AsyncOpenAI, cluster: ScriptedCluster
-) -> None:
-    begun = await client.responses.create(**ASK, background=True)
-    await wait_until(lambda: cluster.dispatch.followers == 0, what="the follower is done")
-    cluster.dispatch.jobs.clear()
-    assert (await client.responses.retrieve(begun.id)).output_text == "Hello world"
-
-
-async def test_cancel(client: openai.AsyncOpenAI, cluster: ScriptedCluster) -> None:
-    cluster.dispatch.at_first = 2
-    begun = await client.responses.create(**ASK, background=True)
-    cancelled = await client.responses.cancel(begun.id)
-    assert cancelled.status == "cancelled" and cluster.dispatch.cancelled == [begun.id]
-    assert (await client.responses.retrieve(begun.id)).status == "cancelled"
-
-
 async def test_what_is_refused(client: openai.AsyncOpenAI) -> None:
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"input": ""}, "input"),
@@ -243,6 +223,11 @@ async def test_what_is_refused(client: openai.AsyncOpenAI) -> None:
         ({"input": [{"type": "function_call_output", "output": "x"}]}, "input[0].call_id"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"text": {"format": {"type": "json_schema", "name": "x"}}}, "text.format.schema"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": {"type": "function", "name": "f"}}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": {"type": "function", "name": "g"}}, "tool_choice.name"),
+        ({"tools": [TOOL], "tool_choice": ALLOWED}, "tool_choice.tools[0].name"),
+        ({"input": [{"type": "reasoning", "summary": []}]}, "input"),
         ({"conversation": "conv_1"}, "conversation"),
         ({"background": True, "store": False}, "background"),
         ({"temperature": 3}, "temperature"),
@@ -251,6 +236,19 @@ async def test_what_is_refused(client: openai.AsyncOpenAI) -> None:
         with pytest.raises(openai.BadRequestError) as caught:
             await client.responses.create(**ASK, extra_body=change)
         assert caught.value.param == param, change
+
+
+async def test_a_fault_the_worker_finds_is_named_as_this_api_names_it(
+    client: openai.AsyncOpenAI, cluster: ScriptedCluster
+) -> None:
+    for code, param, own in (
+        ("context_length_exceeded", "messages", "input"),
+        ("invalid_grammar", "response_format", "text.format"),
+    ):
+        cluster.dispatch.script = lambda _, code=code, param=param: [failed(code, f"'{param}' is wrong", param)]
+        with pytest.raises(openai.BadRequestError, match=f"'{own}' is wrong") as caught:
+            await client.responses.create(**ASK)
+        assert (caught.value.param, caught.value.code) == (own, code)
 
 
 async def test_truncation(client: openai.AsyncOpenAI, cluster: ScriptedCluster) -> None:

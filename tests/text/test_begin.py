@@ -3,7 +3,7 @@
 import pytest
 
 from common.errors import BadGrammar, ContextLengthExceeded
-from common.job import ChatPrompt, Guide, JobRequest, Sampling, TextPrompt
+from common.job import ChatPrompt, Guide, JobRequest, Sampling, TextPrompt, ToolUse
 from worker.begin import begin_sequence
 from worker.engines.base import SequenceKey
 from worker.engines.simulated import SimulatedEngine, SimulatedSettings
@@ -21,6 +21,15 @@ def test_a_grammar_that_cannot_be_compiled_is_refused_at_the_beginning(engine: S
     request = JobRequest(input=ChatPrompt(messages=USER), guide=Guide("regex", "("))
     with pytest.raises(BadGrammar):
         begin_sequence(engine, engine.load(), request, KEY, [])
+
+
+def test_a_grammar_made_of_the_tools_is_the_tools_fault(engine: SimulatedEngine) -> None:
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "wrong"}}}]
+    request = JobRequest(input=ChatPrompt(messages=USER, tools=tools), tool_use=ToolUse("required"))
+    engine = SimulatedEngine()  # room for a prompt that tells of tools
+    with pytest.raises(BadGrammar) as caught:
+        begin_sequence(engine, engine.load(), request, KEY, [])
+    assert caught.value.param == "tools"
 
 
 def test_a_prompt_longer_than_the_context_names_both_numbers(engine: SimulatedEngine) -> None:

@@ -1,5 +1,7 @@
 // The Vercel AI SDK against a Millstream: node ai_sdk.mjs BASE_URL MODEL
 import assert from "node:assert/strict";
+import { createAnthropic } from "@ai-sdk/anthropic";
+import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { generateObject, generateText, stepCountIs, streamText, tool } from "ai";
 import { z } from "zod";
@@ -27,10 +29,16 @@ const weather = tool({
   inputSchema: z.object({ city: z.string() }),
   execute: async ({ city }) => { looked.push(city); return "rain"; },
 });
-const turns = [{ tool_calls: [{ name: "weather", arguments: { city: "Graz" } }] }, { text: "It rains." }];
-const agent = streamText({ model, prompt: script(turns), tools: { weather }, stopWhen: stepCountIs(3) });
-assert.equal(await agent.text, "It rains.");
-assert.deepEqual(looked, ["Graz"]);
+const called = [{ name: "weather", arguments: { city: "Graz" } }];
+const turns = [{ reasoning: "Hm.", tool_calls: called }, { text: "It rains." }];
+const openai = createOpenAI({ baseURL, apiKey: "none" }); // its own models speak the Responses API
+const anthropic = createAnthropic({ baseURL, apiKey: "none" });
+for (const one of [model, openai(name), openai.chat(name), anthropic(name)]) {
+  const asked = { model: one, prompt: script(turns), tools: { weather }, stopWhen: stepCountIs(3), maxOutputTokens: 500 };
+  assert.equal((await generateText(asked)).text, "It rains.");
+  assert.equal(await streamText(asked).text, "It rains.");
+}
+assert.deepEqual(looked, Array(8).fill("Graz"));
 
 const { object } = await generateObject({
   model,

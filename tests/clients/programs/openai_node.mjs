@@ -31,7 +31,7 @@ const runner = client.chat.completions.runTools({ model, messages: user(script(t
 assert.equal(await runner.finalContent(), "It rains.");
 assert.deepEqual(looked, ["Graz"]);
 
-const turn = client.responses.stream({ model, input: script({ text: "Yes." }) });
+const turn = client.responses.stream({ model, input: script({ reasoning: "Hm.", text: "Yes." }) });
 assert.equal((await turn.finalResponse()).output_text, "Yes.");
 
 const file = await client.files.create({ file: await toFile(Buffer.from('{"a": 1}\n'), "lines.jsonl"), purpose: "batch" });
