@@ -21,6 +21,7 @@ from worker.engines.transformers.machine import free_memory, pick_device, pick_d
 from worker.engines.transformers.packing import pack_linears
 from worker.engines.transformers.samples import Progress, sample_chat_folder
 from worker.engines.transformers.settings import SAMPLE_CHAT, SAMPLE_CHAT_NAME, EngineSettings, ModelSource
+from worker.engines.transformers.support import check_supported
 from worker.render import HuggingFaceTokenizer
 
 
@@ -94,8 +95,10 @@ def load(settings: EngineSettings, progress: Progress) -> Loaded:
         context = _context_length(config, settings.max_model_len)
         progress("loading the tokenizer", None)
         tokenizer = AutoTokenizer.from_pretrained(place.path, **_origin(place, settings.source))
+        sketch = _sketch(config, settings)
+        check_supported(sketch)
         progress("loading the weights", None)
-        model = _model(place, settings, device, pick_dtype(settings.dtype, device, _parameters(config, settings)))
+        model = _model(place, settings, device, pick_dtype(settings.dtype, device, sketch.num_parameters()))
     eos = _eos_ids(model)
     rendered = HuggingFaceTokenizer(tokenizer, eos, settings.chat_template)
     name = settings.served_name or place.name
@@ -124,12 +127,10 @@ def _context_length(config: PretrainedConfig, wanted: int | None) -> int:
     return wanted or own
 
 
-def _parameters(config: PretrainedConfig, settings: EngineSettings) -> int:
-    """How many weights the model has, without making them."""
+def _sketch(config: PretrainedConfig, settings: EngineSettings) -> PreTrainedModel:
+    """The model without weights."""
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(
-            config, trust_remote_code=settings.source.trust_remote_code
-        ).num_parameters()
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=settings.source.trust_remote_code)
 
 
 def _model(place: Place, settings: EngineSettings, device: torch.device, dtype: torch.dtype | None) -> PreTrainedModel:
