@@ -35,7 +35,8 @@ class Transcript:
         self._calls = self._calls_parser(format, request) if format is not None else None
         opened = chat is not None and tokenizer.decode(prompt[-_TAIL:], skip_special=False).rstrip().endswith(OPEN)
         self._reasoning = ReasoningParser(opened) if opened or (chat is not None and reasons(template)) else None
-        self._detokenizer = Detokenizer(tokenizer, self._markers(format))
+        goes_on = chat is None or chat.continue_final_message
+        self._detokenizer = Detokenizer(tokenizer, self._markers(format), prompt if goes_on else ())
         self._stops = StopMatcher(request.sampling.stop, request.sampling.include_stop)
         self._count = 0
         self._reasoned = 0
@@ -122,11 +123,13 @@ class Transcript:
 
     def _logprob(self, token: int, raw: RawLogprob) -> TokenLogprob:
         written = self._tokenizer.token_bytes(token)
-        top = [TopLogprob(self._text(id), logprob, id) for id, logprob in raw.top]
+        top = [self._alternative(id, logprob) for id, logprob in raw.top]
         return TokenLogprob(written.decode("utf-8", "replace"), raw.logprob, token, top, list(written))
 
-    def _text(self, token: int) -> str:
-        return self._tokenizer.token_bytes(token).decode("utf-8", "replace")
+    def _alternative(self, token: int, logprob: float) -> TopLogprob:
+        written = self._tokenizer.token_bytes(token)
+        text = written.decode("utf-8", "replace")
+        return TopLogprob(text, logprob, token, [] if text.encode() == written else list(written))
 
 
 def merge(chunks: Sequence[Chunk]) -> Chunk:

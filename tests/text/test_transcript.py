@@ -98,8 +98,10 @@ def test_a_stop_string_ends_the_text_and_the_stop_token_is_silent() -> None:
 
 def test_logprobs_carry_the_bytes_of_part_of_a_character() -> None:
     request = JobRequest(TextPrompt("x"))
-    chunk = Transcript(tokenizer, request, [1]).feed(0xC3, RawLogprob(-0.5, [(65, -0.5)]), None)
-    assert chunk.logprobs[0].bytes == [0xC3] and chunk.logprobs[0].top[0].token == "A"
+    chunk = Transcript(tokenizer, request, [1]).feed(0xC3, RawLogprob(-0.5, [(65, -0.5), (0xC3, -0.7)]), None)
+    whole, part = chunk.logprobs[0].top
+    assert chunk.logprobs[0].bytes == part.bytes == [0xC3]
+    assert (whole.token, whole.bytes) == ("A", [])  # the text tells them
 
 
 PARTS = ["<think>", "</think>", "<tool_call>", "</tool_call>", CALL, "[TOOL_CALLS]", "[", "]", "{", "}", '{"name": "f"']
