@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from cli.address import CannotStart, base_url, port_to_listen, until_it_answers
-from cli.banner import banner, curl_line
+from cli.banner import banner, curl_line, example_model
 from cli.eviction import evictor, workers_of_process
 from cli.screen import Listener, Screen, open_screen, plain
 from cli.settings import UpSettings, child_environment, own_command
@@ -110,7 +110,7 @@ class Cluster:
         self.screen.say(banner(self.base_url, url, models, self._curl(models)))
 
     def _curl(self, models: list[ModelInfo]) -> str:
-        model = models[0].name if models else "MODEL"
+        model = example_model(models)
         gateway = GatewaySettings()
         return curl_line(
             self.base_url, model, needs_key=bool(gateway.api_keys), insecure=gateway.ssl_certfile is not None
