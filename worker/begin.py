@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from common.chunk import Chunk, FinishReason, Start
-from common.errors import BadRequest
+from common.errors import BadGrammar, BadRequest
 from common.job import ChatPrompt, Guide, JobRequest
 from worker.engines.base import Engine, ModelCard, SequenceKey, SequenceSpec, Tokenizer
 from worker.engines.tool_guides import tool_guide
@@ -55,10 +55,20 @@ def begin_sequence(
         guide=_guide(request, notation),
         prompt_logprobs=request.prompt_logprobs,
     )
-    engine.prepare(spec)
+    _prepare(engine, spec, forced=spec.guide is not request.guide)
     echo = tokenizer.decode(ids) if request.echo else ""
     start = Start(prompt_tokens=len(ids), fingerprint=card.fingerprint, echo=echo)
     return Beginning(spec, transcript, start, _over(transcript, spec, tokenizer))
+
+
+def _prepare(engine: Engine, spec: SequenceSpec, *, forced: bool) -> None:
+    """`forced`: the guide was made of the tools."""
+    try:
+        engine.prepare(spec)
+    except BadGrammar as error:
+        if not forced:
+            raise
+        raise BadGrammar(f"The tools' parameters cannot be forced: {error.message}", param="tools") from error
 
 
 def _guide(request: JobRequest, notation: CallFormat) -> Guide | None:

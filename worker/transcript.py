@@ -34,7 +34,9 @@ class Transcript:
         format = (calls or parser_for(template)) if chat is not None and chat.tools and request.tool_use else None
         self._calls = self._calls_parser(format, request) if format is not None else None
         opened = chat is not None and tokenizer.decode(prompt[-_TAIL:], skip_special=False).rstrip().endswith(OPEN)
-        self._reasoning = ReasoningParser(opened) if opened or (chat is not None and reasons(template)) else None
+        bound = request.guide is not None or (request.tool_use is not None and request.tool_use.choice != "auto")
+        thinks = chat is not None and not bound and (opened or reasons(template))  # a grammar leaves no room for it
+        self._reasoning = ReasoningParser(opened) if thinks else None
         goes_on = chat is None or chat.continue_final_message
         self._detokenizer = Detokenizer(tokenizer, self._markers(format), prompt if goes_on else ())
         self._stops = StopMatcher(request.sampling.stop, request.sampling.include_stop)

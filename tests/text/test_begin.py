@@ -3,9 +3,9 @@
 import pytest
 
 from common.errors import BadGrammar, BadRequest, ContextLengthExceeded
-from common.job import ChatPrompt, Guide, JobRequest, Sampling, TextPrompt
+from common.job import ChatPrompt, Guide, JobRequest, Sampling, TextPrompt, ToolUse
 from worker.begin import begin_sequence
-from worker.engines.base import ModelCard, SequenceKey
+from worker.engines.base import ModelCard, SequenceKey, SequenceSpec
 from worker.engines.simulated import SimulatedEngine, SimulatedSettings
 
 KEY = SequenceKey("job#1")
@@ -58,3 +58,17 @@ def test_a_model_of_vectors_says_that_it_does_not_chat(engine: SimulatedEngine) 
     with pytest.raises(BadRequest, match="/v1/embeddings") as refused:
         begin_sequence(engine, card, JobRequest(input=ChatPrompt(messages=USER)), KEY, [])
     assert refused.value.param == "model"
+
+
+def test_tools_that_cannot_be_forced_are_the_tools_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = SimulatedEngine(SimulatedSettings())
+
+    def refusing(spec: SequenceSpec) -> None:
+        raise BadGrammar("no `not` here", param="guided_grammar")
+
+    monkeypatch.setattr(engine, "prepare", refusing)
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    request = JobRequest(input=ChatPrompt(messages=USER, tools=tools), tool_use=ToolUse("required"))
+    with pytest.raises(BadGrammar, match="no `not` here") as refused:
+        begin_sequence(engine, engine.load(), request, KEY, [])
+    assert refused.value.param == "tools"

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.chunk import Chunk, FinishReason
-from common.job import ChatPrompt, JobRequest, Sampling, TextPrompt, ToolUse
+from common.job import ChatPrompt, Guide, JobRequest, Sampling, TextPrompt, ToolUse
 from worker.engines.base import RawLogprob
 from worker.engines.simulated_tokenizer import SimulatedTokenizer
 from worker.parsers.formats import FORMATS
@@ -83,6 +83,17 @@ def test_what_is_no_call_stays_text(format: str, text: str) -> None:
 @pytest.mark.parametrize("text", ["<tool_call>\nnonsense</tool_call>", '<tool_call>{"x": 1}</tool_call>', "x\n<tool_c"])
 def test_a_malformed_call_stays_text(text: str) -> None:
     assert said(text)[0] == Chunk(ids=list(text.encode()), text=text)
+
+
+@pytest.mark.parametrize("bound", [{"guide": Guide("json_object")}, {"tool_use": ToolUse("required")}], ids=str)
+def test_a_grammar_leaves_no_room_for_thoughts(bound: dict[str, Any]) -> None:
+    """The template has opened <think>, and nothing closes it: what the grammar made is the answer all the same."""
+    request = JobRequest(ChatPrompt([], TOOLS), **bound)
+    subject = Transcript(tokenizer, request, tokenizer.encode("<think>\n", special=False), FORMATS["json"])
+    text = '[{"name": "f", "arguments": {"a": 1}}]'
+    chunk = merge(play(subject, list(text.encode()))[:-1])
+    assert chunk.reasoning == ""
+    assert chunk.text == text if "guide" in bound else calls(chunk) == [("f", '{"a": 1}')]
 
 
 def test_arguments_grow() -> None:
