@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from jinja2 import TemplateSyntaxError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
+from common.errors import BadRequest
 from worker.engines.transformers.attention import CPU_ATTENTION, usable
 from worker.engines.transformers.failures import LoadFailed, explained
 from worker.engines.transformers.machine import free_memory, pick_device, pick_dtype
@@ -100,9 +102,28 @@ def load(settings: EngineSettings, progress: Progress) -> Loaded:
         progress("loading the weights", None)
         model = _model(place, settings, device, pick_dtype(settings.dtype, device, sketch.num_parameters()))
     eos = _eos_ids(model)
-    rendered = HuggingFaceTokenizer(tokenizer, eos, settings.chat_template)
+    rendered = HuggingFaceTokenizer(tokenizer, eos, settings.chat_template and _template(settings.chat_template))
+    if settings.chat_template:
+        _check_template(rendered, settings.chat_template)
     name = settings.served_name or place.name
     return Loaded(name, model, rendered, context, getattr(config, "_commit_hash", None) or "local")
+
+
+def _template(file: Path) -> str:
+    try:
+        return file.expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LoadFailed(f"Cannot read the file of --chat-template: {error}", param="chat_template") from error
+
+
+def _check_template(rendered: HuggingFaceTokenizer, file: Path) -> None:
+    """A template may refuse this conversation, but it must be a template."""
+    try:
+        rendered.chat([{"role": "user", "content": "hello"}], [], go_on=False, kwargs={})
+    except BadRequest as error:
+        if isinstance(why := error.__cause__, TemplateSyntaxError):
+            message = f"{str(file)!r} is no chat template: {why.message} (line {why.lineno})."
+            raise LoadFailed(message, param="chat_template") from error
 
 
 def _origin(place: Place, source: ModelSource) -> dict[str, Any]:
