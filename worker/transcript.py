@@ -119,7 +119,8 @@ class Transcript:
     def _markers(self, format: CallFormat | None) -> dict[int, str]:
         """Special tokens, else left out of the text, that the parser needs to see."""
         markers = [OPEN, "</think>"] if self._reasoning is not None else []
-        markers += [mark for mark in (format.marker, format.suffix) if mark] if format is not None else []
+        if format is not None:
+            markers += [mark for mark in (format.marker, format.suffix, *format.bracketed) if mark]
         ids = [(self._tokenizer.encode(marker, special=False), marker) for marker in markers]
         return {found[0]: mark for found, mark in ids if len(found) == 1 and not self._tokenizer.decode(found)}
 

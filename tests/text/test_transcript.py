@@ -63,6 +63,8 @@ def test_only_the_first_call_when_calls_are_not_parallel() -> None:
         ("llama3", '<|python_tag|>{"name": "f", "parameters": {"a": 1}}'),
         ("llama3", '{"type": "function", "name": "f", "parameters": {"a": 1}}'),
         ("mistral", '[TOOL_CALLS][{"name": "f", "arguments": {"a": 1}}]'),
+        ("mistral", '[TOOL_CALLS]f[ARGS]{"a": 1}'),
+        ("mistral", '[TOOL_CALLS]f[CALL_ID]9x[ARGS] {"a": 1}'),
         ("json", '[{"name": "f", "arguments": {"a": 1}}]'),
         ("json", '{"arguments": {"a": 1}, "name": "f"}'),
         ("pythonic", "[f(a=1)]"),
@@ -78,6 +80,14 @@ def test_every_notation(format: str, text: str) -> None:
 def test_what_is_no_call_stays_text(format: str, text: str) -> None:
     chunk, last = said(text, format=format)
     assert (chunk.text, chunk.tools, last.finish) == (text, [], "stop")
+
+
+def test_several_calls_of_mistral_s_newer_spelling() -> None:
+    chunk, last = said(
+        'Wait. [TOOL_CALLS]f[ARGS]{"a": "}"}[TOOL_CALLS]g[ARGS]{} [TOOL_CALLS]what now?', format="mistral"
+    )
+    assert calls(chunk) == [("f", '{"a": "}"}'), ("g", "{}")]
+    assert (chunk.text, last.finish) == ("Wait. [TOOL_CALLS]what now?", "tool_calls")
 
 
 @pytest.mark.parametrize("text", ["<tool_call>\nnonsense</tool_call>", '<tool_call>{"x": 1}</tool_call>', "x\n<tool_c"])
@@ -120,6 +130,8 @@ PARTS += [
     ', "arguments": ',
     ', "parameters": {"b": [1]}',
     "f(a=1)",
+    "f[ARGS]",
+    "[CALL_ID]",
     "\n",
     " ",
     "é",
