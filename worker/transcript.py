@@ -59,7 +59,9 @@ class Transcript:
         self._count += 1
         if finish == "stop":
             return Chunk(ids=[token])
-        text = self._stops.feed(self._detokenizer.feed(token))
+        text = self._detokenizer.feed(token)
+        if self._count > self._sampling.min_tokens:  # until then a stop string is as little an end as an end token
+            text = self._stops.feed(text)
         logprobs = [self._logprob(token, logprob)] if logprob is not None else []
         if self._plain:
             return Chunk(ids=[token], text=text, logprobs=logprobs)

@@ -95,6 +95,7 @@ def test_min_tokens_yields_to_a_finished_grammar(tiny: Rig) -> None:
         (Guide("regex", "(a"), "unclosed group", "guided_regex"),
         (Guide("choice", "[]"), "non-empty JSON list", "guided_choice"),
         (Guide("grammar", "start: nope"), "unknown name", "guided_grammar"),
+        (Guide("grammar", 'start: start "a" | start'), "NoExtension", "guided_grammar"),  # allows no text at all
     ],
     ids=str,
 )

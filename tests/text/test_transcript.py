@@ -95,6 +95,12 @@ def test_a_malformed_call_stays_text(text: str) -> None:
     assert said(text)[0] == Chunk(ids=list(text.encode()), text=text)
 
 
+def test_min_tokens_holds_stop_strings_back() -> None:
+    chunk, last = said("a STOP b STOP c", stop=["STOP"], min_tokens=6)
+    assert (chunk.text, last.finish, last.stopped_by) == ("a STOP b ", "stop", "STOP")
+    assert said("ab STOP", stop=["STOP"], min_tokens=4)[0].text == "ab STOP"  # begun too early
+
+
 @pytest.mark.parametrize("bound", [{"guide": Guide("json_object")}, {"tool_use": ToolUse("required")}], ids=str)
 def test_a_grammar_leaves_no_room_for_thoughts(bound: dict[str, Any]) -> None:
     """The template has opened <think>, and nothing closes it: what the grammar made is the answer all the same."""

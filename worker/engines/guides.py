@@ -45,7 +45,7 @@ class Matcher:
 
     @property
     def why(self) -> str:
-        return self._state.get_error()
+        return self._state.get_error().partition("\n<state>")[0]  # behind it: a dump of the parser
 
     @property
     def stopped(self) -> bool:
@@ -91,8 +91,11 @@ class GuideCompiler:
             state = LLMatcher(self._tokenizer, grammar_of(guide), log_level=0)
         except (ValueError, TypeError) as error:
             raise BadGrammar(f"Cannot compile the {guide.kind} guide: {error}", param=_param(guide)) from error
-        if state.is_error():
-            raise BadGrammar(f"Cannot compile the {guide.kind} guide: {state.get_error()}", param=_param(guide))
+        trial = Matcher(state.deep_copy())
+        if not trial.why:  # some grammars only fail, as too large or without any text, once a token is asked for
+            trial.fill_mask(torch.zeros((self._tokenizer.vocab_size + 31) // 32, dtype=torch.int32))
+        if trial.why:
+            raise BadGrammar(f"Cannot compile the {guide.kind} guide: {trial.why}", param=_param(guide))
         return state
 
 
