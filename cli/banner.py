@@ -9,6 +9,11 @@ from common.broker.directory import ModelInfo
 QUESTION = "What is the capital of France?"
 
 
+def example_model(models: Sequence[ModelInfo]) -> str:
+    """A model the line can talk to: an embedding model may stand beside it, and first in the alphabet."""
+    return next((info.name for info in models if "chat" in info.capabilities), "MODEL")
+
+
 def curl_line(base_url: str, model: str, *, needs_key: bool = False, insecure: bool = False) -> str:
     """A shell line that streams one answer; one line, quoted for any POSIX shell."""
     body = {"model": model, "stream": True, "temperature": 0, "messages": [{"role": "user", "content": QUESTION}]}

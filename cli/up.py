@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from cli.address import CannotStart, base_url, port_to_listen, until_it_answers
-from cli.banner import banner, curl_line
+from cli.banner import banner, curl_line, example_model
 from cli.eviction import evictor, workers_of_process
 from cli.flags import read
 from cli.screen import Listener, Screen, open_screen, plain
@@ -118,10 +118,10 @@ class Cluster:
         self.screen.say(banner(self.base_url, self.broker.url, models, self._curl(models, keys=keys)))
 
     def _curl(self, models: list[ModelInfo], *, keys: bool) -> str:
-        model = models[0].name if models else "MODEL"
         gateway = self.gateway_settings
         needs_key = keys or gateway.require_keys or bool(gateway.api_keys)
-        return curl_line(self.base_url, model, needs_key=needs_key, insecure=gateway.ssl_certfile is not None)
+        insecure = gateway.ssl_certfile is not None
+        return curl_line(self.base_url, example_model(models), needs_key=needs_key, insecure=insecure)
 
 
 async def up(settings: UpSettings, screen: Screen) -> None:

@@ -16,11 +16,13 @@ FinishReason = Literal["stop", "length", "tool_calls", "function_call", "content
 
 
 class TopLogprob(msgspec.Struct, frozen=True, array_like=True):
-    """One alternative at a position: its text, natural-log probability and token id."""
+    """One alternative at a position: its text, natural-log probability and token id; `bytes` only where the text cannot
+    tell them, being a part of a character."""
 
     token: str
     logprob: float
     id: int
+    bytes: list[int] = []
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from common.chunk import Chunk, FinishReason, Start
-from common.errors import BadGrammar
+from common.errors import BadGrammar, BadRequest
 from common.job import ChatPrompt, Guide, JobRequest
 from worker.engines.base import Engine, ModelCard, SequenceKey, SequenceSpec, Tokenizer
 from worker.engines.tool_guides import tool_guide
@@ -35,8 +35,11 @@ def begin_sequence(
     earlier: Sequence[int],
     notation: CallFormat | None = None,
 ) -> Beginning:
-    """`notation`: how tool calls are written, if not as the chat template tells. Raises `BadRequest` (an empty or too
-    long prompt, a template that refuses it) and `BadGrammar` (tools that cannot be forced)."""
+    """`notation`: how tool calls are written, if not as the chat template tells. Raises `BadRequest` (a model that does
+    not generate, an empty or too long prompt, a template that refuses it) and `BadGrammar` (tools that cannot be
+    forced)."""
+    if "completions" not in card.capabilities:
+        raise BadRequest(f"The model `{card.name}` does not generate: use /v1/embeddings or /v1/rerank.", param="model")
     tokenizer = engine.tokenizer
     notation = notation or parser_for(template_of(tokenizer))
     ids = prompt_ids(tokenizer, request, notation)
@@ -52,15 +55,20 @@ def begin_sequence(
         guide=_guide(request, notation),
         prompt_logprobs=request.prompt_logprobs,
     )
-    try:
-        engine.prepare(spec)
-    except BadGrammar as error:
-        if spec.guide is not request.guide:  # made of the tools, so it is they who are at fault
-            error.param = "tools"
-        raise
+    _prepare(engine, spec, forced=spec.guide is not request.guide)
     echo = tokenizer.decode(ids) if request.echo else ""
     start = Start(prompt_tokens=len(ids), fingerprint=card.fingerprint, echo=echo)
     return Beginning(spec, transcript, start, _over(transcript, spec, tokenizer))
+
+
+def _prepare(engine: Engine, spec: SequenceSpec, *, forced: bool) -> None:
+    """`forced`: the guide was made of the tools."""
+    try:
+        engine.prepare(spec)
+    except BadGrammar as error:
+        if not forced:
+            raise
+        raise BadGrammar(f"The tools' parameters cannot be forced: {error.message}", param="tools") from error
 
 
 def _guide(request: JobRequest, notation: CallFormat) -> Guide | None:
@@ -72,13 +80,15 @@ def _guide(request: JobRequest, notation: CallFormat) -> Guide | None:
 
 
 def _over(transcript: Transcript, spec: SequenceSpec, tokenizer: Tokenizer) -> FinishReason | None:
-    """A worker may die between the last token and the last chunk: then there is nothing left to compute."""
+    """A worker may die between the last token and the last chunk: then there is nothing left to compute. Nor is there
+    where no token is asked for, unless the prompt's own are to be scored."""
     last = spec.generated[-1] if spec.generated else None
     sampling = spec.sampling
     at_end = last in sampling.stop_token_ids or (last in tokenizer.eos_ids and not sampling.ignore_eos)
     if transcript.stopped or at_end:
         return "stop"
-    return "length" if spec.generated and len(spec.generated) >= spec.max_tokens else None
+    full = len(spec.generated) >= spec.max_tokens
+    return "length" if full and (spec.generated or spec.prompt_logprobs is None) else None
 
 
 def earlier_tokens(chunks: Sequence[Chunk]) -> list[int]:

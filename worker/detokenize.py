@@ -1,6 +1,6 @@
 """Tokens into text, one at a time, never half a character."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from worker.engines.base import Tokenizer
 
@@ -9,13 +9,18 @@ _LONGEST = 4  # tokens one UTF-8 character can be split into
 
 class Detokenizer:
     """What each further token makes readable. The pieces joined are the text of all tokens; each token costs the
-    decoding of a few neighbours, however long the text is. `markers` are special tokens to write out all the same."""
+    decoding of a few neighbours, however long the text is. `markers` are special tokens to write out all the same.
+    `before`: the prompt, where the text goes on from it (else its first blank may be taken for the beginning's)."""
 
-    def __init__(self, tokenizer: Tokenizer, markers: Mapping[int, str] | None = None) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, markers: Mapping[int, str] | None = None, before: Sequence[int] = ()
+    ) -> None:
         self._tokenizer = tokenizer
         self._markers = markers or {}
-        self._context: list[int] = []  # already written; a token's text may depend on the ones before it
-        self._context_text = ""
+        self._context = list(before[-_LONGEST:])  # already written; a token's text may depend on the ones before it
+        self._context_text = tokenizer.decode(self._context) if self._context else ""
+        if self._context_text.endswith("\ufffd"):  # half a character, which the first tokens may complete
+            self._context, self._context_text = [], ""
         self._pending: list[int] = []
 
     def feed(self, token: int) -> str:

@@ -6,7 +6,6 @@
 import json
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
@@ -19,12 +18,12 @@ class HuggingFaceTokenizer:
     """Text to ids and back for one model. `eos_ids` are the model's own ends, from its generation config as well."""
 
     def __init__(
-        self, inner: PreTrainedTokenizerBase, eos_ids: frozenset[int], chat_template: Path | None = None
+        self, inner: PreTrainedTokenizerBase, eos_ids: frozenset[int], chat_template: str | None = None
     ) -> None:
         self.inner = inner
         own = {inner.eos_token_id} if isinstance(inner.eos_token_id, int) else set[int]()
         self.eos_ids = frozenset(eos_ids | own)
-        self._template = chat_template.read_text(encoding="utf-8") if chat_template else None
+        self._template = chat_template
 
     @property
     def chat_template(self) -> str:

@@ -34,8 +34,11 @@ class Transcript:
         format = (calls or parser_for(template)) if chat is not None and chat.tools and request.tool_use else None
         self._calls = self._calls_parser(format, request) if format is not None else None
         opened = chat is not None and tokenizer.decode(prompt[-_TAIL:], skip_special=False).rstrip().endswith(OPEN)
-        self._reasoning = ReasoningParser(opened) if opened or (chat is not None and reasons(template)) else None
-        self._detokenizer = Detokenizer(tokenizer, self._markers(format))
+        bound = request.guide is not None or (request.tool_use is not None and request.tool_use.choice != "auto")
+        thinks = chat is not None and not bound and (opened or reasons(template))  # a grammar leaves no room for it
+        self._reasoning = ReasoningParser(opened) if thinks else None
+        goes_on = chat is None or chat.continue_final_message
+        self._detokenizer = Detokenizer(tokenizer, self._markers(format), prompt if goes_on else ())
         self._stops = StopMatcher(request.sampling.stop, request.sampling.include_stop)
         self._count = 0
         self._reasoned = 0
@@ -56,7 +59,9 @@ class Transcript:
         self._count += 1
         if finish == "stop":
             return Chunk(ids=[token])
-        text = self._stops.feed(self._detokenizer.feed(token))
+        text = self._detokenizer.feed(token)
+        if self._count > self._sampling.min_tokens:  # until then a stop string is as little an end as an end token
+            text = self._stops.feed(text)
         logprobs = [self._logprob(token, logprob)] if logprob is not None else []
         if self._plain:
             return Chunk(ids=[token], text=text, logprobs=logprobs)
@@ -116,17 +121,20 @@ class Transcript:
     def _markers(self, format: CallFormat | None) -> dict[int, str]:
         """Special tokens, else left out of the text, that the parser needs to see."""
         markers = [OPEN, "</think>"] if self._reasoning is not None else []
-        markers += [mark for mark in (format.marker, format.suffix) if mark] if format is not None else []
+        if format is not None:
+            markers += [mark for mark in (format.marker, format.suffix, *format.bracketed) if mark]
         ids = [(self._tokenizer.encode(marker, special=False), marker) for marker in markers]
         return {found[0]: mark for found, mark in ids if len(found) == 1 and not self._tokenizer.decode(found)}
 
     def _logprob(self, token: int, raw: RawLogprob) -> TokenLogprob:
         written = self._tokenizer.token_bytes(token)
-        top = [TopLogprob(self._text(id), logprob, id) for id, logprob in raw.top]
+        top = [self._alternative(id, logprob) for id, logprob in raw.top]
         return TokenLogprob(written.decode("utf-8", "replace"), raw.logprob, token, top, list(written))
 
-    def _text(self, token: int) -> str:
-        return self._tokenizer.token_bytes(token).decode("utf-8", "replace")
+    def _alternative(self, token: int, logprob: float) -> TopLogprob:
+        written = self._tokenizer.token_bytes(token)
+        text = written.decode("utf-8", "replace")
+        return TopLogprob(text, logprob, token, [] if text.encode() == written else list(written))
 
 
 def merge(chunks: Sequence[Chunk]) -> Chunk:

@@ -33,7 +33,7 @@ class SamplingFields(Shape):
 
     top_k: int | None = Field(default=None, ge=-1, le=2**31 - 1)
     min_p: Unit | None = None
-    repetition_penalty: float | None = Field(default=None, gt=0, le=100)
+    repetition_penalty: float | None = Field(default=None, ge=0.01, le=100)
     min_tokens: int | None = Field(default=None, ge=0, le=2**31 - 1)
     stop_token_ids: list[TokenId] | None = Field(default=None, max_length=256)
     include_stop_str_in_output: bool | None = None

@@ -17,7 +17,8 @@ def chat_token(token: TokenLogprob) -> dict[str, object]:
         "logprob": finite(token.logprob),
         "bytes": token.bytes or list(token.token.encode()),
         "top_logprobs": [
-            {"token": top.token, "logprob": finite(top.logprob), "bytes": list(top.token.encode())} for top in token.top
+            {"token": top.token, "logprob": finite(top.logprob), "bytes": top.bytes or list(top.token.encode())}
+            for top in token.top
         ],
     }
 

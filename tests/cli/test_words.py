@@ -7,7 +7,7 @@ import shlex
 import httpx
 import pytest
 
-from cli.banner import banner, curl_line, without_password
+from cli.banner import banner, curl_line, example_model, without_password
 from cli.chat import ChatError, answer_to, first_model, request_body, texts
 from cli.screen import Listener, LogView, Screen
 from cli.settings import ChatSettings
@@ -27,6 +27,13 @@ def test_the_curl_line_survives_a_shell(model: str) -> None:
 def test_the_curl_line_names_the_key_only_where_one_is_needed() -> None:
     assert "$MILLSTREAM_API_KEY" in curl_line("https://h:1", "m", needs_key=True, insecure=True)
     assert "Authorization" not in curl_line("http://h:1", "m")
+
+
+def test_the_line_is_for_a_model_that_chats() -> None:
+    vectors = ModelInfo(name=ModelName("all-minilm"), workers=[], waiting=0, capabilities=("embeddings", "rerank"))
+    words = ModelInfo(name=ModelName("smollm2"), workers=[], waiting=0, capabilities=("chat", "completions"))
+    assert example_model([vectors, words]) == "smollm2"
+    assert example_model([vectors]) == "MODEL"
 
 
 def test_the_banner_hides_passwords() -> None:

@@ -59,6 +59,12 @@ def test_long_inputs_are_refused_or_cut(minilm: TransformersEmbedding) -> None:
     assert math.hypot(*vector) == pytest.approx(1, abs=1e-5)
 
 
+def test_a_token_id_that_is_none_is_refused(minilm: TransformersEmbedding) -> None:
+    with pytest.raises(BadRequest, match="999999 is not in this model's vocabulary") as refused:
+        minilm.embed([[101, 102], [101, 999_999, 102]])
+    assert refused.value.param == "input[1]"
+
+
 def test_dimensions_only_where_the_model_allows_it(minilm: TransformersEmbedding) -> None:
     assert len(minilm.embed([[101, 102]], dimensions=384)[0]) == 384
     with pytest.raises(BadRequest, match="384") as refused:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 
 import jsonschema
 import pytest
@@ -94,6 +95,7 @@ def test_min_tokens_yields_to_a_finished_grammar(tiny: Rig) -> None:
         (Guide("regex", "(a"), "unclosed group", "guided_regex"),
         (Guide("choice", "[]"), "non-empty JSON list", "guided_choice"),
         (Guide("grammar", "start: nope"), "unknown name", "guided_grammar"),
+        (Guide("grammar", 'start: start "a" | start'), "NoExtension", "guided_grammar"),  # allows no text at all
     ],
     ids=str,
 )
@@ -137,3 +139,47 @@ def test_pythonic_calls(tiny: Rig) -> None:
 def test_an_unknown_function_is_refused() -> None:
     with pytest.raises(BadGrammar, match="fly"):
         tool_guide(HERMES, TOOLS, ToolUse("named", "fly"))
+
+
+def tool(parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
+
+
+BRANCH = {
+    "type": "object",
+    "properties": {"leaf": {"enum": [1, 2]}, "branches": {"type": "array", "maxItems": 1, "items": {"$ref": "#"}}},
+    "required": ["leaf", "branches"],
+}
+NAMED = {"$defs": {"city": {"enum": ["Rome"]}}, "properties": {"to": {"$ref": "#/$defs/city"}}, "required": ["to"]}
+
+
+def allows(rig: Rig, guide: Guide, text: str) -> bool:
+    matcher = rig.engine.matcher(guide)
+    assert matcher is not None
+    return all(matcher.consume(token) for token in rig.engine.tokenizer.encode(text))
+
+
+def test_references_in_parameters_mean_the_parameters(tiny: Rig) -> None:
+    use = ToolUse("required", parallel=False)
+    branch, named = (tool_guide(CallSyntax(), tool(schema), use) for schema in (BRANCH, NAMED))
+    assert allows(tiny, branch, '{"name": "f", "arguments": {"leaf": 1, "branches": [{"leaf": 2, "branches": []}]}}')
+    assert not allows(tiny, branch, '{"name": "f", "arguments": {"leaf": 1, "branches": [{"name"')
+    assert allows(tiny, named, '{"name": "f", "arguments": {"to": "Rome"}}')
+    branch, named = (tool_guide(CallSyntax(style="pythonic"), tool(schema), use) for schema in (BRANCH, NAMED))
+    assert allows(tiny, branch, 'f(leaf=1, branches=[{"leaf": 2, "branches": []}])')
+    assert not allows(tiny, branch, "f(leaf=1, branches=[3")
+    assert allows(tiny, named, 'f(to="Rome")')
+
+
+@pytest.mark.parametrize("parameters", [{}, {"type": "object", "properties": {}}], ids=["none", "empty"])
+def test_a_function_without_parameters_gets_none(tiny: Rig, parameters: dict[str, Any]) -> None:
+    calls = [written(tiny, tool_guide(CallSyntax(), tool(parameters), ToolUse("required", parallel=False)), 1)]
+    assert [json.loads(call) for call in calls] == [{"name": "f", "arguments": {}}]
+
+
+def test_classes_of_a_pattern_are_ascii(tiny: Rig) -> None:
+    for pattern in (r"\d{6}", r"[\d]{6}", r"\w{6}"):
+        text = written(tiny, Guide("regex", pattern), 3)
+        assert len(text) == 6
+        assert text.isascii()
+    assert written(tiny, Guide("regex", r"\\d"), 3) == r"\d"

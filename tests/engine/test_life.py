@@ -1,6 +1,7 @@
 """A sequence's life in the engine: ended, aborted, refused, failed; and an engine that breaks."""
 
 import asyncio
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 
@@ -82,6 +83,17 @@ def test_a_scoring_aborted_in_the_middle_never_generates(tiny: Rig) -> None:
     assert max(len(step) for step in tiny.steps[start:]) == 1
 
 
+def test_a_scoring_that_fails_is_that_job_s_own_trouble(tiny: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> Iterator[None]:
+        raise ValueError("no room for the logits")
+        yield
+
+    monkeypatch.setattr("worker.engines.transformers.engine.score_prompt", failing)
+    told, other = tiny.run(tiny.spec(PROMPT, 0, prompt_logprobs=1), tiny.spec(PROMPT, 5))
+    assert "no room for the logits" in str(told[-1].error)
+    assert other[-1].finish == "length"
+
+
 def test_a_shared_prefix_is_told_and_counted(tiny: Rig) -> None:
     prompt = [(i * 11 + 3) % 250 for i in range(100)]
     (first,) = tiny.run(tiny.spec(prompt, 3))
@@ -107,6 +119,10 @@ def test_what_cannot_be_is_refused_at_once(tiny: Rig) -> None:
         refuse(tiny.spec([1] * 500, 20))
     with pytest.raises(BadRequest, match="vocabulary"):
         refuse(tiny.spec([1, 260], 2))
+    for wrong in ({"stop_token_ids": [260], "min_tokens": 2}, {"logit_bias": {"260": 1.0}}):
+        with pytest.raises(BadRequest, match="260 is not in this model's vocabulary") as refused:
+            refuse(tiny.spec(PROMPT, 2, **wrong))
+        assert refused.value.param == next(iter(wrong))
     with pytest.raises(BadRequest, match="empty"):
         refuse(tiny.spec([], 2))
     with pytest.raises(BadGrammar, match="unclosed group"):

@@ -3,6 +3,7 @@
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,31 @@ def test_a_missing_path() -> None:
 
 def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
     assert "config.json" in refusal(EngineSettings(source=ModelSource(str(tmp_path))))
+
+
+def test_files_that_are_damaged(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cut"
+    shutil.copytree(tiny_folder, folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    (tmp_path / "cut.gguf").write_bytes(b"GGUFnope")
+    (tmp_path / "empty.gguf").write_bytes(b"")
+    for place in (folder, tmp_path / "cut.gguf", tmp_path / "empty.gguf"):
+        assert "fetch it again" in refusal(EngineSettings(source=ModelSource(str(place))))
+
+
+def test_a_chat_template_by_file(tiny_settings: EngineSettings, tmp_path: Path) -> None:
+    missing, broken, picky = (tmp_path / name for name in ("missing.jinja", "broken.jinja", "picky.jinja"))
+    broken.write_text("hello\n{% if x ")
+    picky.write_text("{% if messages | length < 2 %}{{ raise_exception('two at least') }}{% endif %}ok")
+    assert "missing.jinja" in refusal(replace(tiny_settings, chat_template=missing))
+    message = refusal(replace(tiny_settings, chat_template=broken))
+    assert "broken.jinja" in message
+    assert "line 2" in message
+    with closing(TransformersEngine(replace(tiny_settings, chat_template=picky))) as engine:
+        engine.load()
+        two = [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]
+        assert engine.tokenizer.decode(engine.tokenizer.chat(two, [], go_on=False, kwargs={})) == "ok"
 
 
 def test_an_unknown_architecture(tiny_folder: Path, tmp_path: Path) -> None:

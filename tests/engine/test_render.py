@@ -1,7 +1,5 @@
 """Text to ids and back, and the chat template's part of OpenAI's messages."""
 
-from pathlib import Path
-
 import pytest
 
 from common.errors import BadRequest
@@ -60,9 +58,8 @@ def test_a_variable_cannot_change_the_call(words: HuggingFaceTokenizer) -> None:
     assert refused.value.param == "chat_template_kwargs"
 
 
-def test_a_template_given_by_file_and_its_refusals(tmp_path: Path) -> None:
-    template = tmp_path / "strict.jinja"
-    template.write_text("{% if messages[0].role != 'user' %}{{ raise_exception('start with user') }}{% endif %}ok")
+def test_a_template_of_its_own_and_its_refusals() -> None:
+    template = "{% if messages[0].role != 'user' %}{{ raise_exception('start with user') }}{% endif %}ok"
     words = HuggingFaceTokenizer(byte_tokenizer(), frozenset(), template)
     assert chat(words, {"role": "user", "content": "?"}) == "ok"
     with pytest.raises(BadRequest, match="start with user") as refused:

@@ -53,6 +53,14 @@ def test_draws_stay_inside_what_hugging_face_keeps_and_reach_all_of_it(
     assert len(drawn) >= min(len(kept), 8) * 0.6
 
 
+@pytest.mark.parametrize("limits", [{}, {"top_p": 0.9}, {"min_p": 0.01, "top_k": 50}], ids=str)
+@pytest.mark.parametrize("temperature", [1e-6, 1e-40, 5e-324])
+def test_the_coldest_draw_is_the_greedy_choice(temperature: float, limits: dict[str, float]) -> None:
+    logits = torch.randn(4, 700, generator=torch.Generator().manual_seed(5)) * 30
+    batch = [sequence(seed, {"temperature": temperature} | limits) for seed in range(4)]
+    assert Sampler(700, torch.device("cpu")).choose(logits.clone(), batch).tolist() == logits.argmax(-1).tolist()
+
+
 def test_rows_do_not_disturb_each_other() -> None:
     sampler = Sampler(700, torch.device("cpu"))
     logits = torch.randn(len(LIMITS), 700, generator=torch.Generator().manual_seed(5)) * 3

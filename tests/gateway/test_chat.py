@@ -13,7 +13,8 @@ from tests.gateway.scripted import MODEL, USAGE, ScriptedCluster, said
 from tests.gateway.strict import strictly
 
 ASK: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
-LOGPROB = TokenLogprob("Hi", -0.5, 4, [TopLogprob("Hi", -0.5, 4), TopLogprob("Yo", -1.5, 9)], [72, 105])
+ALTERNATIVES = [TopLogprob("Hi", -0.5, 4), TopLogprob("\ufffd", -1.5, 9, [0xF0, 0x9F])]
+LOGPROB = TokenLogprob("Hi", -0.5, 4, ALTERNATIVES, [72, 105])
 
 
 async def test_whole_answer(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
@@ -98,7 +99,8 @@ async def test_logprobs(client: openai.AsyncOpenAI, cluster: ScriptedCluster, ht
     assert body.choices[0].logprobs is not None
     assert body.choices[0].logprobs.content == [stream_token]
     assert (stream_token.token, stream_token.logprob, stream_token.bytes) == ("Hi", -0.5, [72, 105])
-    assert [top.token for top in stream_token.top_logprobs] == ["Hi", "Yo"]
+    alternatives = [(top.token, top.bytes) for top in stream_token.top_logprobs]
+    assert alternatives == [("Hi", [72, 105]), ("\ufffd", [0xF0, 0x9F])]
     assert cluster.dispatch.requests[0].sampling.logprobs == 2
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from common.errors import BadGrammar, ContextLengthExceeded
+from common.errors import BadGrammar, BadRequest, ContextLengthExceeded
 from common.job import ChatPrompt, Guide, JobRequest, Sampling, TextPrompt, ToolUse
 from worker.begin import begin_sequence
-from worker.engines.base import SequenceKey
+from worker.engines.base import ModelCard, SequenceKey, SequenceSpec
 from worker.engines.simulated import SimulatedEngine, SimulatedSettings
 
 KEY = SequenceKey("job#1")
@@ -51,3 +51,33 @@ def test_what_an_earlier_lease_finished_is_not_computed_again(engine: SimulatedE
     assert start.over is None
     assert begin_sequence(engine, engine.load(), request, KEY, [2**30, 2**30 + 1, 2**30 + 2]).over == "length"
     assert begin_sequence(engine, engine.load(), request, KEY, [2**30, 256]).over == "stop"
+
+
+def test_no_token_asked_for_is_none_made(engine: SimulatedEngine) -> None:
+    """Only a prompt to be scored still goes to the engine."""
+    request = JobRequest(input=TextPrompt("hi"), sampling=Sampling(max_tokens=0), echo=True)
+    begun = begin_sequence(engine, engine.load(), request, KEY, [])
+    assert (begun.over, begun.start.echo) == ("length", "hi")
+    scored = JobRequest(input=TextPrompt("hi"), sampling=Sampling(max_tokens=0), echo=True, prompt_logprobs=1)
+    assert begin_sequence(engine, engine.load(), scored, KEY, []).over is None
+
+
+def test_a_model_of_vectors_says_that_it_does_not_chat(engine: SimulatedEngine) -> None:
+    card = ModelCard("all-minilm", "transformers", 256, capabilities=("embeddings", "rerank"))
+    with pytest.raises(BadRequest, match="/v1/embeddings") as refused:
+        begin_sequence(engine, card, JobRequest(input=ChatPrompt(messages=USER)), KEY, [])
+    assert refused.value.param == "model"
+
+
+def test_tools_that_cannot_be_forced_are_the_tools_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = SimulatedEngine(SimulatedSettings())
+
+    def refusing(spec: SequenceSpec) -> None:
+        raise BadGrammar("no `not` here", param="guided_grammar")
+
+    monkeypatch.setattr(engine, "prepare", refusing)
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    request = JobRequest(input=ChatPrompt(messages=USER, tools=tools), tool_use=ToolUse("required"))
+    with pytest.raises(BadGrammar, match="no `not` here") as refused:
+        begin_sequence(engine, engine.load(), request, KEY, [])
+    assert refused.value.param == "tools"

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.chunk import Chunk, FinishReason
-from common.job import ChatPrompt, JobRequest, Sampling, TextPrompt, ToolUse
+from common.job import ChatPrompt, Guide, JobRequest, Sampling, TextPrompt, ToolUse
 from worker.engines.base import RawLogprob
 from worker.engines.simulated_tokenizer import SimulatedTokenizer
 from worker.parsers.formats import FORMATS
@@ -63,6 +63,8 @@ def test_only_the_first_call_when_calls_are_not_parallel() -> None:
         ("llama3", '<|python_tag|>{"name": "f", "parameters": {"a": 1}}'),
         ("llama3", '{"type": "function", "name": "f", "parameters": {"a": 1}}'),
         ("mistral", '[TOOL_CALLS][{"name": "f", "arguments": {"a": 1}}]'),
+        ("mistral", '[TOOL_CALLS]f[ARGS]{"a": 1}'),
+        ("mistral", '[TOOL_CALLS]f[CALL_ID]9x[ARGS] {"a": 1}'),
         ("json", '[{"name": "f", "arguments": {"a": 1}}]'),
         ("json", '{"arguments": {"a": 1}, "name": "f"}'),
         ("pythonic", "[f(a=1)]"),
@@ -80,9 +82,34 @@ def test_what_is_no_call_stays_text(format: str, text: str) -> None:
     assert (chunk.text, chunk.tools, last.finish) == (text, [], "stop")
 
 
+def test_several_calls_of_mistral_s_newer_spelling() -> None:
+    chunk, last = said(
+        'Wait. [TOOL_CALLS]f[ARGS]{"a": "}"}[TOOL_CALLS]g[ARGS]{} [TOOL_CALLS]what now?', format="mistral"
+    )
+    assert calls(chunk) == [("f", '{"a": "}"}'), ("g", "{}")]
+    assert (chunk.text, last.finish) == ("Wait. [TOOL_CALLS]what now?", "tool_calls")
+
+
 @pytest.mark.parametrize("text", ["<tool_call>\nnonsense</tool_call>", '<tool_call>{"x": 1}</tool_call>', "x\n<tool_c"])
 def test_a_malformed_call_stays_text(text: str) -> None:
     assert said(text)[0] == Chunk(ids=list(text.encode()), text=text)
+
+
+def test_min_tokens_holds_stop_strings_back() -> None:
+    chunk, last = said("a STOP b STOP c", stop=["STOP"], min_tokens=6)
+    assert (chunk.text, last.finish, last.stopped_by) == ("a STOP b ", "stop", "STOP")
+    assert said("ab STOP", stop=["STOP"], min_tokens=4)[0].text == "ab STOP"  # begun too early
+
+
+@pytest.mark.parametrize("bound", [{"guide": Guide("json_object")}, {"tool_use": ToolUse("required")}], ids=str)
+def test_a_grammar_leaves_no_room_for_thoughts(bound: dict[str, Any]) -> None:
+    """The template has opened <think>, and nothing closes it: what the grammar made is the answer all the same."""
+    request = JobRequest(ChatPrompt([], TOOLS), **bound)
+    subject = Transcript(tokenizer, request, tokenizer.encode("<think>\n", special=False), FORMATS["json"])
+    text = '[{"name": "f", "arguments": {"a": 1}}]'
+    chunk = merge(play(subject, list(text.encode()))[:-1])
+    assert chunk.reasoning == ""
+    assert chunk.text == text if "guide" in bound else calls(chunk) == [("f", '{"a": 1}')]
 
 
 def test_arguments_grow() -> None:
@@ -98,8 +125,10 @@ def test_a_stop_string_ends_the_text_and_the_stop_token_is_silent() -> None:
 
 def test_logprobs_carry_the_bytes_of_part_of_a_character() -> None:
     request = JobRequest(TextPrompt("x"))
-    chunk = Transcript(tokenizer, request, [1]).feed(0xC3, RawLogprob(-0.5, [(65, -0.5)]), None)
-    assert chunk.logprobs[0].bytes == [0xC3] and chunk.logprobs[0].top[0].token == "A"
+    chunk = Transcript(tokenizer, request, [1]).feed(0xC3, RawLogprob(-0.5, [(65, -0.5), (0xC3, -0.7)]), None)
+    whole, part = chunk.logprobs[0].top
+    assert chunk.logprobs[0].bytes == part.bytes == [0xC3]
+    assert (whole.token, whole.bytes) == ("A", [])  # the text tells them
 
 
 PARTS = ["<think>", "</think>", "<tool_call>", "</tool_call>", CALL, "[TOOL_CALLS]", "[", "]", "{", "}", '{"name": "f"']
@@ -107,6 +136,8 @@ PARTS += [
     ', "arguments": ',
     ', "parameters": {"b": [1]}',
     "f(a=1)",
+    "f[ARGS]",
+    "[CALL_ID]",
     "\n",
     " ",
     "é",

@@ -17,6 +17,7 @@ from worker.engines.base import ModelCard
 from worker.engines.embedding_model import EmbeddingModel, load_embedding_model
 from worker.engines.transformers.samples import Progress
 from worker.engines.transformers.settings import EngineSettings
+from worker.engines.transformers.vocabulary import check_tokens
 from worker.render import HuggingFaceTokenizer
 
 _BATCH_TOKENS = 8192  # padded tokens of one forward pass; bounds the memory of its activations
@@ -63,6 +64,8 @@ class TransformersEmbedding:
             raise BadRequest(f"{model.name!r} is a cross-encoder: it scores pairs and makes no vectors.", param="model")
         _check_dimensions(model, dimensions)
         fitted = [_fit(ids, model, i, truncate) for i, ids in enumerate(inputs)]
+        for index, ids in enumerate(fitted):
+            check_tokens(ids, model.network.config.get_text_config().vocab_size, f"input[{index}]")
         vectors: list[list[float]] = [[] for _ in fitted]
         with self._one_at_a_time:
             for batch in _batches(fitted):

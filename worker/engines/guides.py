@@ -8,6 +8,7 @@ feeds its earlier tokens to a fresh matcher and stands where it stood.
 # (torch's tensor methods are partly unknown to pyright)
 
 import json
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence as Many
@@ -27,6 +28,7 @@ _PARAMETER = {
     "choice": "guided_choice",
     "grammar": "guided_grammar",
 }
+_ASCII = {"d": "[0-9]", "D": "[^0-9]", "w": "[0-9A-Za-z_]", "W": "[^0-9A-Za-z_]"}
 # Without a bound a small model may write blanks for ever; this allows pretty printing to twelve levels of two blanks.
 _JSON_OPTIONS = {"whitespace_flexible": True, "whitespace_pattern": r"\n? {0,24}"}
 
@@ -43,7 +45,7 @@ class Matcher:
 
     @property
     def why(self) -> str:
-        return self._state.get_error()
+        return self._state.get_error().partition("\n<state>")[0]  # behind it: a dump of the parser
 
     @property
     def stopped(self) -> bool:
@@ -89,8 +91,11 @@ class GuideCompiler:
             state = LLMatcher(self._tokenizer, grammar_of(guide), log_level=0)
         except (ValueError, TypeError) as error:
             raise BadGrammar(f"Cannot compile the {guide.kind} guide: {error}", param=_param(guide)) from error
-        if state.is_error():
-            raise BadGrammar(f"Cannot compile the {guide.kind} guide: {state.get_error()}", param=_param(guide))
+        trial = Matcher(state.deep_copy())
+        if not trial.why:  # some grammars only fail, as too large or without any text, once a token is asked for
+            trial.fill_mask(torch.zeros((self._tokenizer.vocab_size + 31) // 32, dtype=torch.int32))
+        if trial.why:
+            raise BadGrammar(f"Cannot compile the {guide.kind} guide: {trial.why}", param=_param(guide))
         return state
 
 
@@ -102,11 +107,16 @@ def grammar_of(guide: Guide) -> str:
         case "json_schema":
             return LLMatcher.grammar_from_json_schema(guide.value, overrides=_options())
         case "regex":
-            return LLMatcher.grammar_from_regex(guide.value)
+            return LLMatcher.grammar_from_regex(_ascii_classes(guide.value))
         case "choice":
             return LLMatcher.grammar_from_lark(_choice_grammar(json.loads(guide.value)))
         case "grammar":
             return LLMatcher.grammar_from_lark(guide.value)
+
+
+def _ascii_classes(pattern: str) -> str:
+    """`\\d` and `\\w` as in the patterns of JSON schemas: a digit is no Bengali or segmented one."""
+    return re.sub(r"\\(.)", lambda escape: _ASCII.get(escape[1], escape[0]), pattern, flags=re.DOTALL)
 
 
 def _options() -> Any:

@@ -5,11 +5,12 @@ The parsers know how a model writes its calls and say it as a `CallSyntax`; this
 
 import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from common.errors import BadGrammar
 from common.job import Guide, ToolUse
 
+_OPEN = {"additionalProperties", "patternProperties", "allOf", "anyOf", "oneOf", "$ref"}  # what else may be there
 _MOST_CALLS = 16  # of one answer: without a bound a small model may call for ever
 
 
@@ -49,12 +50,29 @@ def _text(literal: str) -> str:
     return json.dumps(literal, ensure_ascii=False) if literal else '""'
 
 
-def _parameters(function: dict[str, Any]) -> dict[str, Any]:
-    return function.get("parameters") or {"type": "object", "properties": {}, "additionalProperties": False}
+def _parameters(function: dict[str, Any], place: str) -> dict[str, Any]:
+    """The function's parameters for a schema that holds them at `place`. Closed unless they say otherwise: a forced
+    call names only parameters that there are."""
+    given: dict[str, Any] = function.get("parameters") or {}
+    closed = {} if given.keys() & _OPEN else {"additionalProperties": False}
+    return {"type": "object", "properties": {}} | closed | _rebased(given, place)
+
+
+def _rebased(schema: Any, place: str) -> Any:
+    """References to the schema's own root, which now is at `place`."""
+    match schema:
+        case {"$ref": str(reference), **others} if reference.startswith("#"):
+            return {"$ref": place + reference[1:]} | _rebased(others, place)
+        case dict():
+            return {key: _rebased(value, place) for key, value in cast(dict[str, Any], schema).items()}
+        case list():
+            return [_rebased(value, place) for value in cast(list[Any], schema)]
+        case _:
+            return schema
 
 
 def _json_call(syntax: CallSyntax, function: dict[str, Any]) -> str:
-    arguments = dict(_parameters(function))
+    arguments = _parameters(function, f"#/properties/{syntax.arguments_key}")
     schema: dict[str, Any] = {
         # One blank after colon and comma, as json.dumps writes: what the models were trained on.
         "x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "},
@@ -63,19 +81,16 @@ def _json_call(syntax: CallSyntax, function: dict[str, Any]) -> str:
         "required": [syntax.name_key, syntax.arguments_key],
         "additionalProperties": False,
     }
-    for key in ("$defs", "definitions"):  # references inside the parameters point at the schema's root
-        if key in arguments:
-            schema[key] = arguments.pop(key)
     return f"%json {json.dumps(schema)}"
 
 
 def _pythonic_call(syntax: CallSyntax, function: dict[str, Any]) -> str:
     """`name(a=1, b="x")`: the required arguments in their order, then any of the others in theirs."""
-    parameters = _parameters(function)
+    parameters = _parameters(function, "#/$defs/parameters")
     properties: dict[str, Any] = parameters.get("properties", {})
     required = [name for name in properties if name in parameters.get("required", [])]
     optional = [name for name in properties if name not in required]
-    defs = {key: parameters[key] for key in ("$defs", "definitions") if key in parameters}
+    defs = {"$defs": {"parameters": parameters}}
     written = {name: f"{_text(name + '=')} %json {json.dumps(properties[name] | defs)}" for name in properties}
     parts = [f'", " {written[name]}' if i else written[name] for i, name in enumerate(required)]
     if required:

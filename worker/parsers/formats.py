@@ -18,6 +18,7 @@ class CallFormat:
     suffix: str = ""
     bare: bool = False
     between: str = ""  # what may stand around the calls of one group, beside white space
+    bracketed: tuple[str, ...] = ()  # a newer spelling's marks between a call's name and its arguments
 
 
 FORMATS: dict[str, CallFormat] = {
@@ -39,6 +40,7 @@ FORMATS: dict[str, CallFormat] = {
         CallSyntax(opening="[TOOL_CALLS][", separator=", ", closing="]"),
         marker="[TOOL_CALLS]",
         between="[,]",
+        bracketed=("[CALL_ID]", "[ARGS]"),
     ),
     "pythonic": CallFormat(
         "pythonic", CallSyntax(opening="[", separator=", ", closing="]", style="pythonic"), bare=True

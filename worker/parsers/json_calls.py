@@ -12,6 +12,8 @@ from worker.parsers.parsed import Parsed
 from worker.stops import partial
 
 _HEAD = re.compile(r'\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)+")\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)')
+_BRACKETED = re.compile(r"([\w.-]+)(?:\[CALL_ID\]\w*)?\[ARGS\]\s*(?=\{)")  # Mistral's from 2025 on
+_BRACKETED_SO_FAR = re.compile(r"[\w.-]{1,128}(?:\[[\w\[\]]{0,64}\s*)?")
 _State = Literal["text", "call", "arguments", "rest", "suffix"]
 
 
@@ -28,6 +30,7 @@ class JsonCalls:
         self._bare = format.bare  # the answer may still begin with a call
         self._scan = JsonScan()
         self._scanned = 0  # how much of the held text the scan has seen
+        self._closed = False  # whether the call ends with its arguments
         self._skipped = re.compile(rf"[\s{re.escape(format.between)}]*")
         self.calls = 0
 
@@ -86,6 +89,8 @@ class JsonCalls:
         if start == len(self._held):
             return False
         if self._held[start] != "{":
+            if self._format.bracketed and (decided := self._bracketed(start, out)) is not None:
+                return decided
             skip = start if self.calls and not self._raw else 0
             return self._no_call(out, skip, skip)
         head = _HEAD.match(self._held, start)
@@ -98,6 +103,16 @@ class JsonCalls:
         end = self._scan.feed(self._held[unread:])
         self._scanned = len(self._held)
         return end is not None and self._whole(start, unread + end, out)
+
+    def _bracketed(self, start: int, out: Parsed) -> bool | None:
+        """A call as `name[ARGS]{…}`; whether it has begun, or None if this is none."""
+        head = _BRACKETED.match(self._held, start)
+        if head is None:
+            return False if _BRACKETED_SO_FAR.fullmatch(self._held, start) else None
+        self._begin(head[1], out)
+        self._held, self._closed = self._held[head.end() :], True
+        self._enter("arguments")
+        return True
 
     def _whole(self, start: int, end: int, out: Parsed) -> bool:
         """A complete object that is not written in the usual order."""
@@ -140,7 +155,11 @@ class JsonCalls:
         if end is None:
             return False
         done: _State = "suffix" if self._format.suffix else "call"
-        self._enter("rest" if self._state == "arguments" else done)
+        if self._closed:  # the arguments were the whole call; a marker comes before the next one
+            self._closed, done = False, "text"
+        elif self._state == "arguments":
+            done = "rest"
+        self._enter(done)
         return True
 
     def _after(self) -> bool:

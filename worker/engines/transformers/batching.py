@@ -1,9 +1,10 @@
 """The loop that steps the batch: transformers' continuous batching, bent to our contract.
 
-**The only file that knows the library's internals**; `tests/engine/test_batching_internals.py` fails loudly when they
-move. What is changed: a request is one of our sequences and decides itself when it ends; the outputs of a step go out
-together, newest tokens only (the library copies all tokens so far, for every token); tokens are chosen by our sampler
-after the forward pass, outside any captured graph; prompt scoring runs between the steps.
+**The only file that knows the library's internals** (`tap.py` takes the place of one of them);
+`tests/engine/test_batching_internals.py` fails loudly when they move. What is changed: a request is one of our
+sequences and decides itself when it ends; the outputs of a step go out together, newest tokens only (the library copies
+all tokens so far, for every token); tokens are chosen by our sampler after the forward pass, outside any captured
+graph; prompt scoring runs between the steps.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -12,7 +13,8 @@ after the forward pass, outside any captured graph; prompt scoring runs between 
 # (transformers publishes partly unknown types, and this file uses its internals on purpose)
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -30,6 +32,7 @@ from common.errors import EngineError
 from worker.engines.transformers.attention import CPU_ATTENTION, LayerCache, Paged, Span, plan_attention
 from worker.engines.transformers.sampler import Sampler, needed
 from worker.engines.transformers.sequence import Sequence
+from worker.engines.transformers.tap import Tap
 
 Deliver = Callable[[list[Sequence]], None]
 Broken = Callable[[BaseException], None]
@@ -104,46 +107,6 @@ class _Router(OutputRouter):
         self._deliver([sequence])
 
 
-class _Tap:
-    """Stands where the library expects its logits processors: learns who is in the batch and keeps the logits."""
-
-    do_processing = True
-    tensors_required = 0
-
-    def __init__(self, slots: int, vocabulary: int, device: torch.device) -> None:
-        self.requests: list[Any] = []
-        self.batch: list[Sequence] = []
-        self.logits = torch.empty(0)
-        # Inside a captured graph the logits' memory is reused, so on GPUs they are copied to a place of their own.
-        self._static = None if device.type == "cpu" else torch.empty((slots, vocabulary), device=device)
-
-    def check_kwargs(self, kwargs: dict[str, Any]) -> None: ...
-
-    def fill_defaults(self, int32_tensor: torch.Tensor) -> None: ...
-
-    def prepare_tensor_args(self, requests_in_batch: list[Any], arg_storage: torch.Tensor) -> torch.Tensor:
-        self.requests = requests_in_batch
-        self.batch = []
-        for future in requests_in_batch:
-            if not isinstance(future.state, _Request):  # a warm-up's dummy
-                continue
-            sequence = future.state.sequence
-            if sequence.cached is None:
-                found = future.state.position_offset - future.query_length
-                sequence.cached = min(found, len(sequence.spec.prompt))
-            if future.has_new_token:
-                self.batch.append(sequence)
-        return arg_storage
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, args: torch.Tensor) -> torch.Tensor:
-        if self._static is None:
-            self.logits = scores
-        else:
-            self.logits = self._static
-            self._static[: scores.shape[0]].copy_(scores)
-        return scores
-
-
 _NO_MASK = torch.empty(1, 1, 1, 1)  # four dimensions: the model takes it for prepared and builds none
 
 
@@ -164,7 +127,7 @@ class BatchLoop(ContinuousBatchingManager):
 
     def __init__(self, model: PreTrainedModel, room: Room, deliver: Deliver, broken: Broken) -> None:
         vocabulary: int = model.config.get_text_config().vocab_size
-        self._tap = _Tap(room.slots, vocabulary, model.device)
+        self._tap = Tap(room.slots, vocabulary, model.device)
         self._tell_broken = broken
         self._sampler = Sampler(vocabulary, model.device)
         self._scoring: list[Iterator[None]] = []
@@ -184,7 +147,31 @@ class BatchLoop(ContinuousBatchingManager):
 
     def prepare(self) -> None:
         """Allocate the cache and capture graphs. Raises MemoryError with the needed and the free bytes."""
+        if self.model.device.type == "cuda":
+            torch.cuda.set_device(self.model.device)  # of this thread
         self.warmup()
+
+    @torch.no_grad()
+    def try_out(self, sequence: Sequence) -> torch.Tensor:
+        """Run one sequence to its end, before `start`: the logits its last token was chosen by, `[vocabulary]`."""
+        processor = self._create_batch_processor()
+        self.input_queue.put(_Request.of(sequence))
+        while not sequence.over and processor.prepare_next_batch():
+            self._generation_step()
+            processor.update_batch()
+        return self._tap.logits[0].float()
+
+    @contextmanager
+    def own_attention(self) -> Generator[None]:
+        """For a forward pass outside the batch: the library's paged eager attention refuses one."""
+        paged = self.model.config._attn_implementation == "paged|eager"
+        if paged:
+            self.model.set_attn_implementation("eager")
+        try:
+            yield
+        finally:
+            if paged:
+                self.model.set_attn_implementation("paged|eager")
 
     def start(self) -> None:
         """As the library's, on a thread that does not keep a dying process alive."""
@@ -230,7 +217,8 @@ class BatchLoop(ContinuousBatchingManager):
     def _scored(self, work: Iterator[None]) -> bool:
         """One piece of scoring; whether it was the last. It counts as a step: the engine is not hung."""
         self.steps += 1
-        return next(work, self) is self
+        with self.own_attention():
+            return next(work, self) is self
 
     @torch.no_grad()
     def _generation_step(self) -> None:

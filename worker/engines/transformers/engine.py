@@ -17,7 +17,8 @@ from worker.engines.transformers.samples import Progress
 from worker.engines.transformers.scoring import score_prompt
 from worker.engines.transformers.sequence import Sequence, begin
 from worker.engines.transformers.settings import EngineSettings
-from worker.engines.transformers.vocabulary import guide_compiler
+from worker.engines.transformers.trial import try_out
+from worker.engines.transformers.vocabulary import check_tokens, guide_compiler
 from worker.render import HuggingFaceTokenizer
 
 ENGINE = "transformers"
@@ -53,6 +54,7 @@ class TransformersEngine:
         with explained(self.settings.source.model, loaded.model.device):
             batch = BatchLoop(loaded.model, room, self._from_step, self._on_broken)
             batch.prepare()
+            try_out(batch, loaded)
         self.slots = room.slots
         self._loaded, self._batch = loaded, batch
         return self._card(loaded)
@@ -147,9 +149,14 @@ class TransformersEngine:
                 f"{spec.max_tokens} are asked for.",
                 param="max_tokens",
             )
-        for token in (*spec.prompt, *map(int, spec.sampling.logit_bias)):
-            if not 0 <= token < size:
-                raise BadRequest(f"Token id {token} is not in this model's vocabulary (0 to {size - 1}).")
+        sampling = spec.sampling
+        told = {
+            "prompt": spec.prompt,
+            "logit_bias": map(int, sampling.logit_bias),
+            "stop_token_ids": sampling.stop_token_ids,
+        }
+        for param, tokens in told.items():
+            check_tokens(tokens, size, param)
 
     def _scoring(self, sequence: Sequence, wanted: int) -> Iterator[None]:
         assert self._loaded is not None
@@ -166,7 +173,7 @@ class TransformersEngine:
 
         try:
             yield from score_prompt(self._loaded.model, sequence.spec.prompt, wanted, alive, done)
-        except RuntimeError as error:  # out of memory most likely: this job's own trouble
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:  # this job's own trouble
             self._post([Output(sequence.key, error=EngineError(f"Scoring the prompt failed: {error}"))])
 
     # ----------------------------------------------------------------------------- from the generation thread

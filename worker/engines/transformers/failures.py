@@ -4,11 +4,13 @@
 # (huggingface_hub and torch publish partly unknown types)
 
 import re
+import struct
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
 import torch
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from safetensors import SafetensorError
 
 from common.errors import MillstreamError
 from worker.engines.transformers.machine import free_memory
@@ -29,7 +31,7 @@ def explained(model: str, device: torch.device) -> Generator[None]:
         yield
     except MillstreamError:
         raise
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError, MemoryError) as error:
+    except Exception as error:  # each library has its own kinds, some of them bare
         raise LoadFailed(explain(error, model, device)) from error
 
 
@@ -87,6 +89,8 @@ def _of_the_code(error: BaseException, model: str) -> str | None:
     if isinstance(error, ImportError):
         hint = _PACKAGE.search(text)
         return f"{model!r} needs a package that is not installed: {hint.group(0) if hint else text}"
+    if isinstance(error, SafetensorError | struct.error) or "cannot mmap an empty file" in text:
+        return f"A file of {model!r} is damaged or was not downloaded to its end: fetch it again. {text}"
     if "trust_remote_code" in text:
         return f"{model!r} brings its own code: if you trust it, start the worker with --trust-remote-code."
     if "does not recognize this architecture" in text or "Unrecognized configuration class" in text:

@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from jinja2 import TemplateSyntaxError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
+from common.errors import BadRequest
 from worker.engines.transformers.attention import CPU_ATTENTION, usable
 from worker.engines.transformers.failures import LoadFailed, explained
 from worker.engines.transformers.machine import free_memory, pick_device, pick_dtype
 from worker.engines.transformers.packing import pack_linears
 from worker.engines.transformers.samples import Progress, sample_chat_folder
 from worker.engines.transformers.settings import SAMPLE_CHAT, SAMPLE_CHAT_NAME, EngineSettings, ModelSource
+from worker.engines.transformers.support import check_supported
 from worker.render import HuggingFaceTokenizer
 
 
@@ -94,12 +97,33 @@ def load(settings: EngineSettings, progress: Progress) -> Loaded:
         context = _context_length(config, settings.max_model_len)
         progress("loading the tokenizer", None)
         tokenizer = AutoTokenizer.from_pretrained(place.path, **_origin(place, settings.source))
+        sketch = _sketch(config, settings)
+        check_supported(sketch)
         progress("loading the weights", None)
-        model = _model(place, settings, device, pick_dtype(settings.dtype, device, _parameters(config, settings)))
+        model = _model(place, settings, device, pick_dtype(settings.dtype, device, sketch.num_parameters()))
     eos = _eos_ids(model)
-    rendered = HuggingFaceTokenizer(tokenizer, eos, settings.chat_template)
+    rendered = HuggingFaceTokenizer(tokenizer, eos, settings.chat_template and _template(settings.chat_template))
+    if settings.chat_template:
+        _check_template(rendered, settings.chat_template)
     name = settings.served_name or place.name
     return Loaded(name, model, rendered, context, getattr(config, "_commit_hash", None) or "local")
+
+
+def _template(file: Path) -> str:
+    try:
+        return file.expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LoadFailed(f"Cannot read the file of --chat-template: {error}", param="chat_template") from error
+
+
+def _check_template(rendered: HuggingFaceTokenizer, file: Path) -> None:
+    """A template may refuse this conversation, but it must be a template."""
+    try:
+        rendered.chat([{"role": "user", "content": "hello"}], [], go_on=False, kwargs={})
+    except BadRequest as error:
+        if isinstance(why := error.__cause__, TemplateSyntaxError):
+            message = f"{str(file)!r} is no chat template: {why.message} (line {why.lineno})."
+            raise LoadFailed(message, param="chat_template") from error
 
 
 def _origin(place: Place, source: ModelSource) -> dict[str, Any]:
@@ -124,12 +148,10 @@ def _context_length(config: PretrainedConfig, wanted: int | None) -> int:
     return wanted or own
 
 
-def _parameters(config: PretrainedConfig, settings: EngineSettings) -> int:
-    """How many weights the model has, without making them."""
+def _sketch(config: PretrainedConfig, settings: EngineSettings) -> PreTrainedModel:
+    """The model without weights."""
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(
-            config, trust_remote_code=settings.source.trust_remote_code
-        ).num_parameters()
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=settings.source.trust_remote_code)
 
 
 def _model(place: Place, settings: EngineSettings, device: torch.device, dtype: torch.dtype | None) -> PreTrainedModel:

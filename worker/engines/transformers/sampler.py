@@ -20,6 +20,7 @@ from worker.engines.transformers.sequence import Sequence
 
 _CANDIDATES = 512  # looked at first for top-p and min-p: sorting a whole vocabulary costs twenty times as much
 _MORE_CANDIDATES = 8192
+_COLDEST = 1e-6  # as good as greedy; below it a logit divided by the temperature leaves float32
 
 
 class Sampler:
@@ -120,7 +121,7 @@ def _keys(batch: Many[Sequence]) -> list[tuple[int, int]]:
 
 
 def _warm(logits: torch.Tensor, batch: Many[Sequence]) -> torch.Tensor:
-    return logits / _column([s.spec.sampling.temperature for s in batch], logits)
+    return logits / _column([max(s.spec.sampling.temperature, _COLDEST) for s in batch], logits)
 
 
 def _column(values: list[float], like: torch.Tensor) -> torch.Tensor:

@@ -1,12 +1,15 @@
-"""The tokenizer as llguidance wants it: each token's bytes, as wide as the model's logits."""
+"""The model's vocabulary: what is in it, and each token's bytes as llguidance wants them."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportMissingTypeStubs=false
 # (transformers publishes partly unknown types)
 
+from collections.abc import Iterable
+
 import llguidance.hf
 from transformers import PreTrainedTokenizerFast
 
+from common.errors import BadRequest
 from worker.engines.guides import GuideCompiler
 from worker.engines.transformers.loading import Loaded
 
@@ -18,3 +21,10 @@ def guide_compiler(loaded: Loaded) -> GuideCompiler | None:
         return None
     ends = sorted(loaded.tokenizer.eos_ids)
     return GuideCompiler(llguidance.hf.from_tokenizer(inner, n_vocab=loaded.vocabulary, eos_token=ends))
+
+
+def check_tokens(tokens: Iterable[int], size: int, param: str) -> None:
+    """Raises `BadRequest` naming a token id that is none: the device would fail on it, and with it all other jobs."""
+    for token in tokens:
+        if not 0 <= token < size:
+            raise BadRequest(f"Token id {token} is not in this model's vocabulary (0 to {size - 1}).", param=param)
