@@ -38,6 +38,10 @@ AWAY = (
     exceptions.RedisClusterException,  # no node of the cluster answers
     OSError,
 )
+NOT_READY = (  # the server's words for "not now": it loads, has no master, changes its role, is busy with a slow script
+    *("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "NOREPLICAS", "UNBLOCKED"),
+    "BUSY ",  # with the space: BUSYGROUP is something else
+)
 CLOSED_HANDLE = "the handler is closed"  # what uvloop says, as no OSError, when the server left before the first word
 
 Arg = Any  # what redis-py encodes: str, bytes, int or float; its own annotation says str only
@@ -164,10 +168,7 @@ def _refusal(error: exceptions.ResponseError) -> MillstreamError:
     text = str(error)
     if "OOM" in text:
         return RedisFull("The queue (Redis) is out of memory.", retry_after=5)
-    if any(
-        word in text
-        for word in ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "NOREPLICAS")
-    ):
+    if any(word in text for word in NOT_READY):
         return RedisAway(f"The queue (Redis) is not ready: {text}", retry_after=1)
     return RedisRefused(f"The queue (Redis) refused a command: {text}", retry_after=5)
 

@@ -1,6 +1,8 @@
 """Redis that dies, forgets, falls silent or is full, in the middle of answers."""
 
 import asyncio
+import os
+import signal
 
 import pytest
 
@@ -126,3 +128,34 @@ async def test_a_full_redis_is_a_503_and_everybody_stays(site: Cluster) -> None:
     await site.broker.redis.config_set("maxmemory", "0")
     await all_exact(clients, running)
     assert all(part.alive for part in site.fleet.parts)
+
+
+async def test_a_redis_that_is_busy_or_changes_its_role_is_waited_for(site: Cluster) -> None:
+    clients, running = await begin(site, count=4)
+    redis = site.broker.redis
+    await redis.config_set("busy-reply-threshold", 100)
+    await redis.eval("local t = redis.call('TIME')[1] while redis.call('TIME')[1] - t < 2 do end", 0)  # type: ignore[misc]
+    await redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+    await asyncio.sleep(1.0)  # workers' blocked reads are thrown out, writes are refused
+    await redis.execute_command("REPLICAOF", "NO", "ONE")
+    await all_exact(clients, running)
+    assert all(part.alive for part in site.fleet.parts)
+
+
+@pytest.mark.parametrize("how", ["stopped", "full"])
+async def test_a_redis_that_takes_no_writes_for_long_costs_no_worker_its_lease(site: Cluster, how: str) -> None:
+    """Nobody could renew a lease meanwhile: that they ran out says nothing about the workers."""
+    clients, running = await begin(site, count=4, tokens=1500)
+    for _ in range(3):
+        if how == "stopped":
+            os.kill(site.valkey.pid, signal.SIGSTOP)
+            await asyncio.sleep(2.0)  # twice the lease
+            os.kill(site.valkey.pid, signal.SIGCONT)
+        else:
+            await site.broker.redis.config_set("maxmemory", "1mb")
+            await asyncio.sleep(2.0)
+            await site.broker.redis.config_set("maxmemory", "0")
+        for client in clients:
+            await heard_some(client, len(client.heard.arrivals) + 5)
+    await all_exact(clients, running)
+    assert [job["attempt"] for job in await site.jobs()] == ["0"] * 4

@@ -21,6 +21,25 @@ local function grace_left(grace_ms)
   return math.max(0, since + grace_ms - NOW)
 end
 
+local STALL_MS = 1000  -- above the pause between two rounds of upkeep, or every round would find a stall
+
+-- The server takes writes now. If it took none for as long as half a lease (it was stopped, silent, out of memory), then
+-- leases ran out because nobody could renew them.
+local function note_writing(lease_ms)
+  local seen = redis.call('HMGET', P .. 'server', 'wrote', 'lease')
+  lease_ms = lease_ms or tonumber(seen[2] or 0)
+  if seen[1] and NOW - seen[1] > math.max(STALL_MS, lease_ms / 2) then
+    redis.call('HSET', P .. 'server', 'stalled', NOW)
+  end
+  redis.call('HSET', P .. 'server', 'wrote', NOW, 'lease', lease_ms)
+end
+
+-- How long evict must still hold back after that, for leases to be renewed (0: not at all).
+local function stall_left(grace_ms)
+  note_writing()
+  return math.max(0, tonumber(redis.call('HGET', P .. 'server', 'stalled') or 0) + grace_ms - NOW)
+end
+
 -- ---------------------------------------------------------------------------------------------------------- waiting
 
 local function count_waiting(tenant, jobs, bytes)
