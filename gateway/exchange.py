@@ -139,7 +139,7 @@ class Exchange:
                 return
         if isinstance(error, MillstreamError) and not isinstance(error, ClientGone) and len(ticket.jobs) == 1:
             return  # the job itself ended
-        await self._desk.give_up(ticket)
+        await self._desk.leave(ticket)
 
 
 def exchange(rooms: Rooms, request: Request, order: Order) -> Exchange:

@@ -48,14 +48,15 @@ class Keeper:
         """Stops the turn's job, if it is still running."""
         await self.refresh(turn)
         if turn.under_way:
-            await self._desk.give_up(turn_ticket(turn, self._tenant))
+            await self._desk.cancel(turn_ticket(turn, self._tenant))
             turn.response = failed_response(turn, Cancelled("The response was cancelled."))
             await self._turns.put(turn)
         return turn
 
     async def _read(self, turn: Turn, wait: float | None) -> None:
         growing = ResponseFold(turn.head(), turn.framed())
-        flow = self._desk.follow(turn_ticket(turn, self._tenant), [NOTHING_YET])
+        ticket = turn_ticket(turn, self._tenant)
+        flow = self._desk.follow(ticket, [NOTHING_YET]) if wait is None else self._desk.glance(ticket)
         try:
             await _fold(flow, growing, wait)
             turn.response = growing.response

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from time import monotonic
+from typing import Literal
 
 import structlog
 
@@ -148,10 +149,17 @@ class QueueDispatch:
     # ------------------------------------------------------------------------------------------------------ follow
 
     async def follow(
-        self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET, express: Offer | None = None
+        self,
+        model: ModelName,
+        job: JobId,
+        *,
+        tenant: str,
+        after: Seq = NOTHING_YET,
+        express: Offer | None = None,
+        glance: bool = False,
     ) -> AsyncIterator[list[tuple[Seq, Chunk]]]:
         follower = self._take_up(model, job, tenant, after)
-        follower.express = express
+        follower.express, follower.glance = express, glance
         backoff = Backoff()
         try:
             while not follower.ended:
@@ -222,7 +230,8 @@ class QueueDispatch:
                 follower.settle_at(place.seq if place.settled else None)
 
     async def _place(self, follower: Follower, have: jobs.Delivered) -> jobs.Place:
-        return await jobs.attach(self._broker, follower.model, follower.job, self._gateway, follower.tenant, have)
+        gateway = "" if follower.glance else self._gateway
+        return await jobs.attach(self._broker, follower.model, follower.job, gateway, follower.tenant, have)
 
     async def _submit_again(self, follower: Follower) -> None:
         """Redis does not know the job. If we submitted it and have all its chunks, it goes on from them."""
@@ -250,13 +259,27 @@ class QueueDispatch:
     # ------------------------------------------------------------------------------------------------------ cancel
 
     async def cancel(self, model: ModelName, ids: list[JobId], *, tenant: str = "") -> None:
+        self._forget(ids)
+        await self._stop(model, ids, tenant)
+
+    async def leave(self, model: ModelName, ids: list[JobId]) -> None:
+        self._forget(ids)
+        if unread := [job for job in ids if not self._switchboard.reads(job)]:
+            await self._stop(model, unread, left=self._gateway)
+
+    def _forget(self, ids: list[JobId]) -> None:
+        """The streams prepared at submit that nobody came to read."""
         for job in ids:
             if follower := self._switchboard.expected(job):
                 self._switchboard.remove(follower)
+
+    async def _stop(
+        self, model: ModelName, ids: list[JobId], tenant: str = "", left: GatewayId | Literal[""] = ""
+    ) -> None:
         backoff = Backoff()
         for _ in range(LEAVE_TRIES):
             try:
-                await jobs.cancel(self._broker, model, tenant, ids)
+                await jobs.cancel(self._broker, model, tenant, ids, left)
                 return
             except RedisAway:
                 await backoff.sleep()

@@ -116,7 +116,7 @@ class Streaming:
             metrics.departures.labels(ticket.model).inc()
             log.info("client left", request=ticket.id.text, resumable=self._resumable)
         if self._abandoned(error):
-            await self._desk.give_up(ticket)
+            await self._desk.leave(ticket)
 
     def _abandoned(self, error: MillstreamError | None) -> bool:
         """Whether jobs may still run that nobody will read. One choice's failure ends the others."""

@@ -55,6 +55,10 @@ class Switchboard:
         """The stream prepared when this gateway submitted the job, if nobody reads it yet."""
         return next((each for each in self._followers.get(job, ()) if not each.read), None)
 
+    def reads(self, job: JobId) -> bool:
+        """Whether somebody here reads the job's stream."""
+        return any(each.read for each in self._followers.get(job, ()))
+
     def __iter__(self) -> Iterator[Follower]:
         return (each for streams in list(self._followers.values()) for each in list(streams))
 

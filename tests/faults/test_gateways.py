@@ -4,8 +4,10 @@ import asyncio
 import itertools
 
 import httpx
+import pytest
 
-from bench.stream import Client
+from bench.fleet import Part
+from bench.stream import Client, judge
 from tests.cluster import CHAT, PATIENCE, Cluster, all_exact, body, heard_some
 from tests.support import wait_until
 
@@ -87,3 +89,59 @@ async def test_a_stopping_gateway_hands_its_streams_to_another(site: Cluster) ->
         await heard_some(client)
     assert await leaving.stop() == 0
     await all_exact(clients, running)
+
+
+async def test_a_gateway_that_was_frozen_leaves_the_streams_that_moved_on(site: Cluster) -> None:
+    """Its clients came back elsewhere; when it wakes it finds them gone, but their jobs are not for it to cancel."""
+    frozen, staying, _ = await site.gateway(), await site.gateway(), await site.worker()
+    client = site.client(frozen, 600)
+    client.key = ""
+    reading = asyncio.create_task(client.listen())
+    await heard_some(client)
+    frozen.freeze()
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    client.base = lambda: staying.url
+    going_on = asyncio.create_task(client.run())
+    await heard_some(client, len(client.heard.arrivals) + 50)
+    frozen.thaw()
+    await wait_until(lambda: frozen.told("client left"), within=PATIENCE, what="it notices that its client left")
+    await all_exact([client], [going_on])
+
+
+def asked_twice(site: Cluster, tokens: int, one: Part, other: Part) -> list[Client]:
+    """One request with one key at two gateways, by clients that do not mean to come back."""
+    first = site.client(one, tokens)
+    both = [first, Client(site.http, lambda: other.url, first.ask, first.key)]
+    for client in both:
+        client.headers = {"x-millstream-resumable": "false"}
+    return both
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+async def test_a_reader_that_leaves_takes_nothing_from_another(site: Cluster, gone: int) -> None:
+    one, other, _ = await site.gateway(), await site.gateway(), await site.worker()
+    clients = asked_twice(site, 400, one, other)
+    readers: list[asyncio.Task[None]] = []
+    for client in clients:
+        readers.append(asyncio.create_task(client.listen()))
+        await heard_some(client)
+    readers.pop(gone).cancel()
+    await asyncio.wait_for(readers[0], PATIENCE)
+    assert judge(clients[0].ask, clients[1 - gone].heard).good
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+async def test_a_job_is_cancelled_when_the_last_of_its_readers_leaves(site: Cluster, order: tuple[int, int]) -> None:
+    one, other, _ = await site.gateway(), await site.gateway(), await site.worker()
+    clients = asked_twice(site, 100_000, one, other)
+    readers: list[asyncio.Task[None]] = []
+    for client in clients:
+        readers.append(asyncio.create_task(client.listen()))
+        await heard_some(client)
+    for who in order:
+        assert not await is_cancelled(site, clients[0])
+        readers[who].cancel()
+        await wait_until(lambda who=who: (one, other)[who].told("client left"), within=PATIENCE)
+    await wait_until(lambda: is_cancelled(site, clients[0]), within=PATIENCE, what="the job is cancelled")
+    await wait_until(site.idle, within=PATIENCE, what="its slot is free")

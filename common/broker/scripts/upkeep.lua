@@ -34,7 +34,7 @@ end
 for _, gateway in ipairs(redis.call('ZRANGEBYSCORE', P .. 'gateways', '-inf', NOW - grace, 'LIMIT', 0, 4)) do
   local left = 0
   for _, id in ipairs(redis.call('SRANDMEMBER', P .. 'follows:' .. gateway, limit)) do
-    if redis.call('HGET', job_key(id), 'resumable') == '0' then
+    if redis.call('HGET', job_key(id), 'resumable') == '0' and not read_elsewhere(id, gateway) then
       if stop(id, function(it) settle_with_error(it, 'cancelled', 'cancelled', 'Nobody came back for the request.') end) then
         orphans = orphans + 1
       end
