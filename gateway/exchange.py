@@ -1,5 +1,6 @@
 """One request being answered: admitted, followed, written as a stream or as a whole, given up if its client leaves."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,11 +11,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from common.chunk import NOTHING_YET, Seq
-from common.errors import Cancelled, MillstreamError, from_failure
+from common.errors import Cancelled, MillstreamError, Unavailable, from_failure
 from gateway.client import ClientGone, while_connected
 from gateway.express import Express
 from gateway.flow import Flow
 from gateway.intake.order import Order
+from gateway.leaving import STOPPING
 from gateway.present.fold import Fold
 from gateway.present.head import Head
 from gateway.present.presenter import Presenter
@@ -133,6 +135,8 @@ class Exchange:
 
     async def _abandon(self, ticket: Ticket, flow: Flow, error: BaseException) -> None:
         await flow.aclose()
+        if isinstance(error, asyncio.CancelledError):  # this process stops: a retry finds the jobs still running
+            raise Unavailable(STOPPING, retry_after=1) from None
         if isinstance(error, ClientGone):
             self._rooms.metrics.departures.labels(ticket.model).inc()
             if self._resumable:

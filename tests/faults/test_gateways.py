@@ -145,3 +145,34 @@ async def test_a_job_is_cancelled_when_the_last_of_its_readers_leaves(site: Clus
         await wait_until(lambda who=who: (one, other)[who].told("client left"), within=PATIENCE)
     await wait_until(lambda: is_cancelled(site, clients[0]), within=PATIENCE, what="the job is cancelled")
     await wait_until(site.idle, within=PATIENCE, what="its slot is free")
+
+
+async def test_what_is_open_at_the_end_of_the_window_can_be_asked_for_elsewhere(site: Cluster) -> None:
+    """A stream is broken off behind `retry:`, a whole answer is an error that says to try again; both go on."""
+    leaving, staying, _ = await site.gateway(drain="1"), await site.gateway(), await site.worker()
+    whole = site.client(leaving, 1000)
+    question, key = {**whole.ask.body(), "stream": False, "stream_options": None}, {"idempotency-key": whole.key}
+    reading = asyncio.create_task(broken_off(site, leaving, site.client(leaving, 1000).ask.body()))
+    asking = asyncio.create_task(site.http.post(leaving.url + CHAT, json=question, headers=key))
+    await wait_until(lambda: all_running(site, 2), within=PATIENCE, what="both jobs run")
+    assert await leaving.stop() == 0
+    assert (await reading).rstrip().endswith("retry: 1000")
+    refused = await asking
+    assert refused.status_code == 503 and refused.json()["error"]["code"] == "service_unavailable"
+    again = await site.http.post(staying.url + CHAT, json=question, headers=key)
+    assert again.json()["choices"][0]["message"]["content"].split() == whole.ask.answer()
+    assert len(await site.jobs()) == 2
+
+
+async def all_running(site: Cluster, count: int) -> bool:
+    return sum(job["state"] == "running" and int(job["seq"]) > 2 for job in await site.jobs()) == count
+
+
+async def broken_off(site: Cluster, gateway: Part, question: dict[str, object]) -> str:
+    """What came of a stream that has no end."""
+    text = ""
+    with pytest.raises(httpx.RemoteProtocolError):
+        async with site.http.stream("POST", gateway.url + CHAT, json=question) as response:
+            async for piece in response.aiter_text():
+                text += piece
+    return text

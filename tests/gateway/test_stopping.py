@@ -27,6 +27,10 @@ async def started() -> tuple[asyncio.subprocess.Process, str]:
     return process, (await process.stdout.readline()).decode().strip()
 
 
+async def unready(http: httpx.AsyncClient) -> bool:
+    return (await http.get("/ready")).status_code == 503
+
+
 async def test_open_streams_finish_and_resumable_ones_say_farewell() -> None:
     process, url = await started()
     try:
@@ -41,6 +45,10 @@ async def test_open_streams_finish_and_resumable_ones_say_farewell() -> None:
 
             await wait_until(both, what="both streams are open")
             process.send_signal(signal.SIGTERM)
+            await wait_until(lambda: unready(http), what="it says that it is not ready")
+            refused = await http.post(CHAT, json=ASK)
+            assert refused.status_code == 503 and "stopping" in refused.json()["error"]["message"]
+            assert refused.headers["retry-after"] == "1" and (await http.get("/health")).status_code == 200
             plain, resumable = [(await task).text for task in asked]
         assert plain.endswith("data: [DONE]\n\n") and plain.count("token") == 100
         assert resumable.endswith("retry: 1000\n\n") and "[DONE]" not in resumable
