@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from common.chunk import NOTHING_YET, Seq
-from common.errors import Cancelled, MillstreamError, Unavailable, from_failure
+from common.errors import Cancelled, LogExpired, MillstreamError, NotFound, Unavailable, from_failure
 from gateway.client import ClientGone, while_connected
 from gateway.express import Express
 from gateway.flow import Flow
@@ -59,6 +59,10 @@ class Exchange:
         reply = self.whole if answer.stream is None or not order.stream else self.stream
         try:
             return await reply(answer, admitted)
+        except NotFound as error:
+            if admitted.admission is not None or time.time() - admitted.id.created < self._rooms.settings.retention:
+                raise
+            raise LogExpired(error.message, param=error.param) from None
         except Cancelled as error:
             if isinstance(error, ClientGone) or not admitted.repeated:
                 raise

@@ -120,7 +120,9 @@ class QueueDispatch:
         new = [jobs.NewJob(id, request) for id, request in submission.jobs]
         while True:
             try:
-                return await jobs.submit(self._broker, submission.model, envelope, new)
+                answer = await jobs.submit(self._broker, submission.model, envelope, new)
+                ours = answer.jobs == [job.id for job in new]  # known already: the reply to an earlier try was lost
+                return replace(answer, outcome="routed") if ours and answer.outcome == "duplicate" else answer
             except RedisAway as error:
                 if isinstance(error, RedisFull) or monotonic() > give_up:
                     raise

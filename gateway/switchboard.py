@@ -129,9 +129,9 @@ class Switchboard:
     async def _ask_some(self, model: ModelName, followers: list[Follower]) -> None:
         places = [(each.job, Seq(each.next - 1)) for each in followers]
         news = await watch(self._broker, model, self._gateway, GATEWAY_TTL_MS, places)
-        for follower in followers:
-            if place := news.get(follower.job):
-                follower.lost() if place.state == "missing" else follower.news(place.seq, place.lease)
+        for follower, (job, had) in zip(followers, places, strict=True):
+            if place := news.get(job):
+                follower.told(place, had)
 
 
 def _pause(follower: Follower) -> float:

@@ -108,13 +108,31 @@ async def test_a_reply_lost_after_the_script_ran_changes_nothing(site: Cluster, 
     async with Proxy("127.0.0.1", site.valkey.port) as proxy:
         gateway = await site.gateway(**({"redis_url": proxy.url} if script == "submit" else {}))
         await site.worker(**({"redis_url": proxy.url} if script != "submit" else {}))
+        await site.client(gateway, 1).run()  # the script is in the server's cache from now on
         proxy.lose_reply_to(script_sha(script).encode())
         clients = [site.client(gateway, 150) for _ in range(3)]
         running = [asyncio.create_task(client.run()) for client in clients]
         await wait_until(lambda: proxy.dropped, within=PATIENCE, what="the reply is lost")
         await all_exact(clients, running)
-        assert len(await site.jobs()) == 3
+        assert len(await site.jobs()) == 4
         await wait_until(site.idle, within=PATIENCE, what="nobody holds anything")
+
+
+async def test_a_job_whose_submission_was_answered_late_is_submitted_again_if_redis_forgets_it(site: Cluster) -> None:
+    from common.broker.connect import script_sha
+
+    async with Proxy("127.0.0.1", site.valkey.port) as proxy:
+        gateway, _ = await site.gateway(redis_url=proxy.url), await site.worker()
+        await site.client(gateway, 1).run()  # the script is in the server's cache from now on
+        proxy.lose_reply_to(script_sha("submit").encode())
+        client = site.client(gateway, 300)
+        running = asyncio.create_task(client.run())
+        await heard_some(client)
+        assert proxy.dropped == 1
+        await site.valkey.kill()
+        cut_tail(site.data, 1 << 30)
+        await site.valkey.restart()
+        await all_exact([client], [running])
 
 
 async def test_a_full_redis_is_a_503_and_everybody_stays(site: Cluster) -> None:
