@@ -13,6 +13,7 @@ Fault = Literal[
     "gateway-kill",
     "redis-restart",
     "redis-truncate",
+    "redis-freeze",
     "pubsub-drop",
 ]
 FAULTS: tuple[Fault, ...] = (
@@ -22,6 +23,7 @@ FAULTS: tuple[Fault, ...] = (
     "gateway-kill",
     "redis-restart",
     "redis-truncate",
+    "redis-freeze",
     "pubsub-drop",
 )
 
