@@ -11,7 +11,7 @@ import structlog
 from common.broker import keys
 from common.broker.connect import Broker, redis_errors
 from common.broker.limits import settle_owed
-from common.broker.workers import evict_stale
+from common.broker.workers import GRACE_MS, evict_stale
 from common.job import ModelName, WorkerId
 
 ELECTION_MS = 250  # one process does a model's upkeep for so long
@@ -41,7 +41,7 @@ async def keep_up(broker: Broker, model: ModelName, max_attempts: int, orphan_gr
         if worker not in evicted:
             evicted.append(worker)
             log.warning("worker_evicted", model=model, worker=worker)
-    expired, orphans = await broker.run("upkeep", model, orphan_grace_ms, BATCH)
+    expired, orphans = await broker.run("upkeep", model, orphan_grace_ms, BATCH, GRACE_MS)
     await settle_owed(broker, model)
     if expired or orphans:
         log.info("jobs_stopped", model=model, expired=expired, orphans=orphans)

@@ -35,9 +35,11 @@ if restore then
   put_back(first, count)
 end
 
-if live and gateway ~= '' and job[5] ~= gateway then
-  unfollow(job[5], id)
-  redis.call('HSET', job_key(id), 'gateway', gateway, 'earlier', job[5])
+if live and gateway ~= '' then
+  if job[5] ~= gateway then
+    unfollow(job[5], id)
+    redis.call('HSET', job_key(id), 'gateway', gateway, 'earlier', job[5])
+  end
   follow(gateway, id)
 end
 

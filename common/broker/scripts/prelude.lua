@@ -34,10 +34,12 @@ local function note_writing(lease_ms)
   redis.call('HSET', P .. 'server', 'wrote', NOW, 'lease', lease_ms)
 end
 
--- How long evict must still hold back after that, for leases to be renewed (0: not at all).
-local function stall_left(grace_ms)
+-- How long nobody may yet be taken for dead because time ran out, after a restart or a stall (0: not at all): leases are
+-- renewed first, and gateways say that they live.
+local function mercy_left(grace_ms)
   note_writing()
-  return math.max(0, tonumber(redis.call('HGET', P .. 'server', 'stalled') or 0) + grace_ms - NOW)
+  local stalled = tonumber(redis.call('HGET', P .. 'server', 'stalled') or 0)
+  return math.max(grace_left(grace_ms), stalled + grace_ms - NOW)
 end
 
 -- ---------------------------------------------------------------------------------------------------------- waiting
@@ -392,6 +394,6 @@ end
 
 -- A gateway is known from its first job on, so that its death before the first watch is noticed too.
 local function follow(gateway, id)
-  redis.call('ZADD', P .. 'gateways', 'NX', NOW + 10000, gateway)
+  redis.call('ZADD', P .. 'gateways', 'GT', NOW + 10000, gateway)
   redis.call('SADD', P .. 'follows:' .. gateway, id)
 end
