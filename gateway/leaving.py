@@ -27,6 +27,10 @@ class DrainingServer(uvicorn.Server):
         self._app = app
         self._drain = drain
 
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to stop: told to, or because what keeps this gateway going has ended and streams would hang."""
+        return await super().on_tick(counter) or getattr(self.lifespan, "error_occurred", False)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._app.state.leaving = True
         until = monotonic() + self._drain

@@ -35,6 +35,7 @@ AWAY = (
     exceptions.TimeoutError,
     exceptions.ReadOnlyError,
     exceptions.ClusterDownError,
+    exceptions.NoPermissionError,  # an operator's mistake, to be mended
     exceptions.RedisClusterException,  # no node of the cluster answers
     OSError,
 )
@@ -56,7 +57,7 @@ class RedisFull(RedisAway):
 
 
 class RedisRefused(Unavailable):
-    """Redis answered with an error (out of memory, wrong permissions): trying again at once will not help."""
+    """Redis answered with an error (a key of another type, say): trying again at once will not help."""
 
 
 @cache

@@ -8,7 +8,8 @@ import pytest
 
 from bench.aof import cut_tail
 from bench.stream import Client, Heard
-from tests.cluster import CHAT, PATIENCE, Cluster, all_exact, body, heard_some
+from common.broker import keys
+from tests.cluster import CHAT, MODEL, PATIENCE, Cluster, all_exact, body, heard_some
 from tests.proxy import Proxy
 from tests.support import wait_until
 
@@ -177,3 +178,17 @@ async def test_a_redis_that_takes_no_writes_for_long_costs_no_worker_its_lease(s
             await heard_some(client, len(client.heard.arrivals) + 5)
     await all_exact(clients, running)
     assert [job["attempt"] for job in await site.jobs()] == ["0"] * 4
+
+
+async def test_what_an_operator_does_wrong_for_a_while_ends_nobody(site: Cluster) -> None:
+    """Scripts forbidden to everybody, and messages that no worker has sent."""
+    clients, running = await begin(site, count=3, tokens=600)
+    redis = site.broker.redis
+    [gateway] = await redis.zrange(keys.gateways(MODEL), 0, -1)
+    for nonsense in ("hello", '[["a", 1]]', '{"a": 1}'):
+        await redis.publish(keys.frames(gateway), nonsense)
+    for rule in ("-evalsha", "+evalsha"):
+        await redis.execute_command("ACL", "SETUSER", "default", rule)
+        await asyncio.sleep(2.0)  # twice the lease
+    await all_exact(clients, running)
+    assert all(part.alive for part in site.fleet.parts)

@@ -3,11 +3,16 @@
 import asyncio
 import signal
 import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from gateway.app import listen, server
+from gateway.cluster import Cluster
+from gateway.settings import GatewaySettings
 from tests.gateway.conftest import gateway
 from tests.gateway.scripted import MODEL, ScriptedCluster
 from tests.support import wait_until
@@ -67,3 +72,26 @@ async def test_stopping_cancels_no_resumable_job(cluster: ScriptedCluster) -> No
         await wait_until(lambda: cluster.dispatch.followers, what="the job is followed")
         asking.cancel()
     assert cluster.dispatch.cancelled == [] and cluster.dispatch.followers == 0
+
+
+async def test_a_gateway_whose_loops_broke_ends_instead_of_standing_there(cluster: ScriptedCluster) -> None:
+    """Whoever supervises it starts it anew."""
+    breaking = asyncio.Event()
+
+    @asynccontextmanager
+    async def connect(settings: GatewaySettings) -> AsyncGenerator[Cluster]:
+        async def loop() -> None:
+            await breaking.wait()
+            raise LookupError("a bug of ours")
+
+        async with cluster.connect(settings) as connected, asyncio.TaskGroup() as tasks:
+            tasks.create_task(loop())
+            yield connected
+
+    settings = GatewaySettings(port=0, drain=0)
+    with listen(settings) as listener:
+        running = asyncio.create_task(server(settings, connect).serve([listener]))
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}") as http:
+            assert (await http.get("/health")).status_code == 200
+        breaking.set()
+        await asyncio.wait_for(running, 30)
