@@ -15,6 +15,7 @@ Fault = Literal[
     "gateway-kill",
     "redis-restart",
     "redis-truncate",
+    "redis-freeze",
     "pubsub-drop",
 ]
 FAULTS: tuple[Fault, ...] = get_args(Fault)

@@ -1,6 +1,7 @@
 """The faults of `millstream chaos`: each is really done to a running process, and remembered with its moment."""
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -61,6 +62,8 @@ class Faults:
             case "redis-truncate":
                 await asyncio.sleep(max(0.0, self._gateway_died + APART - monotonic()))
                 await self._redis(fault, self.site.choice.randrange(1, LARGEST_CUT))
+            case "redis-freeze":
+                await self._freeze_redis()
             case "pubsub-drop":
                 await self.site.drop_subscribers()
                 self._remember(fault)
@@ -99,6 +102,16 @@ class Faults:
         self._gateway_died = monotonic()
         self._remember("gateway-kill")
         revivals.create_task(self.site.start_gateway())
+
+    async def _freeze_redis(self) -> None:
+        """The server stops in mid-sentence for longer than a lease: nobody can renew one meanwhile."""
+        os.kill(self.site.valkey.pid, signal.SIGSTOP)
+        self._remember("redis-freeze")
+        try:
+            await asyncio.sleep(self.site.settings.lease * self.site.choice.uniform(1.2, 2.5))
+        finally:
+            os.kill(self.site.valkey.pid, signal.SIGCONT)
+        await asyncio.sleep(RECOVERY)
 
     async def _redis(self, fault: Fault, cut: int) -> None:
         await self.site.valkey.kill()

@@ -167,6 +167,7 @@ class Client:
         self.base = base
         self.ask = ask
         self.key = key  # empty: none
+        self.headers: dict[str, str] = {}  # sent with every try
         self.heard = Heard()
         self.pace = 0.0  # seconds this client takes over each event
 
@@ -183,7 +184,7 @@ class Client:
 
     async def listen(self) -> None:
         """One connection, as long as it lasts."""
-        headers = {"idempotency-key": self.key} if self.key else {}
+        headers = self.headers | ({"idempotency-key": self.key} if self.key else {})
         if self.heard.ids:
             headers["last-event-id"] = self.heard.ids[-1]
         self.heard.connections += 1

@@ -15,6 +15,7 @@ from gateway.express import DirectApp
 from gateway.faults import handle_faults
 from gateway.heads import BoundedHeads
 from gateway.intake.aliases import parse_aliases
+from gateway.leaving import LAST_WORDS, DrainingServer, Exit
 from gateway.manners import Manners
 from gateway.metrics import Metrics
 from gateway.middleware import Gatekeeper, Journal, Limits, PlainBodies
@@ -69,6 +70,7 @@ def _surround(app: FastAPI, settings: GatewaySettings, metrics: Metrics) -> None
     uploads = {"/v1/files": settings.max_file_bytes + FORM_BYTES}
     app.add_middleware(Limits, body=settings.max_body_bytes, head=settings.max_header_bytes, wide=uploads)
     app.add_middleware(Gatekeeper)
+    app.add_middleware(Exit)
     app.add_middleware(Journal, metrics=metrics)
     if settings.cors_origins:
         app.add_middleware(
@@ -83,7 +85,8 @@ def _surround(app: FastAPI, settings: GatewaySettings, metrics: Metrics) -> None
 
 def server(settings: GatewaySettings, connect: Connect) -> uvicorn.Server:
     """The server, ready for `await server.serve()`; it stops on SIGINT and SIGTERM, giving streams `drain` seconds."""
-    return uvicorn.Server(server_config(settings, create_app(settings, connect)))
+    app = create_app(settings, connect)
+    return DrainingServer(server_config(settings, app), app, settings.drain)
 
 
 def server_config(settings: GatewaySettings, app: FastAPI | Callable[[], FastAPI]) -> uvicorn.Config:
@@ -102,7 +105,7 @@ def server_config(settings: GatewaySettings, app: FastAPI | Callable[[], FastAPI
         lifespan="on",
         ssl_certfile=settings.ssl_certfile,
         ssl_keyfile=settings.ssl_keyfile,
-        timeout_graceful_shutdown=int(settings.drain) + 2,  # sse-starlette ends the streams before that
+        timeout_graceful_shutdown=int(settings.drain) + LAST_WORDS,  # sse-starlette ends the streams before that
         timeout_keep_alive=75,  # seconds; above the usual idle time of a proxy's connection pool
         backlog=BACKLOG,
     )

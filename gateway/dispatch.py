@@ -61,12 +61,19 @@ class Dispatch(Protocol):
         ...
 
     def follow(
-        self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET, express: Offer | None = None
+        self,
+        model: ModelName,
+        job: JobId,
+        *,
+        tenant: str,
+        after: Seq = NOTHING_YET,
+        express: Offer | None = None,
+        glance: bool = False,
     ) -> AsyncIterator[list[tuple[Seq, Chunk]]]:
         """The job's chunks from seq `after` + 1 to its last one, in order, without holes or repeats; each item is all
         that is there now (at least one). An empty list is a sign of life: nothing new for a keep-alive interval.
         Works for any job of the tenant on any gateway, running or settled. While the iterator has nothing and is
-        waited for, chunks may go to `express` instead.
+        waited for, chunks may go to `express` instead. `glance`: only what is there, without taking the stream over.
         Raises `NotFound` (no such job of this tenant), `LogExpired`, `StreamLost`."""
         ...
 
@@ -81,4 +88,8 @@ class Dispatch(Protocol):
 
     async def cancel(self, model: ModelName, ids: list[JobId], *, tenant: str = "") -> None:
         """Stop the jobs (of this tenant, if given) wherever they are; settled or unknown ones are fine."""
+        ...
+
+    async def leave(self, model: ModelName, ids: list[JobId]) -> None:
+        """Their reader here has gone: stop those that nobody else reads, here or at another gateway."""
         ...

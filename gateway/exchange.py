@@ -1,5 +1,6 @@
 """One request being answered: admitted, followed, written as a stream or as a whole, given up if its client leaves."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,11 +11,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from common.chunk import NOTHING_YET, Seq
-from common.errors import Cancelled, MillstreamError, from_failure
+from common.errors import Cancelled, LogExpired, MillstreamError, NotFound, Unavailable, from_failure
 from gateway.client import ClientGone, while_connected
 from gateway.express import Express
 from gateway.flow import Flow
 from gateway.intake.order import Order
+from gateway.leaving import STOPPING
 from gateway.present.fold import Fold
 from gateway.present.head import Head
 from gateway.present.presenter import Presenter
@@ -57,6 +59,10 @@ class Exchange:
         reply = self.whole if answer.stream is None or not order.stream else self.stream
         try:
             return await reply(answer, admitted)
+        except NotFound as error:
+            if admitted.admission is not None or time.time() - admitted.id.created < self._rooms.settings.retention:
+                raise
+            raise LogExpired(error.message, param=error.param) from None
         except Cancelled as error:
             if isinstance(error, ClientGone) or not admitted.repeated:
                 raise
@@ -133,13 +139,15 @@ class Exchange:
 
     async def _abandon(self, ticket: Ticket, flow: Flow, error: BaseException) -> None:
         await flow.aclose()
+        if isinstance(error, asyncio.CancelledError):  # this process stops: a retry finds the jobs still running
+            raise Unavailable(STOPPING, retry_after=1) from None
         if isinstance(error, ClientGone):
             self._rooms.metrics.departures.labels(ticket.model).inc()
             if self._resumable:
                 return
         if isinstance(error, MillstreamError) and not isinstance(error, ClientGone) and len(ticket.jobs) == 1:
             return  # the job itself ended
-        await self._desk.give_up(ticket)
+        await self._desk.leave(ticket)
 
 
 def exchange(rooms: Rooms, request: Request, order: Order) -> Exchange:

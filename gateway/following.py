@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Literal
 
-from common.broker.jobs import Delivered, Envelope
+from common.broker.jobs import Delivered, Envelope, Place
 from common.chunk import Chunk, Seq, decode_chunk
 from common.job import JobId, JobRequest, Lease, ModelName
 from gateway.dispatch import Offer
@@ -41,7 +41,7 @@ class Follower:
         self.first = after + 1
         self.next = after + 1
         self.lease: Lease | Literal[""] = ""  # under which the last chunk was delivered
-        self.told: Lease | Literal[""] = ""  # the newest heard of: what older ones send is not delivered any more
+        self.newest: Lease | Literal[""] = ""  # the newest heard of: what older ones send is not delivered any more
         self.grant = 0  # its number
         self.behind = False  # the log has more than the buffer: read it
         self.unsure = origin is None  # our place in Redis must be found (again) before going on
@@ -51,6 +51,7 @@ class Follower:
         self.look_at = 0.0  # when the watchdog looks at it again
         self.nudged = 0.0  # when it was last woken only to show a sign of life
         self.read = False  # somebody reads it
+        self.glance = False  # for a moment only: its frames go on going where they go
         self.express: Offer | None = None  # the reader's fast path
         self._chunks: list[bytes] = []  # all since `first`: what Redis may have to be given back
         self._ready: list[Item] = []
@@ -73,7 +74,7 @@ class Follower:
         """Whether this lease is the newest seen; it is from now on."""
         grant = int(lease.partition(":")[0])
         if grant >= self.grant:
-            self.grant, self.told = grant, Lease(lease)
+            self.grant, self.newest = grant, Lease(lease)
         return grant >= self.grant
 
     def accept(self, raw: bytes) -> None:
@@ -85,11 +86,19 @@ class Follower:
         chunk = decode_chunk(raw)
         self._chunks.append(bytes(raw))
         self.next += 1
-        self.lease = self.told
+        self.lease = self.newest
         self.done = chunk.last
         self.heard = monotonic()
         self.look_at = min(self.look_at, self.heard + SILENT)  # it may have been waiting for long until now
         return chunk
+
+    def told(self, place: Place, had: Seq) -> None:
+        """Redis says where it stands; it was asked when `had` was the last chunk here. Less than that is a loss, which
+        no broken connection need have announced: another node may have taken over."""
+        if place.state == "missing" or place.seq < had:
+            self.lost()
+        else:
+            self.news(place.seq, place.lease)
 
     def news(self, seq: int, lease: str) -> None:
         """Redis says that its log reaches to `seq`."""

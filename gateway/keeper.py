@@ -91,17 +91,17 @@ class Keeper:
         """Stops the turn's job, if it is still running."""
         await self.refresh(turn)
         if turn.under_way:
-            await self._desk.give_up(turn_ticket(turn, self._tenant))
+            await self._desk.cancel(turn_ticket(turn, self._tenant))
             turn.response = failed_response(turn, Cancelled("The response was cancelled."))
             await self._turns.put(turn)
         return turn
 
     async def delete(self, identity: str) -> None:
-        """Forgets the turn; nobody is left to read it, so its job is stopped. Raises `NotFound`."""
+        """Forgets the turn; a background one, which nobody can read any more, is stopped. Raises `NotFound`."""
         turn = await self._turns.get(identity)
         await self._turns.delete(identity)
-        if turn.under_way:
-            await self._desk.give_up(turn_ticket(turn, self._tenant))
+        if turn.under_way and turn.response.get("background"):
+            await self._desk.cancel(turn_ticket(turn, self._tenant))
 
     async def _so_far(self, turn: Turn) -> AsyncGenerator[Chunk]:
         """What the log has now. Whoever follows the job goes on doing so, and nobody waits here for the next chunk."""

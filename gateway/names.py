@@ -67,9 +67,17 @@ class NamedDispatch:
             return await self._inner.submit(replace(submission, model=model))
 
     def follow(
-        self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET, express: Offer | None = None
+        self,
+        model: ModelName,
+        job: JobId,
+        *,
+        tenant: str,
+        after: Seq = NOTHING_YET,
+        express: Offer | None = None,
+        glance: bool = False,
     ) -> AsyncIterator[list[tuple[Seq, Chunk]]]:
-        return self._inner.follow(self._names.model(model), job, tenant=tenant, after=after, express=express)
+        name = self._names.model(model)
+        return self._inner.follow(name, job, tenant=tenant, after=after, express=express, glance=glance)
 
     async def logged(self, model: ModelName, job: JobId, *, tenant: str) -> list[Chunk]:
         return await self._inner.logged(self._names.model(model), job, tenant=tenant)
@@ -79,3 +87,6 @@ class NamedDispatch:
 
     async def cancel(self, model: ModelName, ids: list[JobId], *, tenant: str = "") -> None:
         await self._inner.cancel(self._names.model(model), ids, tenant=tenant)
+
+    async def leave(self, model: ModelName, ids: list[JobId]) -> None:
+        await self._inner.leave(self._names.model(model), ids)

@@ -5,31 +5,23 @@ import hashlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from time import monotonic
+from typing import Literal
 
 import structlog
 
 from common.backoff import Backoff
 from common.broker import jobs
-from common.broker.chunks import PAGE, read_log
 from common.broker.connect import Broker, RedisAway, RedisFull
 from common.broker.directory import model_names
 from common.broker.wishes import loading_stage
-from common.chunk import NOTHING_YET, Chunk, Seq, decode_chunk
-from common.errors import (
-    Expired,
-    IdempotencyConflict,
-    LogExpired,
-    ModelNotFound,
-    NotFound,
-    Overloaded,
-    StreamLost,
-    Unavailable,
-)
+from common.chunk import NOTHING_YET, Chunk, Seq
+from common.errors import IdempotencyConflict, ModelNotFound, Overloaded, Unavailable
 from common.job import GatewayId, JobId, ModelName
 from gateway.allowance import Allowance
 from gateway.dispatch import Admission, Offer, Submission, Waiting
 from gateway.following import Follower, Origin
 from gateway.forecast import Forecast, estimate
+from gateway.log_reader import LogReader
 from gateway.switchboard import Switchboard
 
 UNKNOWN_WAIT = 5.0  # seconds until a refused client comes back while no service rate is measured
@@ -57,6 +49,7 @@ class QueueDispatch:
         self._broker = broker
         self._gateway = gateway
         self._switchboard = switchboard
+        self._reader = LogReader(broker, gateway, switchboard)
         self._forecast = forecast
         self._terms = terms
         self._allowance = Allowance(broker)
@@ -137,7 +130,8 @@ class QueueDispatch:
             try:
                 answer = await jobs.submit(self._broker, submission.model, envelope, new)
                 log.info("jobs_submitted", jobs=answer.jobs, model=submission.model, outcome=answer.outcome)
-                return answer
+                ours = answer.jobs == [job.id for job in new]  # known already: the reply to an earlier try was lost
+                return replace(answer, outcome="routed") if ours and answer.outcome == "duplicate" else answer
             except RedisAway as error:
                 if isinstance(error, RedisFull) or monotonic() > give_up:
                     raise
@@ -186,106 +180,20 @@ class QueueDispatch:
 
     # ------------------------------------------------------------------------------------------------------ follow
 
-    async def follow(
-        self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET, express: Offer | None = None
+    def follow(
+        self,
+        model: ModelName,
+        job: JobId,
+        *,
+        tenant: str,
+        after: Seq = NOTHING_YET,
+        express: Offer | None = None,
+        glance: bool = False,
     ) -> AsyncIterator[list[tuple[Seq, Chunk]]]:
-        follower = self._take_up(model, job, tenant, after)
-        follower.express = express
-        backoff = Backoff()
-        try:
-            while not follower.ended:
-                try:
-                    await self._catch_up(follower)
-                except RedisAway:
-                    if follower.overdue:
-                        raise Expired("The queue (Redis) was away until the request's deadline passed.") from None
-                    await backoff.sleep()
-                    yield []
-                    continue
-                if items := follower.drain():
-                    yield items
-                elif not follower.ended and not await follower.wait():
-                    yield []
-        finally:
-            self._switchboard.remove(follower)
-
-    def _take_up(self, model: ModelName, job: JobId, tenant: str, after: Seq) -> Follower:
-        """The stream prepared at submit, or a new one that must find its place first."""
-        follower = self._switchboard.expected(job) if after == NOTHING_YET else None
-        if follower is None or follower.tenant != tenant:
-            follower = Follower(model, job, tenant, after)
-            self._switchboard.add(follower)
-        follower.read = True
-        return follower
-
-    async def _catch_up(self, follower: Follower) -> None:
-        """Find our place in Redis if we are unsure of it, and fill a hole from the log. Raises `RedisAway`."""
-        if follower.unsure:
-            await self._attach(follower)
-        while follower.behind and not follower.full and not follower.unsure:
-            await self._read_on(follower)
-
-    async def _read_on(self, follower: Follower) -> None:
-        """One page of the log. Frames may arrive meanwhile, and the place may be lost: then the page counts no more."""
-        asked, follower.behind = follower.next, False
-        try:
-            page = await read_log(self._broker, follower.model, follower.job, Seq(asked - 1))
-        except RedisAway:
-            follower.behind = True
-            raise
-        if follower.unsure:
-            return
-        if page and page[0][0] != asked:
-            raise StreamLost(f"Chunk {asked} of `{follower.job}` is no longer in its log.")
-        for seq, raw in page:
-            if seq == follower.next:
-                follower.accept(raw)
-        follower.behind = (follower.behind or bool(page)) and not follower.done
-
-    async def _attach(self, follower: Follower) -> None:
-        have = follower.delivered
-        place = await self._place(follower, replace(have, chunks=()))
-        if place.state == "lost" and have.chunks:
-            place = await self._place(follower, have)
-        match place.state:
-            case "missing":
-                await self._submit_again(follower)
-            case "lost":
-                raise StreamLost(
-                    f"The stream of `{follower.job}` ends at {place.seq}, before the place asked for "
-                    f"({follower.next - 1}): the rest was lost and cannot be restored."
-                )
-            case _:
-                follower.unsure = False
-                follower.news(place.seq, place.lease)
-                follower.settle_at(place.seq if place.settled else None)
-
-    async def _place(self, follower: Follower, have: jobs.Delivered) -> jobs.Place:
-        return await jobs.attach(self._broker, follower.model, follower.job, self._gateway, follower.tenant, have)
-
-    async def _submit_again(self, follower: Follower) -> None:
-        """Redis does not know the job. If we submitted it and have all its chunks, it goes on from them."""
-        origin, prefix = follower.origin, follower.prefix
-        if origin is None or prefix is None:
-            what = f"There is no request `{follower.job}`: it never was, or what was kept of it has expired."
-            raise LogExpired(what, param="Last-Event-ID") if follower.first > 1 else NotFound(what)
-        log.warning("job_submitted_again", job=follower.job, model=follower.model, chunks=len(prefix))
-        left = max(1, int(origin.envelope.timeout_ms - (monotonic() - follower.born) * 1000))
-        envelope = replace(origin.envelope, timeout_ms=left, idempotency_digest="", bounds=jobs.Bounds())
-        again = jobs.NewJob(follower.job, origin.request, prefix, follower.grant)
-        await jobs.submit(self._broker, follower.model, envelope, [again])
-        follower.unsure = False
+        return self._reader.follow(model, job, tenant=tenant, after=after, express=express, glance=glance)
 
     async def logged(self, model: ModelName, job: JobId, *, tenant: str) -> list[Chunk]:
-        if await jobs.owner(self._broker, model, job) != tenant:
-            raise NotFound(f"There is no request `{job}`: it never was, or what was kept of it has expired.")
-        chunks: list[Chunk] = []
-        whole = True
-        while whole:
-            page = await read_log(self._broker, model, job, Seq(len(chunks)))
-            chunks += [decode_chunk(raw) for _, raw in page]
-            whole = len(page) == PAGE
-        return chunks
+        return await self._reader.logged(model, job, tenant=tenant)
 
     async def waiting(self, model: ModelName, job: JobId) -> Waiting | None:
         try:
@@ -300,13 +208,27 @@ class QueueDispatch:
     # ------------------------------------------------------------------------------------------------------ cancel
 
     async def cancel(self, model: ModelName, ids: list[JobId], *, tenant: str = "") -> None:
+        self._forget(ids)
+        await self._stop(model, ids, tenant)
+
+    async def leave(self, model: ModelName, ids: list[JobId]) -> None:
+        self._forget(ids)
+        if unread := [job for job in ids if not self._switchboard.reads(job)]:
+            await self._stop(model, unread, left=self._gateway)
+
+    def _forget(self, ids: list[JobId]) -> None:
+        """The streams prepared at submit that nobody came to read."""
         for job in ids:
             if follower := self._switchboard.expected(job):
                 self._switchboard.remove(follower)
+
+    async def _stop(
+        self, model: ModelName, ids: list[JobId], tenant: str = "", left: GatewayId | Literal[""] = ""
+    ) -> None:
         backoff = Backoff()
         for _ in range(LEAVE_TRIES):
             try:
-                states = await jobs.cancel(self._broker, model, tenant, ids)
+                states = await jobs.cancel(self._broker, model, tenant, ids, left)
                 log.info("jobs_cancelled", jobs=ids, model=model, states=states)
                 return
             except RedisAway:

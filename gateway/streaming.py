@@ -6,7 +6,7 @@ import anyio
 import structlog
 
 from common.chunk import NOTHING_YET, Chunk, Seq
-from common.errors import MillstreamError
+from common.errors import MillstreamError, from_failure
 from gateway.express import Express
 from gateway.flow import Flow
 from gateway.metrics import Metrics
@@ -69,7 +69,9 @@ class Streaming:
                 if self._resumable and self._leaving.is_set():
                     yield RETRY
                     return
-            await self._recall()
+            if failure := await self._recall():
+                yield failure
+                return
             yield self._writer.close()
             self._complete = True
         except MillstreamError as error:
@@ -93,14 +95,17 @@ class Streaming:
             nobody = f", a worker loads the model: {waiting.loading}"
         return f": queued {waiting.position}{about}{nobody}\n\n".encode()
 
-    async def _recall(self) -> None:
-        """A client that resumed behind a job's last chunk has not seen it here: read it once more for the usage.
-        Behind the usage event there is none, and nothing but the end is left to tell."""
+    async def _recall(self) -> bytes:
+        """A client that resumed behind a job's last chunk has not seen it here: read it once more for the usage, or for
+        the error that ended the job. Behind the usage event there is none, and nothing but the end is left to tell."""
         for choice in self._writer.unsettled:
             had = self._ticket.after[choice]
             found = await self._desk.chunk_after(self._ticket, choice, Seq(had - 1)) if had > NOTHING_YET else None
             if found is not None and found[1].finish is not None:
                 self._writer.settle(choice, *found)
+            elif found is not None and found[1].error is not None:
+                return self._writer.fail(from_failure(found[1].error))
+        return b""
 
     async def _close(self, metrics: Metrics) -> None:
         self._express.close()
@@ -116,7 +121,7 @@ class Streaming:
             metrics.departures.labels(ticket.model).inc()
             log.info("client left", request=ticket.id.text, resumable=self._resumable)
         if self._abandoned(error):
-            await self._desk.give_up(ticket)
+            await self._desk.leave(ticket)
 
     def _abandoned(self, error: MillstreamError | None) -> bool:
         """Whether jobs may still run that nobody will read. One choice's failure ends the others."""

@@ -55,6 +55,10 @@ class Switchboard:
         """The stream prepared when this gateway submitted the job, if nobody reads it yet."""
         return next((each for each in self._followers.get(job, ()) if not each.read), None)
 
+    def reads(self, job: JobId) -> bool:
+        """Whether somebody here reads the job's stream."""
+        return any(each.read for each in self._followers.get(job, ()))
+
     def __iter__(self) -> Iterator[Follower]:
         return (each for streams in list(self._followers.values()) for each in list(streams))
 
@@ -128,9 +132,9 @@ class Switchboard:
     async def _ask_some(self, model: ModelName, followers: list[Follower]) -> None:
         places = [(each.job, Seq(each.next - 1)) for each in followers]
         news = await watch(self._broker, model, self._gateway, GATEWAY_TTL_MS, places)
-        for follower in followers:
-            if place := news.get(follower.job):
-                follower.lost() if place.state == "missing" else follower.news(place.seq, place.lease)
+        for follower, (job, had) in zip(followers, places, strict=True):
+            if place := news.get(job):
+                follower.told(place, had)
 
 
 def _pause(follower: Follower) -> float:

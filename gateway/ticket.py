@@ -83,17 +83,20 @@ class Desk:
         """The ticket's jobs as one flow."""
         places = zip(ticket.jobs, after, strict=True)
         offers = [partial(express.take, choice) if express else None for choice in range(len(ticket.jobs))]
-        return Flow([self._follower(ticket, job, seq, offers[at]) for at, (job, seq) in enumerate(places)])
+        return Flow([self._follower(ticket, job, seq, express=offers[at]) for at, (job, seq) in enumerate(places)])
 
-    def _follower(self, ticket: Ticket, job: JobId, after: Seq, offer: Offer | None = None) -> Follower:
-        # Whoever implements Dispatch writes an async generator, which can be closed; the contract names the iterator.
-        return cast(
-            Follower, self._dispatch.follow(ticket.model, job, tenant=ticket.tenant, after=after, express=offer)
+    def _follower(
+        self, ticket: Ticket, job: JobId, after: Seq, *, express: Offer | None = None, glance: bool = False
+    ) -> Follower:
+        found = self._dispatch.follow(
+            ticket.model, job, tenant=ticket.tenant, after=after, express=express, glance=glance
         )
+        # Whoever implements Dispatch writes an async generator, which can be closed; the contract names the iterator.
+        return cast(Follower, found)
 
     async def chunk_after(self, ticket: Ticket, choice: int, after: Seq) -> tuple[Seq, Chunk] | None:
         """One chunk from the log; None if the job ended before it."""
-        async with aclosing(self._follower(ticket, ticket.jobs[choice], after)) as follower:
+        async with aclosing(self._follower(ticket, ticket.jobs[choice], after, glance=True)) as follower:
             async for chunks in follower:
                 if chunks:
                     return chunks[0]
@@ -107,8 +110,12 @@ class Desk:
         """How the request waits: its first job's place; None once it runs."""
         return await self._dispatch.waiting(ticket.model, ticket.jobs[0])
 
-    async def give_up(self, ticket: Ticket) -> None:
-        """Nobody waits for the jobs any more."""
+    async def leave(self, ticket: Ticket) -> None:
+        """Its client waits no more for the jobs. Another one may: a retry that came before the first try was missed."""
+        await self._dispatch.leave(ticket.model, ticket.jobs)
+
+    async def cancel(self, ticket: Ticket) -> None:
+        """Nobody is to wait for the jobs any more."""
         await self._dispatch.cancel(ticket.model, ticket.jobs)
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable
 from typing import Any, cast
 
 import msgspec
+import structlog
 from redis import exceptions
 
 from common.broker import keys
@@ -15,6 +16,7 @@ from common.job import GatewayId, JobId, Lease, ModelName
 
 Frame = tuple[JobId, Lease, Seq, msgspec.Raw]
 decode_frames = msgspec.json.Decoder(list[tuple[str, str, int, msgspec.Raw]]).decode
+log = structlog.stdlib.get_logger(part="frames")
 PING_EVERY = 2.0  # seconds of silence until the subscription is pinged through its own channel
 PAGE = 512  # chunks read from a log at once
 
@@ -25,6 +27,15 @@ async def read_log(broker: Broker, model: ModelName, job: JobId, after: Seq) -> 
         command = broker.redis.xrange(keys.chunks(model, job), min=f"0-{after + 1}", count=PAGE)
         entries = await cast(Awaitable[list[tuple[str, dict[str, str]]]], command)
     return [(Seq(int(entry.partition("-")[2])), fields["c"].encode()) for entry, fields in entries]
+
+
+def _frames(message: bytes) -> list[Frame]:
+    """None for what no worker can have sent: what it may have stood for is in the log."""
+    try:
+        return cast(list[Frame], decode_frames(message))
+    except msgspec.MsgspecError as error:
+        log.warning("frames_unreadable", error=str(error))
+        return []
 
 
 class FrameChannel:
@@ -53,4 +64,4 @@ class FrameChannel:
                 if message["type"] == "subscribe":
                     yield []
                 elif message["type"] == "message":
-                    yield cast(list[Frame], decode_frames(message["data"]))
+                    yield _frames(message["data"])

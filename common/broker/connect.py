@@ -36,8 +36,13 @@ AWAY = (
     exceptions.TimeoutError,
     exceptions.ReadOnlyError,
     exceptions.ClusterDownError,
+    exceptions.NoPermissionError,  # an operator's mistake, to be mended
     exceptions.RedisClusterException,  # no node of the cluster answers
     OSError,
+)
+NOT_READY = (  # the server's words for "not now": it loads, has no master, changes its role, is busy with a slow script
+    *("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "NOREPLICAS", "UNBLOCKED"),
+    "BUSY ",  # with the space: BUSYGROUP is something else
 )
 CLOSED_HANDLE = "the handler is closed"  # what uvloop says, as no OSError, when the server left before the first word
 
@@ -53,7 +58,7 @@ class RedisFull(RedisAway):
 
 
 class RedisRefused(Unavailable):
-    """Redis answered with an error (out of memory, wrong permissions): trying again at once will not help."""
+    """Redis answered with an error (a key of another type, say): trying again at once will not help."""
 
 
 @cache
@@ -157,10 +162,7 @@ def _refusal(error: exceptions.ResponseError) -> MillstreamError:
     text = str(error)
     if "OOM" in text:
         return RedisFull("The queue (Redis) is out of memory.", retry_after=5)
-    if any(
-        word in text
-        for word in ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "NOREPLICAS")
-    ):
+    if any(word in text for word in NOT_READY):
         return RedisAway(f"The queue (Redis) is not ready: {text}", retry_after=1)
     return RedisRefused(f"The queue (Redis) refused a command: {text}", retry_after=5)
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import cast
 
 from common.broker import keys
-from common.broker.connect import Broker, RedisRefused, redis_errors
+from common.broker.connect import Broker, redis_errors
+from common.errors import Unavailable
 from common.job import TIERS, JobId, ModelName
 
 SHOWN = ("state", "worker", "tenant", "tier", "attempt", "seq", "submitted", "deadline")
@@ -146,5 +147,5 @@ async def _config(broker: Broker, name: str) -> str:
     try:
         async with redis_errors():
             return (await cast(Awaitable[dict[str, str]], broker.redis.config_get(name))).get(name, "unknown")
-    except RedisRefused:
+    except Unavailable:
         return "unknown"  # managed services forbid CONFIG

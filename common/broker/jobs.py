@@ -144,10 +144,10 @@ class Delivered:
 
 
 async def attach(
-    broker: Broker, model: ModelName, job: JobId, gateway: GatewayId, tenant: str, have: Delivered
+    broker: Broker, model: ModelName, job: JobId, gateway: GatewayId | Literal[""], tenant: str, have: Delivered
 ) -> Place:
-    """Take over a job's stream. `missing`: no such job of this tenant; `lost`: its log ends before what the client has
-    and cannot be put back."""
+    """Take over a job's stream (without a gateway: only look at it). `missing`: no such job of this tenant; `lost`: its
+    log ends before what the client has and cannot be put back."""
     args = (have.lease, have.seq, have.last, len(have.chunks), have.first, *have.chunks)
     reply = await broker.run("attach", model, job, gateway, tenant, *args)
     match reply:
@@ -168,9 +168,12 @@ async def watch(
     return {JobId(id): Place(state, Seq(int(seq)), Lease(lease)) for id, state, seq, lease in reply}
 
 
-async def cancel(broker: Broker, model: ModelName, tenant: str, jobs: Sequence[JobId]) -> list[str]:
-    """Stop jobs wherever they are (of any tenant if `tenant` is empty); the state of each afterwards."""
-    return await broker.run("cancel", model, tenant, *jobs)
+async def cancel(
+    broker: Broker, model: ModelName, tenant: str, jobs: Sequence[JobId], left: GatewayId | Literal[""] = ""
+) -> list[str]:
+    """Stop jobs wherever they are (of any tenant if `tenant` is empty); the state of each afterwards. `left`: only the
+    reader at that gateway has gone, a job that is read at another goes on (`read`)."""
+    return await broker.run("cancel", model, tenant, left, *jobs)
 
 
 @dataclass(frozen=True, slots=True)

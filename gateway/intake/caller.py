@@ -8,7 +8,7 @@ from common.broker.keyring import ApiKey
 from common.errors import BadRequest
 from gateway.settings import GatewaySettings
 
-SDK_KEY = "stainless-"  # the OpenAI SDKs give every POST such an Idempotency-Key, for their own retries
+SDK_KEY = "stainless-"  # so begin the keys that generated SDKs make for their own retries, where they send any
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
@@ -12,6 +12,7 @@ from starlette.responses import Response
 from common.errors import MillstreamError
 from gateway.batch_metrics import batch_text
 from gateway.cluster_metrics import cluster_text
+from gateway.leaving import STOPPING, leaving
 from gateway.openai.examples import answers
 from gateway.rooms import InRooms
 
@@ -27,14 +28,17 @@ async def health() -> dict[str, str]:
 @router.get(
     "/ready", summary="Can a request be served now", responses=answers({"status": "ready", "redis": True, "workers": 1})
 )
-async def ready(rooms: InRooms) -> JSONResponse:
-    """200 if Redis answers and at least one worker is alive, else 503 saying which is missing."""
+async def ready(request: Request, rooms: InRooms) -> JSONResponse:
+    """200 if Redis answers and at least one worker is alive, else 503 saying which is missing; 503 as well once this
+    process has been told to stop."""
     try:
         await rooms.cluster.directory.ping()
         models = await rooms.cluster.directory.models()
     except MillstreamError as error:
         return _readiness(False, redis=False, workers=0, reason=error.message)
     workers = sum(model.live for model in models)
+    if leaving(request.app):
+        return _readiness(False, redis=True, workers=workers, reason=STOPPING)
     reason = "" if workers else "no live worker: start one with `millstream worker --model ...`"
     return _readiness(workers > 0, redis=True, workers=workers, reason=reason)
 

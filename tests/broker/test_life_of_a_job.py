@@ -6,6 +6,7 @@ import pytest
 
 from common.broker import chunks, jobs, keys, workers
 from common.broker.connect import Broker
+from common.broker.upkeep import keep_up
 from common.chunk import Seq
 from common.errors import IdempotencyConflict, NotFound
 from common.job import ChatPrompt, GatewayId, JobId, JobRequest, Lease, ModelName, WorkerId
@@ -258,3 +259,33 @@ async def test_nothing_of_a_settled_job_is_immortal(broker: Broker) -> None:
     allowed = {keys.dead(MODEL), keys.server(MODEL), keys.gateways(MODEL)}
     immortal = [key async for key in broker.redis.scan_iter() if await broker.redis.ttl(key) == -1]
     assert set(immortal) <= allowed
+
+
+async def silent_for_long(broker: Broker, gateway: GatewayId) -> None:
+    await broker.redis.zadd(keys.gateways(MODEL), {gateway: 1})
+
+
+async def states(broker: Broker, *ids: str) -> list[str]:
+    return [(await jobs.read(broker, MODEL, JobId(id)))["state"] for id in ids]
+
+
+async def test_a_gateway_that_comes_back_from_idleness_is_not_taken_for_dead(broker: Broker) -> None:
+    await submit(broker, "j1")
+    await silent_for_long(broker, GATEWAY)
+    await submit(broker, "j2")
+    await keep_up(broker, MODEL, max_attempts=3, orphan_grace_ms=0)
+    assert await states(broker, "j1", "j2") == ["queued", "queued"]
+
+
+async def test_no_gateway_is_taken_for_dead_while_redis_was(broker: Broker) -> None:
+    """It could not say that it lives: first it gets the time to, then the job is an orphan."""
+    await submit(broker, "j1")
+    await register(broker, "w1")
+    await silent_for_long(broker, GATEWAY)
+    await broker.redis.hset(keys.server(MODEL), mapping={"wrote": 1})  # type: ignore[misc]
+    await keep_up(broker, MODEL, max_attempts=3, orphan_grace_ms=0)
+    assert await states(broker, "j1") == ["queued"]
+    await broker.redis.hset(keys.server(MODEL), mapping={"stalled": 1})  # type: ignore[misc]
+    await broker.redis.delete(keys.upkeep(MODEL))
+    await keep_up(broker, MODEL, max_attempts=3, orphan_grace_ms=0)
+    assert await states(broker, "j1") == ["cancelled"]

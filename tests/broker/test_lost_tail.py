@@ -108,3 +108,12 @@ async def test_frames_of_a_log_that_went_another_way_are_not_delivered(world: Wo
     assert (await all_in_order(world)).tokens == list(range(5))
     await world.read(world.readers[0])
     assert await finish_on(world, heir) == list(range(7))
+
+
+async def test_a_gateway_whose_connection_held_learns_it_from_the_watchdog(world: World) -> None:
+    """Another node of a cluster took over: the subscription, at a third one, was not even cut."""
+    world.readers[0].follower.unsure = False
+    await workers.evict_now(world.broker, MODEL, WorkerId("w1"), MAX_ATTEMPTS)
+    await world.read(world.readers[0])
+    heir = await worker(world, "w2")
+    assert await finish_on(world, heir) == list(range(7))

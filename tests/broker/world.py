@@ -156,7 +156,7 @@ class World:
         places = [(follower.job, Seq(follower.next - 1))]
         news = await jobs.watch(self.broker, MODEL, reader.gateway, 60_000, places)
         if place := news.get(follower.job):
-            follower.lost() if place.state == "missing" else follower.news(place.seq, place.lease)
+            follower.told(place, places[0][1])
         try:
             await self.dispatch(reader.gateway)._catch_up(follower)  # the part under test, without its loop
         except StreamLost:

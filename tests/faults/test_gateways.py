@@ -4,8 +4,10 @@ import asyncio
 import itertools
 
 import httpx
+import pytest
 
-from bench.stream import Client
+from bench.fleet import Part
+from bench.stream import Client, judge
 from tests.cluster import CHAT, PATIENCE, Cluster, all_exact, body, heard_some
 from tests.support import wait_until
 
@@ -87,3 +89,90 @@ async def test_a_stopping_gateway_hands_its_streams_to_another(site: Cluster) ->
         await heard_some(client)
     assert await leaving.stop() == 0
     await all_exact(clients, running)
+
+
+async def test_a_gateway_that_was_frozen_leaves_the_streams_that_moved_on(site: Cluster) -> None:
+    """Its clients came back elsewhere; when it wakes it finds them gone, but their jobs are not for it to cancel."""
+    frozen, staying, _ = await site.gateway(), await site.gateway(), await site.worker()
+    client = site.client(frozen, 600)
+    client.key = ""
+    reading = asyncio.create_task(client.listen())
+    await heard_some(client)
+    frozen.freeze()
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    client.base = lambda: staying.url
+    going_on = asyncio.create_task(client.run())
+    await heard_some(client, len(client.heard.arrivals) + 50)
+    frozen.thaw()
+    await wait_until(lambda: frozen.told("client left"), within=PATIENCE, what="it notices that its client left")
+    await all_exact([client], [going_on])
+
+
+def asked_twice(site: Cluster, tokens: int, one: Part, other: Part) -> list[Client]:
+    """One request with one key at two gateways, by clients that do not mean to come back."""
+    first = site.client(one, tokens)
+    both = [first, Client(site.http, lambda: other.url, first.ask, first.key)]
+    for client in both:
+        client.headers = {"x-millstream-resumable": "false"}
+    return both
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+async def test_a_reader_that_leaves_takes_nothing_from_another(site: Cluster, gone: int) -> None:
+    one, other, _ = await site.gateway(), await site.gateway(), await site.worker()
+    clients = asked_twice(site, 400, one, other)
+    readers: list[asyncio.Task[None]] = []
+    for client in clients:
+        readers.append(asyncio.create_task(client.listen()))
+        await heard_some(client)
+    readers.pop(gone).cancel()
+    await asyncio.wait_for(readers[0], PATIENCE)
+    assert judge(clients[0].ask, clients[1 - gone].heard).good
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+async def test_a_job_is_cancelled_when_the_last_of_its_readers_leaves(site: Cluster, order: tuple[int, int]) -> None:
+    one, other, _ = await site.gateway(), await site.gateway(), await site.worker()
+    clients = asked_twice(site, 100_000, one, other)
+    readers: list[asyncio.Task[None]] = []
+    for client in clients:
+        readers.append(asyncio.create_task(client.listen()))
+        await heard_some(client)
+    for who in order:
+        assert not await is_cancelled(site, clients[0])
+        readers[who].cancel()
+        await wait_until(lambda who=who: (one, other)[who].told("client left"), within=PATIENCE)
+    await wait_until(lambda: is_cancelled(site, clients[0]), within=PATIENCE, what="the job is cancelled")
+    await wait_until(site.idle, within=PATIENCE, what="its slot is free")
+
+
+async def test_what_is_open_at_the_end_of_the_window_can_be_asked_for_elsewhere(site: Cluster) -> None:
+    """A stream is broken off behind `retry:`, a whole answer is an error that says to try again; both go on."""
+    leaving, staying, _ = await site.gateway(drain="1"), await site.gateway(), await site.worker()
+    whole = site.client(leaving, 1000)
+    question, key = {**whole.ask.body(), "stream": False, "stream_options": None}, {"idempotency-key": whole.key}
+    reading = asyncio.create_task(broken_off(site, leaving, site.client(leaving, 1000).ask.body()))
+    asking = asyncio.create_task(site.http.post(leaving.url + CHAT, json=question, headers=key))
+    await wait_until(lambda: all_running(site, 2), within=PATIENCE, what="both jobs run")
+    assert await leaving.stop() == 0
+    assert (await reading).rstrip().endswith("retry: 1000")
+    refused = await asking
+    assert refused.status_code == 503 and refused.json()["error"]["code"] == "service_unavailable"
+    again = await site.http.post(staying.url + CHAT, json=question, headers=key)
+    assert again.json()["choices"][0]["message"]["content"].split() == whole.ask.answer()
+    assert len(await site.jobs()) == 2
+
+
+async def all_running(site: Cluster, count: int) -> bool:
+    return sum(job["state"] == "running" and int(job["seq"]) > 2 for job in await site.jobs()) == count
+
+
+async def broken_off(site: Cluster, gateway: Part, question: dict[str, object]) -> str:
+    """What came of a stream that has no end."""
+    text = ""
+    with pytest.raises(httpx.RemoteProtocolError):
+        async with site.http.stream("POST", gateway.url + CHAT, json=question) as response:
+            async for piece in response.aiter_text():
+                text += piece
+    return text

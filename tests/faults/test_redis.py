@@ -1,12 +1,15 @@
 """Redis that dies, forgets, falls silent or is full, in the middle of answers."""
 
 import asyncio
+import os
+import signal
 
 import pytest
 
 from bench.aof import cut_tail
 from bench.stream import Client, Heard
-from tests.cluster import CHAT, PATIENCE, Cluster, all_exact, body, heard_some
+from common.broker import keys
+from tests.cluster import CHAT, MODEL, PATIENCE, Cluster, all_exact, body, heard_some
 from tests.proxy import Proxy
 from tests.support import wait_until
 
@@ -106,13 +109,31 @@ async def test_a_reply_lost_after_the_script_ran_changes_nothing(site: Cluster, 
     async with Proxy("127.0.0.1", site.valkey.port) as proxy:
         gateway = await site.gateway(**({"redis_url": proxy.url} if script == "submit" else {}))
         await site.worker(**({"redis_url": proxy.url} if script != "submit" else {}))
+        await site.client(gateway, 1).run()  # the script is in the server's cache from now on
         proxy.lose_reply_to(script_sha(script).encode())
         clients = [site.client(gateway, 150) for _ in range(3)]
         running = [asyncio.create_task(client.run()) for client in clients]
         await wait_until(lambda: proxy.dropped, within=PATIENCE, what="the reply is lost")
         await all_exact(clients, running)
-        assert len(await site.jobs()) == 3
+        assert len(await site.jobs()) == 4
         await wait_until(site.idle, within=PATIENCE, what="nobody holds anything")
+
+
+async def test_a_job_whose_submission_was_answered_late_is_submitted_again_if_redis_forgets_it(site: Cluster) -> None:
+    from common.broker.connect import script_sha
+
+    async with Proxy("127.0.0.1", site.valkey.port) as proxy:
+        gateway, _ = await site.gateway(redis_url=proxy.url), await site.worker()
+        await site.client(gateway, 1).run()  # the script is in the server's cache from now on
+        proxy.lose_reply_to(script_sha("submit").encode())
+        client = site.client(gateway, 300)
+        running = asyncio.create_task(client.run())
+        await heard_some(client)
+        assert proxy.dropped == 1
+        await site.valkey.kill()
+        cut_tail(site.data, 1 << 30)
+        await site.valkey.restart()
+        await all_exact([client], [running])
 
 
 async def test_a_full_redis_is_a_503_and_everybody_stays(site: Cluster) -> None:
@@ -124,5 +145,50 @@ async def test_a_full_redis_is_a_503_and_everybody_stays(site: Cluster) -> None:
     assert "memory" in refused.json()["error"]["message"]
     await asyncio.sleep(1.5)  # longer than the lease: nobody can renew one
     await site.broker.redis.config_set("maxmemory", "0")
+    await all_exact(clients, running)
+    assert all(part.alive for part in site.fleet.parts)
+
+
+async def test_a_redis_that_is_busy_or_changes_its_role_is_waited_for(site: Cluster) -> None:
+    clients, running = await begin(site, count=4)
+    redis = site.broker.redis
+    await redis.config_set("busy-reply-threshold", 100)
+    await redis.eval("local t = redis.call('TIME')[1] while redis.call('TIME')[1] - t < 2 do end", 0)  # type: ignore[misc]
+    await redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+    await asyncio.sleep(1.0)  # workers' blocked reads are thrown out, writes are refused
+    await redis.execute_command("REPLICAOF", "NO", "ONE")
+    await all_exact(clients, running)
+    assert all(part.alive for part in site.fleet.parts)
+
+
+@pytest.mark.parametrize("how", ["stopped", "full"])
+async def test_a_redis_that_takes_no_writes_for_long_costs_no_worker_its_lease(site: Cluster, how: str) -> None:
+    """Nobody could renew a lease meanwhile: that they ran out says nothing about the workers."""
+    clients, running = await begin(site, count=4, tokens=1500)
+    for _ in range(3):
+        if how == "stopped":
+            os.kill(site.valkey.pid, signal.SIGSTOP)
+            await asyncio.sleep(2.0)  # twice the lease
+            os.kill(site.valkey.pid, signal.SIGCONT)
+        else:
+            await site.broker.redis.config_set("maxmemory", "1mb")
+            await asyncio.sleep(2.0)
+            await site.broker.redis.config_set("maxmemory", "0")
+        for client in clients:
+            await heard_some(client, len(client.heard.arrivals) + 5)
+    await all_exact(clients, running)
+    assert [job["attempt"] for job in await site.jobs()] == ["0"] * 4
+
+
+async def test_what_an_operator_does_wrong_for_a_while_ends_nobody(site: Cluster) -> None:
+    """Scripts forbidden to everybody, and messages that no worker has sent."""
+    clients, running = await begin(site, count=3, tokens=600)
+    redis = site.broker.redis
+    [gateway] = await redis.zrange(keys.gateways(MODEL), 0, -1)
+    for nonsense in ("hello", '[["a", 1]]', '{"a": 1}'):
+        await redis.publish(keys.frames(gateway), nonsense)
+    for rule in ("-evalsha", "+evalsha"):
+        await redis.execute_command("ACL", "SETUSER", "default", rule)
+        await asyncio.sleep(2.0)  # twice the lease
     await all_exact(clients, running)
     assert all(part.alive for part in site.fleet.parts)

@@ -86,7 +86,14 @@ class ScriptedDispatch:
         return replace(self.admission, jobs=ids)
 
     async def follow(
-        self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET, express: Offer | None = None
+        self,
+        model: ModelName,
+        job: JobId,
+        *,
+        tenant: str,
+        after: Seq = NOTHING_YET,
+        express: Offer | None = None,
+        glance: bool = False,
     ) -> AsyncGenerator[list[tuple[Seq, Chunk]]]:
         found = self.jobs.get(job)
         if found is None or found.submission.tenant != tenant or found.submission.model != model:
@@ -143,6 +150,9 @@ class ScriptedDispatch:
             if found.happened < len(found.script):
                 found.script = [*found.script[: found.happened], failed("cancelled", "The request was cancelled.")]
                 await self.advance(1, job)
+
+    async def leave(self, model: ModelName, ids: list[JobId]) -> None:
+        await self.cancel(model, ids)
 
 
 class ScriptedDirectory:

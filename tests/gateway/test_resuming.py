@@ -8,7 +8,7 @@ import openai
 import pytest
 
 from tests.gateway.conftest import gateway
-from tests.gateway.scripted import MODEL, ScriptedCluster, said
+from tests.gateway.scripted import MODEL, ScriptedCluster, failed, said
 from tests.support import wait_until
 
 ASK: dict[str, Any] = {
@@ -99,6 +99,17 @@ async def test_a_retry_after_a_cancelled_try_is_answered(http: httpx.AsyncClient
         assert retry.status_code == 200 and "ld" in retry.text and "error" not in retry.text
 
 
+async def test_behind_an_error_there_is_that_error_again_and_no_good_end(
+    http: httpx.AsyncClient, cluster: ScriptedCluster
+) -> None:
+    cluster.dispatch.script = lambda _: [*said("a")[:2], failed("engine_error", "It broke.")]
+    text = (await http.post(CHAT, json=ASK)).text
+    last = [line[4:] for line in text.splitlines() if line.startswith("id: ")][-1]
+    behind = await http.post(CHAT, json=ASK, headers={"Last-Event-ID": last})
+    for answer in (text, behind.text):
+        assert answer.count('"code":"engine_error"') == 1 and "[DONE]" not in answer
+
+
 NO_OPTIONS: dict[str, Any] = {"stream_options": None}
 
 
@@ -111,6 +122,7 @@ async def test_places_that_are_none(http: httpx.AsyncClient, cluster: ScriptedCl
         ("chatcmpl-" + "0" * 32 + ":1", 400),
         ("other-" + "0" * 32 + ":1", 404),
         (job[:-1] + ("0" if job[-1] != "0" else "1") + ":1", 404),
+        ("chatcmpl-00000001" + job[17:] + ":1", 410),  # made long ago
     ]
     for value, status in wrong:
         response = await http.post(CHAT, json=ASK, headers={"Last-Event-ID": value})

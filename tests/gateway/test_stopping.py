@@ -3,11 +3,16 @@
 import asyncio
 import signal
 import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from gateway.app import listen, server
+from gateway.cluster import Cluster
+from gateway.settings import GatewaySettings
 from tests.gateway.conftest import gateway
 from tests.gateway.scripted import MODEL, ScriptedCluster
 from tests.support import wait_until
@@ -27,6 +32,10 @@ async def started() -> tuple[asyncio.subprocess.Process, str]:
     return process, (await process.stdout.readline()).decode().strip()
 
 
+async def unready(http: httpx.AsyncClient) -> bool:
+    return (await http.get("/ready")).status_code == 503
+
+
 async def test_open_streams_finish_and_resumable_ones_say_farewell() -> None:
     process, url = await started()
     try:
@@ -41,6 +50,10 @@ async def test_open_streams_finish_and_resumable_ones_say_farewell() -> None:
 
             await wait_until(both, what="both streams are open")
             process.send_signal(signal.SIGTERM)
+            await wait_until(lambda: unready(http), what="it says that it is not ready")
+            refused = await http.post(CHAT, json=ASK)
+            assert refused.status_code == 503 and "stopping" in refused.json()["error"]["message"]
+            assert refused.headers["retry-after"] == "1" and (await http.get("/health")).status_code == 200
             plain, resumable = [(await task).text for task in asked]
         assert plain.endswith("data: [DONE]\n\n") and plain.count("token") == 100
         assert resumable.endswith("retry: 1000\n\n") and "[DONE]" not in resumable
@@ -59,3 +72,26 @@ async def test_stopping_cancels_no_resumable_job(cluster: ScriptedCluster) -> No
         await wait_until(lambda: cluster.dispatch.followers, what="the job is followed")
         asking.cancel()
     assert cluster.dispatch.cancelled == [] and cluster.dispatch.followers == 0
+
+
+async def test_a_gateway_whose_loops_broke_ends_instead_of_standing_there(cluster: ScriptedCluster) -> None:
+    """Whoever supervises it starts it anew."""
+    breaking = asyncio.Event()
+
+    @asynccontextmanager
+    async def connect(settings: GatewaySettings) -> AsyncGenerator[Cluster]:
+        async def loop() -> None:
+            await breaking.wait()
+            raise LookupError("a bug of ours")
+
+        async with cluster.connect(settings) as connected, asyncio.TaskGroup() as tasks:
+            tasks.create_task(loop())
+            yield connected
+
+    settings = GatewaySettings(port=0, drain=0)
+    with listen(settings) as listener:
+        running = asyncio.create_task(server(settings, connect).serve([listener]))
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}") as http:
+            assert (await http.get("/health")).status_code == 200
+        breaking.set()
+        await asyncio.wait_for(running, 30)

@@ -4,6 +4,7 @@
 -- preempt}
 local worker, lease_ms, count = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 
+note_writing(lease_ms)
 redis.call('ZADD', P .. 'leases', NOW + lease_ms, worker)
 redis.call('ZADD', P .. 'load', 'NX', 0, worker)
 redis.call('HSET', P .. 'worker:' .. worker, 'beat', NOW, unpack(ARGV, 4, 3 + count))

@@ -1,12 +1,13 @@
 -- Stop jobs: one that waits is settled at once, a running one is flagged and its worker told.
--- ARGV: tenant ('' any), ids...
--- Returns the state of each: cancelled | cancelling | its settled state | missing
-local replies = {}
-for i = 2, #ARGV do
+-- ARGV: tenant ('' any), gateway whose reader has gone ('' stop them whoever reads), ids...
+-- Returns the state of each: cancelled | cancelling | its settled state | missing | read (at another gateway)
+local gateway, replies = ARGV[2], {}
+for i = 3, #ARGV do
   local id = ARGV[i]
   local job = redis.call('HMGET', job_key(id), 'state', 'worker', 'tenant')
   local answer = job[1] or 'missing'
   if ARGV[1] ~= '' and job[3] ~= ARGV[1] then answer = 'missing' end
+  if gateway ~= '' and (answer == 'queued' or answer == 'running') and read_elsewhere(id, gateway) then answer = 'read' end
   if answer == 'queued' then
     settle_with_error(id, 'cancelled', 'cancelled', 'The request was cancelled.')
     answer = 'cancelled'

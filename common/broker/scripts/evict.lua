@@ -6,7 +6,7 @@ local worker, force, limit = ARGV[1], ARGV[2] == '1', tonumber(ARGV[6])
 local attempts, max_attempts = tonumber(ARGV[3]), tonumber(ARGV[4])
 
 if not force then
-  local held_back = grace_left(tonumber(ARGV[5]))
+  local held_back = mercy_left(tonumber(ARGV[5]))
   if held_back > 0 then return {'grace', held_back} end
 end
 if worker == '' then

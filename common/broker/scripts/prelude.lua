@@ -21,6 +21,27 @@ local function grace_left(grace_ms)
   return math.max(0, since + grace_ms - NOW)
 end
 
+local STALL_MS = 1000  -- above the pause between two rounds of upkeep, or every round would find a stall
+
+-- The server takes writes now. If it took none for as long as half a lease (it was stopped, silent, out of memory), then
+-- leases ran out because nobody could renew them.
+local function note_writing(lease_ms)
+  local seen = redis.call('HMGET', P .. 'server', 'wrote', 'lease')
+  lease_ms = lease_ms or tonumber(seen[2] or 0)
+  if seen[1] and NOW - seen[1] > math.max(STALL_MS, lease_ms / 2) then
+    redis.call('HSET', P .. 'server', 'stalled', NOW)
+  end
+  redis.call('HSET', P .. 'server', 'wrote', NOW, 'lease', lease_ms)
+end
+
+-- How long nobody may yet be taken for dead because time ran out, after a restart or a stall (0: not at all): leases are
+-- renewed first, and gateways say that they live.
+local function mercy_left(grace_ms)
+  note_writing()
+  local stalled = tonumber(redis.call('HGET', P .. 'server', 'stalled') or 0)
+  return math.max(grace_left(grace_ms), stalled + grace_ms - NOW)
+end
+
 -- ---------------------------------------------------------------------------------------------------------- waiting
 
 local function count_waiting(tenant, jobs, bytes)
@@ -372,8 +393,22 @@ local function empty_inbox(worker, limit)
   return #entries
 end
 
+-- The reader of a job at this gateway has gone: whether another gateway's still reads. A job whose stream was taken over
+-- goes back to the gateway it was taken from, if that one still reads it and lives.
+local function read_elsewhere(id, gateway)
+  local job = redis.call('HMGET', job_key(id), 'gateway', 'earlier')
+  if job[1] == gateway or job[2] == gateway then redis.call('HDEL', job_key(id), 'earlier') end
+  if job[1] ~= gateway then return true end
+  local lives = job[2] and redis.call('ZSCORE', P .. 'gateways', job[2])
+  if not lives or tonumber(lives) <= NOW then return false end
+  unfollow(gateway, id)
+  redis.call('HSET', job_key(id), 'gateway', job[2])
+  redis.call('SADD', P .. 'follows:' .. job[2], id)
+  return true
+end
+
 -- A gateway is known from its first job on, so that its death before the first watch is noticed too.
 local function follow(gateway, id)
-  redis.call('ZADD', P .. 'gateways', 'NX', NOW + 10000, gateway)
+  redis.call('ZADD', P .. 'gateways', 'GT', NOW + 10000, gateway)
   redis.call('SADD', P .. 'follows:' .. gateway, id)
 end

@@ -1,5 +1,5 @@
 -- What time brings about: deadlines that passed, jobs whose gateway died and whom nobody came back for.
--- ARGV: orphan grace ms, limit
+-- ARGV: orphan grace ms, limit, grace ms after a restart or a stall, in which no gateway counts as dead
 -- Returns {expired, orphans cancelled}
 local grace, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
 local expired, orphans = 0, 0
@@ -31,10 +31,14 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'deadlines', '-inf', NOW, '
   expired = expired + 1
 end
 
-for _, gateway in ipairs(redis.call('ZRANGEBYSCORE', P .. 'gateways', '-inf', NOW - grace, 'LIMIT', 0, 4)) do
+local silent = {}
+if mercy_left(tonumber(ARGV[3])) == 0 then
+  silent = redis.call('ZRANGEBYSCORE', P .. 'gateways', '-inf', NOW - grace, 'LIMIT', 0, 4)
+end
+for _, gateway in ipairs(silent) do
   local left = 0
   for _, id in ipairs(redis.call('SRANDMEMBER', P .. 'follows:' .. gateway, limit)) do
-    if redis.call('HGET', job_key(id), 'resumable') == '0' then
+    if redis.call('HGET', job_key(id), 'resumable') == '0' and not read_elsewhere(id, gateway) then
       if stop(id, function(it) settle_with_error(it, 'cancelled', 'cancelled', 'Nobody came back for the request.') end) then
         orphans = orphans + 1
       end
