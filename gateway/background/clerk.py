@@ -2,8 +2,9 @@
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import msgspec
@@ -11,7 +12,7 @@ import structlog
 
 from common.broker.batches import OVER, Batches
 from common.broker.directory import ModelInfo
-from common.errors import BadRequest, MillstreamError, NotFound
+from common.errors import BadRequest, Forbidden, MillstreamError, NotFound
 from common.job import JobId, ModelName
 from gateway.background.answering import Answering
 from gateway.background.endpoints import Reception
@@ -104,19 +105,19 @@ class Clerk:
     def _catalogue(self, batch: Batch) -> Catalogue:
         return Catalogue(self._office.storage, self._office.store, batch.tenant)
 
-    def _reception(self, batch: Batch) -> Reception:
-        return Reception(batch.endpoint, batch.key, self._office.settings, self._office.aliases)
-
     def _answering(self, batch: Batch) -> Answering:
-        office = self._office
+        office, model = self._office, ModelName(batch.state["model"])
+        reception = Reception(batch.endpoint, batch.key, office.settings, lambda _: model)
         turns = Turns(office.store, batch.tenant, office.settings.stored_ttl)
         desk = Desk(office.cluster.dispatch)
-        return Answering(batch, self._reception(batch), desk, turns, office.settings.batch_line_timeout)
+        return Answering(batch, reception, desk, turns, office.settings.batch_line_timeout)
 
     async def _validate(self, batch: Batch, lease: Lease) -> None:
         office, catalogue = self._office, self._catalogue(batch)
         known = frozenset(model.name for model in await office.cluster.directory.models())
-        validation = Validation(self._reception(batch), known, office.settings.batch_lines)
+        resolve = partial(office.aliases.resolve, known=known)
+        reception = Reception(batch.endpoint, batch.key, office.settings, resolve)
+        validation = Validation(reception, known, office.settings.batch_lines)
         try:
             found = await validation.check(catalogue.read(await catalogue.get(batch.input_file)))
         except NotFound as error:
@@ -144,11 +145,12 @@ class Clerk:
             lines = raw_lines(blocks, batch.offset, office.settings.max_body_bytes)
             most, seconds = office.settings.batch_in_flight, office.settings.slice_seconds
             done = await work.work(lines, self._look(batch), most, seconds)
-        except (NotFound, ExceptionGroup) as error:
-            gone = _only(error, NotFound)
-            if gone is None:
+        except (BadRequest, ExceptionGroup) as error:
+            unreadable = _bad_request(error)  # the lines' own faults are their answers
+            if unreadable is None:
                 raise
-            await self._fail(batch, lease, "input_file_gone", gone)
+            code = "input_file_gone" if isinstance(unreadable, NotFound) else "invalid_input_file"
+            await self._fail(batch, lease, code, unreadable)
             return
         if done:
             await office.batches.move(batch.id, ("in_progress",), "finalizing", {}, lease.grant)
@@ -168,22 +170,30 @@ class Clerk:
         office = self._office
         if not batch.total:
             return
-        answering, catalogue = self._answering(batch), self._catalogue(batch)
         jobs: list[JobId] = []
-        index = batch.flushed
         try:
-            blocks = catalogue.read(await catalogue.get(batch.input_file), batch.offset)
-            async for raw in raw_lines(blocks, batch.offset, office.settings.max_body_bytes):
-                jobs += (await answering.order(index, raw.text)).id.jobs()
-                index += 1
-                if index >= batch.flushed + WINDOW:
-                    break
+            async for some in self._open_jobs(batch):
+                jobs += some
         except BadRequest as error:
             log.info("jobs_not_stopped", batch=batch.id, error=error.message)
         model = ModelName(batch.state["model"])
         for at in range(0, len(jobs), CANCEL_AT_ONCE):
             await office.cluster.dispatch.cancel(model, jobs[at : at + CANCEL_AT_ONCE], tenant=batch.tenant)
-            await asyncio.sleep(0)
+
+    async def _open_jobs(self, batch: Batch) -> AsyncIterator[list[JobId]]:
+        """Each line's that may be on the queue. Raises `NotFound` for an input that has been deleted."""
+        answering, catalogue = self._answering(batch), self._catalogue(batch)
+        index = batch.flushed
+        blocks = catalogue.read(await catalogue.get(batch.input_file), batch.offset)
+        async for raw in raw_lines(blocks, batch.offset, self._office.settings.max_body_bytes):
+            try:
+                yield (await answering.order(index, raw.text)).id.jobs()
+            except (BadRequest, Forbidden) as error:  # it was refused, so it never ran
+                log.debug("line_not_stopped", batch=batch.id, line=index, error=error.message)
+            index += 1
+            if index >= batch.flushed + WINDOW:
+                return
+            await asyncio.sleep(0)  # thousands of lines: the lease must be renewed meanwhile
 
     async def _finalise(self, batch: Batch, lease: Lease, ending: Ending) -> None:
         office = self._office
@@ -191,11 +201,11 @@ class Clerk:
         await finalising.finish(lease, ending)
 
 
-def _only(error: BaseException, kind: type[NotFound]) -> NotFound | None:
-    """The error of that kind, alone or in a group of its like."""
-    if isinstance(error, kind):
+def _bad_request(error: BaseException) -> BadRequest | None:
+    """The error, if it is one, alone or in a group of its like."""
+    if isinstance(error, BadRequest):
         return error
     if isinstance(error, BaseExceptionGroup):
         group = cast(BaseExceptionGroup[BaseException], error)
-        return _only(group.exceptions[0], kind)
+        return _bad_request(group.exceptions[0])
     return None
