@@ -50,8 +50,14 @@ class Keeper:
         if turn.under_way:
             await self._desk.give_up(turn_ticket(turn, self._tenant))
             turn.response = failed_response(turn, Cancelled("The response was cancelled."))
-            await self._turns.put(turn)
+            await self._turns.put(turn, anew=True)
         return turn
+
+    async def delete(self, turn: Turn) -> None:
+        """Forgets the turn; a background one, which nobody can read any more, is stopped. Raises `NotFound`."""
+        await self._turns.delete(turn.id)
+        if turn.under_way and turn.response.get("background"):
+            await self._desk.give_up(turn_ticket(turn, self._tenant))
 
     async def _read(self, turn: Turn, wait: float | None) -> None:
         growing = ResponseFold(turn.head(), turn.framed())
@@ -69,7 +75,7 @@ class Keeper:
         finally:
             await flow.aclose()
         if not turn.under_way:
-            await self._turns.put(turn)
+            await self._turns.put(turn, anew=True)
 
 
 async def _fold(flow: Flow, growing: ResponseFold, wait: float | None) -> None:

@@ -69,12 +69,13 @@ class Turns:
         """Whether there is a store at all."""
         return self._store is not None
 
-    async def put(self, turn: Turn) -> None:
-        """Keeps the turn, new or anew. Raises `Unavailable`."""
+    async def put(self, turn: Turn, *, anew: bool = False) -> None:
+        """Keeps the turn; with `anew` only one that is kept already: a deleted one does not come back. Raises
+        `Unavailable`."""
         if self._store is None:
             return
         record = Record(turn.id, parse_request_id(turn.id).created, msgspec.json.encode(turn))
-        await self._store.put(self._tenant, "response", record, self._ttl)
+        await self._store.put(self._tenant, "response", record, self._ttl, anew=anew)
 
     async def get(self, identity: str) -> Turn:
         """Raises `NotFound`."""

@@ -137,7 +137,7 @@ class Writing:
         if self._turn.under_way:
             self._turn.response = failed_response(self._turn, Cancelled("The client left."))
         if self._turns is not None:
-            await self._turns.put(self._turn)
+            await self._turns.put(self._turn, anew=not ticket.repeated)
 
 
 @router.get("/v1/responses/{response_id}", summary="Read a response", response_model=None)
@@ -170,8 +170,9 @@ async def cancel_response(response_id: str, request: Request, rooms: InRooms) ->
 
 @router.delete("/v1/responses/{response_id}", summary="Delete a response")
 async def delete_response(response_id: str, request: Request, rooms: InRooms) -> dict[str, Any]:
-    """Forgets it and its input."""
-    await _turns(request, rooms).delete(response_id)
+    """Forgets it and its input; a background one that is under way stops."""
+    turn = await _turns(request, rooms).get(response_id)
+    await _keeper(request, rooms).delete(turn)
     return {"id": response_id, "object": "response", "deleted": True}
 
 

@@ -1,0 +1,41 @@
+"""Background responses that nobody wants any more."""
+
+from pathlib import Path
+
+import openai
+import pytest
+from redis import Redis
+
+from common.broker.connect import Broker
+from common.broker.store import Record, RedisStore
+from tests.background.cluster import gateway
+from tests.support import wait_until
+
+
+async def test_a_deleted_response_stops(redis_url: str, tmp_path: Path) -> None:
+    with Redis.from_url(redis_url, decode_responses=True) as redis:
+        redis.sadd("ms:models", "simulated")  # known, though no worker is there: its jobs wait
+        async with (
+            gateway(redis_url, tmp_path) as url,
+            openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
+        ):
+            begun = await client.responses.create(model="simulated", input="hello", background=True)
+            job = f"ms:{{simulated}}:job:{begun.id}"
+            assert redis.hget(job, "state") == "queued"
+            await client.responses.delete(begun.id)
+            await wait_until(lambda: redis.hget(job, "state") == "cancelled", what="its job is stopped")
+            for again in (client.responses.retrieve, client.responses.delete):
+                with pytest.raises(openai.NotFoundError):
+                    await again(begun.id)
+
+
+async def test_what_was_deleted_is_not_written_anew(redis_url: str) -> None:
+    async with Broker(redis_url) as broker:
+        store, record = RedisStore(broker), Record("resp_1", 1, b"{}")
+        await store.put("a", "response", record, 60)
+        await store.put("a", "response", Record("resp_1", 1, b"[]"), 60, anew=True)
+        found = await store.get("a", "response", "resp_1")
+        assert found is not None and found.body == b"[]"
+        await store.delete("a", "response", "resp_1")
+        await store.put("a", "response", record, 60, anew=True)
+        assert await store.list("a", "response") == []
