@@ -74,6 +74,8 @@ async def test_usage_is_counted_once_for_its_tenant(redis_url: str, tmp_path: Pa
         assert one["total_tokens"] == 14
         before = {"end_date": (day - timedelta(days=1)).isoformat()}
         assert (await http.get("/v1/usage", headers=mine, params=before)).json()["data"] == []
+        first = {"end_date": "0001-01-01"}
+        assert (await http.get("/v1/usage", headers=mine, params=first)).json()["data"] == []
         assert (await http.get("/v1/usage", headers=mine, params={"model": "other"})).json()["data"] == []
         for wrong in ({"start_date": "soon"}, {"start_date": "2020-01-01"}, {"start_date": "2999-01-01"}):
             refused = await http.get("/v1/usage", headers=mine, params=wrong)
