@@ -1,7 +1,6 @@
 """The end of a batch: its parts become the output and error files, what never ran is told, the status is final."""
 
 import hashlib
-import time
 from typing import Literal
 
 import msgspec
@@ -33,7 +32,8 @@ class Finalising:
         self._batches = batches
         self._storage = storage
         self._catalogue = catalogue
-        self._expires = batch.expires + (batch.number("output_ttl") or int(file_ttl))
+        self._began = batch.number("finalizing_at") or batch.number("cancelling_at")  # whoever does it again
+        self._expires = self._began + (batch.number("output_ttl") or int(file_ttl))
         self._parts = Parts(storage, batches, batch.id)
 
     async def finish(self, lease: Lease, ending: Ending) -> None:
@@ -98,6 +98,6 @@ class Finalising:
             return ""
         identity = self._file_id(kind)
         title = f"{self._batch.id}_{kind}.jsonl"
-        created = min(int(time.time()), self._expires)
-        await self._catalogue.record(StoredFile(identity, output.size, created, title, "batch_output", self._expires))
+        file = StoredFile(identity, output.size, self._began, title, "batch_output", self._expires)
+        await self._catalogue.record(file)
         return identity
