@@ -8,6 +8,7 @@ from common.chunk import NOTHING_YET
 from common.errors import Cancelled, JobFailed, LogExpired, MillstreamError, NotFound, Unavailable, from_failure
 from common.job import ModelName
 from gateway.flow import Flow
+from gateway.following import BUFFER
 from gateway.present.responses import ResponseFold
 from gateway.request_id import parse_request_id
 from gateway.ticket import Desk, Ticket
@@ -79,7 +80,7 @@ class Keeper:
 
 
 async def _fold(flow: Flow, growing: ResponseFold, wait: float | None) -> None:
-    """Everything until the end, or what comes before the log has been silent for `wait` seconds. Raises the job's
+    """Everything until the end; with `wait` (seconds) what the log has now, however fast it grows. Raises the job's
     failure."""
     items = flow.items()
     while True:
@@ -88,9 +89,11 @@ async def _fold(flow: Flow, growing: ResponseFold, wait: float | None) -> None:
                 item = await anext(items, None)
         except TimeoutError:
             return
-        if item is None or (wait is not None and not item[1]):
+        if item is None:
             return
         for _, chunk in item[1]:
             if chunk.error is not None:
                 raise from_failure(chunk.error)
             growing.take(chunk)
+        if wait is not None and len(item[1]) < BUFFER:
+            return  # a full load is a part of a long log

@@ -1,5 +1,7 @@
-"""Background responses that nobody wants any more."""
+"""Background responses that are looked at while they run, or that nobody wants any more."""
 
+import asyncio
+import itertools
 from pathlib import Path
 
 import openai
@@ -8,8 +10,38 @@ from redis import Redis
 
 from common.broker.connect import Broker
 from common.broker.store import Record, RedisStore
+from common.chunk import Chunk
 from tests.background.cluster import gateway
+from tests.gateway.conftest import gateway as scripted_gateway
+from tests.gateway.scripted import MODEL, ScriptedCluster, said
 from tests.support import wait_until
+
+
+async def grow(cluster: ScriptedCluster) -> None:
+    for _ in itertools.count():
+        await cluster.dispatch.advance(1)
+        await asyncio.sleep(0.01)
+
+
+async def test_a_look_does_not_wait_for_a_stream_that_flows() -> None:
+    """Chunk follows chunk for minutes; a look returns at once, and so does a cancellation."""
+    cluster = ScriptedCluster()
+    cluster.dispatch.at_first = 0
+    script: list[Chunk] = said(*(f"{n} " for n in range(30_000)))
+    cluster.dispatch.script = lambda request: script
+    async with (
+        asyncio.TaskGroup() as tasks,
+        scripted_gateway(cluster) as url,
+        openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
+    ):
+        growing = tasks.create_task(grow(cluster))
+        begun = await client.responses.create(model=MODEL, input="hello", background=True)
+        await wait_until(lambda: cluster.dispatch.jobs[begun.id].happened > 5, what="it flows")
+        seen = await client.responses.retrieve(begun.id)
+        assert seen.status == "in_progress"
+        assert (await client.responses.cancel(begun.id)).status == "cancelled"
+        assert cluster.dispatch.jobs[begun.id].happened < len(script)
+        growing.cancel()
 
 
 async def test_a_deleted_response_stops(redis_url: str, tmp_path: Path) -> None:
