@@ -12,7 +12,7 @@ import structlog
 
 from common.broker.batches import OVER, Batches
 from common.broker.directory import ModelInfo
-from common.errors import BadRequest, Forbidden, MillstreamError, NotFound
+from common.errors import BadRequest, Forbidden, NotFound
 from common.job import JobId, ModelName
 from gateway.background.answering import Answering
 from gateway.background.endpoints import Reception
@@ -91,7 +91,7 @@ class Clerk:
                 await self._stop_jobs(batch)
                 await self._finalise(batch, lease, "cancelled")
             case "finalizing":
-                await self._finalise(batch, lease, "expired" if batch.state.get("ending") == "expired" else "completed")
+                await self._finalise(batch, lease, cast(Ending, batch.state.get("ending") or "completed"))
             case _:
                 pass
         batch = await self._batch()
@@ -121,7 +121,7 @@ class Clerk:
         try:
             found = await validation.check(catalogue.read(await catalogue.get(batch.input_file)))
         except NotFound as error:
-            await self._fail(batch, lease, "invalid_input_file", error)
+            await office.batches.move(batch.id, ("validating",), "failed", _unreadable(error), lease.grant)
             return
         fields = {"total": found.lines, "model": found.model, "completed": 0, "failed": 0}
         if found.faults:
@@ -129,11 +129,6 @@ class Clerk:
             await office.batches.move(batch.id, ("validating",), "failed", fields, lease.grant)
         else:
             await office.batches.move(batch.id, ("validating",), "in_progress", fields, lease.grant)
-
-    async def _fail(self, batch: Batch, lease: Lease, code: str, error: MillstreamError) -> None:
-        faults = [{"code": code, "message": error.message, "param": "input_file_id", "line": None}]
-        fields = {"errors": msgspec.json.encode(faults).decode()}
-        await self._office.batches.move(batch.id, ("validating", "in_progress"), "failed", fields, lease.grant)
 
     async def _run(self, batch: Batch, lease: Lease) -> None:
         office, catalogue = self._office, self._catalogue(batch)
@@ -149,8 +144,8 @@ class Clerk:
             unreadable = _bad_request(error)  # the lines' own faults are their answers
             if unreadable is None:
                 raise
-            code = "input_file_gone" if isinstance(unreadable, NotFound) else "invalid_input_file"
-            await self._fail(batch, lease, code, unreadable)
+            fields = {"ending": "failed", **_unreadable(unreadable)}  # what was answered is kept
+            await office.batches.move(batch.id, ("in_progress",), "finalizing", fields, lease.grant)
             return
         if done:
             await office.batches.move(batch.id, ("in_progress",), "finalizing", {}, lease.grant)
@@ -199,6 +194,13 @@ class Clerk:
         office = self._office
         finalising = Finalising(batch, office.batches, office.storage, self._catalogue(batch), office.settings.file_ttl)
         await finalising.finish(lease, ending)
+
+
+def _unreadable(error: BadRequest) -> dict[str, str]:
+    """The batch's `errors`, when its input cannot be read."""
+    code = "input_file_gone" if isinstance(error, NotFound) else "invalid_input_file"
+    faults = [{"code": code, "message": error.message, "param": "input_file_id", "line": None}]
+    return {"errors": msgspec.json.encode(faults).decode()}
 
 
 def _bad_request(error: BaseException) -> BadRequest | None:

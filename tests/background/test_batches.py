@@ -214,10 +214,14 @@ async def test_a_window_that_ends(client: openai.AsyncOpenAI) -> None:
 
 
 async def test_a_deleted_input_ends_the_batch(client: openai.AsyncOpenAI) -> None:
-    batch = await submit(client, [line("a", max_tokens=2)])
+    batch = await submit(client, [line(f"c{n}", max_tokens=40, ignore_eos=True) for n in range(380)])
+    await wait_until(lambda: _completed(client, batch, 5), within=60, every=0.05, what="it has begun")
     await client.files.delete(batch.input_file_id)
     ended = await end_of(client, batch)
-    assert ended.status in ("failed", "completed")  # it may have been read before
+    assert ended.errors is not None and ended.errors.data is not None and ended.request_counts is not None
+    assert (ended.status, ended.errors.data[0].code, ended.error_file_id) == ("failed", "input_file_gone", None)
+    given = [each["custom_id"] for each in await answers(client, ended.output_file_id)]
+    assert len(given) == ended.request_counts.completed >= 5 and len(set(given)) == len(given)
 
 
 async def test_several_processes_share_the_work(client: openai.AsyncOpenAI, cluster: Processes) -> None:
