@@ -79,10 +79,15 @@ class Turns:
 
     async def get(self, identity: str) -> Turn:
         """Raises `NotFound`."""
-        record = await self._store.get(self._tenant, "response", identity) if self._store else None
-        if record is None:
+        turn = await self.find(identity)
+        if turn is None:
             raise NotFound(f"Response with id '{identity[:80]}' not found.", param="response_id")
-        return msgspec.json.decode(record.body, type=Turn)
+        return turn
+
+    async def find(self, identity: str) -> Turn | None:
+        """None: never stored, expired, deleted, or another tenant's."""
+        record = await self._store.get(self._tenant, "response", identity) if self._store else None
+        return msgspec.json.decode(record.body, type=Turn) if record else None
 
     async def previous(self, identity: str | None) -> list[Item]:
         """The conversation so far. Raises `BadRequest` if that turn is unknown or not over."""

@@ -74,10 +74,14 @@ async def _take(body: ResponseRequest, order: Order, history: list[Item], reques
     exchange = Exchange(rooms, request, resumable=resumable)
     ticket = await exchange.admit(order)
     turn.response["id"] = ticket.id.text
-    if stored and not (ticket.repeated or ticket.resumed):
+    earlier = await turns.find(turn.id) if stored and ticket.repeated else None
+    if stored and earlier is None and not ticket.resumed:  # a gateway that died may have submitted and not stored it
         await turns.put(turn)
         if body.background and rooms.cluster.pending is not None:
             await rooms.cluster.pending.add(turn.id, tenant_of(request), order.submission.model)
+    if body.background and not body.stream and earlier is not None:
+        turn = await _keeper(request, rooms).refresh(earlier)
+        return JSONResponse(turn.response, headers=ticket.headers())
     if body.background and not body.stream:
         rooms.afterwork.start(_keeper(request, rooms).finish(turn), ticket.id.text)
         return JSONResponse(turn.response, headers=ticket.headers())

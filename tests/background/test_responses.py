@@ -44,6 +44,27 @@ async def test_a_look_does_not_wait_for_a_stream_that_flows() -> None:
         growing.cancel()
 
 
+async def test_asked_again_with_its_key_it_is_told_as_it_is() -> None:
+    cluster = ScriptedCluster()
+    assert cluster.store is not None
+    async with (
+        scripted_gateway(cluster) as url,
+        openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
+    ):
+
+        async def ask() -> openai.types.responses.Response:
+            headers = {"Idempotency-Key": "k"}
+            return await client.responses.create(model=MODEL, input="hello", background=True, extra_headers=headers)
+
+        begun = await ask()
+        cluster.store.records.clear()  # the gateway died before it had stored the response; the client asks another
+        again = await ask()
+        assert (begun.status, again.id) == ("queued", begun.id)
+        await wait_until(lambda: cluster.dispatch.followers == 0, what="the follower is done")
+        last = await ask()
+        assert (last.status, last.output_text) == ("completed", "Hello world")
+
+
 async def test_a_deleted_response_stops(redis_url: str, tmp_path: Path) -> None:
     with Redis.from_url(redis_url, decode_responses=True) as redis:
         redis.sadd("ms:models", "simulated")  # known, though no worker is there: its jobs wait
