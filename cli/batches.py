@@ -16,6 +16,9 @@ from common.broker.connect import Broker
 
 LOOK_EVERY = 0.5  # seconds
 HEADER = ("batch", "tenant", "model", "status", "", "done", "failed", "lines/s", "left")
+NEEDED = {"batch": 30, "status": 11, "done": 11, "left": 8}  # characters; where it is narrow the others give way
+BAR = 24  # characters, where there is room
+WIDE = 250  # characters of a line that is piped into other tools: nothing is left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +68,11 @@ async def rows(batches: Batches) -> list[Row]:
 
 def table(found: list[Row]) -> Table:
     """With a bar each."""
-    made = Table(*HEADER, box=None, pad_edge=False)
+    made = Table(box=None, pad_edge=False)
+    for name in HEADER:
+        made.add_column(name, no_wrap=True, min_width=NEEDED.get(name), max_width=None if name else BAR)
     for each in found:
-        bar = ProgressBar(total=max(each.total, 1), completed=each.done, width=24)
+        bar = ProgressBar(total=max(each.total, 1), completed=each.done)
         figures = (f"{each.done}/{each.total}", str(each.failed), f"{each.rate:.1f}", each.left)
         made.add_row(each.id, each.tenant, each.model, each.status, bar, *figures)
     return made
@@ -84,6 +89,8 @@ def run(settings: BatchesSettings) -> int:
 
 async def _show(settings: BatchesSettings) -> None:
     console = Console(soft_wrap=True)
+    if not console.is_terminal:
+        console.width = WIDE
     async with Broker(settings.redis_url) as broker:
         batches = Batches(broker)
         found = await rows(batches)

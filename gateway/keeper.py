@@ -93,7 +93,7 @@ class Keeper:
         if turn.under_way:
             await self._desk.cancel(turn_ticket(turn, self._tenant))
             turn.response = failed_response(turn, Cancelled("The response was cancelled."))
-            await self._turns.put(turn)
+            await self._turns.put(turn, anew=True)
         return turn
 
     async def delete(self, identity: str) -> None:
@@ -135,4 +135,4 @@ class Keeper:
             growing.fail(error)
             turn.response = growing.response
         if not turn.under_way:
-            await self._turns.replace(turn)
+            await self._turns.put(turn, anew=True)

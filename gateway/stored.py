@@ -12,8 +12,9 @@ __all__ = ["Kind", "Record", "Store"]
 class Store(Protocol):
     """Records of a tenant, by kind. Every record has a time to live; nothing is kept for ever."""
 
-    async def put(self, tenant: str, kind: Kind, record: Record, ttl: float) -> None:
-        """Writes the record, new or anew, for `ttl` seconds. Raises `Unavailable`."""
+    async def put(self, tenant: str, kind: Kind, record: Record, ttl: float, *, anew: bool = False) -> None:
+        """Writes the record for `ttl` seconds; with `anew` only if it is there, not deleted meanwhile. Raises
+        `Unavailable`."""
         ...
 
     async def get(self, tenant: str, kind: Kind, identity: str) -> Record | None:

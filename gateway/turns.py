@@ -75,24 +75,25 @@ class Turns:
         """Whether there is a store at all."""
         return self._store is not None
 
-    async def put(self, turn: Turn) -> None:
-        """Keeps the turn, new or anew. Raises `Unavailable`."""
+    async def put(self, turn: Turn, *, anew: bool = False) -> None:
+        """Keeps the turn; with `anew` only one that is kept already: a deleted one does not come back. Raises
+        `Unavailable`."""
         if self._store is None:
             return
         record = Record(turn.id, parse_request_id(turn.id).created, msgspec.json.encode(turn))
-        await self._store.put(self._tenant, "response", record, self._ttl)
-
-    async def replace(self, turn: Turn) -> None:
-        """Keeps the turn's end, unless it was deleted meanwhile. Raises `Unavailable`."""
-        if self._store is not None and await self._store.get(self._tenant, "response", turn.id) is not None:
-            await self.put(turn)
+        await self._store.put(self._tenant, "response", record, self._ttl, anew=anew)
 
     async def get(self, identity: str) -> Turn:
         """Raises `NotFound`."""
-        record = await self._store.get(self._tenant, "response", identity) if self._store else None
-        if record is None:
+        turn = await self.find(identity)
+        if turn is None:
             raise NotFound(f"Response with id '{identity[:80]}' not found.", param="response_id")
-        return msgspec.json.decode(record.body, type=Turn)
+        return turn
+
+    async def find(self, identity: str) -> Turn | None:
+        """None: never stored, expired, deleted, or another tenant's."""
+        record = await self._store.get(self._tenant, "response", identity) if self._store else None
+        return msgspec.json.decode(record.body, type=Turn) if record else None
 
     async def delete(self, identity: str) -> None:
         """Raises `NotFound`."""

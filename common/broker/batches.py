@@ -2,7 +2,6 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 """Batches as Redis knows them: their status, counts and cursor, the answers of their lines, who works on them."""
 
-import time
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -77,7 +76,7 @@ class Batches:
             for batch in batches:
                 pipe.hmget(keys.batch_state(batch), ["until", "grant"])
             rows = await pipe.execute()
-        now = time.time() * 1000  # our own clock will do: this is a hint, the lease itself is told by Redis' clock
+        now = int(await self._broker.run_on("clock", keys.batch_prefix(batches[0])))
         found = [
             (float(until or 0), batch, grant or "")
             for batch, (until, grant) in zip(batches, cast(list[tuple[str | None, str | None]], rows), strict=True)

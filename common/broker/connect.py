@@ -34,6 +34,7 @@ CONNECTIONS = 64  # of one process, shared by all its requests; more only queue 
 AWAY = (
     exceptions.ConnectionError,
     exceptions.TimeoutError,
+    exceptions.WatchError,  # what a connection that broke between WATCH and EXEC becomes (arq watches keys)
     exceptions.ReadOnlyError,
     exceptions.ClusterDownError,
     exceptions.NoPermissionError,  # an operator's mistake, to be mended

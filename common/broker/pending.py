@@ -56,6 +56,11 @@ class Pending:
             Ended(id, each.tenant) for (id, each), state in zip(awaited.items(), states, strict=True) if state in over
         ]
 
+    async def awaits(self, response: str) -> bool:
+        """Whether its end is still to be stored."""
+        async with redis_errors():
+            return await cast(Awaitable[bool], self._broker.redis.hexists(keys.RESPONSES, response))
+
     async def remove(self, response: str) -> None:
         """Its end is stored."""
         async with redis_errors():

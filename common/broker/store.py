@@ -28,9 +28,9 @@ class RedisStore:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
 
-    async def put(self, tenant: str, kind: str, record: Record, ttl: float) -> None:
-        """Writes the record, new or anew, for `ttl` seconds."""
-        args = (kind, record.id, record.created, record.body, max(1, int(ttl * 1000)))
+    async def put(self, tenant: str, kind: str, record: Record, ttl: float, *, anew: bool = False) -> None:
+        """Writes the record for `ttl` seconds; with `anew` only if it is there, not deleted meanwhile."""
+        args = (kind, record.id, record.created, record.body, max(1, int(ttl * 1000)), int(anew))
         await self._broker.run_on("put", keys.tenant_prefix(tenant), *args)
 
     async def get(self, tenant: str, kind: str, identity: str) -> Record | None:

@@ -26,7 +26,9 @@ class Answers:
 
     async def store(self, response: Ended) -> str | None:
         """Stores the end, if nobody has, from the chunk log. The event's kind, empty if there is nothing to tell; None
-        if the end could not be read now. `settle` it when the event is on its way."""
+        if that is done, or could not be read now. `settle` it when the event is on its way."""
+        if not await self._pending.awaits(response.id):
+            return None  # another process was first
         office = self._office
         turns = Turns(office.store, response.tenant, office.settings.stored_ttl)
         try:

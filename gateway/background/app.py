@@ -1,21 +1,22 @@
 """The background process's composition root: batches, upkeep; the queue's second life."""
 
 import asyncio
+import time
 
+import httpx
 import structlog
 
 from common import loop, telemetry
 from common.broker.connect import Broker
-from common.broker.pending import Pending
-from common.errors import MillstreamError
+from common.broker.pending import Ended, Pending
 from common.identity import incarnation
 from common.stopping import on_stop_signals
 from gateway.background.answers import Answers
-from gateway.background.arq_worker import Periodic, Runner, Task
+from gateway.background.arq_worker import Periodic, Queue, Runner, Task
 from gateway.background.clerk import Clerk, Office
 from gateway.background.settings import BackgroundSettings
 from gateway.background.upkeep import House
-from gateway.background.webhooks import Letter, Webhooks
+from gateway.background.webhooks import TIMEOUT, Letter, Webhooks, mailbox
 from gateway.batch import Batch
 from gateway.cluster import Cluster
 from gateway.connect import connect
@@ -25,48 +26,53 @@ WRONG_USAGE = 2  # exit status: the same settings will not do better
 LOOK_EVERY = 1  # seconds until a new batch, or one whose process died, is noticed
 EVICT_EVERY = 5  # seconds; gateways and workers do it four times a second, this is the backstop
 CLEAN_EVERY = 600  # seconds
+RESPONSES_AT_ONCE = 8
 WEBHOOKS_AT_ONCE = 16
+LONGEST_JOB = 600.0  # seconds: a turn at a batch, checking or writing a large file included
 log = structlog.stdlib.get_logger(part="background")
 
 
 class Background:
     """One background process, connected to its cluster. Raises `ValueError` for settings that cannot be meant."""
 
-    def __init__(self, settings: BackgroundSettings, office: Office, pending: Pending, house: House) -> None:
+    def __init__(self, office: Office, pending: Pending, house: House, http: httpx.AsyncClient) -> None:
+        settings = office.settings
         self._office = office
         self._answers = Answers(office, pending)
-        self._webhooks = Webhooks(settings, pending)
-        tasks = [Task("work_on_batch", self._work_on_batch), Task("deliver_webhook", self._deliver)]
+        self._webhooks = Webhooks(settings, pending, http)
+        tasks = [Task("work_on_batch", self._work_on_batch), Task("end_response", self._end_response)]
         periodic = [
             Periodic("look_for_batches", LOOK_EVERY, self._look_for_batches),
             Periodic("look_for_responses", LOOK_EVERY, self._look_for_responses),
             Periodic("evict", EVICT_EVERY, house.evict),
             Periodic("remove_expired_files", CLEAN_EVERY, house.remove_expired_files),
         ]
+        at_once = settings.batches_at_once + RESPONSES_AT_ONCE + len(periodic)
         url = settings.background_redis_url or settings.redis_url
-        self._runner = Runner(url, tasks, periodic, settings.batches_at_once + WEBHOOKS_AT_ONCE + len(periodic))
+        self._work = Runner(url, Queue("arq:millstream", at_once, LONGEST_JOB, tasks, periodic))
+        # Receivers that are slow or away hold up nothing but other letters.
+        letters = [Task("deliver_webhook", self._deliver, insist=True)]
+        self._post = Runner(url, Queue("arq:millstream:webhooks", WEBHOOKS_AT_ONCE, 2 * TIMEOUT, letters))
         self._turns = asyncio.Semaphore(settings.batches_at_once)
 
     async def run(self) -> None:
         """Until cancelled."""
-        await self._runner.run()
+        async with asyncio.TaskGroup() as tasks:
+            for runner in (self._work, self._post):
+                tasks.create_task(runner.run())
 
     async def _look_for_batches(self) -> None:
         """Batches nobody works on: new ones, those between two slices, those whose process died; the one whose last
         turn is longest ago first."""
         for batch, grant in await self._office.batches.idle():
             # The id holds the grant: it is new as soon as somebody has begun, and until then one job is enough.
-            await self._runner.ask("work_on_batch", batch, id=f"batch:{batch}:{grant}")
+            await self._work.ask("work_on_batch", batch, id=f"batch:{batch}:{grant}")
 
     async def _work_on_batch(self, batch: str) -> None:
         if self._turns.locked():
             return  # the next look asks again
-        more = False
-        try:
-            async with self._turns:
-                more = await Clerk(self._office, batch, self._batch_ended).work()
-        except* MillstreamError as errors:  # the next look takes the batch up again
-            log.warning("batch_waits", batch=batch, errors=[str(error) for error in errors.exceptions])
+        async with self._turns:
+            more = await Clerk(self._office, batch, self._batch_ended).work()
         if more:
             await self._look_for_batches()  # others first
 
@@ -74,24 +80,28 @@ class Background:
         await self._tell(batch.tenant, f"batch.{batch.status}", batch.id)
 
     async def _look_for_responses(self) -> None:
-        """Background responses whose jobs are over: their end is stored and told."""
-        try:
-            for response in await self._answers.ended():
-                kind = await self._answers.store(response)
-                if kind is None:
-                    continue
-                if kind:
-                    await self._tell(response.tenant, kind, response.id)
-                await self._answers.settle(response)
-        except MillstreamError as error:
-            log.warning("responses_wait", error=error.message)  # the next look takes them up again
+        """Background responses whose jobs are over: each one's end is a task, so that none waits for another. Its id
+        changes by the minute: one whose process was killed is not waited for."""
+        minute = int(time.time()) // 60
+        for response in await self._answers.ended():
+            await self._work.ask("end_response", response.id, response.tenant, id=f"response:{response.id}:{minute}")
+
+    async def _end_response(self, identity: str, tenant: str) -> None:
+        """The end of a background response is stored and told."""
+        response = Ended(identity, tenant)
+        kind = await self._answers.store(response)
+        if kind is None:
+            return  # the next look asks again
+        if kind:
+            await self._tell(tenant, kind, identity)
+        await self._answers.settle(response)
 
     async def _tell(self, tenant: str, kind: str, subject: str) -> None:
         for letter in self._webhooks.letters(tenant, kind, subject):
             await self._send(letter, 0)
 
     async def _send(self, letter: Letter, wait: float) -> None:
-        await self._runner.ask(
+        await self._post.ask(
             "deliver_webhook", letter.event, letter.url, letter.body, letter.tried, id=letter.id, wait=wait
         )
 
@@ -117,9 +127,9 @@ def office_of(settings: BackgroundSettings, cluster: Cluster) -> Office:
 
 async def work(settings: BackgroundSettings) -> None:
     """Until SIGTERM or SIGINT; what is under way goes on in another process, or when this one is back."""
-    async with connect(settings) as cluster, Broker(settings.redis_url) as broker:
+    async with connect(settings) as cluster, Broker(settings.redis_url) as broker, mailbox() as http:
         office = office_of(settings, cluster)
-        background = Background(settings, office, Pending(broker), House(broker, office))
+        background = Background(office, Pending(broker), House(broker, office), http)
         running = asyncio.create_task(background.run())
         on_stop_signals(running.cancel)
         log.info("background_started")

@@ -8,21 +8,24 @@ arq's own worker ends when Redis restarts; `Runner` then starts another one.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, cast
 
 import msgspec
 import structlog
-from arq import ArqRedis, Worker, cron, func
+from arq import ArqRedis, Retry, Worker, cron, func
 
 from common.backoff import Backoff
 from common.broker.connect import is_cluster, open_client, redis_errors
-from common.errors import Unavailable
+from common.errors import MillstreamError, Unavailable
 
-QUEUE = "arq:millstream"
 POLL = 0.1  # seconds between two looks at the queue while a process is idle
-LONGEST_JOB = 600.0  # seconds
+PUT_OFF = 5.0  # seconds until an insisting task that could not be done is tried again
+REMEMBERED_JOB = 7 * 86400  # seconds a job waits for a process to be there at all
+JSON: Any = {"job_serializer": msgspec.json.encode, "job_deserializer": msgspec.json.decode}
+INSIST = 0.2  # seconds until arq's loop is told again to end
 REMEMBERED = 60  # seconds a periodic job's result is kept, so that no second process runs it again
 log = structlog.stdlib.get_logger(part="background")
 
@@ -38,22 +41,35 @@ class Periodic:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Work that is asked for by name, with arguments that are JSON."""
+    """Work that is asked for by name, with arguments that are JSON. `insist`: nobody asks again for what could not be
+    done, so it tries again itself."""
 
     name: str
     work: Callable[..., Awaitable[None]]
+    insist: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Work of one kind, which waits for nothing but its like. `at_once` jobs run in one process, `longest` seconds
+    each; one whose process was killed runs again ten seconds after that."""
+
+    name: str
+    at_once: int
+    longest: float
+    tasks: Sequence[Task]
+    periodic: Sequence[Periodic] = ()
 
 
 class Runner:
-    """Runs tasks and periodic work until it is cancelled. Raises `ValueError` for a cluster."""
+    """Runs a queue's tasks and periodic work until it is cancelled. Raises `ValueError` for a Redis Cluster."""
 
-    def __init__(self, url: str, tasks: Sequence[Task], periodic: Sequence[Periodic], at_once: int) -> None:
+    def __init__(self, url: str, queue: Queue) -> None:
         if is_cluster(url):
             raise ValueError("background_redis_url (MILLSTREAM_BACKGROUND_REDIS_URL) is needed with a Redis Cluster.")
+        open_client(url)  # one that cannot be meant is refused now, not when it is needed
         self._url = url
-        self._tasks = tasks
-        self._periodic = periodic
-        self._at_once = at_once
+        self._queue = queue
         self._pool: ArqRedis | None = None
         logging.getLogger("arq").setLevel(logging.WARNING)  # it would tell of every look at the queue
 
@@ -76,37 +92,46 @@ class Runner:
             await backoff.sleep()
 
     async def _run_once(self, backoff: Backoff) -> None:
-        # No timeout: with one redis-py waits with `asyncio.wait_for`, which may forget that arq's loop was cancelled.
-        async with redis_errors(), open_client(self._url, text=False, timeout=None) as client:
-            await cast(Awaitable[bool], client.ping())
-            self._pool = ArqRedis(
-                cast(Any, client.connection_pool),
-                job_serializer=msgspec.json.encode,
-                job_deserializer=msgspec.json.decode,
-                default_queue_name=QUEUE,
-            )
-            worker = self._worker(self._pool)
+        client = open_client(self._url, text=False)
+        async with redis_errors(), aclosing(client):
+            pool = ArqRedis(cast(Any, client.connection_pool), **JSON, default_queue_name=self._queue.name)
+            pool.expires_extra_ms = REMEMBERED_JOB * 1000
+            await cast(Awaitable[bool], pool.ping())
+            worker = self._worker(pool)
+            self._pool = pool
             try:
                 backoff.reset()
-                await worker.async_run()
+                await _to_its_end(worker.async_run())
             finally:
                 self._pool = None
                 await asyncio.shield(_close(worker))
 
     def _worker(self, pool: ArqRedis) -> Worker:
         return Worker(
-            functions=[func(_called(task.work), name=task.name, max_tries=1000) for task in self._tasks],
-            cron_jobs=[_cron(periodic) for periodic in self._periodic],
+            functions=[func(_called(task), name=task.name, max_tries=1000) for task in self._queue.tasks],
+            cron_jobs=[_cron(periodic) for periodic in self._queue.periodic],
             redis_pool=pool,
-            queue_name=QUEUE,
+            queue_name=self._queue.name,
             handle_signals=False,
-            max_jobs=self._at_once,
-            job_timeout=LONGEST_JOB,
+            max_jobs=self._queue.at_once,
+            job_timeout=self._queue.longest,
             keep_result=0,
             poll_delay=POLL,
-            job_serializer=msgspec.json.encode,
-            job_deserializer=msgspec.json.decode,
+            **JSON,
         )
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """The work's result. Cancelled, it insists: in arq's loop nothing brings back a cancellation that redis-py forgot,
+    as `redis_errors` does in ours."""
+    working = asyncio.create_task(work)
+    try:
+        await asyncio.wait({working})
+    finally:
+        while not working.done():
+            working.cancel()
+            await asyncio.wait({working}, timeout=INSIST)
+    working.result()
 
 
 async def _close(worker: Worker) -> None:
@@ -118,16 +143,32 @@ async def _close(worker: Worker) -> None:
         pass  # what it wanted to tell Redis follows from its silence
 
 
-def _called(work: Callable[..., Awaitable[None]]) -> Any:
+def _called(work: Task | Periodic) -> Any:
+    """What Redis or the storage cannot do now is put off."""
+
     async def run(context: dict[str, Any], *args: object) -> None:
-        await work(*args)
+        again = False
+        try:
+            await work.work(*args)
+        except* MillstreamError as errors:
+            again = isinstance(work, Task) and work.insist
+            log.warning("put_off", work=work.name, errors=[str(error) for error in _leaves(errors)])
+        if again:
+            raise Retry(defer=PUT_OFF)
 
     return run
 
 
+def _leaves(error: BaseException) -> list[BaseException]:
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    group = cast(BaseExceptionGroup[BaseException], error)
+    return [leaf for each in group.exceptions for leaf in _leaves(each)]
+
+
 def _cron(periodic: Periodic) -> Any:
     moments = when(periodic.every)
-    return cron(_called(periodic.work), name=periodic.name, unique=True, keep_result=REMEMBERED, max_tries=1, **moments)
+    return cron(_called(periodic), name=periodic.name, unique=True, keep_result=REMEMBERED, max_tries=1, **moments)
 
 
 def when(every: int) -> dict[str, Any]:

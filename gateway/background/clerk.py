@@ -2,8 +2,9 @@
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import msgspec
@@ -11,7 +12,7 @@ import structlog
 
 from common.broker.batches import OVER, Batches
 from common.broker.directory import ModelInfo
-from common.errors import BadRequest, MillstreamError, NotFound
+from common.errors import BadRequest, Forbidden, NotFound
 from common.job import JobId, ModelName
 from gateway.background.answering import Answering
 from gateway.background.endpoints import Reception
@@ -91,7 +92,7 @@ class Clerk:
                 await self._stop_jobs(batch)
                 await self._finalise(batch, lease, "cancelled")
             case "finalizing":
-                await self._finalise(batch, lease, "expired" if batch.state.get("ending") == "expired" else "completed")
+                await self._finalise(batch, lease, cast(Ending, batch.state.get("ending") or "completed"))
             case _:
                 pass
         batch = await self._batch()
@@ -105,24 +106,24 @@ class Clerk:
     def _catalogue(self, batch: Batch) -> Catalogue:
         return Catalogue(self._office.storage, self._office.store, batch.tenant)
 
-    def _reception(self, batch: Batch) -> Reception:
-        return Reception(batch.endpoint, batch.key, self._office.settings, self._office.aliases)
-
     def _answering(self, batch: Batch) -> Answering:
-        office = self._office
+        office, model = self._office, ModelName(batch.state["model"])
+        reception = Reception(batch.endpoint, batch.key, office.settings, lambda _: model)
         turns = Turns(office.store, batch.tenant, office.settings.stored_ttl)
         desk = Desk(office.cluster.dispatch)
         keeper = Keeper(desk, turns, batch.tenant)
-        return Answering(batch, self._reception(batch), desk, keeper, office.settings.batch_line_timeout)
+        return Answering(batch, reception, desk, keeper, office.settings.batch_line_timeout)
 
     async def _validate(self, batch: Batch, lease: Lease) -> None:
         office, catalogue = self._office, self._catalogue(batch)
         known = frozenset(model.name for model in await office.cluster.directory.models())
-        validation = Validation(self._reception(batch), known, office.settings.batch_lines)
+        resolve = partial(office.aliases.resolve, known=known)
+        reception = Reception(batch.endpoint, batch.key, office.settings, resolve)
+        validation = Validation(reception, known, office.settings.batch_lines)
         try:
             found = await validation.check(catalogue.read(await catalogue.get(batch.input_file)))
         except NotFound as error:
-            await self._fail(batch, lease, "invalid_input_file", error)
+            await office.batches.move(batch.id, ("validating",), "failed", _unreadable(error), lease.grant)
             return
         fields = {"total": found.lines, "model": found.model, "completed": 0, "failed": 0}
         if found.faults:
@@ -130,11 +131,6 @@ class Clerk:
             await office.batches.move(batch.id, ("validating",), "failed", fields, lease.grant)
         else:
             await office.batches.move(batch.id, ("validating",), "in_progress", fields, lease.grant)
-
-    async def _fail(self, batch: Batch, lease: Lease, code: str, error: MillstreamError) -> None:
-        faults = [{"code": code, "message": error.message, "param": "input_file_id", "line": None}]
-        fields = {"errors": msgspec.json.encode(faults).decode()}
-        await self._office.batches.move(batch.id, ("validating", "in_progress"), "failed", fields, lease.grant)
 
     async def _run(self, batch: Batch, lease: Lease) -> None:
         office, catalogue = self._office, self._catalogue(batch)
@@ -146,11 +142,12 @@ class Clerk:
             lines = raw_lines(blocks, batch.offset, office.settings.max_body_bytes)
             most, seconds = office.settings.batch_in_flight, office.settings.slice_seconds
             done = await work.work(lines, self._look(batch), most, seconds)
-        except (NotFound, ExceptionGroup) as error:
-            gone = _only(error, NotFound)
-            if gone is None:
+        except (BadRequest, ExceptionGroup) as error:
+            unreadable = _bad_request(error)  # the lines' own faults are their answers
+            if unreadable is None:
                 raise
-            await self._fail(batch, lease, "input_file_gone", gone)
+            fields = {"ending": "failed", **_unreadable(unreadable)}  # what was answered is kept
+            await office.batches.move(batch.id, ("in_progress",), "finalizing", fields, lease.grant)
             return
         if done:
             await office.batches.move(batch.id, ("in_progress",), "finalizing", {}, lease.grant)
@@ -170,22 +167,30 @@ class Clerk:
         office = self._office
         if not batch.total:
             return
-        answering, catalogue = self._answering(batch), self._catalogue(batch)
         jobs: list[JobId] = []
-        index = batch.flushed
         try:
-            blocks = catalogue.read(await catalogue.get(batch.input_file), batch.offset)
-            async for raw in raw_lines(blocks, batch.offset, office.settings.max_body_bytes):
-                jobs += (await answering.order(index, raw.text)).id.jobs()
-                index += 1
-                if index >= batch.flushed + WINDOW:
-                    break
+            async for some in self._open_jobs(batch):
+                jobs += some
         except BadRequest as error:
             log.info("jobs_not_stopped", batch=batch.id, error=error.message)
         model = ModelName(batch.state["model"])
         for at in range(0, len(jobs), CANCEL_AT_ONCE):
             await office.cluster.dispatch.cancel(model, jobs[at : at + CANCEL_AT_ONCE], tenant=batch.tenant)
-            await asyncio.sleep(0)
+
+    async def _open_jobs(self, batch: Batch) -> AsyncIterator[list[JobId]]:
+        """Each line's that may be on the queue. Raises `NotFound` for an input that has been deleted."""
+        answering, catalogue = self._answering(batch), self._catalogue(batch)
+        index = batch.flushed
+        blocks = catalogue.read(await catalogue.get(batch.input_file), batch.offset)
+        async for raw in raw_lines(blocks, batch.offset, self._office.settings.max_body_bytes):
+            try:
+                yield (await answering.order(index, raw.text)).id.jobs()
+            except (BadRequest, Forbidden) as error:  # it was refused, so it never ran
+                log.debug("line_not_stopped", batch=batch.id, line=index, error=error.message)
+            index += 1
+            if index >= batch.flushed + WINDOW:
+                return
+            await asyncio.sleep(0)  # thousands of lines: the lease must be renewed meanwhile
 
     async def _finalise(self, batch: Batch, lease: Lease, ending: Ending) -> None:
         office = self._office
@@ -193,11 +198,18 @@ class Clerk:
         await finalising.finish(lease, ending)
 
 
-def _only(error: BaseException, kind: type[NotFound]) -> NotFound | None:
-    """The error of that kind, alone or in a group of its like."""
-    if isinstance(error, kind):
+def _unreadable(error: BadRequest) -> dict[str, str]:
+    """The batch's `errors`, when its input cannot be read."""
+    code = "input_file_gone" if isinstance(error, NotFound) else "invalid_input_file"
+    faults = [{"code": code, "message": error.message, "param": "input_file_id", "line": None}]
+    return {"errors": msgspec.json.encode(faults).decode()}
+
+
+def _bad_request(error: BaseException) -> BadRequest | None:
+    """The error, if it is one, alone or in a group of its like."""
+    if isinstance(error, BadRequest):
         return error
     if isinstance(error, BaseExceptionGroup):
         group = cast(BaseExceptionGroup[BaseException], error)
-        return _only(group.exceptions[0], kind)
+        return _bad_request(group.exceptions[0])
     return None

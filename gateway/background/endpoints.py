@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from common.broker.keyring import ApiKey
 from common.errors import BadRequest
-from gateway.intake.aliases import Aliases
+from common.job import ModelName
 from gateway.intake.caller import Caller
 from gateway.intake.chat import chat_order
 from gateway.intake.completions import completion_order
@@ -51,7 +51,7 @@ class Reception:
     endpoint: str
     key: ApiKey
     settings: IntakeSettings
-    aliases: Aliases
+    resolve: Callable[[str], ModelName]  # the model a line means: an alias may have changed its meaning since
 
     def prepare(self, body: dict[str, Any], history: list[Item]) -> Prepared:
         """`history`: the conversation before a response's turn. Raises `BadRequest` naming the field at fault."""
@@ -70,7 +70,7 @@ class Reception:
 
     def _place(self, family: Family, model: str) -> Place:
         caller = Caller(self.key, self.settings.retention, resumable=True)
-        return Place(family, self.aliases.resolve(model, frozenset()), caller, self.settings.max_jobs)
+        return Place(family, self.resolve(model), caller, self.settings.max_jobs)
 
     def _chat(self, body: ChatRequest) -> Prepared:
         order, tools = chat_order(body, self._place("chatcmpl", body.model), self.settings.default_max_tokens)

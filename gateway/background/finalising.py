@@ -1,13 +1,13 @@
 """The end of a batch: its parts become the output and error files, what never ran is told, the status is final."""
 
 import hashlib
-import time
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
 from common.broker.batches import Batches
-from common.errors import MillstreamError
+from common.errors import NotFound
 from gateway.background.answering import line_id
 from gateway.background.lease import Lease, LeaseLost
 from gateway.background.lines import parse_line, raw_lines
@@ -16,11 +16,12 @@ from gateway.batch import Batch
 from gateway.files.catalogue import Catalogue, StoredFile, blob_name
 from gateway.files.storage import Storage
 
-Ending = Literal["completed", "expired", "cancelled"]
+Ending = Literal["completed", "expired", "cancelled", "failed"]
 PAGE = 256  # lines whose answers are looked for in one round trip
 UNDONE = {
     "expired": ("batch_expired", "This request could not be executed before the completion window expired."),
     "cancelled": ("batch_cancelled", "This request was not executed because the batch was cancelled."),
+    "failed": ("batch_failed", "This request was not executed because the batch's input could not be read to its end."),
     "completed": ("batch_line_lost", "This request's answer was lost."),
 }
 
@@ -33,7 +34,8 @@ class Finalising:
         self._batches = batches
         self._storage = storage
         self._catalogue = catalogue
-        self._expires = batch.expires + (batch.number("output_ttl") or int(file_ttl))
+        self._began = batch.number("finalizing_at") or batch.number("cancelling_at")  # whoever does it again
+        self._expires = self._began + (batch.number("output_ttl") or int(file_ttl))
         self._parts = Parts(storage, batches, batch.id)
 
     async def finish(self, lease: Lease, ending: Ending) -> None:
@@ -57,29 +59,28 @@ class Finalising:
 
     async def _rest(self, outputs: Outputs, ending: Ending) -> None:
         """The lines behind the last part: a batch that ended early has some."""
-        page: list[bytes] = []
-        first = self._batch.flushed
+        first, page = self._batch.flushed, list[bytes | None]()
         if first >= self._batch.total:
             return
         try:
             file = await self._catalogue.get(self._batch.input_file)
-        except MillstreamError:
-            return  # deleted meanwhile: nothing is known of what never ran
-        blocks = self._catalogue.read(file, self._batch.offset)
-        async for raw in raw_lines(blocks, self._batch.offset, file.bytes):
-            page.append(raw.text)
-            if len(page) == PAGE:
-                await self._page(outputs, first, page, ending)
-                first, page = first + PAGE, []
+            blocks = self._catalogue.read(file, self._batch.offset)
+            async for raw in raw_lines(blocks, self._batch.offset, file.bytes):
+                page.append(raw.text)
+                if len(page) == PAGE:
+                    await self._page(outputs, first, page, ending)
+                    first, page = first + PAGE, []
+        except NotFound:  # deleted meanwhile: nothing is known of what never ran
+            page = [None] * (1 + max(await self._batches.recorded(self._batch.id), default=first - 1) - first)
         await self._page(outputs, first, page, ending)
 
-    async def _page(self, outputs: Outputs, first: int, page: list[bytes], ending: Ending) -> None:
+    async def _page(self, outputs: Outputs, first: int, page: Sequence[bytes | None], ending: Ending) -> None:
         found = await self._batches.results(self._batch.id, first, len(page))
         good = [each.json for each in found if each is not None and each.outcome == "completed"]
         bad = [
-            each.json if each is not None else self._undone(first + at, text, ending)
+            each.json if each is not None else self._undone(first + at, text or b"", ending)
             for at, (each, text) in enumerate(zip(found, page, strict=True))
-            if each is None or each.outcome == "failed"
+            if (text is not None if each is None else each.outcome == "failed")
         ]
         await outputs.completed.add(good)
         await outputs.failed.add(bad)
@@ -98,6 +99,6 @@ class Finalising:
             return ""
         identity = self._file_id(kind)
         title = f"{self._batch.id}_{kind}.jsonl"
-        created = min(int(time.time()), self._expires)
-        await self._catalogue.record(StoredFile(identity, output.size, created, title, "batch_output", self._expires))
+        file = StoredFile(identity, output.size, self._began, title, "batch_output", self._expires)
+        await self._catalogue.record(file)
         return identity

@@ -30,25 +30,32 @@ class Line:
 
 
 class LineFault(BadRequest):
-    """A line is wrong; `kind` is OpenAI's code for how."""
+    """A line is wrong; `kind` is OpenAI's code for how, `line` its number where the line itself cannot be had."""
 
-    def __init__(self, kind: str, message: str, param: str | None = None) -> None:
+    def __init__(self, kind: str, message: str, param: str | None = None, line: int | None = None) -> None:
         super().__init__(message, param=param)
         self.kind = kind
+        self.line = line
 
 
 async def raw_lines(blocks: AsyncIterator[bytes], offset: int, longest: int) -> AsyncIterator[RawLine]:
     """The lines in the blocks, the first of which begins at `offset`. Raises `LineFault` for a line of more than
     `longest` bytes."""
     rest, number, at = b"", 0, offset
+
+    def fitting(text: bytes) -> bytes:
+        if len(text) > longest:  # the same wherever the blocks end: what was validated can be run
+            message = f"Line {number + 1} is longer than {longest} bytes."
+            raise LineFault("line_too_long", message, line=number + 1)
+        return text
+
     async for block in blocks:
         *lines, rest = (rest + block).split(b"\n")
         for text in lines:
+            if fitting(text).strip():
+                yield RawLine(number + 1, at + len(text) + 1, text)
             number, at = number + 1, at + len(text) + 1
-            if text.strip():
-                yield RawLine(number, at, text)
-        if len(rest) > longest:
-            raise LineFault("line_too_long", f"Line {number + 1} is longer than {longest} bytes.")
+        fitting(rest)
     if rest.strip():
         yield RawLine(number + 1, at + len(rest), rest)
 

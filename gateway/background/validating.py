@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from common.errors import BadRequest, NotFound
+from common.errors import MillstreamError, NotFound
 from gateway.background.endpoints import Reception
 from gateway.background.lines import LineFault, RawLine, parse_line, raw_lines
 from gateway.errors import FieldError
@@ -55,7 +55,9 @@ class Validation:
                     break
             await asyncio.to_thread(self._check_page, page)
         except LineFault as error:
-            found.fault(error.kind, error.message)
+            await asyncio.to_thread(self._check_page, page)
+            found.lines += 1
+            found.fault(error.kind, error.message, error.line)
         except NotFound as error:
             found.fault("invalid_input_file", error.message, param="input_file_id")
         if found.lines > self._most:
@@ -71,7 +73,7 @@ class Validation:
                 self._check(raw)
             except LineFault as error:
                 self._found.fault(error.kind, error.message, raw.number, error.param)
-            except BadRequest as error:
+            except MillstreamError as error:  # a bad body, or a model that this key may not use
                 kind = error.wire_code if isinstance(error, FieldError) and error.wire_code else error.code
                 self._found.fault(kind, error.message, raw.number, f"body.{error.param}" if error.param else "body")
 

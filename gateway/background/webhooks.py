@@ -3,6 +3,7 @@
 The same event has the same id whoever tells it: a receiver that is told twice (a process died in between) can see it.
 """
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -44,9 +45,17 @@ def parse_receivers(entries: list[str]) -> list[tuple[str, str]]:
     """`tenant=url` each. Raises `ValueError`."""
     pairs = [(tenant, url) for tenant, _, url in (entry.partition("=") for entry in entries)]
     for index, (tenant, url) in enumerate(pairs):
-        if not tenant or not url.startswith(("https://", "http://")):
+        if not tenant or not _sendable(url):
             raise ValueError(f"webhooks[{index}] (MILLSTREAM_WEBHOOKS): expected `tenant=https://...`")
     return pairs
+
+
+def _sendable(url: str) -> bool:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        return False
+    return parsed.scheme in ("https", "http") and bool(parsed.host)
 
 
 def secret_bytes(text: str) -> bytes:
@@ -73,14 +82,20 @@ def pause_after(tried: int) -> float:
     return min(FIRST_PAUSE * 4 ** (tried - 1), LONGEST_PAUSE) * random.uniform(0.8, 1.2)
 
 
+def mailbox() -> httpx.AsyncClient:
+    """What letters are sent with: one for all of them, as a TLS context takes long to make; no connection is kept."""
+    return httpx.AsyncClient(timeout=TIMEOUT, limits=httpx.Limits(max_keepalive_connections=0))
+
+
 class Webhooks:
     """The receivers, as the settings name them. Raises `ValueError` for settings that cannot be meant."""
 
-    def __init__(self, settings: BackgroundSettings, pending: Pending) -> None:
+    def __init__(self, settings: BackgroundSettings, pending: Pending, http: httpx.AsyncClient) -> None:
         self._receivers = parse_receivers(settings.webhooks)
         self._secret = secret_bytes(settings.webhook_secret.get_secret_value()) if self._receivers else b""
         self._tries = settings.webhook_tries
         self._pending = pending
+        self._http = http
 
     def letters(self, tenant: str, kind: str, subject: str) -> list[Letter]:
         """What is to be sent when `subject` (a batch, a response) has come to its end: `kind` is `batch.completed`."""
@@ -114,8 +129,13 @@ class Webhooks:
             "webhook-signature": signature(self._secret, letter.event, now, letter.body),
         }
         try:
-            async with httpx.AsyncClient(timeout=TIMEOUT) as http:
-                response = await http.post(letter.url, content=letter.body, headers=headers)
+            # The whole exchange has so long, not each byte of it; beyond the status the answer is not read.
+            async with (
+                asyncio.timeout(TIMEOUT),
+                self._http.stream("POST", letter.url, content=letter.body, headers=headers) as response,
+            ):
+                return "" if response.is_success else f"status {response.status_code}"
+        except TimeoutError:
+            return f"no answer within {TIMEOUT:g} s"
         except httpx.HTTPError as error:
             return str(error) or type(error).__name__
-        return "" if response.is_success else f"status {response.status_code}"

@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import IO, Any, TypeVar
 
 import fsspec
@@ -50,7 +51,8 @@ class Storage:
 
     def __init__(self, url: str) -> None:
         try:
-            fs, root = fsspec.core.url_to_fs(url)
+            # What other processes have written since the last listing must be seen.
+            fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
         except (ImportError, ValueError) as error:
             hint = "For s3:// install millstream[s3]."
             raise ValueError(f"files_url (MILLSTREAM_FILES_URL) `{url}` cannot be used: {error}. {hint}") from error
@@ -116,10 +118,16 @@ class Storage:
         found: dict[str, dict[str, Any]] = await blocking(self._find)
         now = time.time()
         strip = len(self._root.rstrip("/")) + 1
-        return [(path[strip:], max(0.0, now - float(info.get("mtime", now)))) for path, info in found.items()]
+        return [(path[strip:], max(0.0, now - _written(info, now))) for path, info in found.items()]
 
     def _find(self) -> dict[str, dict[str, Any]]:
         return self._fs.find(self._root, detail=True) if self._fs.exists(self._root) else {}
+
+
+def _written(info: dict[str, Any], now: float) -> float:
+    """When, in seconds since the epoch; each kind of store calls it otherwise."""
+    when = next((info[name] for name in ("mtime", "LastModified", "last_modified") if info.get(name)), now)
+    return when.timestamp() if isinstance(when, datetime) else float(when)
 
 
 async def blocking(work: Callable[[], T]) -> T:
@@ -132,3 +140,5 @@ async def blocking(work: Callable[[], T]) -> T:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         why = "there is no space left" if full else str(error.strerror or error)
         raise StorageFailed(f"The file storage cannot do this: {why}.", retry_after=60) from error
+    except Exception as error:  # stores that are away say so with errors of their own, no OSErrors
+        raise StorageFailed(f"The file storage cannot do this: {error}.", retry_after=60) from error

@@ -1,5 +1,6 @@
 """The Files API: upload, list, look at, read, delete."""
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -53,9 +54,10 @@ def catalogue_of(request: Request, rooms: Rooms) -> Catalogue:
 @router.post("/v1/files", summary="Upload a file", responses=answers(FILE), openapi_extra=FORM, response_model=None)
 async def upload_file(request: Request, rooms: InRooms) -> Response:
     """A form with `file`, `purpose` and, if wanted, `expires_after[anchor]` (`created_at`) and
-    `expires_after[seconds]`. The file is stored when it has arrived whole, or not at all."""
+    `expires_after[seconds]`, or both as JSON in `expires_after`. The file is stored when it has arrived whole, or not
+    at all."""
     catalogue = catalogue_of(request, rooms)
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise BadRequest("Expected a form (multipart/form-data) with the fields 'file' and 'purpose'.", param="file")
     try:
         async with request.form(max_files=1, max_fields=16) as form:
@@ -93,16 +95,30 @@ def _purpose(form: FormData) -> str:
 
 
 def _ttl(form: FormData, default: float) -> float:
-    anchor, seconds = form.get("expires_after[anchor]"), form.get("expires_after[seconds]")
-    if anchor is None and seconds is None:
+    expiry = _expiry(form)
+    if not expiry:
         return default
-    if anchor != "created_at":
+    if expiry.get("anchor") != "created_at":
         message = "Invalid 'expires_after[anchor]': expected 'created_at'."
         raise BadRequest(message, param="expires_after[anchor]")
-    if not (isinstance(seconds, str) and seconds.isdigit() and LEAST_TTL <= int(seconds) <= MOST_TTL):
+    seconds = str(expiry.get("seconds"))
+    if not (re.fullmatch("[0-9]{1,9}", seconds) and LEAST_TTL <= int(seconds) <= MOST_TTL):
         message = f"Invalid 'expires_after[seconds]': expected {LEAST_TTL} to {MOST_TTL} seconds."
         raise BadRequest(message, param="expires_after[seconds]")
     return float(seconds)
+
+
+def _expiry(form: FormData) -> dict[str, object]:
+    """`expires_after`, field by field or as one JSON object; empty if there is none."""
+    whole = form.get("expires_after")
+    if whole is None:
+        fields = {name: form.get(f"expires_after[{name}]") for name in ("anchor", "seconds")}
+        return {name: value for name, value in fields.items() if value is not None}
+    try:
+        return msgspec.json.decode(str(whole), type=dict[str, object]) or {"anchor": None}
+    except msgspec.DecodeError as error:
+        message = "Invalid 'expires_after': expected an object with 'anchor' and 'seconds'."
+        raise BadRequest(message, param="expires_after") from error
 
 
 @router.get("/v1/files", summary="List the files", responses=listed(FILE), response_model=None)

@@ -92,10 +92,14 @@ async def _take(body: ResponseRequest, order: Order, history: list[Item], reques
     exchange = Exchange(rooms, request, resumable=resumable)
     ticket = await exchange.admit(order)
     turn.response["id"] = ticket.id.text
-    if stored and not (ticket.repeated or ticket.resumed):
+    earlier = await turns.find(turn.id) if stored and ticket.repeated else None
+    if stored and earlier is None and not ticket.resumed:  # a gateway that died may have submitted and not stored it
         await turns.put(turn)
         if body.background and rooms.cluster.pending is not None:
             await rooms.cluster.pending.add(turn.id, tenant_of(request), order.submission.model)
+    if body.background and not body.stream and earlier is not None:
+        turn = await _keeper(request, rooms).refresh(earlier)
+        return JSONResponse(turn.response, headers=ticket.headers())
     if body.background and not body.stream:
         rooms.afterwork.start(_keeper(request, rooms).finish(turn), ticket.id.text)
         return JSONResponse(turn.response, headers=ticket.headers())
@@ -155,7 +159,7 @@ class Writing:
         if self._turn.under_way:
             self._turn.response = failed_response(self._turn, Cancelled("The client left."))
         if self._turns is not None:
-            await self._turns.replace(self._turn)
+            await self._turns.put(self._turn, anew=not ticket.repeated)
 
 
 @router.get(
@@ -198,7 +202,7 @@ async def cancel_response(response_id: str, request: Request, rooms: InRooms) ->
     "/v1/responses/{response_id}", summary="Delete a response", responses=deleted(RESPONSE["id"], "response")
 )
 async def delete_response(response_id: str, request: Request, rooms: InRooms) -> dict[str, Any]:
-    """Forgets it and its input; one that is still being generated is stopped."""
+    """Forgets it and its input; a background one that is under way stops."""
     await _keeper(request, rooms).delete(response_id)
     return {"id": response_id, "object": "response", "deleted": True}
 

@@ -30,7 +30,7 @@ async def read_usage(
     if rooms.cluster.usage is None:
         raise Unavailable("This gateway counts no usage.")
     last = _day(end_date, "end_date") or today()
-    first = _day(start_date, "start_date") or last - timedelta(days=USUAL_DAYS - 1)
+    first = _day(start_date, "start_date") or last - min(timedelta(days=USUAL_DAYS - 1), last - date.min)
     if not timedelta() <= last - first < timedelta(days=MOST_DAYS):
         raise BadRequest(f"Expected 1 to {MOST_DAYS} days from 'start_date' to 'end_date'.", param="start_date")
     used = await rooms.cluster.usage.read(first, last, _whose(request, rooms, tenant))

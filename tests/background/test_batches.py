@@ -50,10 +50,12 @@ def line(custom_id: str, url: str = CHAT, **body: Any) -> dict[str, Any]:
     return {"custom_id": custom_id, "method": "POST", "url": url, "body": asked}
 
 
-async def submit(client: openai.AsyncOpenAI, lines: list[Any], endpoint: Any = CHAT, window: Any = "24h") -> Batch:
+async def submit(
+    client: openai.AsyncOpenAI, lines: list[Any], endpoint: Any = CHAT, window: Any = "24h", **more: Any
+) -> Batch:
     text = "".join(each if isinstance(each, str) else json.dumps(each) + "\n" for each in lines)
     file = await client.files.create(file=("input.jsonl", text.encode()), purpose="batch")
-    return await client.batches.create(input_file_id=file.id, endpoint=endpoint, completion_window=window)
+    return await client.batches.create(input_file_id=file.id, endpoint=endpoint, completion_window=window, **more)
 
 
 async def end_of(client: openai.AsyncOpenAI, batch: Batch) -> Batch:
@@ -75,7 +77,8 @@ async def answers(client: openai.AsyncOpenAI, file: str | None) -> list[dict[str
 async def test_a_batch_from_file_to_file(client: openai.AsyncOpenAI) -> None:
     asked = [line(f"c{n}") for n in range(60)] + [line("bad", previous_response_id="resp_none")]
     asked.append(line("last", max_tokens=2))
-    batch = await submit(client, [*asked[:-2], "\n", asked[-1]])
+    expiry: Any = {"output_expires_after": {"anchor": "created_at", "seconds": 7200}}
+    batch = await submit(client, [*asked[:-2], "\n", asked[-1]], **expiry)
     assert (batch.status, batch.object, batch.completion_window) == ("validating", "batch", "24h")
     done = await end_of(client, batch)
     assert done.status == "completed" and done.error_file_id is None and done.errors is None
@@ -92,6 +95,7 @@ async def test_a_batch_from_file_to_file(client: openai.AsyncOpenAI) -> None:
     assert done.output_file_id is not None
     output = await client.files.retrieve(done.output_file_id)
     assert output.purpose == "batch_output" and output.filename == f"{batch.id}_output.jsonl"
+    assert output.expires_at == output.created_at + 7200 and output.created_at == done.finalizing_at
 
 
 async def test_every_endpoint_and_lines_that_fail(client: openai.AsyncOpenAI) -> None:
@@ -210,10 +214,14 @@ async def test_a_window_that_ends(client: openai.AsyncOpenAI) -> None:
 
 
 async def test_a_deleted_input_ends_the_batch(client: openai.AsyncOpenAI) -> None:
-    batch = await submit(client, [line("a", max_tokens=2)])
+    batch = await submit(client, [line(f"c{n}", max_tokens=40, ignore_eos=True) for n in range(380)])
+    await wait_until(lambda: _completed(client, batch, 5), within=60, every=0.05, what="it has begun")
     await client.files.delete(batch.input_file_id)
     ended = await end_of(client, batch)
-    assert ended.status in ("failed", "completed")  # it may have been read before
+    assert ended.errors is not None and ended.errors.data is not None and ended.request_counts is not None
+    assert (ended.status, ended.errors.data[0].code, ended.error_file_id) == ("failed", "input_file_gone", None)
+    given = [each["custom_id"] for each in await answers(client, ended.output_file_id)]
+    assert len(given) == ended.request_counts.completed >= 5 and len(set(given)) == len(given)
 
 
 async def test_several_processes_share_the_work(client: openai.AsyncOpenAI, cluster: Processes) -> None:

@@ -4,15 +4,19 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import httpx
 import openai
 import pytest
 import pytest_asyncio
+from fsspec.implementations.memory import MemoryFileSystem
 
+from gateway.errors import StorageFailed
 from gateway.files.catalogue import blob_name, has_expired
 from gateway.files.storage import Storage
 from tests.background.cluster import gateway
@@ -82,10 +86,28 @@ async def test_expires_after(client: openai.AsyncOpenAI) -> None:
     after: Any = {"anchor": "created_at", "seconds": 3600}
     made = await client.files.create(file=b"x", purpose="batch", expires_after=after)
     assert made.expires_at == made.created_at + 3600
-    for wrong in ({"anchor": "now", "seconds": 3600}, {"anchor": "created_at", "seconds": 10}):
+    for wrong in (
+        {"anchor": "now", "seconds": 3600},
+        {"anchor": "created_at", "seconds": 10},
+        {"anchor": "created_at", "seconds": "²"},
+        {"anchor": "created_at", "seconds": "9" * 5000},
+        {"anchor": "created_at"},
+    ):
         bad: Any = wrong
         with pytest.raises(openai.BadRequestError, match="expires_after"):
             await client.files.create(file=b"x", purpose="batch", expires_after=bad)
+
+
+async def test_expires_after_as_json(http: httpx.AsyncClient) -> None:
+    async def upload(after: str) -> httpx.Response:
+        return await http.post(
+            "/v1/files", files={"file": ("a", b"x")}, data={"purpose": "batch", "expires_after": after}
+        )
+
+    made = (await upload('{"anchor": "created_at", "seconds": 3600}')).json()
+    assert made["expires_at"] == made["created_at"] + 3600
+    for wrong in ("3600", "{}", "[]", '{"anchor": "created_at", "seconds": 3600.5}'):
+        assert (await upload(wrong)).status_code == 400, wrong
 
 
 async def test_what_is_wrong_is_named(http: httpx.AsyncClient, folder: Path) -> None:
@@ -103,6 +125,11 @@ async def test_what_is_wrong_is_named(http: httpx.AsyncClient, folder: Path) -> 
         response = await http.post("/v1/files", **request)
         assert (response.status_code, response.json()["error"]["param"]) == (status, param), response.text
     assert stored(folder) == []
+    form = b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n'
+    body = form % (b"purpose", b"batch") + form % (b'file"; filename="a', b"x") + b"--b--\r\n"
+    assert (
+        await http.post("/v1/files", content=body, headers={"content-type": "Multipart/Form-Data; boundary=b"})
+    ).is_success
 
 
 async def test_an_upload_cut_in_the_middle_leaves_nothing(url: str, http: httpx.AsyncClient, folder: Path) -> None:
@@ -177,3 +204,42 @@ async def test_any_fsspec_place_will_do() -> None:
     assert await storage.names() == []
     with pytest.raises(ValueError, match="cannot be used"):
         Storage("nonsense://x")
+
+
+class OtherStore(MemoryFileSystem):
+    """A store in the manner of S3: it tells times in its own way, and fails with errors of its own."""
+
+    protocol = "other"
+    store: dict[str, Any] = {}
+    pseudo_dirs = [""]
+    options: dict[str, Any] = {}
+    away = False
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        type(self).options = options
+
+    def open(self, *args: Any, **kwargs: Any) -> Any:
+        if self.away:
+            raise LookupError("no route to the store")
+        return super().open(*args, **kwargs)
+
+    def find(self, *args: Any, **kwargs: Any) -> Any:
+        hour_ago = datetime.now(UTC) - timedelta(hours=1)
+        return {name: info | {"LastModified": hour_ago} for name, info in super().find(*args, **kwargs).items()}
+
+
+async def test_an_object_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    fsspec.register_implementation("other", OtherStore, clobber=True)
+    storage = Storage("other://bucket/folder")
+    assert OtherStore.options == {"use_listings_cache": False}  # others write there too
+    async with storage.writing("t-a/x") as draft:
+        await draft.write(b"0123456789")
+    [(name, idle)] = await storage.names()
+    assert name == "t-a/x" and idle >= 3600
+    monkeypatch.setattr(OtherStore, "away", True)
+    with pytest.raises(StorageFailed, match="no route to the store"):
+        await anext(storage.read("t-a/x"))
+    with pytest.raises(StorageFailed, match="no route to the store"):
+        async with storage.writing("t-a/y"):
+            pass

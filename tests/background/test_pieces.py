@@ -1,6 +1,7 @@
 """The pure parts: lines cut from blocks, names that repeat, how many lines are in flight, what leaves Redis when."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -9,13 +10,18 @@ from hypothesis import strategies as st
 from common.broker.batches import Batches
 from common.broker.connect import Broker
 from common.broker.directory import ModelInfo, WorkerInfo
+from common.broker.keyring import ApiKey
 from common.errors import BadRequest
 from common.job import ModelName, WorkerId
+from gateway.background.endpoints import Reception
 from gateway.background.lines import LineFault, RawLine, raw_lines
 from gateway.background.pace import LEAST, lines_in_flight
 from gateway.background.parts import FLUSH
 from gateway.background.running import WINDOW, Progress
+from gateway.background.settings import BackgroundSettings
+from gateway.background.validating import Findings, Validation
 from gateway.batch import window_seconds
+from gateway.intake.aliases import parse_aliases
 
 
 async def blocks(text: bytes, size: int) -> AsyncIterator[bytes]:
@@ -40,6 +46,36 @@ async def test_any_blocks_give_the_same_lines_and_any_end_is_a_place_to_go_on(pa
 async def test_a_line_without_end_is_not_read_into_memory() -> None:
     with pytest.raises(LineFault, match="Line 2 is longer than 100 bytes"):
         await read(b"short\n" + b"x" * 1000, 64)
+
+
+@given(st.integers(1, 30))
+async def test_a_line_is_too_long_wherever_the_blocks_end(size: int) -> None:
+    assert len(await read(b"x" * 20 + b"\n" + b"y" * 20, size, longest=20)) == 2
+    for text in (b"x" * 21 + b"\ny", b"x\n" + b"y" * 21):
+        with pytest.raises(LineFault):
+            await read(text, size, longest=20)
+
+
+async def findings(body: str, key: ApiKey, aliases: list[str]) -> Findings:
+    known = frozenset((ModelName("big"), ModelName("small")))
+    resolve = partial(parse_aliases(aliases).resolve, known=known)
+    reception = Reception("/v1/completions", key, BackgroundSettings(max_body_bytes=1024), resolve)
+    line = f'{{"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": {body}}}\n'
+    return await Validation(reception, known, 10).check(blocks(line.encode(), 64))
+
+
+async def test_a_served_model_is_itself_beside_a_catch_all() -> None:
+    anyone = ApiKey("", "a")
+    assert (await findings('{"model": "small"}', anyone, ["*=big"])).model == "small"
+    assert (await findings('{"model": "other"}', anyone, ["*=big"])).model == "big"
+
+
+async def test_faults_that_are_not_in_the_body() -> None:
+    narrow = ApiKey("key_1", "a", models=("big",))
+    [fault] = (await findings('{"model": "small"}', narrow, [])).faults
+    assert (fault["code"], fault["param"], fault["line"]) == ("forbidden", "body.model", 1)
+    [fault] = (await findings(f'{{"model": "{"x" * 1024}"}}', narrow, [])).faults
+    assert (fault["code"], fault["line"]) == ("line_too_long", 1)
 
 
 def busy(slots: int, load: int, waiting: int) -> ModelInfo:

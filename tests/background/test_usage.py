@@ -1,5 +1,6 @@
 """What was used, by day and model: counted once as each job settles; the tenant sees its own, an operator all."""
 
+import asyncio
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -74,6 +75,8 @@ async def test_usage_is_counted_once_for_its_tenant(redis_url: str, tmp_path: Pa
         assert one["total_tokens"] == 14
         before = {"end_date": (day - timedelta(days=1)).isoformat()}
         assert (await http.get("/v1/usage", headers=mine, params=before)).json()["data"] == []
+        first = {"end_date": "0001-01-01"}
+        assert (await http.get("/v1/usage", headers=mine, params=first)).json()["data"] == []
         assert (await http.get("/v1/usage", headers=mine, params={"model": "other"})).json()["data"] == []
         for wrong in ({"start_date": "soon"}, {"start_date": "2020-01-01"}, {"start_date": "2999-01-01"}):
             refused = await http.get("/v1/usage", headers=mine, params=wrong)
@@ -109,6 +112,20 @@ async def test_batches_on_the_terminal(redis_url: str) -> None:
     with console.capture() as shown:
         console.print(table([Row("batch_1", "a", "m", "in_progress", 200, 50, 1, 10.0)]))
     assert "51/200" in shown.get()
+    long = Row(f"batch_{'0' * 24}", "a tenant", "a-model-with-a-long-name", "in_progress", 200, 50, 1, 10.0)
+    narrow = Console(width=90, soft_wrap=True)
+    with narrow.capture() as shown:
+        narrow.print(table([long]))
+    assert all(word in shown.get() for word in (long.id, "in_progress", "51/200", "0:00:29"))
+
+
+async def test_batches_in_a_pipe(redis_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    identity, model = f"batch_{'0' * 24}", "a-model-with-quite-a-long-name-for-a-table"
+    async with Broker(redis_url) as broker:
+        await Batches(broker).create(identity, {"tenant": "a", "model": model, "created_at": 1}, 1, 60)
+    await asyncio.to_thread(run_batches, BatchesSettings(redis_url=redis_url))
+    told = capsys.readouterr().out.splitlines()[1].split()
+    assert told[:4] == [identity, "a", model, "validating"]
 
 
 def test_no_batch_is_said(redis_url_sync: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -19,7 +20,7 @@ from common.broker.connect import Broker
 from common.broker.embedded import EmbeddedValkey, free_port
 from common.broker.pending import Pending
 from gateway.background.settings import BackgroundSettings
-from gateway.background.webhooks import Letter, Webhooks, pause_after
+from gateway.background.webhooks import Letter, Webhooks, mailbox, pause_after
 from tests.background.cluster import gateway
 from tests.background.processes import Processes, processes
 from tests.support import wait_until
@@ -123,10 +124,10 @@ async def _served(client: openai.AsyncOpenAI) -> bool:
 
 async def test_a_receiver_that_fails_is_tried_again_and_given_up_at_last(redis_url: str) -> None:
     receiver = Receiver(statuses=[500, 503, 302])
-    async with receiver.listening() as url, Broker(redis_url) as broker:
+    async with receiver.listening() as url, Broker(redis_url) as broker, mailbox() as http:
         pending = Pending(broker)
         settings = BackgroundSettings(webhooks=[f"*={url}"], webhook_secret=SecretStr(SECRET), webhook_tries=3)
-        webhooks = Webhooks(settings, pending)
+        webhooks = Webhooks(settings, pending, http)
         [letter] = webhooks.letters("anyone", "batch.failed", "batch_1")
         for tried in (1, 2):
             again = await webhooks.deliver(letter)
@@ -149,9 +150,42 @@ def test_pauses_grow_to_hours() -> None:
 
 
 @pytest.mark.parametrize(
-    ("webhooks", "secret"), [(["nonsense"], SECRET), (["a=ftp://x"], SECRET), (["a=https://x"], "whsec_!!")]
+    ("webhooks", "secret"),
+    [
+        (["nonsense"], SECRET),
+        (["a=ftp://x"], SECRET),
+        (["a=https://"], SECRET),
+        (["a=https://x:port"], SECRET),
+        (["a=https://x"], "whsec_!!"),
+        (["a=https://x"], ""),
+    ],
 )
 async def test_settings_that_cannot_be_meant(redis_url: str, webhooks: list[str], secret: str) -> None:
-    async with Broker(redis_url) as broker:
+    settings = BackgroundSettings(webhooks=webhooks, webhook_secret=SecretStr(secret))
+    async with Broker(redis_url) as broker, mailbox() as http:
         with pytest.raises(ValueError, match="MILLSTREAM_WEBHOOK"):
-            Webhooks(BackgroundSettings(webhooks=webhooks, webhook_secret=SecretStr(secret)), Pending(broker))
+            Webhooks(settings, Pending(broker), http)
+
+
+async def test_a_receiver_that_never_comes_to_an_end(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It answers a byte at a time; one more is always there before the connection counts as silent."""
+    monkeypatch.setattr("gateway.background.webhooks.TIMEOUT", 0.5)
+    bytes_sent = 0
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal bytes_sent
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b"x")
+                await writer.drain()
+                bytes_sent += 1
+                await asyncio.sleep(0.02)
+
+    server = await asyncio.start_server(drip, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
+    async with server, Broker(redis_url) as broker, mailbox() as http:
+        settings = BackgroundSettings(webhooks=[f"*={url}"], webhook_secret=SecretStr(SECRET))
+        webhooks = Webhooks(settings, Pending(broker), http)
+        [letter] = webhooks.letters("anyone", "batch.failed", "batch_1")
+        again = await webhooks.deliver(letter)
+        assert again is not None and again[0].tried == 1 and bytes_sent > 1

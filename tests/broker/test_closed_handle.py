@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from redis.asyncio import Redis
 
 from common import loop
 from common.broker.connect import Broker, RedisAway, redis_errors
@@ -35,3 +36,21 @@ def test_a_closed_uvloop_handle_is_a_redis_that_is_away() -> None:
 
     with pytest.raises(RedisAway):
         loop.run(write_to_the_dead())
+
+
+async def test_a_connection_that_breaks_while_keys_are_watched_is_redis_away() -> None:
+    """As arq does between looking at a job and taking it."""
+
+    async def leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(b"+OK\r\n")  # to WATCH
+        await reader.read(100)
+        writer.close()
+
+    server = await asyncio.start_server(leave, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    client = Redis.from_url(f"redis://127.0.0.1:{port}", protocol=2, lib_name=None, lib_version=None)
+    with pytest.raises(RedisAway, match="watching"):
+        async with server, client, redis_errors(), client.pipeline() as pipe:
+            await pipe.watch("key")
+            await pipe.exists("key")

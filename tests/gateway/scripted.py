@@ -186,8 +186,10 @@ class MemoryStore:
     def _shelf(self, tenant: str, kind: Kind) -> dict[str, Record]:
         return self.records.setdefault((tenant, kind), {})
 
-    async def put(self, tenant: str, kind: Kind, record: Record, ttl: float) -> None:
+    async def put(self, tenant: str, kind: Kind, record: Record, ttl: float, *, anew: bool = False) -> None:
         assert ttl > 0
+        if anew and record.id not in self._shelf(tenant, kind):
+            return
         self._shelf(tenant, kind)[record.id] = record
 
     async def get(self, tenant: str, kind: Kind, identity: str) -> Record | None:

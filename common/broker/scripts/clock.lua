@@ -1,0 +1,2 @@
+-- This server's time (ms), which leases run by.
+return NOW
