@@ -44,7 +44,7 @@ class LogReader:
         try:
             while not follower.ended:
                 try:
-                    await self._catch_up(follower)
+                    await self.catch_up(follower)
                 except RedisAway:
                     if follower.overdue:
                         raise Expired("The queue (Redis) was away until the request's deadline passed.") from None
@@ -67,7 +67,7 @@ class LogReader:
         follower.read = True
         return follower
 
-    async def _catch_up(self, follower: Follower) -> None:
+    async def catch_up(self, follower: Follower) -> None:
         """Find our place in Redis if we are unsure of it, and fill a hole from the log. Raises `RedisAway`."""
         if follower.unsure:
             await self._attach(follower)

@@ -171,15 +171,17 @@ async def test_a_receiver_that_never_comes_to_an_end(redis_url: str, monkeypatch
     """It answers a byte at a time; one more is always there before the connection counts as silent."""
     monkeypatch.setattr("gateway.background.webhooks.TIMEOUT", 0.5)
     bytes_sent = 0
+    left = asyncio.Event()
 
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal bytes_sent
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError), contextlib.closing(writer):
             while True:
                 writer.write(b"x")
                 await writer.drain()
                 bytes_sent += 1
                 await asyncio.sleep(0.02)
+        left.set()
 
     server = await asyncio.start_server(drip, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
@@ -189,3 +191,4 @@ async def test_a_receiver_that_never_comes_to_an_end(redis_url: str, monkeypatch
         [letter] = webhooks.letters("anyone", "batch.failed", "batch_1")
         again = await webhooks.deliver(letter)
         assert again is not None and again[0].tried == 1 and bytes_sent > 1
+        await left.wait()

@@ -227,7 +227,7 @@ async def test_a_look_at_a_log_waits_for_nothing_and_takes_nothing_over(broker: 
     [job] = await claim(broker, worker)
     texts = [str(number) for number in range(chunks.PAGE + 1)]
     await step(broker, worker, job, 1, *texts)
-    elsewhere = World(broker).dispatch(GatewayId("gw-2"))
+    elsewhere = World(broker).log_reader(GatewayId("gw-2"))
     assert [chunk.text for chunk in await elsewhere.logged(MODEL, job.id, tenant="acme")] == texts
     assert (await jobs.read(broker, MODEL, job.id))["gateway"] == GATEWAY
     for tenant, id in (("other", job.id), ("acme", JobId("unknown"))):

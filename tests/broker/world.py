@@ -16,8 +16,7 @@ from common.chunk import Chunk, Seq, Usage, decode_chunk, encode_chunk
 from common.errors import LogExpired, NotFound, StreamLost
 from common.job import ChatPrompt, GatewayId, JobId, JobRequest, ModelName, Tier, WorkerId
 from gateway.following import Follower, Origin
-from gateway.forecast import Forecast
-from gateway.queue import QueueDispatch, Terms
+from gateway.log_reader import LogReader
 from gateway.switchboard import Switchboard
 
 MODEL = ModelName("world")
@@ -85,9 +84,8 @@ class World:
     readers: list[Reader] = field(default_factory=list[Reader])
     late: list[tuple[JobId, str, int, bytes]] = field(default_factory=list)  # frames still under way
 
-    def dispatch(self, gateway: GatewayId) -> QueueDispatch:
-        switchboard = Switchboard(self.broker, gateway, 15.0)
-        return QueueDispatch(self.broker, gateway, switchboard, Forecast(self.broker), Terms())
+    def log_reader(self, gateway: GatewayId) -> LogReader:
+        return LogReader(self.broker, gateway, Switchboard(self.broker, gateway, 15.0))
 
     async def submit(self, id: str, gateway: GatewayId, tenant: str, tier: Tier, key: str) -> None:
         envelope = jobs.Envelope(gateway, tenant, tier, 60_000, 60_000, idempotency_digest=key, fingerprint=key)
@@ -158,7 +156,7 @@ class World:
         if place := news.get(follower.job):
             follower.told(place, places[0][1])
         try:
-            await self.dispatch(reader.gateway)._catch_up(follower)  # the part under test, without its loop
+            await self.log_reader(reader.gateway).catch_up(follower)
         except StreamLost:
             state = (await self.hash(follower.job)).get("state", "")
             assert reader.had or state not in ("queued", "running"), "what a gateway has of a live job is put back"
