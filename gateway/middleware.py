@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from common.errors import BodyTooLarge, MillstreamError
+from common.errors import BodyTooLarge, MillstreamError, Unavailable
 from gateway.anthropic.errors import anthropic_error
 from gateway.auth import authenticate
 from gateway.errors import HeadTooLarge, error_headers, error_json, wire
@@ -26,6 +26,7 @@ log = structlog.stdlib.get_logger(part="http")
 REQUEST_ID = re.compile(r"^[\w.:-]{1,128}$")
 FORM = b"application/x-www-form-urlencoded"
 OPEN_PATHS = frozenset(("/health",))
+READINESS = "/ready"
 
 
 class Journal:
@@ -104,7 +105,8 @@ class _Entry:
 
 
 class Gatekeeper:
-    """Lets nobody past without a key, on no path but `/health`; notes the tenant."""
+    """Lets nobody past without a key, on no path but `/health`; notes the tenant. `/ready` says itself that
+    Redis, which knows whether there are keys, is away."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -116,8 +118,9 @@ class Gatekeeper:
                 owner = await authenticate(Headers(scope=scope), keys)
                 scope.setdefault("state", {}).update(tenant=owner.tenant, key=owner)
             except MillstreamError as error:
-                await error_response(error, own_path(scope))(scope, receive, send)
-                return
+                if not (isinstance(error, Unavailable) and own_path(scope) == READINESS):
+                    await error_response(error, own_path(scope))(scope, receive, send)
+                    return
         await self._app(scope, receive, send)
 
 
