@@ -39,10 +39,14 @@ def serve(settings: GatewaySettings) -> int:
 def child_app(settings: GatewaySettings) -> FastAPI:
     """One of several processes: made where it runs, so the settings travel, not the app."""
     configure(settings.log_format, settings.log_level)
-    return create_app(settings, connect)
+    app = create_app(settings, connect)
+    loop.keep_what_is_loaded()
+    return app
 
 
 def run(settings: GatewaySettings, sockets: list[socket.socket]) -> None:
     """One gateway process on a socket that is listening already."""
     configure(settings.log_format, settings.log_level)
-    loop.run(server(settings, connect).serve(sockets))
+    serving = server(settings, connect)
+    loop.keep_what_is_loaded()
+    loop.run(serving.serve(sockets))

@@ -47,6 +47,7 @@ async def _run(settings: WorkerSettings, worker: WorkerId) -> int:
         roster = Roster(broker, worker, settings, offers)
         if not await roster.load_residents(stop):
             build.leave_at_once(0)  # loading cannot be interrupted, and nothing is held yet
+        loop.keep_what_is_loaded()
         gone: list[BaseException] = []
         try:
             await roster.serve(stop)
