@@ -5,6 +5,7 @@ Everything but the beginning of a job happens at once, on the event loop.
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from time import monotonic
 
 import msgspec
@@ -17,7 +18,7 @@ from common.broker.workers import End
 from common.chunk import Chunk, FinishReason, Seq, Start, Usage, decode_chunk, encode_chunk
 from common.errors import Cancelled, EngineError, MillstreamError
 from common.job import ChatPrompt, TextPrompt, TokensPrompt
-from worker.begin import begin_sequence, earlier_tokens
+from worker.begin import begin_sequence, brief, earlier_tokens
 from worker.compute import Work, compute
 from worker.engines.base import Engine, ModelCard, Output
 from worker.health import Health
@@ -96,9 +97,9 @@ class Runner:
     async def _generate(self, job: HeldJob) -> None:
         logged = [decode_chunk(raw) for raw in job.written]
         job.tokens = earlier_tokens(logged)
-        begun = await asyncio.to_thread(
-            begin_sequence, self._engine, self._card, job.claimed.request, job.key, job.tokens, self._notation
-        )
+        request = job.claimed.request
+        begin = partial(begin_sequence, self._engine, self._card, request, job.key, job.tokens, notation=self._notation)
+        begun = begin() if brief(request, job.tokens) else await asyncio.to_thread(begin)
         if not self._holdings.has(job):
             return
         job.spec, job.transcript = begun.spec, begun.transcript

@@ -3,8 +3,8 @@
 import pytest
 
 from common.errors import BadGrammar, BadRequest, ContextLengthExceeded
-from common.job import ChatPrompt, Guide, JobRequest, Sampling, TextPrompt, ToolUse
-from worker.begin import begin_sequence
+from common.job import ChatPrompt, Guide, JobRequest, Sampling, TextPrompt, TokensPrompt, ToolUse
+from worker.begin import BRIEF, begin_sequence, brief
 from worker.engines.base import ModelCard, SequenceKey, SequenceSpec
 from worker.engines.simulated import SimulatedEngine, SimulatedSettings
 
@@ -81,3 +81,20 @@ def test_tools_that_cannot_be_forced_are_the_tools_fault(monkeypatch: pytest.Mon
     with pytest.raises(BadGrammar, match="no `not` here") as refused:
         begin_sequence(engine, engine.load(), request, KEY, [])
     assert refused.value.param == "tools"
+
+
+@pytest.mark.parametrize(
+    ("request_", "earlier", "at_once"),
+    [
+        (JobRequest(input=ChatPrompt(messages=USER)), [], True),
+        (JobRequest(input=TextPrompt("x" * BRIEF)), [], True),
+        (JobRequest(input=TextPrompt("x" * (BRIEF + 1))), [], False),
+        (JobRequest(input=TokensPrompt([1] * (BRIEF + 1))), [], False),
+        (JobRequest(input=ChatPrompt(messages=[*USER, {"role": "user", "content": "x" * BRIEF}])), [], False),
+        (JobRequest(input=ChatPrompt(messages=USER), guide=Guide("json_object")), [], False),
+        (JobRequest(input=ChatPrompt(messages=USER, tools=[{"type": "function"}])), [], False),
+        (JobRequest(input=TextPrompt("x")), [7], False),  # earlier tokens are fed again one by one
+    ],
+)
+def test_only_what_is_brief_begins_on_the_event_loop(request_: JobRequest, earlier: list[int], at_once: bool) -> None:
+    assert brief(request_, earlier) == at_once
