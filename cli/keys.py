@@ -28,7 +28,7 @@ def changed(record: ApiKey, terms: KeyTerms) -> ApiKey:
 
 async def create(terms: KeyTerms) -> None:
     """Print the new key; nothing can show it again."""
-    key, record = new_key("default")
+    key, record = new_key()
     async with Broker(terms.redis_url) as broker:
         await store_key(broker, digest(key), changed(record, terms))
     sys.stdout.write(f"{key}\n")

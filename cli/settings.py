@@ -103,7 +103,10 @@ class ForgetSettings(ClusterSettings):
 class KeyTerms(ClusterSettings):
     """What a key may do. In `limit`, what is not given stays as it is; 0 lifts a limit."""
 
-    tenant: str | None = Field(default=None, description="Who pays: keys of one tenant share its place in the queue.")
+    tenant: str | None = Field(
+        default=None,
+        description="Who pays: keys of one tenant share its place in the queue. Unset, a new key is a tenant itself.",
+    )
     weight: float | None = Field(default=None, gt=0, description="Share among waiting tenants: 2 gets twice of 1.")
     ceiling: Literal["priority", "default", "flex", "batch"] | None = Field(
         default=None, description="The highest tier it is served in."

@@ -57,10 +57,10 @@ def digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def new_key(tenant: str) -> tuple[str, ApiKey]:
-    """A fresh key and its record, to be changed before it is stored."""
-    key = f"sk-ms-{secrets.token_urlsafe(32)}"
-    return key, ApiKey(f"key_{secrets.token_hex(6)}", tenant, ending=key[-4:], created=int(time.time()))
+def new_key() -> tuple[str, ApiKey]:
+    """A fresh key and its record, to be changed before it is stored: a tenant of its own, so nobody's administrator."""
+    key, identity = f"sk-ms-{secrets.token_urlsafe(32)}", f"key_{secrets.token_hex(6)}"
+    return key, ApiKey(identity, tenant=identity, ending=key[-4:], created=int(time.time()))
 
 
 async def store_key(broker: Broker, fingerprint: str, record: ApiKey) -> None:

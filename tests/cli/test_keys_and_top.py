@@ -14,7 +14,7 @@ from common.broker import keys
 from common.broker.connect import Broker
 from common.broker.directory import ModelInfo, WorkerInfo, announce
 from common.broker.inspection import Queue
-from common.broker.keyring import digest, find_key
+from common.broker.keyring import ApiKey, digest, find_key
 from common.broker.policy import Policy, read_policy
 from common.job import ModelName, WorkerId
 from tests.routing.site import MODEL, Site, open_site
@@ -64,6 +64,17 @@ def test_a_key_is_shown_once_then_known_by_its_hash(url: str) -> None:
     assert re.search(r"acme +2 +priority +all +- +- +3", lifted)
     assert typed(url, "keys", "revoke", identity).exit_code == 0
     assert "No API key" in typed(url, "keys", "list").stdout
+
+
+def test_a_key_without_a_tenant_is_one_of_its_own_and_no_administrator(url: str) -> None:
+    key = typed(url, "keys", "create").stdout.split()[0]
+
+    async def stored() -> ApiKey | None:
+        async with Broker(url) as broker:
+            return await find_key(broker, digest(key))
+
+    record = asyncio.run(stored())
+    assert record is not None and record.tenant == record.id
 
 
 def test_an_unknown_key_is_named(url: str) -> None:
