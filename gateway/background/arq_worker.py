@@ -62,12 +62,12 @@ class Queue:
 
 
 class Runner:
-    """Runs a queue's tasks and periodic work until it is cancelled. Raises `ValueError` for a Redis Cluster."""
+    """Runs a queue's tasks and periodic work until it is cancelled. Raises `ValueError` for a Redis Cluster, and for a
+    URL that is none."""
 
     def __init__(self, url: str, queue: Queue) -> None:
         if is_cluster(url):
             raise ValueError("background_redis_url (MILLSTREAM_BACKGROUND_REDIS_URL) is needed with a Redis Cluster.")
-        open_client(url)  # one that cannot be meant is refused now, not when it is needed
         self._url = url
         self._queue = queue
         self._pool: ArqRedis | None = None

@@ -10,7 +10,7 @@ from common.job import Guide
 from worker.engines.base import EngineStats, ModelCard, Output, RawLogprob, SequenceKey, SequenceSpec, Sink
 from worker.engines.guides import GuideCompiler, Matcher
 from worker.engines.transformers.batching import BatchLoop
-from worker.engines.transformers.failures import explained
+from worker.engines.transformers.failures import MODEL_ERRORS, explained
 from worker.engines.transformers.loading import Loaded, load
 from worker.engines.transformers.room import plan_room
 from worker.engines.transformers.samples import Progress
@@ -173,7 +173,7 @@ class TransformersEngine:
 
         try:
             yield from score_prompt(self._loaded.model, sequence.spec.prompt, wanted, alive, done)
-        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:  # this job's own trouble
+        except MODEL_ERRORS as error:  # this job's own trouble
             self._post([Output(sequence.key, error=EngineError(f"Scoring the prompt failed: {error}"))])
 
     # ----------------------------------------------------------------------------- from the generation thread

@@ -17,6 +17,8 @@ from worker.engines.transformers.machine import free_memory
 
 _PACKAGE = re.compile(r"pip install [^\s`'\"]+|requires the following packages[^:]*: ([\w, ]+)")
 
+MODEL_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)  # what a model's own code may raise
+
 
 class LoadFailed(MillstreamError):
     """A worker cannot serve this model; it says why and ends."""

@@ -8,6 +8,7 @@ import torch
 from common.job import Sampling
 from worker.engines.base import SequenceKey, SequenceSpec
 from worker.engines.transformers.batching import BatchLoop
+from worker.engines.transformers.failures import MODEL_ERRORS
 from worker.engines.transformers.loading import Loaded
 from worker.engines.transformers.sequence import begin
 from worker.engines.transformers.support import unsupported
@@ -27,7 +28,7 @@ def try_out(batch: BatchLoop, loaded: Loaded) -> None:
         ours = batch.try_out(sequence)
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+    except MODEL_ERRORS as error:
         raise unsupported(loaded.model, f"fails there ({error})") from error
     with torch.no_grad(), batch.own_attention():
         ids = torch.tensor([[*prompt, *sequence.tokens[:-1]]], device=loaded.model.device)

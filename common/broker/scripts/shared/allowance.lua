@@ -1,6 +1,7 @@
 -- Shared by the scripts of API keys' limits: put between the prelude and each of them.
 -- meter: what is left of the requests and tokens of a minute, refilled steadily; open: job -> tokens set aside, day, month,
--- request, and r, t if they were taken off the minute's requests, tokens; requests: request -> its open jobs; lapsing: job -> until when; spent:<day or month>: tokens used.
+-- request, and r, t if they were taken off the minute's requests, tokens; requests: request -> its open jobs; lapsing:
+-- job -> until when; spent:<day or month>: tokens used.
 
 -- Years, months and days from the days since 1970 (Howard Hinnant's algorithm).
 local function civil(days)
@@ -59,7 +60,9 @@ local function repay(job, tokens)
   if redis.call('HINCRBY', P .. 'requests', request, -1) <= 0 then redis.call('HDEL', P .. 'requests', request) end
   local unused = tonumber(reserved) - tokens
   local limit = tonumber(redis.call('HGET', P .. 'meter', 'tokens_limit') or 0)
-  if limit > 0 and string.find(metered, 't') then keep_level('tokens', math.min(limit, level('tokens', limit) + unused), limit) end
+  if limit > 0 and string.find(metered, 't') then
+    keep_level('tokens', math.min(limit, level('tokens', limit) + unused), limit)
+  end
   for _, what in ipairs({day, month}) do
     if redis.call('EXISTS', P .. 'spent:' .. what) == 1 then redis.call('DECRBY', P .. 'spent:' .. what, unused) end
   end
