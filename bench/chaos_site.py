@@ -90,8 +90,8 @@ class Site:
     async def held(self, worker: WorkerInfo) -> frozenset[str]:
         """The jobs a worker runs now."""
         async with redis_errors():
-            members = self.broker.redis.smembers(keys.held(MODEL, worker.id))
-            return frozenset(await cast(Awaitable[set[str]], members))
+            ids = self.broker.redis.hkeys(keys.fences(MODEL, worker.id))
+            return frozenset(await cast(Awaitable[list[str]], ids))
 
     async def drop_subscribers(self) -> None:
         """Cut every subscription, of gateways and workers."""

@@ -16,6 +16,7 @@ from common.broker import keys
 from common.broker.connect import Broker
 from common.broker.directory import WorkerInfo, model_info
 from common.broker.embedded import EmbeddedValkey
+from common.broker.inspection import live_jobs
 from common.job import JobId, ModelName, WorkerId
 from tests.support import wait_until
 
@@ -71,6 +72,11 @@ class Cluster:
         """All job hashes there are."""
         names = [name async for name in self.broker.redis.scan_iter(keys.job(MODEL, JobId("*")))]
         return [await self.broker.redis.hgetall(name) for name in names]  # type: ignore[misc]
+
+    async def running(self) -> int:
+        """How many jobs run and have made their first tokens."""
+        told = [job for job in await live_jobs(self.broker, MODEL) if job.state == "running"]
+        return sum(job.seq > 2 for job in told)
 
     async def loads(self) -> dict[str, float]:
         return dict(await self.broker.redis.zrange(keys.load(MODEL), 0, -1, withscores=True))

@@ -12,7 +12,7 @@ from common.broker.connect import Broker, redis_errors
 from common.errors import Unavailable
 from common.job import TIERS, JobId, ModelName
 
-SHOWN = ("state", "worker", "tenant", "tier", "attempt", "seq", "submitted", "deadline")
+SHOWN = ("state", "worker", "tenant", "tier", "attempt", "submitted", "deadline")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +81,16 @@ async def live_jobs(broker: Broker, model: ModelName, limit: int = 1000) -> list
         pipe.time()
         for id in ids:
             pipe.hmget(keys.job(model, JobId(id)), list(SHOWN))
+            pipe.xlen(keys.chunks(model, JobId(id)))
         (seconds, micros), *rows = await pipe.execute()
-    now = seconds + micros / 1e6
-    return [_live(model, id, row, now) for id, row in zip(ids, rows, strict=True) if row[0]]
+    now, told = seconds + micros / 1e6, zip(ids, rows[::2], rows[1::2], strict=True)
+    return [_live(model, id, row, seq, now) for id, row, seq in told if row[0]]
 
 
-def _live(model: ModelName, id: str, row: Sequence[str | None], now: float) -> LiveJob:
-    state, worker, tenant, tier, attempt, seq, submitted, deadline = (value or "" for value in row)
+def _live(model: ModelName, id: str, row: Sequence[str | None], seq: int, now: float) -> LiveJob:
+    state, worker, tenant, tier, attempt, submitted, deadline = (value or "" for value in row)
     age, left = now - float(submitted or 0) / 1000, float(deadline or 0) / 1000 - now
-    return LiveJob(JobId(id), model, state, worker, tenant, tier, int(attempt or 0), int(seq or 0), age, left)
+    return LiveJob(JobId(id), model, state, worker, tenant, tier, int(attempt or 0), seq, age, left)
 
 
 @dataclass(frozen=True, slots=True)

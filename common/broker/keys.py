@@ -119,9 +119,10 @@ def leases(model: ModelName) -> str:
     return f"{prefix(model)}leases"
 
 
-def held(model: ModelName, worker: WorkerId) -> str:
-    """Set: ids of the jobs this worker runs. Goes with the worker."""
-    return f"{prefix(model)}held:{worker}"
+def fences(model: ModelName, worker: WorkerId) -> str:
+    """Hash: each job this worker runs -> its lease, the gateway its frames go to, what the worker is asked for
+    (`cancel`, `preempt`). Goes with the worker."""
+    return f"{prefix(model)}fences:{worker}"
 
 
 def worker(model: ModelName, worker_id: WorkerId) -> str:

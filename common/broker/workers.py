@@ -107,12 +107,10 @@ async def step(
 ) -> list[tuple[StepAnswer, Seq]]:
     """Log and announce what one engine step made, for all jobs at once; per job the answer and the log's last seq.
     Sent again after a lost reply it changes nothing."""
-    args: list[str | bytes | float] = [worker]
-    for job in steps:
-        end = job.end
-        args += [job.id, job.lease]
-        args += [end.state, end.finish, end.usage, end.tokens] if end else ["", "", "", 0]
-        args += [job.first, len(job.chunks), *job.chunks]
+    args: list[str | bytes | float] = [worker, len(steps), *(job.id for job in steps)]
+    for _, lease, first, chunks, end in steps:
+        args += (lease, first, len(chunks), *chunks)
+        args += (end.state, end.finish, end.usage, end.tokens) if end else ("",)
     return [(answer, Seq(int(seq))) for answer, seq in await broker.run("step", model, *args)]
 
 

@@ -57,7 +57,7 @@ async def look(world: World) -> Look:
 
 def check_jobs(now: Look) -> None:
     """One owner each; queued ones wait in exactly one place; logs without hole or repeat; settled ones will go."""
-    held = now.named("held:")
+    held = now.named("fences:")
     waits = {**now.waiting("inbox:"), **now.waiting("backlog:"), **now.waiting("resume")}
     for id, job in now.named("job:").items():
         owners = [worker for worker, ids in held.items() if id in ids]
@@ -65,6 +65,8 @@ def check_jobs(now: Look) -> None:
         match job["state"]:
             case "running":
                 assert owners == [job["worker"]] and job["lease"].endswith(":" + job["worker"]), (job, owners)
+                wanted = "cancel" if "cancel" in job else "preempt" if "preempt" in job else ""
+                assert held[job["worker"]][id] == f"{job['lease']} {job['gateway']} {wanted}", (job, held)
                 assert places == [], (job, places)
             case "queued":
                 assert owners == [] and places == [job["where"]], (job, owners, places)
@@ -79,7 +81,7 @@ def check_log(now: Look, id: str, job: dict[str, str]) -> None:
     entries = now.values.get(f"chunks:{id}", [])
     seqs = [int(entry.partition("-")[2]) for entry, _ in entries]
     tokens = [token for _, fields in entries for token in json.loads(pairs(fields)["c"]).get("ids", [])]
-    assert seqs == list(range(1, int(job["seq"]) + 1)), (job, seqs)
+    assert seqs == list(range(1, len(seqs) + 1)), (job, seqs)
     assert tokens == list(range(len(tokens))), (job, tokens)
 
 
@@ -92,7 +94,7 @@ def check_readers(world: World) -> None:
 
 def check_accounts(now: Look) -> None:
     """Load is what a worker holds and is about to; the counters are what the streams hold; tenants agree with both."""
-    held, inboxes = now.named("held:"), {name[6:]: ids for name, ids in now.waiting("inbox:").items()}
+    held, inboxes = now.named("fences:"), {name[6:]: ids for name, ids in now.waiting("inbox:").items()}
     loads = now.values.get("load", {})
     for worker in {*held, *loads, *inboxes}:
         has = len(held.get(worker, ())) + len(inboxes.get(worker, ()))
@@ -119,7 +121,7 @@ async def check_nothing_immortal(world: World) -> None:
     now = await look(world)
     ids = [JobId(id) for id in now.named("job:")]
     await jobs.cancel(world.broker, MODEL, "", ids)
-    for worker in {*now.values.get("leases", {}), *now.named("held:")}:
+    for worker in {*now.values.get("leases", {}), *now.named("fences:")}:
         await evict_now(world.broker, MODEL, WorkerId(worker), MAX_ATTEMPTS)
     after = await look(world)
     states = {id: job["state"] for id, job in after.named("job:").items()}

@@ -117,7 +117,7 @@ async def test_continued_answers_are_the_undisturbed_ones(site: Cluster) -> None
         for kind, answer in got.items():
             tasks.create_task(streamed(site, gateway, kind, answer))
         await wait_until(lambda: min(answer.pieces for answer in got.values()) >= 4, within=START)
-        held = await site.broker.redis.scard(keys.held(NAME, await id_of(site, first)))
+        held = await site.broker.redis.hlen(keys.fences(NAME, await id_of(site, first)))
         await first.kill()
     assert held, "it was running some of them"
     for kind in QUESTIONS:

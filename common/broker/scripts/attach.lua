@@ -4,10 +4,10 @@
 --       ('' none), delivered seq, the chunk at it ('' not known), count of chunks given, seq of the first, chunks
 -- Returns {missing} | {lost, seq} | {ok, state, seq, lease}; the lease of a queued job is the next one's beginning
 local id, gateway, seen, delivered, last = ARGV[1], ARGV[2], ARGV[4], tonumber(ARGV[5]), ARGV[6]
-local job = redis.call('HMGET', job_key(id), 'state', 'seq', 'lease', 'grant', 'gateway', 'tenant')
-if not job[1] or job[6] ~= ARGV[3] then return {'missing'} end
+local job = redis.call('HMGET', job_key(id), 'state', 'lease', 'grant', 'gateway', 'tenant')
+if not job[1] or job[5] ~= ARGV[3] then return {'missing'} end
 
-local state, seq, grant = job[1], tonumber(job[2]), tonumber(job[4])
+local state, seq, grant = job[1], seq_of(id), tonumber(job[3])
 local live = state == 'queued' or state == 'running'
 local log = P .. 'chunks:' .. id
 local seen_grant = tonumber(string.match(seen, '^%d+') or 0)
@@ -25,7 +25,6 @@ local function put_back(first, count)
   redis.call('DEL', log)
   for seq_kept, entry in ipairs(kept) do write_chunk(id, seq_kept, entry[2][2]) end
   for i = 0, count - 1 do write_chunk(id, first + i, ARGV[9 + i]) end
-  redis.call('HSET', job_key(id), 'seq', first + count - 1)
 end
 
 local restore = delivered > seq or parted()
@@ -36,18 +35,19 @@ if restore then
 end
 
 if live and gateway ~= '' then
-  if job[5] ~= gateway then
-    unfollow(job[5], id)
-    redis.call('HSET', job_key(id), 'gateway', gateway, 'earlier', job[5])
+  if job[4] ~= gateway then
+    unfollow(job[4], id)
+    redis.call('HSET', job_key(id), 'gateway', gateway, 'earlier', job[4])
+    fence(id)
   end
   follow(gateway, id)
 end
 
 -- Whoever holds the job by an older lease, or went on without those chunks, must not go on.
-if live and (grant < seen_grant or (restore and job[3] ~= seen)) then
+if live and (grant < seen_grant or (restore and job[2] ~= seen)) then
   redis.call('HSET', job_key(id), 'grant', math.max(grant, seen_grant))
   if state == 'running' then requeue(id, 0, 0, '') end
 end
 
-local now = redis.call('HMGET', job_key(id), 'state', 'seq', 'lease', 'grant')
-return {'ok', now[1], tonumber(now[2]), lease_seen(now[3], now[4])}
+local now = redis.call('HMGET', job_key(id), 'state', 'lease', 'grant')
+return {'ok', now[1], seq_of(id), lease_seen(now[2], now[3])}

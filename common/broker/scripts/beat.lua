@@ -11,28 +11,32 @@ redis.call('HSET', P .. 'worker:' .. worker, 'beat', NOW, unpack(ARGV, 4, 3 + co
 redis.call('PEXPIRE', P .. 'worker:' .. worker, 3 * lease_ms)
 
 local held, known = {}, {}
-for _, id in ipairs(redis.call('SMEMBERS', P .. 'held:' .. worker)) do held[id] = true end
+local fences = redis.call('HGETALL', P .. 'fences:' .. worker)
+for i = 1, #fences, 2 do held[fences[i]] = fences[i + 1] end
 
 local lost, cancel, unknown, preempt = {}, {}, {}, {}
 for i = 4 + count, #ARGV do
-  known[ARGV[i]] = true
-  if not held[ARGV[i]] then
-    lost[#lost + 1] = ARGV[i]
-  elseif redis.call('HEXISTS', job_key(ARGV[i]), 'cancel') == 1 then
-    cancel[#cancel + 1] = ARGV[i]
-  elseif redis.call('HEXISTS', job_key(ARGV[i]), 'preempt') == 1 then
-    preempt[#preempt + 1] = ARGV[i]
+  local id = ARGV[i]
+  local lease, _, wanted = read_fence(held[id])
+  known[id] = true
+  if not lease then
+    lost[#lost + 1] = id
+  elseif wanted == 'cancel' then
+    cancel[#cancel + 1] = id
+  elseif wanted == 'preempt' then
+    preempt[#preempt + 1] = id
   end
 end
 for id in pairs(held) do
   if not known[id] then
-    local job = redis.call('HMGET', job_key(id), 'seq', 'attempt', 'deadline', 'request')
+    local job = redis.call('HMGET', job_key(id), 'attempt', 'deadline', 'request')
     if job[1] then
       -- A claim whose reply was lost; or the server restarted and lost that the job had ended here, and then what is made
       -- from now on comes in other chunks than what was made before: it needs a lease of its own.
       local lease = redis.call('HINCRBY', job_key(id), 'grant', 1) .. ':' .. worker
       redis.call('HSET', job_key(id), 'lease', lease)
-      unknown[#unknown + 1] = {id, lease, job[1], job[2], job[3], job[4]}
+      fence(id)
+      unknown[#unknown + 1] = {id, lease, seq_of(id), job[1], job[2], job[3]}
     else
       release(id, worker)
     end

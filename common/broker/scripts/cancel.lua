@@ -13,6 +13,7 @@ for i = 3, #ARGV do
     answer = 'cancelled'
   elseif answer == 'running' then
     redis.call('HSET', job_key(id), 'cancel', NOW)
+    fence(id)
     redis.call('PUBLISH', 'ms:control:' .. job[2], 'cancel ' .. id)
     answer = 'cancelling'
   end

@@ -15,21 +15,21 @@ local WARM_MS = 600000  -- a worker counts as having a prompt's beginning in its
 
 -- `in_stream`: the job's entry is still in its stream. `guaranteed`: it runs on its tier's share, not to be preempted.
 local function grant(id, in_stream, guaranteed)
-  local job = redis.call('HMGET', job_key(id), 'state', 'deadline', 'seq', 'attempt', 'request', 'tier', 'tenant', 'weight',
+  local job = redis.call('HMGET', job_key(id), 'state', 'deadline', 'attempt', 'request', 'tier', 'tenant', 'weight',
     'affinity', 'charged')
   leave_queue(id, in_stream)
   if job[1] ~= 'queued' then return end
   if tonumber(job[2]) <= NOW then return expire(id) end
   local lease = redis.call('HINCRBY', job_key(id), 'grant', 1) .. ':' .. worker
   redis.call('HSET', job_key(id), 'state', 'running', 'lease', lease, 'worker', worker, 'claimed', NOW,
-    'progress', NOW, 'charged', estimate)
-  redis.call('SADD', P .. 'held:' .. worker, id)
+    'charged', estimate)
+  fence(id)
   redis.call('ZINCRBY', P .. 'load', 1, worker)
-  if LOWER[job[6]] then redis.call('ZADD', P .. 'running:' .. job[6], guaranteed and -NOW or NOW, id) end
-  for key in string.gmatch(job[9] or '', '%S+') do redis.call('SET', P .. 'warm:' .. key, worker, 'PX', WARM_MS) end
-  if not job[10] then charge(job[6], job[7], tonumber(job[8]), estimate) end
+  if LOWER[job[5]] then redis.call('ZADD', P .. 'running:' .. job[5], guaranteed and -NOW or NOW, id) end
+  for key in string.gmatch(job[8] or '', '%S+') do redis.call('SET', P .. 'warm:' .. key, worker, 'PX', WARM_MS) end
+  if not job[9] then charge(job[5], job[6], tonumber(job[7]), estimate) end
   room = room - 1
-  reply[#reply + 1] = {id, lease, job[3], job[4], job[2], job[5]}
+  reply[#reply + 1] = {id, lease, seq_of(id), job[3], job[2], job[4]}
 end
 
 local function read(stream, count)

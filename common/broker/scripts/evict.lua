@@ -19,7 +19,7 @@ end
 redis.call('ZADD', P .. 'leases', 0, worker)
 
 local moved = 0
-for _, id in ipairs(redis.call('SRANDMEMBER', P .. 'held:' .. worker, limit)) do
+for _, id in ipairs(redis.call('HRANDFIELD', P .. 'fences:' .. worker, limit)) do
   if redis.call('EXISTS', job_key(id)) == 1 then
     requeue(id, attempts, max_attempts, worker)
   else
@@ -33,6 +33,6 @@ local done = moved < limit
 if done then
   redis.call('ZREM', P .. 'leases', worker)
   redis.call('ZREM', P .. 'load', worker)
-  redis.call('DEL', P .. 'worker:' .. worker, P .. 'held:' .. worker, P .. 'inbox:' .. worker)
+  redis.call('DEL', P .. 'worker:' .. worker, P .. 'fences:' .. worker, P .. 'inbox:' .. worker)
 end
 return {'ok', moved, worker, done and 1 or 0}

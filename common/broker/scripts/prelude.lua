@@ -8,6 +8,23 @@ local LOWER = {flex = true, batch = true}  -- they give way to the others, mid-s
 
 local function job_key(id) return P .. 'job:' .. id end
 
+-- The last chunk's number: a log has no holes.
+local function seq_of(id) return redis.call('XLEN', P .. 'chunks:' .. id) end
+
+-- What a step must know of a running job, for all jobs of a worker in one hash: its lease, the gateway its frames go to,
+-- and what the worker is asked for. Written anew from the job by whatever changes one of these.
+local function fence(id)
+  local job = redis.call('HMGET', job_key(id), 'state', 'worker', 'lease', 'gateway', 'cancel', 'preempt')
+  if job[1] ~= 'running' then return end
+  local wanted = job[5] and 'cancel' or job[6] and 'preempt' or ''
+  redis.call('HSET', P .. 'fences:' .. job[2], id, job[3] .. ' ' .. job[4] .. ' ' .. wanted)
+end
+
+-- Returns lease, gateway and what is wanted ('' nothing), or nothing for a job the worker does not hold.
+local function read_fence(text)
+  if text then return string.match(text, '^(%S+) (%S*) (%a*)$') end
+end
+
 -- How long claim and evict must still hold back after the server restarted or failed over (0: not at all). Until then
 -- gateways put back what was lost and workers renew leases that only look expired.
 local function grace_left(grace_ms)
@@ -102,6 +119,7 @@ local function make_room()
     if since > 0 then
       redis.call('ZADD', P .. 'running:' .. tier, -since, id)
       redis.call('HSET', job_key(id), 'preempt', NOW)
+      fence(id)
       redis.call('PUBLISH', 'ms:control:' .. redis.call('HGET', job_key(id), 'worker'), 'preempt ' .. id)
       return
     end
@@ -287,7 +305,7 @@ local function write_chunk(id, seq, chunk)
 end
 
 local function release(id, worker)
-  if worker and worker ~= '' and redis.call('SREM', P .. 'held:' .. worker, id) == 1 then
+  if worker and worker ~= '' and redis.call('HDEL', P .. 'fences:' .. worker, id) == 1 then
     redis.call('ZINCRBY', P .. 'load', -1, worker)
     for tier in pairs(LOWER) do redis.call('ZREM', P .. 'running:' .. tier, id) end
   end
@@ -341,14 +359,13 @@ end
 
 -- Settle a job no worker will end: the error becomes its last chunk, under a new grant, so that nothing older follows.
 local function settle_with_error(id, state, code, message)
-  local job = redis.call('HMGET', job_key(id), 'seq', 'gateway')
-  local seq = tonumber(job[1]) + 1
+  local gateway, seq = redis.call('HGET', job_key(id), 'gateway'), seq_of(id) + 1
   local lease = redis.call('HINCRBY', job_key(id), 'grant', 1) .. ':-'
   local chunk = cjson.encode({error = {code = code, message = message}})
   write_chunk(id, seq, chunk)
   settle(id, state, 'error', '{}', math.max(0, seq - 2))  -- a token a chunk, but for the first and this one
-  redis.call('HSET', job_key(id), 'seq', seq, 'lease', lease, 'error', message)
-  publish(job[2], frame_of(id, lease, seq, chunk))
+  redis.call('HSET', job_key(id), 'lease', lease, 'error', message)
+  publish(gateway, frame_of(id, lease, seq, chunk))
 end
 
 local function expire(id)
@@ -403,6 +420,7 @@ local function read_elsewhere(id, gateway)
   if not lives or tonumber(lives) <= NOW then return false end
   unfollow(gateway, id)
   redis.call('HSET', job_key(id), 'gateway', job[2])
+  fence(id)
   redis.call('SADD', P .. 'follows:' .. job[2], id)
   return true
 end

@@ -1,8 +1,9 @@
 -- What one engine step made, for all its jobs: fence, log, publish. Resent, it changes nothing.
--- ARGV: worker, then for each job: id, lease, state ('' running | finished | failed), finish, usage JSON, tokens,
---       first seq, count, chunks...
+-- ARGV: worker, count of jobs, their ids, then for each job: lease, first seq, count of chunks, chunks...,
+--       state ('' running | finished | failed), and if that is not '': finish, usage JSON, tokens
 -- Returns for each job {ok | fenced | behind | cancel | preempt, last seq}
-local replies, frames, at = {}, {}, 2
+local worker, jobs = ARGV[1], tonumber(ARGV[2])
+local replies, frames, at = {}, {}, 3 + jobs
 
 local function announce(gateway, frame)
   local list = frames[gateway]
@@ -12,36 +13,32 @@ end
 -- Chunks already logged are passed over, a gap is refused: the worker then sends again from the hole on.
 local function log_chunks(id, lease, gateway, last, first, count, from)
   if first > last + 1 then return last, 'behind' end
-  for i = 0, count - 1 do
-    if first + i == last + 1 then
-      last = last + 1
-      write_chunk(id, last, ARGV[from + i])
-      announce(gateway, frame_of(id, lease, last, ARGV[from + i]))
-    end
+  for i = last - first + 1, count - 1 do
+    last = last + 1
+    write_chunk(id, last, ARGV[from + i])
+    announce(gateway, frame_of(id, lease, last, ARGV[from + i]))
   end
   return last, 'ok'
 end
 
-while at <= #ARGV do
-  local id, lease, state, count = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 7])
-  local job = redis.call('HMGET', job_key(id), 'lease', 'seq', 'gateway', 'cancel', 'state', 'preempt')
-  local last, answer = tonumber(job[2] or 0), 'fenced'
-  if job[1] == lease and job[5] == 'running' then
-    local before = last
-    last, answer = log_chunks(id, lease, job[3] or '', last, tonumber(ARGV[at + 6]), count, at + 8)
-    if last > before then redis.call('HSET', job_key(id), 'seq', last, 'progress', NOW) end
+local fences = redis.call('HMGET', P .. 'fences:' .. worker, unpack(ARGV, 3, 2 + jobs))
+for i = 1, jobs do
+  local id, lease, count, from = ARGV[2 + i], ARGV[at], tonumber(ARGV[at + 2]), at + 3
+  local holder, gateway, wanted = read_fence(fences[i])
+  local state, ending = ARGV[from + count], from + count + 1
+  local last, answer = seq_of(id), 'fenced'
+  if holder == lease then
+    last, answer = log_chunks(id, lease, gateway, last, tonumber(ARGV[at + 1]), count, from)
     if state ~= '' and answer == 'ok' then
-      settle(id, state, ARGV[at + 3], ARGV[at + 4], tonumber(ARGV[at + 5]))
-    elseif job[4] then
-      answer = 'cancel'
-    elseif job[6] and answer == 'ok' then
-      answer = 'preempt'
+      settle(id, state, ARGV[ending], ARGV[ending + 1], tonumber(ARGV[ending + 2]))
+    elseif wanted == 'cancel' or (wanted == 'preempt' and answer == 'ok') then
+      answer = wanted
     end
-  elseif job[1] == lease and state ~= '' then
+  elseif state ~= '' and redis.call('HGET', job_key(id), 'lease') == lease then
     answer = 'ok'
   end
-  replies[#replies + 1] = {answer, last}
-  at = at + 8 + count
+  replies[i] = {answer, last}
+  at = state == '' and ending or ending + 3
 end
 
 for gateway, list in pairs(frames) do publish(gateway, table.concat(list, ',')) end

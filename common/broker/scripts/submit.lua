@@ -66,7 +66,7 @@ end
 
 local function create(job)
   redis.call('HSET', job_key(job.id), 'state', 'queued', 'lease', '', 'grant', job.grant, 'attempt', 0,
-    'seq', #job.prefix, 'worker', '', 'gateway', gateway, 'tenant', tenant, 'tier', tier, 'weight', ARGV[4],
+    'worker', '', 'gateway', gateway, 'tenant', tenant, 'tier', tier, 'weight', ARGV[4],
     'request', job.request, 'bytes', #job.request, 'submitted', NOW, 'deadline', deadline,
     'retention', retention, 'resumable', ARGV[7])
   if affinity ~= '' then redis.call('HSET', job_key(job.id), 'affinity', affinity) end

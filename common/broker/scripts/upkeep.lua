@@ -11,6 +11,7 @@ local function stop(id, when_queued)
   elseif job[1] == 'running' then
     if job[3] then return false end
     redis.call('HSET', job_key(id), 'cancel', NOW)
+    fence(id)
     redis.call('PUBLISH', 'ms:control:' .. job[2], 'cancel ' .. id)
   else
     redis.call('ZREM', P .. 'deadlines', id)

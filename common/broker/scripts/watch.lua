@@ -4,11 +4,12 @@
 redis.call('ZADD', P .. 'gateways', NOW + tonumber(ARGV[2]), ARGV[1])
 local news = {}
 for i = 3, #ARGV, 2 do
-  local job = redis.call('HMGET', job_key(ARGV[i]), 'state', 'seq', 'lease', 'grant')
+  local job = redis.call('HMGET', job_key(ARGV[i]), 'state', 'lease', 'grant')
   if not job[1] then
     news[#news + 1] = {ARGV[i], 'missing', 0, ''}
-  elseif tonumber(job[2]) ~= tonumber(ARGV[i + 1]) then
-    news[#news + 1] = {ARGV[i], job[1], tonumber(job[2]), lease_seen(job[3], job[4])}
+  else
+    local seq = seq_of(ARGV[i])
+    if seq ~= tonumber(ARGV[i + 1]) then news[#news + 1] = {ARGV[i], job[1], seq, lease_seen(job[2], job[3])} end
   end
 end
 return news
