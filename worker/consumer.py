@@ -41,8 +41,7 @@ class Consumer:
         self._holdings = holdings
         self._slots = slots
         self._runner = runner
-        self._claimed = asyncio.Event()
-        self._found = 0  # jobs the last round claimed
+        self._rung = asyncio.Event()  # set when a round has ended that began after the inbox rang
         self.draining = False
         self.resting = False
 
@@ -59,12 +58,13 @@ class Consumer:
         backoff = Backoff()
         while True:
             self._holdings.freed.clear()
+            rung = self._rung
             try:
                 pause = await self._claim_all()
                 backoff.reset()
             except RedisAway:
                 pause = backoff.take()
-            self._claimed.set()
+            rung.set()
             if pause:
                 await asyncio.sleep(pause)
             else:
@@ -73,13 +73,11 @@ class Consumer:
     async def _claim_all(self) -> float:
         """Claim until nothing more is due; seconds to wait if Redis asks for patience, else 0. Fewer jobs than there
         was room for are all there were: whatever comes later rings."""
-        self._found = 0
         while (room := self.room) > 0:
             async with self._holdings.ledger:
                 found = await claim(self._broker, self._model, self._worker, room)
                 for job in found.jobs:
                     self.take(job)
-            self._found += len(found.jobs)
             if len(found.jobs) < room:
                 return self._patience(found)
         return 0
@@ -104,19 +102,25 @@ class Consumer:
 
     async def listen(self, bell: Doorbell) -> None:
         """Wake the claiming loop whenever the inbox holds something; ends by cancellation only."""
-        backoff = Backoff()
+        backoff, before = Backoff(), ""
         while True:
             try:
-                if not await bell.ring():
-                    continue
+                first = await bell.ring()
             except RedisAway:
                 await backoff.sleep()
                 continue
-            self._claimed.clear()
-            if self.room > 0:
-                self.wake()
-            await self._claimed.wait()  # without room: until a slot frees, which claims by itself
-            if self._found:
+            if not first:
+                continue
+            if first != before:
                 backoff.reset()
-            elif self.room > 0:  # what is in the inbox cannot be claimed just now: do not ring in a tight loop
+            elif self.room > 0:  # a round since then has not claimed it, so it cannot be: do not ring in a tight loop
                 await backoff.sleep()
+            before = first
+            await self._round()
+
+    async def _round(self) -> None:
+        """Claim once more, from now on; without room when a slot frees, which claims by itself."""
+        self._rung = asyncio.Event()
+        if self.room > 0:
+            self.wake()
+        await self._rung.wait()

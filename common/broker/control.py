@@ -21,11 +21,13 @@ class Doorbell:
         self._client = open_client(url, timeout=COMMAND_TIMEOUT + BELL_BLOCK)
         self._inbox = keys.inbox(model, worker)
 
-    async def ring(self) -> bool:
-        """Wait until the inbox holds something (True), at most `BELL_BLOCK` seconds. Raises `RedisAway`."""
+    async def ring(self) -> str:
+        """Wait until the inbox holds something, at most `BELL_BLOCK` seconds; its first entry, empty if there is none.
+        Raises `RedisAway`."""
         async with redis_errors():
             read = self._client.xread({self._inbox: "0"}, count=1, block=int(BELL_BLOCK * 1000))
-            return bool(await cast(Awaitable[Any], read))
+            found = await cast(Awaitable[list[tuple[str, list[tuple[str, Any]]]]], read)
+        return found[0][1][0][0] if found else ""
 
     async def aclose(self) -> None:
         await self._client.aclose()
