@@ -5,13 +5,15 @@
 
 import json
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from common.errors import BadRequest
+
+KNOWN = 1 << 16  # texts of single tokens kept: every token is decoded once more alone, as the next one's context
 
 
 class HuggingFaceTokenizer:
@@ -24,6 +26,7 @@ class HuggingFaceTokenizer:
         own = {inner.eos_token_id} if isinstance(inner.eos_token_id, int) else set[int]()
         self.eos_ids = frozenset(eos_ids | own)
         self._template = chat_template
+        self._one = lru_cache(KNOWN)(self._decode)
 
     @property
     def chat_template(self) -> str:
@@ -37,6 +40,10 @@ class HuggingFaceTokenizer:
         return list(self.inner.encode(text, add_special_tokens=special))
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+        decode = self._one if len(ids) == 1 else self._decode
+        return decode(*ids, skip_special=skip_special)
+
+    def _decode(self, *ids: int, skip_special: bool) -> str:
         text = self.inner.decode(list(ids), skip_special_tokens=skip_special, clean_up_tokenization_spaces=False)
         return text if isinstance(text, str) else "".join(text)
 
