@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.cluster import Running, Shape, cluster, floor
+from bench.mute import mute_cost
 from bench.peers import PEERS, Peer, install, light, running
 from bench.trial import Trial, arrivals, median_cpu, streams, trial
 from common import loop
@@ -61,13 +62,26 @@ class Overhead:
     async def _tokens(self, base: Running, ours: Running) -> None:
         load = streams(self._plan.streams, self._plan.tokens)
         pairs: list[tuple[Trial, Trial]] = []
+        mute: list[float] = []
         for server in (base, ours):  # connections, caches and the scripts' first loading are not what is measured
             await trial(server, streams(self._plan.streams, 8))
         for round in range(self._plan.rounds):
             pairs.append((await trial(base, load), await trial(ours, load)))
-            self._console.print(f"round {round + 1}: floor {pairs[-1][0].total:.1f}, ours {pairs[-1][1].total:.1f} µs")
+            mute.append(await mute_cost(self._plan.streams, self._plan.tokens))
+            self._console.print(
+                f"round {round + 1}: floor {pairs[-1][0].total:.1f}, ours {pairs[-1][1].total:.1f}, "
+                f"of that engine and text {mute[-1]:.1f} µs"
+            )
         self._row("floor", [pair[0] for pair in pairs])
         self._row("millstream", [pair[1] for pair in pairs])
+        self._queue([pair[1].total - quiet for pair, quiet in zip(pairs, mute, strict=True)])
+
+    def _queue(self, costs: list[float]) -> None:
+        """What is left of ours without the engine and the text: gateway, Redis and the worker's outbox."""
+        total = round(median(costs), 1)
+        ratio = round(total / self.result["floor"]["total"], 2)
+        self.result["gateway + redis + outbox"] = {"total": total, "ratio": ratio}
+        self._table.add_row("gateway + redis + outbox", "", f"{total:g}", f"{ratio:.2f}", "", "")
 
     def _row(self, name: str, trials: list[Trial]) -> None:
         parts = median_cpu(trials)
