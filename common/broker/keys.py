@@ -120,8 +120,8 @@ def leases(model: ModelName) -> str:
 
 
 def fences(model: ModelName, worker: WorkerId) -> str:
-    """Hash: each job this worker runs -> its lease, the gateway its frames go to, what the worker is asked for
-    (`cancel`, `preempt`). Goes with the worker."""
+    """Hash: each job this worker runs -> its lease, the gateways its frames go to (joined by a comma), what the worker
+    is asked for (`cancel`, `preempt`). Goes with the worker."""
     return f"{prefix(model)}fences:{worker}"
 
 

@@ -65,8 +65,9 @@ def check_jobs(now: Look) -> None:
         match job["state"]:
             case "running":
                 assert owners == [job["worker"]] and job["lease"].endswith(":" + job["worker"]), (job, owners)
+                readers = ",".join(job[field] for field in ("gateway", "earlier") if field in job)
                 wanted = "cancel" if "cancel" in job else "preempt" if "preempt" in job else ""
-                assert held[job["worker"]][id] == f"{job['lease']} {job['gateway']} {wanted}", (job, held)
+                assert held[job["worker"]][id] == f"{job['lease']} {readers} {wanted}", (job, held)
                 assert places == [], (job, places)
             case "queued":
                 assert owners == [] and places == [job["where"]], (job, owners, places)

@@ -58,12 +58,14 @@ class Site:
         info = await model_info(self.broker, MODEL)
         return any(each.id == name and each.alive for each in info.workers)
 
-    async def gateway(self, **terms: Any) -> QueueDispatch:
-        """A gateway's queue, with its reader and watchdog."""
+    async def gateway(self, *, watchful: bool = True, **terms: Any) -> QueueDispatch:
+        """A gateway's queue, with its reader and its watchdog."""
         gateway = GatewayId(incarnation("gateway"))
         board = Switchboard(self.broker, gateway, keep_alive=0.2)
         channel = FrameChannel(self.broker.url, gateway)
-        tasks = [asyncio.create_task(board.read(channel)), asyncio.create_task(board.watch())]
+        tasks = [asyncio.create_task(board.read(channel))]
+        if watchful:
+            tasks.append(asyncio.create_task(board.watch()))
 
         async def leave() -> None:
             for task in tasks:

@@ -11,16 +11,19 @@ local function job_key(id) return P .. 'job:' .. id end
 -- The last chunk's number: a log has no holes.
 local function seq_of(id) return redis.call('XLEN', P .. 'chunks:' .. id) end
 
--- What a step must know of a running job, for all jobs of a worker in one hash: its lease, the gateway its frames go to,
--- and what the worker is asked for. Written anew from the job by whatever changes one of these.
+-- The gateways a job's frames go to: the one that took its stream up last, and the one before if that may still read.
+local function readers(gateway, earlier) return earlier and gateway .. ',' .. earlier or gateway end
+
+-- What a step must know of a running job, for all jobs of a worker in one hash: its lease, its readers, and what the
+-- worker is asked for. Written anew from the job by whatever changes one of these.
 local function fence(id)
-  local job = redis.call('HMGET', job_key(id), 'state', 'worker', 'lease', 'gateway', 'cancel', 'preempt')
+  local job = redis.call('HMGET', job_key(id), 'state', 'worker', 'lease', 'gateway', 'earlier', 'cancel', 'preempt')
   if job[1] ~= 'running' then return end
-  local wanted = job[5] and 'cancel' or job[6] and 'preempt' or ''
-  redis.call('HSET', P .. 'fences:' .. job[2], id, job[3] .. ' ' .. job[4] .. ' ' .. wanted)
+  local wanted = job[6] and 'cancel' or job[7] and 'preempt' or ''
+  redis.call('HSET', P .. 'fences:' .. job[2], id, job[3] .. ' ' .. readers(job[4], job[5]) .. ' ' .. wanted)
 end
 
--- Returns lease, gateway and what is wanted ('' nothing), or nothing for a job the worker does not hold.
+-- Returns lease, readers and what is wanted ('' nothing), or nothing for a job the worker does not hold.
 local function read_fence(text)
   if text then return string.match(text, '^(%S+) (%S*) (%a*)$') end
 end
@@ -292,8 +295,8 @@ end
 
 -- ---------------------------------------------------------------------------------------------------------- settling
 
-local function publish(gateway, frame)
-  if gateway and gateway ~= '' then redis.call('PUBLISH', 'ms:frames:' .. gateway, '[' .. frame .. ']') end
+local function publish(gateways, frame)
+  for gateway in string.gmatch(gateways, '[^,]+') do redis.call('PUBLISH', 'ms:frames:' .. gateway, '[' .. frame .. ']') end
 end
 
 local function frame_of(id, lease, seq, chunk)
@@ -359,13 +362,13 @@ end
 
 -- Settle a job no worker will end: the error becomes its last chunk, under a new grant, so that nothing older follows.
 local function settle_with_error(id, state, code, message)
-  local gateway, seq = redis.call('HGET', job_key(id), 'gateway'), seq_of(id) + 1
+  local told, seq = redis.call('HMGET', job_key(id), 'gateway', 'earlier'), seq_of(id) + 1
   local lease = redis.call('HINCRBY', job_key(id), 'grant', 1) .. ':-'
   local chunk = cjson.encode({error = {code = code, message = message}})
   write_chunk(id, seq, chunk)
   settle(id, state, 'error', '{}', math.max(0, seq - 2))  -- a token a chunk, but for the first and this one
   redis.call('HSET', job_key(id), 'lease', lease, 'error', message)
-  publish(gateway, frame_of(id, lease, seq, chunk))
+  publish(readers(told[1], told[2]), frame_of(id, lease, seq, chunk))
 end
 
 local function expire(id)
@@ -415,7 +418,10 @@ end
 local function read_elsewhere(id, gateway)
   local job = redis.call('HMGET', job_key(id), 'gateway', 'earlier')
   if job[1] == gateway or job[2] == gateway then redis.call('HDEL', job_key(id), 'earlier') end
-  if job[1] ~= gateway then return true end
+  if job[1] ~= gateway then
+    fence(id)
+    return true
+  end
   local lives = job[2] and redis.call('ZSCORE', P .. 'gateways', job[2])
   if not lives or tonumber(lives) <= NOW then return false end
   unfollow(gateway, id)

@@ -5,18 +5,18 @@
 local worker, jobs = ARGV[1], tonumber(ARGV[2])
 local replies, frames, at = {}, {}, 3 + jobs
 
-local function announce(gateway, frame)
-  local list = frames[gateway]
-  if list then list[#list + 1] = frame else frames[gateway] = {frame} end
+local function announce(gateways, frame)
+  local list = frames[gateways]
+  if list then list[#list + 1] = frame else frames[gateways] = {frame} end
 end
 
 -- Chunks already logged are passed over, a gap is refused: the worker then sends again from the hole on.
-local function log_chunks(id, lease, gateway, last, first, count, from)
+local function log_chunks(id, lease, gateways, last, first, count, from)
   if first > last + 1 then return last, 'behind' end
   for i = last - first + 1, count - 1 do
     last = last + 1
     write_chunk(id, last, ARGV[from + i])
-    announce(gateway, frame_of(id, lease, last, ARGV[from + i]))
+    announce(gateways, frame_of(id, lease, last, ARGV[from + i]))
   end
   return last, 'ok'
 end
@@ -24,11 +24,11 @@ end
 local fences = redis.call('HMGET', P .. 'fences:' .. worker, unpack(ARGV, 3, 2 + jobs))
 for i = 1, jobs do
   local id, lease, count, from = ARGV[2 + i], ARGV[at], tonumber(ARGV[at + 2]), at + 3
-  local holder, gateway, wanted = read_fence(fences[i])
+  local holder, gateways, wanted = read_fence(fences[i])
   local state, ending = ARGV[from + count], from + count + 1
   local last, answer = seq_of(id), 'fenced'
   if holder == lease then
-    last, answer = log_chunks(id, lease, gateway, last, tonumber(ARGV[at + 1]), count, from)
+    last, answer = log_chunks(id, lease, gateways, last, tonumber(ARGV[at + 1]), count, from)
     if state ~= '' and answer == 'ok' then
       settle(id, state, ARGV[ending], ARGV[ending + 1], tonumber(ARGV[ending + 2]))
     elseif wanted == 'cancel' or (wanted == 'preempt' and answer == 'ok') then
@@ -41,5 +41,5 @@ for i = 1, jobs do
   at = state == '' and ending or ending + 3
 end
 
-for gateway, list in pairs(frames) do publish(gateway, table.concat(list, ',')) end
+for gateways, list in pairs(frames) do publish(gateways, table.concat(list, ',')) end
 return replies
