@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import random
 import re
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import cache
 from importlib import resources
@@ -18,17 +18,19 @@ from typing import Any, Self, cast
 
 from redis import exceptions
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 
 from common.broker import keys
+from common.broker.line import Line
+from common.broker.nodes import ClusterClient, ClusterLine
 from common.broker.place import Place, parse
 from common.errors import MillstreamError, Unavailable
 from common.job import ModelName
 
 COMMAND_TIMEOUT = 5.0  # seconds until a silent connection counts as dead; redis-py itself would wait for ever
 CONNECT_TIMEOUT = 2.0
-CONNECTIONS = 64  # of one process, shared by all its requests; more only queue up inside the single-threaded server
+CONNECTIONS = 64  # of one process, for what is no script; more only queue up inside the single-threaded server
 
 
 AWAY = (
@@ -92,13 +94,6 @@ def _sentinel(place: Place, options: dict[str, Any]) -> Redis:
     return sentinel.master_for(place.service, redis_class=_MasterClient, **options)
 
 
-def _cluster(place: Place, options: dict[str, Any]) -> Redis:
-    """A cluster's client has all the commands used here; the annotation leaves out that it is another class."""
-    nodes = [ClusterNode(host, port) for host, port in place.hosts]
-    client = RedisCluster(startup_nodes=nodes, **options)  # pyright: ignore[reportAbstractUsage] (its stub)
-    return cast(Redis, client)
-
-
 def open_client(url: str, *, text: bool = True, timeout: float | None = COMMAND_TIMEOUT) -> Redis:
     """A client for any URL of `place.py`; it connects at its first command. `text`: replies as str, else bytes."""
     place = parse(url)
@@ -113,10 +108,18 @@ def open_client(url: str, *, text: bool = True, timeout: float | None = COMMAND_
         case "sentinel":
             return _sentinel(place, options)
         case "cluster":
-            return _cluster(place, options)
+            client = ClusterClient(place.hosts, **options)  # pyright: ignore[reportAbstractUsage] (its stub)
+            return cast(Redis, client)  # another class, with all the commands used here
         case "server":
             options = {"max_connections": CONNECTIONS, "timeout": 20, **options}
             return Redis.from_pool(BlockingConnectionPool(**options))
+
+
+def open_line(client: Redis) -> Line | ClusterLine:
+    """Calls to the client's server past its pool; to be closed before the client."""
+    if isinstance(client, ClusterClient):
+        return ClusterLine(client)
+    return Line(cast(Callable[[], AbstractConnection], client.connection_pool.make_connection))
 
 
 def open_listener(url: str, *, text: bool = True) -> Redis:
@@ -175,6 +178,7 @@ class Broker:
     def __init__(self, url: str, timeout: float = COMMAND_TIMEOUT) -> None:
         self.url = url
         self.redis = open_client(url, timeout=timeout)
+        self._line = open_line(self.redis)
 
     async def __aenter__(self) -> Self:
         return self
@@ -182,6 +186,10 @@ class Broker:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ):
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        await self._line.aclose()
         await self.redis.aclose()
 
     async def run(self, script: str, model: ModelName, *args: Arg) -> Any:
@@ -193,9 +201,9 @@ class Broker:
         """The same on the keys that begin with `prefix`."""
         async with redis_errors():
             try:
-                return await cast(Awaitable[Any], self.redis.evalsha(script_sha(script), 1, prefix, *args))
+                return await self._line.call(prefix, "EVALSHA", script_sha(script), 1, prefix, *args)
             except exceptions.NoScriptError:  # the server is new, or restarted: its cache is empty
-                return await cast(Awaitable[Any], self.redis.eval(script_text(script), 1, prefix, *args))
+                return await self._line.call(prefix, "EVAL", script_text(script), 1, prefix, *args)
 
     async def ping(self) -> None:
         """Raises `RedisAway` if Redis does not answer."""
