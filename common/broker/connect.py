@@ -122,15 +122,15 @@ def open_line(client: Redis) -> Line | ClusterLine:
     return Line(cast(Callable[[], AbstractConnection], client.connection_pool.make_connection))
 
 
-def open_listener(url: str, *, text: bool = True) -> Redis:
-    """A client to subscribe with. In a cluster every node hears every message, so any one will do; after a failure
-    another is tried, because the caller opens a new listener each time."""
+def open_listener(url: str) -> Redis:
+    """A client to subscribe with, its replies bytes. In a cluster every node hears every message, so any one will do;
+    after a failure another is tried, because the caller opens a new listener each time."""
     place = parse(url)
     if place.kind != "cluster":
-        return open_client(url, text=text)
+        return open_client(url, text=False)
     host, port = random.choice(place.hosts)
     options: dict[str, Any] = {"socket_timeout": COMMAND_TIMEOUT, "socket_connect_timeout": CONNECT_TIMEOUT}
-    options |= {**place.options, "host": host, "port": port, "decode_responses": text}
+    options |= {**place.options, "host": host, "port": port, "decode_responses": False}
     return Redis(**options)
 
 
