@@ -31,7 +31,7 @@ class Proxy:
     dropped: int = 0  # replies lost so far
     _open: asyncio.Event = field(default_factory=asyncio.Event)  # cleared: silence
     _drop_after: bytes = b""  # lose the reply to the next request that holds this
-    _links: dict[Link, asyncio.Task[None]] = field(default_factory=dict)
+    links: dict[Link, asyncio.Task[None]] = field(default_factory=dict)
     _server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
@@ -45,7 +45,7 @@ class Proxy:
         assert self._server is not None
         self._server.close()
         self.reset()
-        await asyncio.gather(*self._links.values(), return_exceptions=True)
+        await asyncio.gather(*self.links.values(), return_exceptions=True)
 
     @property
     def url(self) -> str:
@@ -62,7 +62,7 @@ class Proxy:
 
     def reset(self) -> None:
         """Cut every connection."""
-        for link in list(self._links):
+        for link in list(self.links):
             link.client.transport.abort()
             link.server.transport.abort()
 
@@ -79,13 +79,13 @@ class Proxy:
         link = Link(writer, to_server)
         task = asyncio.current_task()
         assert task is not None
-        self._links[link] = task
+        self.links[link] = task
         try:
             await asyncio.gather(self._up(link, reader), self._down(link, from_server))
         except OSError:
             pass  # cut
         finally:
-            del self._links[link]
+            del self.links[link]
             writer.transport.abort()
             to_server.transport.abort()
 

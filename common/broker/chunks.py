@@ -3,21 +3,20 @@
 """Reading chunk logs, and the frames channel that brings their news."""
 
 from collections.abc import AsyncIterator, Awaitable
-from typing import Any, cast
+from typing import cast
 
 import msgspec
 import structlog
-from redis import exceptions
 
 from common.broker import keys
-from common.broker.connect import Broker, open_listener, redis_errors
+from common.broker.connect import Broker, redis_errors
+from common.broker.subscription import subscribed
 from common.chunk import Seq
 from common.job import GatewayId, JobId, Lease, ModelName
 
 Frame = tuple[JobId, Lease, Seq, msgspec.Raw]
 decode_frames = msgspec.json.Decoder(list[tuple[str, str, int, msgspec.Raw]]).decode
 log = structlog.stdlib.get_logger(part="frames")
-PING_EVERY = 2.0  # seconds of silence until the subscription is pinged through its own channel
 PAGE = 512  # chunks read from a log at once
 
 
@@ -39,8 +38,7 @@ def _frames(message: bytes) -> list[Frame]:
 
 
 class FrameChannel:
-    """One gateway's subscription. A dead pub/sub connection raises nothing by itself, so silence is answered by a ping
-    through the channel, and no pong within another `PING_EVERY` counts as lost."""
+    """One gateway's subscription."""
 
     def __init__(self, url: str, gateway: GatewayId) -> None:
         self._url = url
@@ -49,19 +47,7 @@ class FrameChannel:
     async def listen(self) -> AsyncIterator[list[Frame]]:
         """Lists of frames as they are published; an empty list once, when the subscription stands. Raises `RedisAway`
         when the connection is lost or silent: subscribe again, then repair every live job from its log."""
-        async with redis_errors(), open_listener(self._url, text=False) as client, client.pubsub() as pubsub:
-            await pubsub.subscribe(self._channel)
-            awaiting_pong = False
+        async with subscribed(self._url, self._channel) as messages:
             while True:
-                message: dict[str, Any] | None = await pubsub.get_message(timeout=PING_EVERY)
-                if message is None:
-                    if awaiting_pong:
-                        raise exceptions.ConnectionError("the frames channel went silent")
-                    await pubsub.ping()
-                    awaiting_pong = True
-                    continue
-                awaiting_pong = False
-                if message["type"] == "subscribe":
-                    yield []
-                elif message["type"] == "message":
-                    yield _frames(message["data"])
+                for message in await messages.next():
+                    yield [] if message is None else _frames(message)

@@ -9,8 +9,7 @@ import asyncio
 import hashlib
 import random
 import re
-from collections.abc import AsyncGenerator, Awaitable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from functools import cache
 from importlib import resources
 from types import TracebackType
@@ -18,17 +17,19 @@ from typing import Any, Self, cast
 
 from redis import exceptions
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 
 from common.broker import keys
+from common.broker.line import Line
+from common.broker.nodes import ClusterClient, ClusterLine
 from common.broker.place import Place, parse
 from common.errors import MillstreamError, Unavailable
 from common.job import ModelName
 
 COMMAND_TIMEOUT = 5.0  # seconds until a silent connection counts as dead; redis-py itself would wait for ever
 CONNECT_TIMEOUT = 2.0
-CONNECTIONS = 64  # of one process, shared by all its requests; more only queue up inside the single-threaded server
+CONNECTIONS = 64  # of one process, for what is no script; more only queue up inside the single-threaded server
 
 
 AWAY = (
@@ -92,13 +93,6 @@ def _sentinel(place: Place, options: dict[str, Any]) -> Redis:
     return sentinel.master_for(place.service, redis_class=_MasterClient, **options)
 
 
-def _cluster(place: Place, options: dict[str, Any]) -> Redis:
-    """A cluster's client has all the commands used here; the annotation leaves out that it is another class."""
-    nodes = [ClusterNode(host, port) for host, port in place.hosts]
-    client = RedisCluster(startup_nodes=nodes, **options)  # pyright: ignore[reportAbstractUsage] (its stub)
-    return cast(Redis, client)
-
-
 def open_client(url: str, *, text: bool = True, timeout: float | None = COMMAND_TIMEOUT) -> Redis:
     """A client for any URL of `place.py`; it connects at its first command. `text`: replies as str, else bytes."""
     place = parse(url)
@@ -113,21 +107,29 @@ def open_client(url: str, *, text: bool = True, timeout: float | None = COMMAND_
         case "sentinel":
             return _sentinel(place, options)
         case "cluster":
-            return _cluster(place, options)
+            client = ClusterClient(place.hosts, **options)  # pyright: ignore[reportAbstractUsage] (its stub)
+            return cast(Redis, client)  # another class, with all the commands used here
         case "server":
             options = {"max_connections": CONNECTIONS, "timeout": 20, **options}
             return Redis.from_pool(BlockingConnectionPool(**options))
 
 
-def open_listener(url: str, *, text: bool = True) -> Redis:
-    """A client to subscribe with. In a cluster every node hears every message, so any one will do; after a failure
-    another is tried, because the caller opens a new listener each time."""
+def open_line(client: Redis) -> Line | ClusterLine:
+    """Calls to the client's server past its pool; to be closed before the client."""
+    if isinstance(client, ClusterClient):
+        return ClusterLine(client)
+    return Line(cast(Callable[[], AbstractConnection], client.connection_pool.make_connection))
+
+
+def open_listener(url: str) -> Redis:
+    """A client to subscribe with, its replies bytes. In a cluster every node hears every message, so any one will do;
+    after a failure another is tried, because the caller opens a new listener each time."""
     place = parse(url)
     if place.kind != "cluster":
-        return open_client(url, text=text)
+        return open_client(url, text=False)
     host, port = random.choice(place.hosts)
     options: dict[str, Any] = {"socket_timeout": COMMAND_TIMEOUT, "socket_connect_timeout": CONNECT_TIMEOUT}
-    options |= {**place.options, "host": host, "port": port, "decode_responses": text}
+    options |= {**place.options, "host": host, "port": port, "decode_responses": False}
     return Redis(**options)
 
 
@@ -136,26 +138,40 @@ def is_cluster(url: str) -> bool:
     return parse(url).kind == "cluster"
 
 
-@asynccontextmanager
-async def redis_errors() -> AsyncGenerator[None]:
+class redis_errors:
     """Turns redis-py's exceptions into ours, and keeps cancellations: redis-py sends with `asyncio.wait_for`, which
-    before Python 3.12 forgets a cancellation that comes in the moment its own work is done."""
-    task = asyncio.current_task()
-    cancelled = task.cancelling() if task else 0
-    try:
-        yield
-        if task and task.cancelling() > cancelled:
-            raise asyncio.CancelledError
-    except AWAY as error:
-        raise RedisAway(f"The queue (Redis) cannot be reached: {error}", retry_after=1) from error
-    except exceptions.OutOfMemoryError as error:
-        raise RedisFull("The queue (Redis) is out of memory.", retry_after=5) from error
-    except exceptions.ResponseError as error:
-        raise _refusal(error) from error
-    except RuntimeError as error:
-        if CLOSED_HANDLE not in str(error):
-            raise
-        raise RedisAway("The queue (Redis) cannot be reached: connection closed.", retry_after=1) from error
+    before Python 3.12 forgets a cancellation that comes in the moment its own work is done. A class and no generator,
+    which would cost a tenth of a call."""
+
+    __slots__ = ("_cancelled", "_task")
+
+    async def __aenter__(self) -> None:
+        self._task = asyncio.current_task()
+        self._cancelled = self._task.cancelling() if self._task else 0
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            if self._task and self._task.cancelling() > self._cancelled:
+                raise asyncio.CancelledError
+        elif ours := _ours(error):
+            raise ours from error
+
+
+def _ours(error: BaseException) -> MillstreamError | None:
+    """None for what is not Redis' fault."""
+    match error:
+        case exceptions.OutOfMemoryError():
+            return RedisFull("The queue (Redis) is out of memory.", retry_after=5)
+        case RuntimeError() if CLOSED_HANDLE in str(error):
+            return RedisAway("The queue (Redis) cannot be reached: connection closed.", retry_after=1)
+        case _ if isinstance(error, AWAY):
+            return RedisAway(f"The queue (Redis) cannot be reached: {error}", retry_after=1)
+        case exceptions.ResponseError():
+            return _refusal(error)
+        case _:
+            return None
 
 
 def _refusal(error: exceptions.ResponseError) -> MillstreamError:
@@ -175,6 +191,7 @@ class Broker:
     def __init__(self, url: str, timeout: float = COMMAND_TIMEOUT) -> None:
         self.url = url
         self.redis = open_client(url, timeout=timeout)
+        self._line = open_line(self.redis)
 
     async def __aenter__(self) -> Self:
         return self
@@ -182,6 +199,10 @@ class Broker:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ):
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        await self._line.aclose()
         await self.redis.aclose()
 
     async def run(self, script: str, model: ModelName, *args: Arg) -> Any:
@@ -193,9 +214,9 @@ class Broker:
         """The same on the keys that begin with `prefix`."""
         async with redis_errors():
             try:
-                return await cast(Awaitable[Any], self.redis.evalsha(script_sha(script), 1, prefix, *args))
+                return await self._line.call(prefix, "EVALSHA", script_sha(script), 1, prefix, *args)
             except exceptions.NoScriptError:  # the server is new, or restarted: its cache is empty
-                return await cast(Awaitable[Any], self.redis.eval(script_text(script), 1, prefix, *args))
+                return await self._line.call(prefix, "EVAL", script_text(script), 1, prefix, *args)
 
     async def ping(self) -> None:
         """Raises `RedisAway` if Redis does not answer."""

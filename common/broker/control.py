@@ -3,11 +3,12 @@
 """Hints to a worker: its control channel, and its inbox as a doorbell. Both are best effort: the replies of step and
 beat carry cancellations for certain, and a worker claims at every beat anyway."""
 
-from collections.abc import AsyncIterator, Awaitable
-from typing import Any, Literal, cast
+from collections.abc import AsyncIterator
+from typing import Literal
 
 from common.broker import keys
-from common.broker.connect import COMMAND_TIMEOUT, open_client, open_listener, redis_errors
+from common.broker.connect import COMMAND_TIMEOUT, open_client, open_line, redis_errors
+from common.broker.subscription import subscribed
 from common.job import JobId, ModelName, WorkerId
 
 Verb = Literal["cancel", "preempt"]
@@ -19,17 +20,19 @@ class Doorbell:
 
     def __init__(self, url: str, model: ModelName, worker: WorkerId) -> None:
         self._client = open_client(url, timeout=COMMAND_TIMEOUT + BELL_BLOCK)
+        self._line = open_line(self._client)
         self._inbox = keys.inbox(model, worker)
 
     async def ring(self) -> str:
         """Wait until the inbox holds something, at most `BELL_BLOCK` seconds; its first entry, empty if there is none.
         Raises `RedisAway`."""
+        command = ("XREAD", "COUNT", 1, "BLOCK", int(BELL_BLOCK * 1000), "STREAMS", self._inbox, "0")
         async with redis_errors():
-            read = self._client.xread({self._inbox: "0"}, count=1, block=int(BELL_BLOCK * 1000))
-            found = await cast(Awaitable[list[tuple[str, list[tuple[str, Any]]]]], read)
-        return found[0][1][0][0] if found else ""
+            found = await self._line.call(self._inbox, *command)
+        return dict(found)[self._inbox][0][0] if found else ""
 
     async def aclose(self) -> None:
+        await self._line.aclose()
         await self._client.aclose()
 
 
@@ -42,13 +45,9 @@ class ControlChannel:
 
     async def hints(self) -> AsyncIterator[tuple[Verb, JobId]]:
         """Jobs to cancel or to give back, as hinted. Raises `RedisAway` when the connection is lost."""
-        async with redis_errors(), open_listener(self._url) as client, client.pubsub() as pubsub:
-            await pubsub.subscribe(self._channel)
+        async with subscribed(self._url, self._channel) as messages:
             while True:
-                message: dict[str, Any] | None = await pubsub.get_message(timeout=BELL_BLOCK)
-                if message is None:
-                    await pubsub.ping()
-                elif message["type"] == "message":
-                    verb, _, job = str(message["data"]).partition(" ")
+                for message in await messages.next():
+                    verb, _, job = (message or b"").decode(errors="replace").partition(" ")
                     if verb == "cancel" or verb == "preempt":
                         yield verb, JobId(job)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
@@ -32,15 +33,23 @@ async def run_a_job(broker: Broker, id: str) -> list[tuple[Seq, bytes]]:
     return await chunks.read_log(broker, MODEL, job.id, Seq(0))
 
 
+def node_of_a_cluster(folder: Path) -> EmbeddedValkey:
+    return EmbeddedValkey(folder, options=["--cluster-enabled", "yes", "--cluster-port", str(free_port())])
+
+
 @pytest_asyncio.fixture
-async def cluster_url(tmp_path: Path) -> AsyncIterator[str]:
-    async with EmbeddedValkey(
-        tmp_path / "node", options=["--cluster-enabled", "yes", "--cluster-port", str(free_port())]
-    ) as node:
+async def node(tmp_path: Path) -> AsyncIterator[EmbeddedValkey]:
+    """A cluster of one node."""
+    async with node_of_a_cluster(tmp_path / "node") as node:
         async with Redis.from_url(node.url) as client:
             await client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
             await wait_until(lambda: _cluster_is_up(client))
-        yield f"redis+cluster://127.0.0.1:{node.port}"
+        yield node
+
+
+@pytest.fixture
+def cluster_url(node: EmbeddedValkey) -> str:
+    return f"redis+cluster://127.0.0.1:{node.port}"
 
 
 async def _cluster_is_up(client: Redis) -> bool:
@@ -66,6 +75,50 @@ async def test_a_job_lives_its_whole_life_in_a_cluster_and_its_frames_arrive(clu
         assert [frame[:3] for frame in heard] == [("j1", "1:w1", 1)]
         [info] = await census(broker)
         assert (info.name, info.live, info.waiting) == (MODEL, 1, 0)
+
+
+async def test_a_cluster_that_was_away_is_found_again(cluster_url: str, node: EmbeddedValkey) -> None:
+    """Every node had failed once by then."""
+    async with Broker(cluster_url) as broker:
+        assert await answers(broker)
+        await node.kill()
+        for _ in range(3):
+            assert not await answers(broker)
+        await node.restart()
+        await wait_until(lambda: answers(broker))
+
+
+async def test_calls_follow_a_slot_that_moves_to_another_node(
+    cluster_url: str, node: EmbeddedValkey, tmp_path: Path
+) -> None:
+    async with (
+        node_of_a_cluster(tmp_path / "second") as second,
+        Redis.from_url(node.url, decode_responses=True) as here,
+        Redis.from_url(second.url, decode_responses=True) as there,
+        Broker(cluster_url) as broker,
+    ):
+        bus = second_bus(await there.execute_command("CLUSTER", "NODES"))
+        await here.execute_command("CLUSTER", "MEET", "127.0.0.1", second.port, bus)
+        name = await there.execute_command("CLUSTER", "MYID")
+        await wait_until(lambda: knows(here, name))
+        assert await answers(broker)
+        slot = await here.execute_command("CLUSTER", "KEYSLOT", keys.prefix(MODEL))
+        await here.flushall()
+        for client in (there, here):
+            await client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", name)
+        await wait_until(lambda: answers(broker))
+        assert not await here.dbsize()
+        assert await there.exists(keys.leases(MODEL))
+
+
+def second_bus(nodes: str) -> str:
+    """The cluster port of a node that knows only itself."""
+    return nodes.split()[1].partition("@")[2].partition(",")[0]
+
+
+async def knows(client: Redis, name: str) -> bool:
+    nodes: str = await client.execute_command("CLUSTER", "NODES")
+    return any(name in line and " connected" in line and "handshake" not in line for line in nodes.splitlines())
 
 
 async def test_a_fail_over_is_waited_for_and_what_was_acknowledged_is_there(

@@ -191,7 +191,7 @@ class JobsLife(RuleBasedStateMachine):
         try:
             self.run(check_nothing_immortal(self.world))
         finally:
-            self.run(self.broker.redis.aclose())
+            self.run(self.broker.aclose())
             self.loop.close()
 
 
