@@ -24,6 +24,7 @@ from gateway.rooms import Rooms
 from gateway.routes import ROUTERS
 from gateway.routes.health import release
 from gateway.settings import GatewaySettings
+from gateway.sse import Farewells
 
 EXPOSED = [  # headers that a browser's script may read
     *("x-request-id", "openai-processing-ms", "openai-model", "retry-after", "x-millstream-request"),
@@ -46,8 +47,8 @@ def create_app(settings: GatewaySettings, connect: Connect) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        async with connect(settings) as cluster, Afterwork() as afterwork:
-            app.state.rooms = Rooms(settings, cluster, cluster.keys or keys, aliases, metrics, afterwork)
+        async with connect(settings) as cluster, Afterwork() as afterwork, Farewells(settings.drain) as farewells:
+            app.state.rooms = Rooms(settings, cluster, cluster.keys or keys, aliases, metrics, afterwork, farewells)
             yield
 
     app = DirectApp(
