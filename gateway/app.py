@@ -60,6 +60,7 @@ def create_app(settings: GatewaySettings, connect: Connect) -> FastAPI:
         lifespan=lifespan,
         strict_content_type=False,  # curl's -d sends a form's content type; OpenAI's servers read the JSON anyway
     )
+    app.state.leaving = False
     for router in ROUTERS:
         app.include_router(router, responses=FAILURES)
     handle_faults(app)

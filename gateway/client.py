@@ -22,32 +22,33 @@ class Client:
         self.express = Express(request.scope)
         self._receive = request.receive
         self._listening: asyncio.Task[None] | None = None
-        self._working: asyncio.Task[object] | None = None
+        self._task: asyncio.Task[object] | None = None  # the request's own
+        self._working = False  # whether it is inside `with`
         self._cancelled_before = 0
         self._reason: MillstreamError | None = None
 
     def __enter__(self) -> None:
-        working = asyncio.current_task()
-        assert working is not None
-        self._working, self._cancelled_before = working, working.cancelling()
+        task = self._task = self._task or asyncio.current_task()
+        assert task is not None
+        self._working, self._cancelled_before = True, task.cancelling()
         if self._listening is None:
             self._listening = asyncio.create_task(self._listen())
         elif self._reason is not None:
-            working.cancel()  # it left while nothing was done for it
+            task.cancel()  # it left while nothing was done for it
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        working, self._working = self._working, None
-        if self._reason is None or working is None:
+        self._working = False
+        if self._reason is None or self._task is None:
             return
-        if working.uncancel() <= self._cancelled_before and kind is asyncio.CancelledError:
+        if self._task.uncancel() <= self._cancelled_before and kind is asyncio.CancelledError:
             raise self._reason from error
 
     def interrupt(self, reason: MillstreamError) -> None:
         """Ends what is done for the client: it raises `reason`. The first reason counts."""
         if self._reason is None:
             self._reason = reason
-            if self._working is not None:
-                self._working.cancel()
+            if self._working and self._task is not None:
+                self._task.cancel()
 
     def release(self) -> None:
         """Nothing more will be done for it."""
