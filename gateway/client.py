@@ -28,13 +28,13 @@ class Client:
         self._reason: MillstreamError | None = None
 
     def __enter__(self) -> None:
+        if self._reason is not None:
+            raise self._reason  # it left while nothing was done for it
         task = self._task = self._task or asyncio.current_task()
         assert task is not None
         self._working, self._cancelled_before = True, task.cancelling()
         if self._listening is None:
             self._listening = asyncio.create_task(self._listen())
-        elif self._reason is not None:
-            task.cancel()  # it left while nothing was done for it
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._working = False

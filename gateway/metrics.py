@@ -15,7 +15,7 @@ Labelled = TypeVar("Labelled", Counter, Histogram)
 
 
 def quick(metric: Labelled) -> Labelled:
-    """The same metric, whose `labels` remembers: the library spells and locks anew at each of a request's five calls."""
+    """The same metric, whose `labels` remembers: the library spells and locks anew at all of a request's five."""
     metric.labels = cache(metric.labels)  # pyright: ignore[reportAttributeAccessIssue] (it returns what it did before)
     return metric
 
