@@ -57,6 +57,7 @@ class Streaming:
         if not began:
             yield await self._sign_of_life(began)
         self._client.express.open(self._at_once)
+        last = b""
         try:
             async for choice, chunks in self._flow.items():
                 began = began or bool(chunks)
@@ -65,22 +66,22 @@ class Streaming:
                     yield Final(out)
                     return
                 if not self._writer.unsettled:  # nothing comes behind the last chunks: the end leaves with them
-                    yield self._end(out)
-                    return
+                    last = out
+                    continue
                 if out:
                     yield out
                 if self._resumable and self._farewells.leaving:
                     yield Final(RETRY)
                     return
             failure = await self._recall()
-            yield Final(failure) if failure else self._end()
+            yield Final(failure) if failure else self._end(last)
         except MillstreamError as error:
             yield Final(self._writer.fail(error))
         except Exception:
             yield self._writer.fail(MillstreamError("The server had an error while processing your request."))
             raise
 
-    def _end(self, out: bytes = b"") -> Final:
+    def _end(self, out: bytes) -> Final:
         self._complete = True
         return Final(out + self._writer.close())
 
