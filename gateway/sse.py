@@ -16,6 +16,9 @@ from gateway.client import Client, ClientGone
 
 RETRY = b"retry: 1000\n\n"  # milliseconds: the farewell of a gateway that stops; come back to another one
 
+# What sse-starlette says in every stream's head. Keeping the connection is the server's to say: it may have said close.
+STANDING = [each for each in EventSourceResponse(iter(())).raw_headers if each[0] != b"connection"]
+
 
 class Final(bytes):
     """A stream's last events. They leave in one write with its end."""
@@ -41,8 +44,9 @@ class EventStream(EventSourceResponse):
         client: Client,
         farewells: "Farewells",
     ) -> None:
-        super().__init__(events, headers=headers, ping=0)
-        del self.headers["connection"]  # keeping it is the server's to say, and it may have said close
+        # Not its constructor: the lock and the maps of headers made there are a tenth of a request, and not used here.
+        self.status_code, self.background = 200, None
+        self.raw_headers = [*STANDING, *((name.encode(), value.encode("latin-1")) for name, value in headers.items())]
         self._events = events
         self._closing = closing
         self._client = client
