@@ -3,6 +3,7 @@
 import socket
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
@@ -24,6 +25,8 @@ from gateway.rooms import Rooms
 from gateway.routes import ROUTERS
 from gateway.routes.health import release
 from gateway.settings import GatewaySettings
+from gateway.shortcut import Shortcut, short_ways
+from gateway.sse import Farewells
 
 EXPOSED = [  # headers that a browser's script may read
     *("x-request-id", "openai-processing-ms", "openai-model", "retry-after", "x-millstream-request"),
@@ -46,8 +49,8 @@ def create_app(settings: GatewaySettings, connect: Connect) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        async with connect(settings) as cluster, Afterwork() as afterwork:
-            app.state.rooms = Rooms(settings, cluster, cluster.keys or keys, aliases, metrics, afterwork)
+        async with connect(settings) as cluster, Afterwork() as afterwork, Farewells(settings.drain) as farewells:
+            app.state.rooms = Rooms(settings, cluster, cluster.keys or keys, aliases, metrics, afterwork, farewells)
             yield
 
     app = DirectApp(
@@ -57,6 +60,7 @@ def create_app(settings: GatewaySettings, connect: Connect) -> FastAPI:
         lifespan=lifespan,
         strict_content_type=False,  # curl's -d sends a form's content type; OpenAI's servers read the JSON anyway
     )
+    app.state.leaving = False
     for router in ROUTERS:
         app.include_router(router, responses=FAILURES)
     handle_faults(app)
@@ -64,23 +68,19 @@ def create_app(settings: GatewaySettings, connect: Connect) -> FastAPI:
     return app
 
 
-def _surround(app: FastAPI, settings: GatewaySettings, metrics: Metrics) -> None:
+def _surround(app: DirectApp, settings: GatewaySettings, metrics: Metrics) -> None:
     """The last one added is the outermost: a browser's preflight request carries no key."""
-    app.add_middleware(PlainBodies)
     uploads = {"/v1/files": settings.max_file_bytes + FORM_BYTES}
-    app.add_middleware(Limits, body=settings.max_body_bytes, head=settings.max_header_bytes, wide=uploads)
-    app.add_middleware(Gatekeeper)
-    app.add_middleware(Exit)
-    app.add_middleware(Journal, metrics=metrics)
+    app.surround(PlainBodies)
+    app.surround(partial(Shortcut, framework=app, ways=short_ways(ROUTERS)))
+    app.surround(partial(Limits, body=settings.max_body_bytes, head=settings.max_header_bytes, wide=uploads))
+    app.surround(Gatekeeper)
+    app.surround(Exit)
+    app.surround(partial(Journal, metrics=metrics))
     if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.cors_origins,
-            allow_methods=["*"],
-            allow_headers=["*"],
-            expose_headers=EXPOSED,
-        )
-    app.add_middleware(Manners, root=settings.root_path)
+        browsers = partial(CORSMiddleware, allow_origins=settings.cors_origins, expose_headers=EXPOSED)
+        app.surround(partial(browsers, allow_methods=["*"], allow_headers=["*"]))
+    app.surround(partial(Manners, root=settings.root_path))
 
 
 def server(settings: GatewaySettings, connect: Connect) -> uvicorn.Server:

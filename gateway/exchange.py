@@ -12,8 +12,7 @@ from starlette.responses import Response
 
 from common.chunk import NOTHING_YET, Seq
 from common.errors import Cancelled, LogExpired, MillstreamError, NotFound, Unavailable, from_failure
-from gateway.client import ClientGone, while_connected
-from gateway.express import Express
+from gateway.client import Client, ClientGone
 from gateway.flow import Flow
 from gateway.intake.order import Order
 from gateway.leaving import STOPPING
@@ -42,7 +41,7 @@ class Exchange:
 
     def __init__(self, rooms: Rooms, request: Request, *, resumable: bool) -> None:
         self._rooms = rooms
-        self._request = request
+        self._client = Client(request)
         self._resumable = resumable
         self._desk = Desk(rooms.cluster.dispatch)
 
@@ -80,10 +79,12 @@ class Exchange:
         """Every job's chunks, folded. Raises a job's failure, `ClientGone`."""
         flow = self._desk.follow(ticket, [NOTHING_YET] * len(ticket.jobs))
         try:
-            folds = await while_connected(self._request, fold_all(flow, len(ticket.jobs)))
+            with self._client:
+                folds = await fold_all(flow, len(ticket.jobs))
         except BaseException as error:
             await self._abandon(ticket, flow, error)
             raise
+        self._client.release()
         await flow.aclose()
         self._rooms.metrics.count(ticket.model, ticket.tenant, total([fold.usage for fold in folds], len(folds)))
         return folds
@@ -98,15 +99,15 @@ class Exchange:
         elif ticket.resumed:
             await self._reread_start(ticket, presenter)
             after = [await self._within(ticket, choice) for choice in range(len(ticket.jobs))]
-        express = Express(self._request.scope)
-        flow = self._desk.follow(ticket, after, express)
+        flow = self._desk.follow(ticket, after, self._client.express)
         try:
-            await while_connected(self._request, self._begin(ticket, flow))
+            with self._client:
+                await self._begin(ticket, flow)
         except BaseException as error:
             await self._abandon(ticket, flow, error)
             raise
-        streaming = Streaming(self._desk, ticket, flow, presenter, express, resumable=self._resumable)
-        return streaming.response(self._rooms.metrics, self._rooms.settings.drain, answer.ended)
+        streaming = Streaming(self._rooms, ticket, flow, presenter, self._client, resumable=self._resumable)
+        return streaming.response(answer.ended)
 
     async def _reread_start(self, ticket: Ticket, presenter: Presenter) -> None:
         """The first chunk says who computes, and every event repeats it."""
@@ -138,6 +139,7 @@ class Exchange:
             raise Cancelled("The earlier request with this idempotency key was cancelled.")
 
     async def _abandon(self, ticket: Ticket, flow: Flow, error: BaseException) -> None:
+        self._client.release()
         await flow.aclose()
         if isinstance(error, asyncio.CancelledError):  # this process stops: a retry finds the jobs still running
             raise Unavailable(STOPPING, retry_after=1) from None

@@ -8,10 +8,11 @@ stops) goes the long way, in order, because the task is only parked when all it 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from common.chunk import Chunk, Seq
@@ -23,11 +24,20 @@ log = structlog.stdlib.get_logger(part="stream")
 
 
 class DirectApp(FastAPI):
-    """Leaves the server's own `send` in the scope, before the framework wraps it."""
+    """Leaves the server's own `send` in the scope, before anybody wraps it, and keeps our layers around the framework,
+    where a request can be answered without it (`gateway.shortcut`)."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._layers: ASGIApp = super().__call__
+
+    def surround(self, layer: Callable[[ASGIApp], ASGIApp]) -> None:
+        """Puts a layer around all there are."""
+        self._layers = layer(self._layers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope[SERVER] = send
-        await super().__call__(scope, receive, send)
+        # A new scope: the server's own would hold the server's request, a cycle that only the collector could undo.
+        await self._layers({**scope, SERVER: send, "app": self}, receive, send)
 
 
 class Express:

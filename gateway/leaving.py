@@ -42,7 +42,7 @@ class DrainingServer(uvicorn.Server):
 
 def leaving(app: FastAPI) -> bool:
     """Whether the process has been told to stop."""
-    return getattr(app.state, "leaving", False)
+    return bool(app.state.leaving)
 
 
 class Exit:

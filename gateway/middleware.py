@@ -1,15 +1,15 @@
 """What happens around every route: names and times, the door, the limit on bodies. Pure ASGI: a stream's bytes pass
 through one small function."""
 
+import random
 import re
-import secrets
 import time
 from collections.abc import Mapping
 from typing import cast
 
 import msgspec
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -43,9 +43,9 @@ class Journal:
         entry = _Entry(scope, send)
         self._metrics.open_requests.inc()
         try:
-            with structlog.contextvars.bound_contextvars(request_id=entry.request_id):
-                await self._answer(entry, scope, receive)
-                log.info("request answered", **entry.facts())
+            structlog.contextvars.bind_contextvars(request_id=entry.request_id)  # a request has a task of its own
+            await self._answer(entry, scope, receive)
+            log.info("request answered", **entry.facts())
         finally:
             self._metrics.open_requests.dec()
             self._metrics.requests.labels(entry.route, str(entry.status)).inc()
@@ -69,7 +69,7 @@ class _Entry:
 
     def __init__(self, scope: Scope, send: Send) -> None:
         asked = Headers(scope=scope).get("x-request-id", "")
-        self.request_id = asked if REQUEST_ID.match(asked) else f"req_{secrets.token_hex(16)}"
+        self.request_id = asked if REQUEST_ID.match(asked) else f"req_{random.getrandbits(128):032x}"
         self.status = 500
         self.begun = False
         self.head_seconds = 0.0
@@ -81,13 +81,16 @@ class _Entry:
         if message["type"] == "http.response.start":
             self.status, self.begun = message["status"], True
             self.head_seconds = time.monotonic() - self._began
-            headers = MutableHeaders(scope=message)
-            headers["x-request-id"] = self.request_id
-            headers["openai-processing-ms"] = str(int(self.head_seconds * 1000))
-            headers["openai-version"] = "2020-10-01"
-            if own_path(self._scope).startswith("/v1/messages"):
-                headers["request-id"] = self.request_id  # where Anthropic's clients look
+            message["headers"] = [*message.get("headers", ()), *self._headers()]
         await self._send(message)
+
+    def _headers(self) -> list[tuple[bytes, bytes]]:
+        identity = self.request_id.encode("latin-1")
+        took = str(int(self.head_seconds * 1000)).encode()
+        named = [(b"x-request-id", identity), (b"openai-processing-ms", took), (b"openai-version", b"2020-10-01")]
+        if own_path(self._scope).startswith("/v1/messages"):
+            named.append((b"request-id", identity))  # where Anthropic's clients look
+        return named
 
     @property
     def route(self) -> str:

@@ -49,6 +49,11 @@ def under_all_names(models: Sequence[ModelInfo], names: Mapping[str, ModelName])
     return sorted([*models, *others], key=lambda model: model.name)
 
 
+def _as(submission: Submission, model: ModelName) -> Submission:
+    """The submission by the model's own name."""
+    return submission if submission.model == model else replace(submission, model=model)
+
+
 class NamedDispatch:
     """Implements `Dispatch`: the inner one, asked by any of a model's names."""
 
@@ -59,12 +64,12 @@ class NamedDispatch:
     async def submit(self, submission: Submission) -> Admission:
         model = self._names.model(submission.model)
         try:
-            return await self._inner.submit(replace(submission, model=model))
+            return await self._inner.submit(_as(submission, model))
         except ModelNotFound:
             model = (await self._names.refresh()).get(submission.model)  # announced a moment ago?
             if model is None:
                 raise
-            return await self._inner.submit(replace(submission, model=model))
+            return await self._inner.submit(_as(submission, model))
 
     def follow(
         self,

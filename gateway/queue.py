@@ -85,7 +85,8 @@ class QueueDispatch:
                     self._switchboard.remove(follower)
         if answer.jobs != [id for id, _ in submission.jobs]:  # refused, or the jobs of an earlier request
             await self._allowance.give_back(submission)
-        return replace(await self._admission(submission.model, answer), headers=limits)
+        admission = await self._admission(submission.model, answer)
+        return replace(admission, headers=limits) if limits else admission
 
     async def _reserve(self, submission: Submission, envelope: jobs.Envelope) -> Mapping[str, str]:
         """What has entered already costs nothing more, so no limit keeps its client from coming back to it."""

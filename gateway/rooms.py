@@ -14,6 +14,7 @@ from gateway.intake.aliases import Aliases
 from gateway.intake.caller import Caller, caller
 from gateway.metrics import Metrics
 from gateway.settings import GatewaySettings
+from gateway.sse import Farewells
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Rooms:
     aliases: Aliases
     metrics: Metrics
     afterwork: Afterwork
+    farewells: Farewells
 
     def caller(self, request: Request) -> Caller:
         """What the request's headers say. Raises `BadRequest`."""

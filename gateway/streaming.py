@@ -2,18 +2,17 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
-import anyio
 import structlog
 
 from common.chunk import NOTHING_YET, Chunk, Seq
 from common.errors import MillstreamError, from_failure
-from gateway.express import Express
+from gateway.client import Client
 from gateway.flow import Flow
-from gateway.metrics import Metrics
 from gateway.places import Places
 from gateway.present.presenter import Presenter
 from gateway.present.usage import total
-from gateway.sse import RETRY, EventStream
+from gateway.rooms import Rooms
+from gateway.sse import RETRY, EventStream, Final
 from gateway.ticket import Desk, Ticket
 from gateway.writer import KEEP_ALIVE, Writer
 
@@ -25,23 +24,23 @@ class Streaming:
     """One open stream. `resumable`: its jobs run on when the client leaves."""
 
     def __init__(
-        self, desk: Desk, ticket: Ticket, flow: Flow, presenter: Presenter, express: Express, *, resumable: bool
+        self, rooms: Rooms, ticket: Ticket, flow: Flow, presenter: Presenter, client: Client, *, resumable: bool
     ) -> None:
-        self._desk = desk
+        self._desk = Desk(rooms.cluster.dispatch)
+        self._metrics = rooms.metrics
+        self._farewells = rooms.farewells
         self._ticket = ticket
         self._flow = flow
-        self._express = express
+        self._client = client
         self._writer = Writer(presenter, Places(ticket.id, ticket.after), ticket.after)
         self._resumable = resumable
-        self._leaving = anyio.Event()  # set when this process stops
         self._complete = False
 
-    def response(self, metrics: Metrics, drain: float, ended: Ended | None = None) -> EventStream:
-        """The HTTP response; `drain` is how many seconds it may outlive a stop signal. `ended` is told whether the
-        stream was complete."""
+    def response(self, ended: Ended | None = None) -> EventStream:
+        """The HTTP response. `ended` is told whether the stream was complete."""
 
         async def closing() -> None:
-            await self._close(metrics)
+            await self._close()
             if ended is not None:
                 await ended(self._ticket, self._complete)
 
@@ -49,40 +48,46 @@ class Streaming:
             self._events(),
             headers=self._ticket.headers(),
             closing=closing,
-            leaving=self._leaving,
-            drain=drain,
+            client=self._client,
+            farewells=self._farewells,
         )
 
     async def _events(self) -> AsyncGenerator[bytes]:
         began = self._flow.begun
         if not began:
             yield await self._sign_of_life(began)
-        self._express.open(self._at_once)
+        self._client.express.open(self._at_once)
+        last = b""
         try:
             async for choice, chunks in self._flow.items():
                 began = began or bool(chunks)
                 out = self._writer.write(choice, chunks) if chunks else await self._sign_of_life(began)
+                if self._writer.error is not None:
+                    yield Final(out)
+                    return
+                if not self._writer.unsettled:  # nothing comes behind the last chunks: the end leaves with them
+                    last = out
+                    continue
                 if out:
                     yield out
-                if self._writer.error is not None:
+                if self._resumable and self._farewells.leaving:
+                    yield Final(RETRY)
                     return
-                if self._resumable and self._leaving.is_set():
-                    yield RETRY
-                    return
-            if failure := await self._recall():
-                yield failure
-                return
-            yield self._writer.close()
-            self._complete = True
+            failure = await self._recall()
+            yield Final(failure) if failure else self._end(last)
         except MillstreamError as error:
-            yield self._writer.fail(error)
+            yield Final(self._writer.fail(error))
         except Exception:
             yield self._writer.fail(MillstreamError("The server had an error while processing your request."))
             raise
 
+    def _end(self, out: bytes) -> Final:
+        self._complete = True
+        return Final(out + self._writer.close())
+
     def _at_once(self, choice: int, seq: Seq, chunk: Chunk) -> bytes | None:
         """The event of a chunk that needs nothing but to be sent."""
-        return None if chunk.last or self._leaving.is_set() else self._writer.event(choice, seq, chunk)
+        return None if chunk.last or self._farewells.leaving else self._writer.event(choice, seq, chunk)
 
     async def _sign_of_life(self, began: bool) -> bytes:
         """In a silence, for proxies; while the job is queued also for people."""
@@ -107,18 +112,18 @@ class Streaming:
                 return self._writer.fail(from_failure(found[1].error))
         return b""
 
-    async def _close(self, metrics: Metrics) -> None:
-        self._express.close()
+    async def _close(self) -> None:
+        self._client.express.close()
         await self._flow.aclose()
         error = self._writer.error
         ticket = self._ticket
         if self._complete and not self._writer.unsettled:
-            metrics.count(ticket.model, ticket.tenant, total(self._writer.usages, 1))
+            self._metrics.count(ticket.model, ticket.tenant, total(self._writer.usages, 1))
         if error is not None:
-            metrics.failures.labels(error.code).inc()
+            self._metrics.failures.labels(error.code).inc()
             log.warning("request failed", request=ticket.id.text, code=error.code, error=error.message)
         elif not self._complete:
-            metrics.departures.labels(ticket.model).inc()
+            self._metrics.departures.labels(ticket.model).inc()
             log.info("client left", request=ticket.id.text, resumable=self._resumable)
         if self._abandoned(error):
             await self._desk.leave(ticket)
@@ -127,4 +132,4 @@ class Streaming:
         """Whether jobs may still run that nobody will read. One choice's failure ends the others."""
         if error is not None:
             return len(self._ticket.jobs) > 1
-        return not (self._complete or self._resumable or self._leaving.is_set())
+        return not (self._complete or self._resumable or self._farewells.leaving)

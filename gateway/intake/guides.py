@@ -32,24 +32,24 @@ def format_guide(response_format: ResponseFormat) -> Guide:
 
 
 def _extras(body: SamplingFields) -> list[tuple[str, Guide | None]]:
-    schema = body.guided_json
-    text = _schema_text(schema) if isinstance(schema, str) else _json(schema)
     return [
-        ("guided_json", None if schema is None else Guide("json_schema", text)),
+        ("guided_json", None if body.guided_json is None else Guide("json_schema", _schema(body.guided_json))),
         ("guided_regex", None if body.guided_regex is None else Guide("regex", body.guided_regex)),
         ("guided_choice", None if body.guided_choice is None else Guide("choice", _json(body.guided_choice))),
         ("guided_grammar", None if body.guided_grammar is None else Guide("grammar", body.guided_grammar)),
     ]
 
 
-def _schema_text(text: str) -> str:
+def _schema(given: dict[str, Any] | str) -> str:
+    if not isinstance(given, str):
+        return _json(given)
     try:
-        schema = json.loads(text)
+        schema = json.loads(given)
     except ValueError as error:
         raise _no_schema(f"it is no JSON: {error}") from error
     if not isinstance(schema, dict):
         raise _no_schema("it is no JSON object")
-    return text
+    return given
 
 
 def _no_schema(why: str) -> FieldError:
@@ -57,6 +57,6 @@ def _no_schema(why: str) -> FieldError:
     return FieldError(message, param="guided_json", wire_code="invalid_value")
 
 
-def _json(value: dict[str, Any] | list[str] | None) -> str:
+def _json(value: dict[str, Any] | list[str]) -> str:
     """The properties' order is the order of the output, so nothing is sorted."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -1,7 +1,7 @@
 """An order: one request after all checks, ready to be submitted or gone on with."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -85,4 +85,4 @@ def _only_prompt(requests: list[JobRequest]) -> JobInput | None:
 
 def streamed(order: Order, stream: bool | None, include_usage: bool) -> Order:
     """The same order, answered as a stream or not."""
-    return replace(order, stream=bool(stream), include_usage=include_usage)
+    return Order(order.id, order.caller, order.submission, bool(stream), include_usage)

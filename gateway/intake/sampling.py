@@ -1,6 +1,6 @@
 """Sampling fields to a worker's `Sampling`."""
 
-import secrets
+import random
 from typing import Protocol
 
 from common.errors import BadRequest
@@ -21,7 +21,7 @@ class Tiered(Protocol):
 
 def choice_seed(seed: int | None, choice: int) -> int:
     """The seed of choice `choice` (0 is the client's own). Without a seed, a random one: every job can be continued."""
-    first = secrets.randbits(63) if seed is None else seed
+    first = random.getrandbits(63) if seed is None else seed
     return (first + choice * GOLDEN) & SEED_BITS
 
 

@@ -6,7 +6,10 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.requests import Request
+from starlette.types import Message
 
+from gateway.client import Client, ClientGone
 from tests.gateway.scripted import MODEL, ScriptedCluster
 from tests.support import wait_until
 
@@ -40,6 +43,54 @@ async def test_resumable_jobs_run_on(http: httpx.AsyncClient, cluster: ScriptedC
     await wait_until(lambda: cluster.dispatch.followers == 0, what="nobody follows any more")
     assert (await http.get("/metrics")).text.count("departures_total{") == 1
     assert cluster.dispatch.cancelled == []
+
+
+class Connection:
+    """What a request hears of its client."""
+
+    def __init__(self) -> None:
+        self.left = asyncio.Event()
+        self.client = Client(Request({"type": "http"}, self.receive))
+
+    async def receive(self) -> Message:
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+
+async def test_work_for_a_client_that_left_is_interrupted_and_what_follows_is_not() -> None:
+    connection = Connection()
+    asyncio.get_running_loop().call_soon(connection.left.set)
+    with pytest.raises(ClientGone), connection.client:
+        await asyncio.Event().wait()
+    await asyncio.sleep(0)  # tidying up
+    connection.client.release()
+
+
+async def test_a_client_that_left_between_two_pieces_of_work_is_missed_before_the_second() -> None:
+    connection = Connection()
+    with connection.client:
+        await asyncio.sleep(0)
+    connection.left.set()
+    await wait_until(lambda: connection.client._reason)  # pyright: ignore[reportPrivateUsage]
+    with pytest.raises(ClientGone), connection.client:
+        raise AssertionError("nobody is there to work for")
+    await asyncio.sleep(0)
+    connection.client.release()
+
+
+async def test_a_process_that_stops_is_not_taken_for_a_client_that_left() -> None:
+    connection = Connection()
+
+    async def work() -> None:
+        with connection.client:
+            await asyncio.Event().wait()
+
+    working = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    working.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    connection.client.release()
 
 
 async def test_a_complete_answer_cancels_nothing(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from gateway.app import listen, server
 from gateway.cluster import Cluster
@@ -72,6 +73,27 @@ async def test_stopping_cancels_no_resumable_job(cluster: ScriptedCluster) -> No
         await wait_until(lambda: cluster.dispatch.followers, what="the job is followed")
         asking.cancel()
     assert cluster.dispatch.cancelled == [] and cluster.dispatch.followers == 0
+
+
+async def test_a_stream_that_outlives_the_drain_window_is_cut_off_and_does_not_look_whole(
+    cluster: ScriptedCluster,
+) -> None:
+    cluster.dispatch.at_first = 2
+    read = b""
+
+    async def reading(url: str) -> None:
+        nonlocal read
+        async with httpx.AsyncClient(base_url=url) as http, http.stream("POST", CHAT, json=ASK) as answer:
+            async for part in answer.aiter_bytes():
+                read += part
+
+    async with gateway(cluster, drain=0.1) as url:
+        asking = asyncio.create_task(reading(url))
+        await wait_until(lambda: b"Hello" in read, what="the stream has begun")
+    with pytest.raises(httpx.RemoteProtocolError):
+        await asking
+    assert read.endswith(b"retry: 1000\n\n") and b"[DONE]" not in read
+    assert cluster.dispatch.followers == 0
 
 
 async def test_a_gateway_whose_loops_broke_ends_instead_of_standing_there(cluster: ScriptedCluster) -> None:
