@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from common.chunk import Chunk, Seq
 
 QUEUED = 2.0  # seconds between two signs of life of a stream that has not begun: they tell its place in the queue
+NEAR = 16  # a place: twice as far back, told half as often
 Chunks = list[tuple[Seq, Chunk]]
 Follower = AsyncGenerator[Chunks]
 Item = tuple[int, Chunks]  # which job, and its next chunks; no chunks: a sign of life
@@ -54,6 +55,12 @@ async def settled(task: asyncio.Task[Item | None], wait: float) -> None:
         task.remove_done_callback(wake)
 
 
+def pause_at(position: int, most: float) -> float:
+    """Seconds until a stream at that place of its queue is told it again, at most `most`. Asking is what a request that
+    waits costs, and far back little changes."""
+    return min(QUEUED * (1 + position / NEAR), most)
+
+
 class Flow:
     """The jobs' followers in one; `aclose` closes them all."""
 
@@ -62,6 +69,7 @@ class Flow:
         self._items = merged(followed)
         self._ahead: asyncio.Task[Item | None] | None = None
         self._had = False  # what the task ahead found has been handed out
+        self.pause = QUEUED  # seconds until the next sign of life, while the first item is awaited
 
     async def aclose(self) -> None:
         """Ends the following, wherever it stands."""
@@ -95,7 +103,7 @@ class Flow:
         """Everything, from the first item on."""
         if self._ahead is not None:
             while not self._ahead.done():
-                done, _ = await asyncio.wait({self._ahead}, timeout=QUEUED)
+                done, _ = await asyncio.wait({self._ahead}, timeout=self.pause)
                 if not done:
                     yield 0, []
             self._had = True

@@ -1,5 +1,6 @@
 """A stream that has begun: its events until the last, its farewell, and what is left behind when it ends."""
 
+import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import structlog
@@ -7,7 +8,7 @@ import structlog
 from common.chunk import NOTHING_YET, Chunk, Seq
 from common.errors import MillstreamError, from_failure
 from gateway.client import Client
-from gateway.flow import Flow
+from gateway.flow import Flow, pause_at
 from gateway.places import Places
 from gateway.present.presenter import Presenter
 from gateway.present.usage import total
@@ -29,6 +30,7 @@ class Streaming:
         self._desk = Desk(rooms.cluster.dispatch)
         self._metrics = rooms.metrics
         self._farewells = rooms.farewells
+        self._keep_alive = rooms.settings.keep_alive
         self._ticket = ticket
         self._flow = flow
         self._client = client
@@ -94,6 +96,8 @@ class Streaming:
         waiting = None if began else await self._desk.waiting(self._ticket)
         if waiting is None:
             return KEEP_ALIVE
+        spread = random.uniform(0.8, 1)  # many that came together do not ask together for ever
+        self._flow.pause = spread * pause_at(waiting.position, self._keep_alive)
         about = "" if waiting.wait is None else f", about {waiting.wait:.0f} s"
         nobody = "" if waiting.workers else ", no worker serves the model now"
         if waiting.loading:
