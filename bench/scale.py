@@ -99,7 +99,7 @@ class Scale:
             table.add_row(*(f"{value:g}" for value in asdict(made).values()))
         self._console.print(table)
 
-    async def waiting(self, count: int, seconds: float = 10.0) -> None:
+    async def waiting(self, count: int, seconds: float = 30.0) -> None:
         """Requests that wait for a slot: what they cost while nothing happens."""
         async with cluster(Shape(slots=1, rate=0.05)) as server:
             settings = streams(count, 4).model_copy(update={"base_url": server.url, "model": "simulated"})
