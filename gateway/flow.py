@@ -103,8 +103,8 @@ class Flow:
         """Everything, from the first item on."""
         if self._ahead is not None:
             while not self._ahead.done():
-                done, _ = await asyncio.wait({self._ahead}, timeout=self.pause)
-                if not done:
+                await settled(self._ahead, self.pause)
+                if not self._ahead.done():
                     yield 0, []
             self._had = True
             first = self._ahead.result()
