@@ -101,7 +101,8 @@ class Scale:
 
     async def waiting(self, count: int, seconds: float = 30.0) -> None:
         """Requests that wait for a slot: what they cost while nothing happens."""
-        async with cluster(Shape(slots=1, rate=0.05)) as server:
+        unbounded = ["--max-waiting", "0", "--max-waiting-tenant", "0"]
+        async with cluster(Shape(slots=1, rate=0.05, extra=unbounded)) as server:
             settings = streams(count, 4).model_copy(update={"base_url": server.url, "model": "simulated"})
             processes, load = Processes(server.pids), Load(settings, MODEL)
             empty = processes.read()

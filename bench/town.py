@@ -21,6 +21,7 @@ from gateway.dispatch import Submission
 from gateway.forecast import Forecast
 from gateway.queue import QueueDispatch, Terms
 from gateway.switchboard import Switchboard
+from gateway.watchdog import Watchdog
 from worker.engines.simulated import SimulatedEngine, SimulatedSettings
 from worker.service import ModelService
 from worker.settings import WorkerSettings
@@ -93,10 +94,12 @@ async def town(directory: Path, **terms: Any) -> AsyncGenerator[Town]:
     """An empty town around a Valkey of its own."""
     async with EmbeddedValkey(directory) as valkey, Broker(valkey.url) as broker, AsyncExitStack() as scope:
         gateway = GatewayId(incarnation("gateway"))
-        board = Switchboard(broker, gateway, keep_alive=15)
-        loops = [asyncio.create_task(board.read(FrameChannel(valkey.url, gateway))), asyncio.create_task(board.watch())]
+        board, forecast = Switchboard(), Forecast(broker)
+        watchdog = Watchdog(broker, gateway, board, forecast, keep_alive=15)
+        frames = board.read(FrameChannel(valkey.url, gateway))
+        loops = [asyncio.create_task(frames), asyncio.create_task(watchdog.watch())]
         scope.push_async_callback(_end, loops)
-        yield Town(broker, QueueDispatch(broker, gateway, board, Forecast(broker), Terms(**terms)), scope)
+        yield Town(broker, QueueDispatch(broker, gateway, board, forecast, Terms(**terms)), scope)
 
 
 async def _end(loops: list[asyncio.Task[None]]) -> None:

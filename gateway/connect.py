@@ -28,6 +28,7 @@ from gateway.names import NamedDispatch, Names, under_all_names
 from gateway.queue import QueueDispatch, Terms
 from gateway.settings import GatewaySettings, IntakeSettings
 from gateway.switchboard import Switchboard
+from gateway.watchdog import Watchdog
 
 UPKEEP_EVERY = 0.5  # seconds; workers do it too, a key in Redis elects one
 
@@ -58,15 +59,17 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[Cluster]:
     storage = Storage(settings.files_url)
     async with Broker(settings.redis_url) as broker, asyncio.TaskGroup() as tasks:
         channel = FrameChannel(settings.redis_url, gateway)
-        switchboard = Switchboard(broker, gateway, settings.keep_alive)
+        switchboard = Switchboard()
         terms = Terms(settings.retention, bounds_of(settings))
         keyring = keyring_of(settings, broker)
-        dispatch = QueueDispatch(broker, gateway, switchboard, Forecast(broker), terms)
+        forecast = Forecast(broker)
+        dispatch = QueueDispatch(broker, gateway, switchboard, forecast, terms)
+        watchdog = Watchdog(broker, gateway, switchboard, forecast, settings.keep_alive)
         names = Names(broker)
         loops = [
             tasks.create_task(names.watch(), name="names"),
             tasks.create_task(switchboard.read(channel), name="frames"),
-            tasks.create_task(switchboard.watch(), name="watchdog"),
+            tasks.create_task(watchdog.watch(), name="watchdog"),
             tasks.create_task(dispatch.tidy(), name="tidy"),
             tasks.create_task(tend(broker, settings), name="upkeep"),
             *([tasks.create_task(keyring.watch(), name="keys")] if keyring else []),

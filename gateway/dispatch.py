@@ -42,15 +42,16 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Where a queued job stands now; `wait` in seconds, None: not known."""
+    """Where a queued job stands now; `wait` in seconds. None: not known."""
 
     position: int
     wait: float | None
-    workers: int
+    workers: int | None
     loading: str = ""  # what the worker that loads the model just now is at
 
 
-Offer = Callable[[Seq, Chunk], bool]  # offers a chunk to the fast path; whether it was taken
+# Offers a chunk to the fast path (none: a sign of life); whether it was taken.
+Offer = Callable[[Seq, Chunk | None], bool]
 
 
 class Dispatch(Protocol):
@@ -71,9 +72,10 @@ class Dispatch(Protocol):
         glance: bool = False,
     ) -> AsyncIterator[list[tuple[Seq, Chunk]]]:
         """The job's chunks from seq `after` + 1 to its last one, in order, without holes or repeats; each item is all
-        that is there now (at least one). An empty list is a sign of life: nothing new for a keep-alive interval.
-        Works for any job of the tenant on any gateway, running or settled. While the iterator has nothing and is
-        waited for, chunks may go to `express` instead. `glance`: only what is there, without taking the stream over.
+        that is there now (at least one). An empty list is a sign of life: nothing new for a keep-alive interval, or
+        another place in the queue. Works for any job of the tenant on any gateway, running or settled. While the
+        iterator has nothing and is waited for, chunks may go to `express` instead. `glance`: only what is there,
+        without taking the stream over.
         Raises `NotFound` (no such job of this tenant), `LogExpired`, `StreamLost`."""
         ...
 
@@ -82,8 +84,8 @@ class Dispatch(Protocol):
         `NotFound` (no such job of this tenant), `Unavailable`."""
         ...
 
-    async def waiting(self, model: ModelName, job: JobId) -> Waiting | None:
-        """How the job waits; None if it does not (any more), or if that cannot be told now."""
+    def waiting(self, job: JobId) -> Waiting | None:
+        """How a followed job waits, as far as is known here; None if it does not (any more), or nobody knows yet."""
         ...
 
     async def cancel(self, model: ModelName, ids: list[JobId], *, tenant: str = "") -> None:

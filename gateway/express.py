@@ -17,7 +17,8 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from common.chunk import Chunk, Seq
 
-Write = Callable[[int, Seq, Chunk], bytes | None]  # choice, place, chunk: the bytes to send, None for the long way
+# Choice, place, chunk (none: a sign of life): the bytes to send, None for the long way.
+Write = Callable[[int, Seq, Chunk | None], bytes | None]
 SERVER = "millstream.server"  # the server's own `send`, in the scope
 
 log = structlog.stdlib.get_logger(part="stream")
@@ -57,8 +58,8 @@ class Express:
         """From now on everything goes the long way."""
         self._write = None
 
-    def take(self, choice: int, seq: Seq, chunk: Chunk) -> bool:
-        """Whether the chunk has been sent. Never raises: it is called by the one reader of all streams."""
+    def take(self, choice: int, seq: Seq, chunk: Chunk | None) -> bool:
+        """Whether it has been sent. Never raises: it is called by the one reader of all streams."""
         cycle, write = self._cycle, self._write
         if cycle is None or write is None or cycle.flow.write_paused or cycle.disconnected:
             return False

@@ -5,8 +5,6 @@ from collections.abc import AsyncGenerator
 
 from common.chunk import Chunk, Seq
 
-QUEUED = 2.0  # seconds between two signs of life of a stream that has not begun: they tell its place in the queue
-NEAR = 16  # a place: twice as far back, told half as often
 Chunks = list[tuple[Seq, Chunk]]
 Follower = AsyncGenerator[Chunks]
 Item = tuple[int, Chunks]  # which job, and its next chunks; no chunks: a sign of life
@@ -37,30 +35,6 @@ async def _turn(source: Follower) -> Chunks | None:
     return await anext(source, None)
 
 
-async def settled(task: asyncio.Task[Item | None], wait: float) -> None:
-    """Until the task is done, at most `wait` seconds: `asyncio.wait` for one task, at a third of its cost."""
-    loop = asyncio.get_running_loop()
-    waiter = loop.create_future()
-
-    def wake(_: object = None) -> None:
-        if not waiter.done():
-            waiter.set_result(None)
-
-    timer = loop.call_later(wait, wake)
-    task.add_done_callback(wake)
-    try:
-        await waiter
-    finally:
-        timer.cancel()
-        task.remove_done_callback(wake)
-
-
-def pause_at(position: int, most: float) -> float:
-    """Seconds until a stream at that place of its queue is told it again, at most `most`. Asking is what a request that
-    waits costs, and far back little changes."""
-    return min(QUEUED * (1 + position / NEAR), most)
-
-
 class Flow:
     """The jobs' followers in one; `aclose` closes them all."""
 
@@ -69,7 +43,7 @@ class Flow:
         self._items = merged(followed)
         self._ahead: asyncio.Task[Item | None] | None = None
         self._had = False  # what the task ahead found has been handed out
-        self.pause = QUEUED  # seconds until the next sign of life, while the first item is awaited
+        self._heeded = False  # signs of life are heeded from now on
 
     async def aclose(self) -> None:
         """Ends the following, wherever it stands."""
@@ -90,26 +64,41 @@ class Flow:
         following raises."""
         if self._ahead is None:
             self._ahead = asyncio.create_task(self._first())
-        await settled(self._ahead, wait)
+        await _settled(self._ahead, wait)
         return self._ahead.result() if self._ahead.done() else None
 
     async def _first(self) -> Item | None:
         async for item in self._items:
-            if item[1]:
+            if item[1] or self._heeded:
                 return item
         return None
 
     async def items(self) -> AsyncGenerator[Item]:
-        """Everything, from the first item on."""
+        """Everything, from the first item on; before it come signs of life too."""
+        self._heeded = True
         if self._ahead is not None:
-            while not self._ahead.done():
-                await settled(self._ahead, self.pause)
-                if not self._ahead.done():
-                    yield 0, []
+            first = await self._ahead
             self._had = True
-            first = self._ahead.result()
             if first is None:
                 return
             yield first
         async for item in self._items:
             yield item
+
+
+async def _settled(task: asyncio.Task[Item | None], wait: float) -> None:
+    """Until the task is done, at most `wait` seconds: `asyncio.wait` for one task, at a third of its cost."""
+    loop = asyncio.get_running_loop()
+    waiter = loop.create_future()
+
+    def wake(_: object = None) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    timer = loop.call_later(wait, wake)
+    task.add_done_callback(wake)
+    try:
+        await waiter
+    finally:
+        timer.cancel()
+        task.remove_done_callback(wake)

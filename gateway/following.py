@@ -5,15 +5,16 @@ repaired from the log. The buffer is bounded; a slow client's overflow is a hole
 """
 
 import asyncio
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Literal
 
 from common.broker.jobs import Delivered, Envelope, Place
-from common.chunk import Chunk, Seq, decode_chunk
+from common.chunk import NOTHING_YET, Chunk, Seq, decode_chunk
 from common.job import JobId, JobRequest, Lease, ModelName
-from gateway.dispatch import Offer
+from gateway.dispatch import Offer, Waiting
 
 SILENT = 0.5  # seconds without a frame until Redis is asked about a stream
 BUFFER = 1024  # chunks kept for a slow client; beyond, they are read from the log again when it is ready for them
@@ -49,10 +50,13 @@ class Follower:
         self.heard = monotonic()
         self.asked = 0.0  # when the watchdog last asked about it
         self.look_at = 0.0  # when the watchdog looks at it again
-        self.nudged = 0.0  # when it was last woken only to show a sign of life
+        self.resting = 0  # in which of its rounds, if not in each
+        self.spread = random.uniform(0.8, 1)  # many that came together are not asked about together for ever
+        self.nudged = 0.0  # when it last showed a sign of life
         self.read = False  # somebody reads it
         self.glance = False  # for a moment only: its frames go on going where they go
         self.express: Offer | None = None  # the reader's fast path
+        self._place: Waiting | None = None  # in the queue, as last told
         self._chunks: list[bytes] = []  # all since `first`: what Redis may have to be given back
         self._ready: list[Item] = []
         self._waiter: asyncio.Future[None] | None = None
@@ -91,6 +95,23 @@ class Follower:
         self.heard = monotonic()
         self.look_at = min(self.look_at, self.heard + SILENT)  # it may have been waiting for long until now
         return chunk
+
+    @property
+    def waiting(self) -> Waiting | None:
+        """Where it stands in the queue, as last told; None if that is not known, or the job has begun."""
+        return self._place if self.next == 1 else None
+
+    def stands(self, place: Waiting | None) -> None:
+        """Where the job stands in the queue (None: it does not wait). Its client is told."""
+        self._place = place
+        if self.waiting is not None:
+            self.show_life()
+
+    def show_life(self) -> None:
+        """A sign of life is due."""
+        self.nudged = monotonic()
+        if not (self._parked and self.express is not None and self.express(NOTHING_YET, None)):
+            self.wake()
 
     def told(self, place: Place, had: Seq) -> None:
         """Redis says where it stands; it was asked when `had` was the last chunk here. Less than that is a loss, which

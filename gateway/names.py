@@ -87,8 +87,8 @@ class NamedDispatch:
     async def logged(self, model: ModelName, job: JobId, *, tenant: str) -> list[Chunk]:
         return await self._inner.logged(self._names.model(model), job, tenant=tenant)
 
-    async def waiting(self, model: ModelName, job: JobId) -> Waiting | None:
-        return await self._inner.waiting(self._names.model(model), job)
+    def waiting(self, job: JobId) -> Waiting | None:
+        return self._inner.waiting(job)
 
     async def cancel(self, model: ModelName, ids: list[JobId], *, tenant: str = "") -> None:
         await self._inner.cancel(self._names.model(model), ids, tenant=tenant)

@@ -2,10 +2,10 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from time import monotonic
-from typing import Literal
+from typing import Literal, TypeVar
 
 import structlog
 
@@ -13,22 +13,23 @@ from common.backoff import Backoff
 from common.broker import jobs
 from common.broker.connect import Broker, RedisAway, RedisFull
 from common.broker.directory import model_names
-from common.broker.wishes import loading_stage
 from common.chunk import NOTHING_YET, Chunk, Seq
 from common.errors import IdempotencyConflict, ModelNotFound, Overloaded, Unavailable
 from common.job import GatewayId, JobId, ModelName
 from gateway.allowance import Allowance
 from gateway.dispatch import Admission, Offer, Submission, Waiting
 from gateway.following import Follower, Origin
-from gateway.forecast import Forecast, estimate
+from gateway.forecast import Forecast
 from gateway.log_reader import LogReader
 from gateway.switchboard import Switchboard
+from gateway.together import Together
 
 UNKNOWN_WAIT = 5.0  # seconds until a refused client comes back while no service rate is measured
 SUBMIT_PATIENCE = 5.0  # seconds a request waits for a Redis that is away before it is told to come back later
 KNOWN = 1.0  # seconds a model counts as known without asking: an operator may have it forgotten
 LEAVE_TRIES = 5  # tries to cancel the jobs of a client that left; after that the gateway's orphan grace does it
 
+Found = TypeVar("Found")
 log = structlog.stdlib.get_logger(part="dispatch")
 
 
@@ -53,6 +54,7 @@ class QueueDispatch:
         self._forecast = forecast
         self._terms = terms
         self._allowance = Allowance(broker)
+        self._names = Together(model_names)
         self._known: frozenset[str] = frozenset()
         self._known_at = 0.0
         self._unanswered: asyncio.Queue[Submission] = asyncio.Queue()
@@ -100,7 +102,12 @@ class QueueDispatch:
     async def _check_model(self, model: ModelName) -> None:
         if model in self._known and monotonic() - self._known_at < KNOWN:
             return
-        self._known, self._known_at = frozenset(await model_names(self._broker)), monotonic()
+        try:
+            self._known = frozenset(await _patiently(lambda: self._names(self._broker)))
+            self._known_at = monotonic()
+        except RedisAway:
+            if model not in self._known:
+                raise
         if model not in self._known:
             there_are = ", ".join(f"`{name}`" for name in sorted(self._known)) or "none yet: no worker has started"
             message = f"The model `{model}` does not exist. Models here: {there_are}."
@@ -125,18 +132,11 @@ class QueueDispatch:
 
     async def _submit(self, submission: Submission, envelope: jobs.Envelope) -> jobs.Submitted:
         """The ids are ours, so a call whose reply was lost is simply made again."""
-        backoff, give_up = Backoff(), monotonic() + SUBMIT_PATIENCE
         new = [jobs.NewJob(id, request) for id, request in submission.jobs]
-        while True:
-            try:
-                answer = await jobs.submit(self._broker, submission.model, envelope, new)
-                log.info("jobs_submitted", jobs=answer.jobs, model=submission.model, outcome=answer.outcome)
-                ours = answer.jobs == [job.id for job in new]  # known already: the reply to an earlier try was lost
-                return replace(answer, outcome="routed") if ours and answer.outcome == "duplicate" else answer
-            except RedisAway as error:
-                if isinstance(error, RedisFull) or monotonic() > give_up:
-                    raise
-                await backoff.sleep()
+        answer = await _patiently(lambda: jobs.submit(self._broker, submission.model, envelope, new))
+        log.info("jobs_submitted", jobs=answer.jobs, model=submission.model, outcome=answer.outcome)
+        ours = answer.jobs == [job.id for job in new]  # known already: the reply to an earlier try was lost
+        return replace(answer, outcome="routed") if ours and answer.outcome == "duplicate" else answer
 
     async def tidy(self) -> None:
         """Look, once Redis is back, what became of submissions that it did not answer: the jobs of one that entered are
@@ -170,12 +170,15 @@ class QueueDispatch:
                 raise Overloaded(message, retry_after=wait)
             case "queued":
                 service = await self._forecast.service(model)
-                if not service.workers:
+                if service.workers == 0:
                     log.warning(
                         "no_worker", model=model, jobs=answer.jobs, waits="until a worker comes or its deadline"
                     )
-                wait = estimate(answer.position, service.rate)
-                return Admission("queued", answer.jobs, answer.position, wait, service.workers)
+                for at, job in enumerate(answer.jobs):
+                    if follower := self._switchboard.expected(job):
+                        follower.stands(service.waiting(answer.position + at))
+                place = service.waiting(answer.position)
+                return Admission("queued", answer.jobs, place.position, place.wait, place.workers)
             case outcome:
                 return Admission(outcome, answer.jobs)
 
@@ -196,15 +199,8 @@ class QueueDispatch:
     async def logged(self, model: ModelName, job: JobId, *, tenant: str) -> list[Chunk]:
         return await self._reader.logged(model, job, tenant=tenant)
 
-    async def waiting(self, model: ModelName, job: JobId) -> Waiting | None:
-        try:
-            now = await jobs.standing(self._broker, model, job)
-            if now.state != "queued":
-                return None
-            loading = "" if now.workers else await loading_stage(self._broker, model)
-            return Waiting(now.ahead + 1, await self._forecast.wait(model, now.ahead + 1), now.workers, loading)
-        except Unavailable:
-            return None
+    def waiting(self, job: JobId) -> Waiting | None:
+        return self._switchboard.waiting(job)
 
     # ------------------------------------------------------------------------------------------------------ cancel
 
@@ -235,3 +231,16 @@ class QueueDispatch:
             except RedisAway:
                 await backoff.sleep()
         log.warning("cancel_failed", jobs=ids, model=model)
+
+
+async def _patiently(call: Callable[[], Awaitable[Found]]) -> Found:
+    """What the call returns; while Redis is away it is made again, for a while. Raises what it raises, `RedisFull` at
+    once."""
+    backoff, give_up = Backoff(), monotonic() + SUBMIT_PATIENCE
+    while True:
+        try:
+            return await call()
+        except RedisAway as error:
+            if isinstance(error, RedisFull) or monotonic() > give_up:
+                raise
+            await backoff.sleep()

@@ -1,6 +1,5 @@
 """A stream that has begun: its events until the last, its farewell, and what is left behind when it ends."""
 
-import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import structlog
@@ -8,7 +7,7 @@ import structlog
 from common.chunk import NOTHING_YET, Chunk, Seq
 from common.errors import MillstreamError, from_failure
 from gateway.client import Client
-from gateway.flow import Flow, pause_at
+from gateway.flow import Flow
 from gateway.places import Places
 from gateway.present.presenter import Presenter
 from gateway.present.usage import total
@@ -30,7 +29,6 @@ class Streaming:
         self._desk = Desk(rooms.cluster.dispatch)
         self._metrics = rooms.metrics
         self._farewells = rooms.farewells
-        self._keep_alive = rooms.settings.keep_alive
         self._ticket = ticket
         self._flow = flow
         self._client = client
@@ -55,15 +53,13 @@ class Streaming:
         )
 
     async def _events(self) -> AsyncGenerator[bytes]:
-        began = self._flow.begun
-        if not began:
-            yield await self._sign_of_life(began)
+        if not self._flow.begun:
+            yield self._sign_of_life()
         self._client.express.open(self._at_once)
         last = b""
         try:
             async for choice, chunks in self._flow.items():
-                began = began or bool(chunks)
-                out = self._writer.write(choice, chunks) if chunks else await self._sign_of_life(began)
+                out = self._writer.write(choice, chunks) if chunks else self._sign_of_life()
                 if self._writer.error is not None:
                     yield Final(out)
                     return
@@ -87,19 +83,21 @@ class Streaming:
         self._complete = True
         return Final(out + self._writer.close())
 
-    def _at_once(self, choice: int, seq: Seq, chunk: Chunk) -> bytes | None:
+    def _at_once(self, choice: int, seq: Seq, chunk: Chunk | None) -> bytes | None:
         """The event of a chunk that needs nothing but to be sent."""
-        return None if chunk.last or self._farewells.leaving else self._writer.event(choice, seq, chunk)
+        if self._farewells.leaving:
+            return None
+        if chunk is None:
+            return self._sign_of_life()
+        return None if chunk.last else self._writer.event(choice, seq, chunk)
 
-    async def _sign_of_life(self, began: bool) -> bytes:
+    def _sign_of_life(self) -> bytes:
         """In a silence, for proxies; while the job is queued also for people."""
-        waiting = None if began else await self._desk.waiting(self._ticket)
+        waiting = self._desk.waiting(self._ticket)
         if waiting is None:
             return KEEP_ALIVE
-        spread = random.uniform(0.8, 1)  # many that came together do not ask together for ever
-        self._flow.pause = spread * pause_at(waiting.position, self._keep_alive)
         about = "" if waiting.wait is None else f", about {waiting.wait:.0f} s"
-        nobody = "" if waiting.workers else ", no worker serves the model now"
+        nobody = ", no worker serves the model now" if waiting.workers == 0 else ""
         if waiting.loading:
             nobody = f", a worker loads the model: {waiting.loading}"
         return f": queued {waiting.position}{about}{nobody}\n\n".encode()

@@ -106,9 +106,9 @@ class Desk:
         """What the first job's log has now."""
         return await self._dispatch.logged(ticket.model, ticket.jobs[0], tenant=ticket.tenant)
 
-    async def waiting(self, ticket: Ticket) -> Waiting | None:
+    def waiting(self, ticket: Ticket) -> Waiting | None:
         """How the request waits: its first job's place; None once it runs."""
-        return await self._dispatch.waiting(ticket.model, ticket.jobs[0])
+        return self._dispatch.waiting(ticket.jobs[0])
 
     async def leave(self, ticket: Ticket) -> None:
         """Its client waits no more for the jobs. Another one may: a retry that came before the first try was missed."""

@@ -72,11 +72,14 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a job stands: its state, the last seq of its log and the lease that wrote it (or runs it now)."""
+    """Where a job stands: its state, the last seq of its log and the lease that wrote it (or runs it now). `ahead`,
+    where that was asked: how many jobs come before it, an estimate beyond a hundred tenants of one tier; -1: it is not
+    queued."""
 
     state: JobState | Literal["missing", "lost"]
     seq: Seq
     lease: Lease | Literal[""] = ""
+    ahead: int = -1
 
     @property
     def settled(self) -> bool:
@@ -162,10 +165,11 @@ async def attach(
 async def watch(
     broker: Broker, model: ModelName, gateway: GatewayId, ttl_ms: int, jobs: Sequence[tuple[JobId, Seq]]
 ) -> dict[JobId, Place]:
-    """Which of these jobs have chunks beyond the given seq, or are gone; also says that the gateway lives."""
+    """Those of these jobs that have chunks beyond the given seq, are queued, or are gone; also says that the gateway
+    lives."""
     flat = [part for pair in jobs for part in pair]
     reply = await broker.run("watch", model, gateway, ttl_ms, *flat)
-    return {JobId(id): Place(state, Seq(int(seq)), Lease(lease)) for id, state, seq, lease in reply}
+    return {JobId(id): Place(state, Seq(int(seq)), Lease(lease), int(ahead)) for id, state, seq, lease, ahead in reply}
 
 
 async def cancel(
@@ -174,21 +178,6 @@ async def cancel(
     """Stop jobs wherever they are (of any tenant if `tenant` is empty); the state of each afterwards. `left`: only the
     reader at that gateway has gone, a job that is read at another goes on (`read`)."""
     return await broker.run("cancel", model, tenant, left, *jobs)
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Where a job stands in its queue: how many come before it (0 once it runs), and how many workers serve it."""
-
-    state: JobState | Literal["missing"]
-    ahead: int
-    workers: int
-
-
-async def standing(broker: Broker, model: ModelName, job: JobId) -> Standing:
-    """Read only; an estimate beyond a hundred tenants of one tier."""
-    state, ahead, workers = await broker.run("standing", model, job)
-    return Standing(state, int(ahead), int(workers))
 
 
 async def owner(broker: Broker, model: ModelName, job: JobId) -> str | None:

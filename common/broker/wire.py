@@ -15,6 +15,7 @@ from redis import exceptions
 from redis._parsers.hiredis import NOT_ENOUGH_DATA
 from redis.asyncio.connection import AbstractConnection
 
+SECOND_LOOK = 0.05  # seconds
 UNREADABLE = (exceptions.InvalidResponse, UnicodeDecodeError)
 
 
@@ -43,6 +44,7 @@ class Wire(asyncio.Protocol):
         self._patience = patience
         self._timer: asyncio.TimerHandle | None = None
         self.since = self._loop.time()  # when something was last heard, or asked for after that
+        self._doubted = 0.0  # when the silence first seemed too long
         self.why: Exception | None = None  # it ended
         transport.set_protocol(self)
         self._look()
@@ -106,8 +108,13 @@ class Wire(asyncio.Protocol):
         """One timer for all that is sent and heard: it looks again when the silence could next have lasted too long."""
         if self._patience is None:
             return
-        now = self._loop.time()
-        if now - self.since >= self._patience:
+        now, ends = self._loop.time(), self.since + self._patience
+        if now < ends:
+            self._timer = self._loop.call_at(ends, self._look)
+        elif self._doubted < self.since:
+            self._doubted = now  # we may have been busy ourselves: what lies in the socket is read before the next look
+            self._timer = self._loop.call_later(SECOND_LOOK, self._look)
+        else:
             self.since = now
             self.silent()
-        self._timer = self._loop.call_at(self.since + self._patience, self._look)
+            self._timer = self._loop.call_later(self._patience, self._look)

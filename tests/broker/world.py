@@ -85,7 +85,7 @@ class World:
     late: list[tuple[JobId, str, int, bytes]] = field(default_factory=list)  # frames still under way
 
     def log_reader(self, gateway: GatewayId) -> LogReader:
-        return LogReader(self.broker, gateway, Switchboard(self.broker, gateway, 15.0))
+        return LogReader(self.broker, gateway, Switchboard())
 
     async def submit(self, id: str, gateway: GatewayId, tenant: str, tier: Tier, key: str) -> None:
         envelope = jobs.Envelope(gateway, tenant, tier, 60_000, 60_000, idempotency_digest=key, fingerprint=key)

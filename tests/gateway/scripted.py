@@ -120,7 +120,7 @@ class ScriptedDispatch:
             raise NotFound(f"No job '{job}'.")
         return found.script[: found.happened]
 
-    async def waiting(self, model: ModelName, job: JobId) -> Waiting | None:
+    def waiting(self, job: JobId) -> Waiting | None:
         found = self.jobs.get(job)
         if found is None or found.happened or self.admission.outcome != "queued":
             return None

@@ -5,6 +5,7 @@ import asyncio
 from common.broker.jobs import Bounds, Envelope
 from common.chunk import NOTHING_YET, Chunk, Seq, encode_chunk
 from common.job import GatewayId, JobId, JobRequest, ModelName, TextPrompt
+from gateway.dispatch import Waiting
 from gateway.express import Express
 from gateway.following import Follower, Origin
 from tests.support import wait_until
@@ -17,8 +18,8 @@ class Socket:
         self.open = True
         self.taken: list[int] = []
 
-    def offer(self, seq: Seq, chunk: Chunk) -> bool:
-        if self.open and not chunk.last:
+    def offer(self, seq: Seq, chunk: Chunk | None) -> bool:
+        if self.open and not (chunk and chunk.last):
             self.taken.append(seq)
             return True
         return False
@@ -78,3 +79,20 @@ def test_another_server_than_ours_gets_the_long_way() -> None:
     express = Express({"type": "http"})
     express.open(lambda choice, seq, chunk: b"data: x\n\n")
     assert not express.take(0, Seq(1), Chunk(ids=[1], text="a"))
+
+
+async def test_a_place_in_the_queue_goes_straight_to_the_socket_until_the_job_has_begun() -> None:
+    socket = Socket()
+    follower = following(socket)
+    follower.unsure = False
+    place = Waiting(3, None, 1)
+    waiting = asyncio.create_task(follower.wait())
+    await wait_until(lambda: follower._parked)  # pyright: ignore[reportPrivateUsage]
+    follower.stands(place)
+    assert (socket.taken, follower.waiting, waiting.done()) == ([NOTHING_YET], place, False)
+    socket.open = False
+    follower.stands(place)  # the long way: the reader shows it
+    assert await waiting is False
+    arrive(follower, 1)
+    follower.stands(place)  # asked before the chunk came
+    assert follower.waiting is None and socket.taken == [NOTHING_YET]

@@ -1,33 +1,65 @@
-"""A flow that has not begun: its signs of life."""
+"""A flow that has not begun: looked at without taking anything, then read with its signs of life."""
 
 import asyncio
 from collections.abc import AsyncGenerator
 
 import pytest
 
-from gateway.flow import QUEUED, Chunks, Flow, pause_at
+from common.chunk import Chunk, Seq
+from gateway.flow import Chunks, Flow
+from tests.support import wait_until
+
+FIRST: Chunks = [(Seq(1), Chunk(text="a"))]
 
 
-@pytest.mark.parametrize(("position", "most", "pause"), [(0, 15, QUEUED), (48, 15, 8), (10_000, 15, 15), (1, 0.5, 0.5)])
-def test_a_place_is_told_more_rarely_the_farther_back_it_is(position: int, most: float, pause: float) -> None:
-    assert pause_at(position, most) == pause
+async def said(script: "asyncio.Queue[Chunks]") -> AsyncGenerator[Chunks]:
+    while True:
+        yield await script.get()
 
 
-async def never() -> AsyncGenerator[Chunks]:
-    await asyncio.Event().wait()
-    yield []
+async def test_a_look_passes_over_signs_of_life_and_leaves_the_first_chunks() -> None:
+    script: asyncio.Queue[Chunks] = asyncio.Queue()
+    flow = Flow([said(script)])
+    script.put_nowait([])
+    assert await flow.look(0.01) is None and not flow.begun
+    script.put_nowait(FIRST)
+    assert await flow.look(10) == (0, FIRST) and flow.begun
+    script.put_nowait([])
+    items = flow.items()
+    assert [await anext(items), await anext(items)] == [(0, FIRST), (0, [])]
+    await flow.aclose()
 
 
-async def test_the_pause_until_the_next_sign_is_what_it_was_last_set_to() -> None:
+@pytest.mark.parametrize("looked", [True, False])
+async def test_signs_of_life_come_through_before_the_first_chunks(looked: bool) -> None:
+    script: asyncio.Queue[Chunks] = asyncio.Queue()
+    flow = Flow([said(script)])
+    if looked:
+        assert await flow.look(0) is None
+    items = flow.items()
+    for chunks in ([], [], FIRST, []):
+        waiting = asyncio.ensure_future(anext(items))
+        await asyncio.sleep(0)
+        script.put_nowait(chunks)
+        assert await waiting == (0, chunks)
+    await flow.aclose()
+
+
+async def test_closing_ends_the_following_while_it_waits() -> None:
+    ended: list[bool] = []
+
+    async def never() -> AsyncGenerator[Chunks]:
+        try:
+            await asyncio.Event().wait()
+            yield []
+        finally:
+            ended.append(True)
+
     flow = Flow([never()])
     assert await flow.look(0) is None
-    signs = flow.items()
-    flow.pause = 0.0
-    assert [await anext(signs), await anext(signs)] == [(0, []), (0, [])]
-    flow.pause = 3600.0
-    waiting = asyncio.ensure_future(anext(signs))
-    done, _ = await asyncio.wait({waiting}, timeout=0.05)
-    assert not done
-    waiting.cancel()
-    await asyncio.gather(waiting, return_exceptions=True)
+    reading = asyncio.ensure_future(anext(flow.items()))
+    await asyncio.sleep(0)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
     await flow.aclose()
+    await wait_until(lambda: ended == [True])

@@ -138,7 +138,17 @@ async def test_a_queued_request_is_told_its_place_and_wait(site: Site) -> None:
     one = site.submission(10, tenant="acme")
     admission = await dispatch.submit(one)
     assert (admission.outcome, admission.position, admission.wait, admission.workers) == ("queued", 4, 8.0, 1)
-    now = await dispatch.waiting(MODEL, one.jobs[0][0])
+    reading = asyncio.create_task(read(dispatch, one))
+    now = dispatch.waiting(one.jobs[0][0])
     assert now is not None and (now.position, now.wait, now.workers) == (4, 8.0, 1)
+    assert [claimed.id for claimed in await site.claim("w", 4)] == ["j0", "j1", "j2", "j3"]
+
+    def moved_up() -> bool:
+        now = dispatch.waiting(one.jobs[0][0])
+        return now is not None and now.position == 2
+
+    await wait_until(moved_up)
     await site.claim("w", 2)
-    assert await dispatch.waiting(MODEL, JobId("j0")) is None
+    await wait_until(lambda: dispatch.waiting(one.jobs[0][0]) is None)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)

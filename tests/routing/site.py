@@ -16,6 +16,7 @@ from gateway.dispatch import Submission
 from gateway.forecast import Forecast
 from gateway.queue import QueueDispatch, Terms
 from gateway.switchboard import Switchboard
+from gateway.watchdog import Watchdog
 from tests.support import wait_until
 from worker.engines.simulated import SimulatedEngine, SimulatedSettings
 from worker.service import ModelService
@@ -61,11 +62,12 @@ class Site:
     async def gateway(self, *, watchful: bool = True, **terms: Any) -> QueueDispatch:
         """A gateway's queue, with its reader and its watchdog."""
         gateway = GatewayId(incarnation("gateway"))
-        board = Switchboard(self.broker, gateway, keep_alive=0.2)
+        board, forecast = Switchboard(), Forecast(self.broker)
         channel = FrameChannel(self.broker.url, gateway)
         tasks = [asyncio.create_task(board.read(channel))]
         if watchful:
-            tasks.append(asyncio.create_task(board.watch()))
+            watchdog = Watchdog(self.broker, gateway, board, forecast, keep_alive=0.2)
+            tasks.append(asyncio.create_task(watchdog.watch()))
 
         async def leave() -> None:
             for task in tasks:
@@ -73,7 +75,7 @@ class Site:
             await asyncio.gather(*tasks, return_exceptions=True)
 
         self._scope.push_async_callback(leave)
-        return QueueDispatch(self.broker, gateway, board, Forecast(self.broker), Terms(**terms))
+        return QueueDispatch(self.broker, gateway, board, forecast, Terms(**terms))
 
     def submission(self, tokens: int = 8, **changes: Any) -> Submission:
         self._made += 1

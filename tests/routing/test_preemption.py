@@ -3,10 +3,8 @@
 import asyncio
 from itertools import pairwise
 
-from common.broker.jobs import standing
 from common.chunk import Chunk
 from common.hashchain import chain_next
-from common.job import JobId
 from gateway.dispatch import Submission
 from gateway.queue import QueueDispatch
 from tests.routing.site import MODEL, Site
@@ -54,7 +52,7 @@ async def test_batch_jobs_give_way_to_chat_and_go_on_where_they_stopped(site: Si
 
 
 async def _running(site: Site, *ids: str) -> bool:
-    return all([(await standing(site.broker, MODEL, JobId(id))).state == "running" for id in ids])
+    return all([(await site.job(id)).get("state") == "running" for id in ids])
 
 
 async def _idle(site: Site) -> bool:

@@ -7,10 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.broker import keys, workers
-from common.broker.jobs import standing
+from common.broker.jobs import watch
 from common.broker.upkeep import keep_up
 from common.chunk import Seq
-from common.job import TIERS, JobId, Tier, WorkerId
+from common.job import TIERS, GatewayId, JobId, Tier, WorkerId
 from tests.routing.site import MODEL, Site, open_site
 
 
@@ -168,9 +168,14 @@ async def test_a_position_counts_what_is_served_before(site: Site) -> None:
     await site.put(*(f"batch-{i}" for i in range(50)), tier="batch")
     assert (await site.put("small-0", tenant="small")).position == 2
     assert (await site.put("first", tier="priority")).position == 1
-    assert (await standing(site.broker, MODEL, JobId("small-0"))).ahead == 2
-    assert (await standing(site.broker, MODEL, JobId("batch-0"))).ahead == 52
-    assert (await standing(site.broker, MODEL, JobId("none"))).state == "missing"
+    asked = [(JobId(id), Seq(0)) for id in ("small-0", "batch-0", "batch-1", "none")]
+    told = await watch(site.broker, MODEL, GatewayId("g"), 10_000, asked)
+    assert [(told[id].state, told[id].ahead) for id, _ in asked] == [
+        ("queued", 2),
+        ("queued", 52),
+        ("queued", 53),
+        ("missing", -1),
+    ]
 
 
 async def test_thousands_with_the_same_deadline_hear_of_it_in_one_round(site: Site) -> None:

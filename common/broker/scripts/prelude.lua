@@ -165,21 +165,27 @@ end
 local LOOK = 100
 
 -- How many waiting jobs come before this one, as far as can be told now: all above its tier, and of its own tier, where
--- tenants take turns, as many of each other tenant as there are of its own.
-local function ahead_of(id)
+-- tenants take turns, as many of each other tenant as there are of its own. `seen`: what this script call has looked up
+-- before, if it asks for several jobs and changes nothing meanwhile.
+local function ahead_of(id, seen)
   local job = redis.call('HMGET', job_key(id), 'where', 'entry', 'tier', 'tenant')
   local where, ahead = job[1], 0
   if not where or string.sub(where, 1, 6) == 'inbox:' then return 0 end
+  local function once(command, name, ...)
+    local found = seen[name] or redis.call(command, P .. name, ...)
+    seen[name] = found
+    return found
+  end
   local function in_stream(name)
     if name == where then return #redis.call('XRANGE', P .. name, '-', job[2], 'COUNT', 1000) - 1 end
-    return redis.call('XLEN', P .. name)
+    return once('XLEN', name)
   end
   local function in_tier(tier, most_each)
-    for _, tenant in ipairs(redis.call('ZRANGE', P .. 'tenants:' .. tier, 0, LOOK - 1)) do
+    for _, tenant in ipairs(once('ZRANGE', 'tenants:' .. tier, 0, LOOK - 1)) do
       if not most_each then
-        ahead = ahead + redis.call('XLEN', P .. 'backlog:' .. tier .. ':' .. tenant)
+        ahead = ahead + once('XLEN', 'backlog:' .. tier .. ':' .. tenant)
       elseif tenant ~= job[4] then
-        ahead = ahead + math.min(most_each, redis.call('XLEN', P .. 'backlog:' .. tier .. ':' .. tenant))
+        ahead = ahead + math.min(most_each, once('XLEN', 'backlog:' .. tier .. ':' .. tenant))
       end
     end
   end

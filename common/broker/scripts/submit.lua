@@ -89,7 +89,7 @@ for _, job in ipairs(jobs) do
     first, waits = first or job.id, true
   end
 end
-if first then reply = {'queued', ahead_of(first) + 1} end
+if first then reply = {'queued', ahead_of(first, {}) + 1} end
 if idem then
   redis.call('SET', idem, cjson.encode({jobs = ids, fingerprint = ARGV[9]}), 'PX', tonumber(ARGV[5]) + tonumber(retention))
 end
