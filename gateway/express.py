@@ -44,8 +44,7 @@ class Express:
     """One response's. It stays closed for ever with a server other than uvicorn on httptools, and for HTTP/1.0."""
 
     def __init__(self, scope: Scope) -> None:
-        cycle = getattr(scope.get(SERVER), "__self__", None)
-        self._cycle = cycle if isinstance(cycle, RequestResponseCycle) else None
+        self._cycle = _cycle(scope)
         self._write: Write | None = None
 
     def open(self, write: Write) -> None:
@@ -71,3 +70,16 @@ class Express:
         if out:
             cycle.transport.write(b"%x\r\n%b\r\n" % (len(out), out))
         return out is not None
+
+
+def hang_up(scope: Scope) -> None:
+    """Closes the connection behind what has been sent, though the response has no end. Left to itself the server does
+    the same, but takes it for a mistake of ours and logs an error for each."""
+    if (cycle := _cycle(scope)) is not None:
+        cycle.disconnected = True
+        cycle.transport.close()
+
+
+def _cycle(scope: Scope) -> RequestResponseCycle | None:
+    cycle = getattr(scope.get(SERVER), "__self__", None)
+    return cycle if isinstance(cycle, RequestResponseCycle) else None

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from common.errors import Unavailable
 from gateway.client import Client, ClientGone
+from gateway.express import hang_up
 
 RETRY = b"retry: 1000\n\n"  # milliseconds: the farewell of a gateway that stops; come back to another one
 
@@ -66,6 +67,7 @@ class EventStream(EventSourceResponse):
             pass  # there is nobody to tell
         except CutOff:  # no end, or it would look whole
             await send({"type": "http.response.body", "body": RETRY, "more_body": True})
+            hang_up(scope)
         finally:
             self._farewells.open.discard(self._client)
             self._client.release()

@@ -1,6 +1,7 @@
 """A gateway that is told to stop: open streams end well or say how to go on, and nobody's job is cancelled for it."""
 
 import asyncio
+import logging
 import signal
 import sys
 from collections.abc import AsyncGenerator
@@ -35,6 +36,11 @@ async def started() -> tuple[asyncio.subprocess.Process, str]:
 
 async def unready(http: httpx.AsyncClient) -> bool:
     return (await http.get("/ready")).status_code == 503
+
+
+def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What is logged as an error: nothing that is done on purpose."""
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 async def test_open_streams_finish_and_resumable_ones_say_farewell() -> None:
@@ -76,7 +82,7 @@ async def test_stopping_cancels_no_resumable_job(cluster: ScriptedCluster) -> No
 
 
 async def test_a_stream_that_outlives_the_drain_window_is_cut_off_and_does_not_look_whole(
-    cluster: ScriptedCluster,
+    cluster: ScriptedCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     cluster.dispatch.at_first = 2
     read = b""
@@ -94,6 +100,7 @@ async def test_a_stream_that_outlives_the_drain_window_is_cut_off_and_does_not_l
         await asking
     assert read.endswith(b"retry: 1000\n\n") and b"[DONE]" not in read
     assert cluster.dispatch.followers == 0
+    assert not complaints(caplog)
 
 
 async def test_a_gateway_whose_loops_broke_ends_instead_of_standing_there(cluster: ScriptedCluster) -> None:
