@@ -72,6 +72,11 @@ class Express:
         return out is not None
 
 
+def begun(scope: Scope) -> bool:
+    """Whether something of the response has been sent, as far as is known."""
+    return (cycle := _cycle(scope)) is None or cycle.response_started
+
+
 def hang_up(scope: Scope) -> None:
     """Closes the connection behind what has been sent, though the response has no end. Left to itself the server does
     the same, but takes it for a mistake of ours and logs an error for each."""
