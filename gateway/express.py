@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from common.chunk import Chunk, Seq
+from gateway.auth import told_of_keys
 
 Write = Callable[[int, Seq, Chunk], bytes | None]  # choice, place, chunk: the bytes to send, None for the long way
 SERVER = "millstream.server"  # the server's own `send`, in the scope
@@ -30,6 +31,10 @@ class DirectApp(FastAPI):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._layers: ASGIApp = super().__call__
+
+    def openapi(self) -> dict[str, Any]:
+        """With the API keys, which a layer asks for and no route."""
+        return told_of_keys(super().openapi())
 
     def surround(self, layer: Callable[[ASGIApp], ASGIApp]) -> None:
         """Puts a layer around all there are."""
