@@ -7,6 +7,7 @@
     │   ├── ModelNotFound
     │   ├── NotFound
     │   ├── BodyTooLarge
+    │   ├── TooLargeToWait      by itself more than a queue's bound, so that it could be refused for ever
     │   ├── IdempotencyConflict
     │   └── LogExpired          a stream asked for after its chunk log is gone
     ├── Unauthorized
@@ -69,6 +70,10 @@ class NotFound(BadRequest):
 
 class BodyTooLarge(BadRequest):
     code = "request_too_large"
+
+
+class TooLargeToWait(BadRequest):
+    code = "too_large_to_wait"
 
 
 class IdempotencyConflict(BadRequest):

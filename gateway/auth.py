@@ -2,7 +2,7 @@
 
 import ipaddress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from starlette.datastructures import Headers
 
@@ -11,6 +11,14 @@ from common.errors import Unauthorized
 from gateway.settings import GatewaySettings
 
 ANYONE = "default"  # the tenant of a gateway without keys
+HEALTH = "/health"
+DESCRIPTIONS = ("/docs", "/redoc", "/openapi.json")  # for browsers, which have no key yet; the same for everybody
+OPEN_PATHS = frozenset((HEALTH, *DESCRIPTIONS))
+SCHEME = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An API key, if this gateway has any. `x-api-key` will do.",
+}
 
 
 class Keys(Protocol):
@@ -64,6 +72,14 @@ async def authenticate(headers: Headers, keys: Keys) -> ApiKey:
     if owner is None:
         raise Unauthorized(f"Incorrect API key provided: {redacted(key)}.")
     return owner
+
+
+def told_of_keys(document: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI document, with the keys in it. Optional ones: whether they are demanded is Redis's to say."""
+    document["components"] |= {"securitySchemes": {"key": SCHEME}}
+    document["security"] = [{"key": []}, {}]
+    document["paths"][HEALTH]["get"]["security"] = []
+    return document
 
 
 def presented(headers: Headers) -> str | None:

@@ -18,9 +18,11 @@ class Client:
     body must have been read: the next message can then only be the disconnect. One task listens for it, from the
     first `with` until `release`; the work stays where it is, in the request's own task."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, served: "set[Client]") -> None:
+        """`served`: where it is to be found as long as it is listened for."""
         self.express = Express(request.scope)
         self._receive = request.receive
+        self._served = served
         self._listening: asyncio.Task[None] | None = None
         self._task: asyncio.Task[object] | None = None  # the request's own
         self._working = False  # whether it is inside `with`
@@ -34,6 +36,7 @@ class Client:
         assert task is not None
         self._working, self._cancelled_before = True, task.cancelling()
         if self._listening is None:
+            self._served.add(self)
             self._listening = asyncio.create_task(self._listen())
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -52,6 +55,7 @@ class Client:
 
     def release(self) -> None:
         """Nothing more will be done for it."""
+        self._served.discard(self)
         if self._listening is not None:
             self._listening.cancel()
             self._listening = None

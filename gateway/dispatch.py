@@ -58,7 +58,8 @@ class Dispatch(Protocol):
     """The gateway's way to the queue."""
 
     async def submit(self, submission: Submission) -> Admission:
-        """Raises `ModelNotFound`, `Overloaded` (with `retry_after`), `IdempotencyConflict`, `Unavailable`."""
+        """Raises `ModelNotFound`, `Overloaded` (with `retry_after`), `TooLargeToWait`, `IdempotencyConflict`,
+        `Unavailable`."""
         ...
 
     def follow(

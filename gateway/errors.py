@@ -19,6 +19,7 @@ from common.errors import (
     NotFound,
     Overloaded,
     QuotaExceeded,
+    TooLargeToWait,
     Unauthorized,
     Unavailable,
 )
@@ -68,6 +69,7 @@ TABLE: dict[str, Wire] = {
     BadRequest.code: Wire(400, INVALID, None),
     "context_length_exceeded": Wire(400, INVALID, "context_length_exceeded"),
     "invalid_grammar": Wire(400, INVALID, "invalid_grammar"),
+    TooLargeToWait.code: Wire(400, INVALID, "too_large_to_wait"),
     Unauthorized.code: Wire(401, INVALID, "invalid_api_key"),
     Forbidden.code: Wire(403, "permission_error", "forbidden"),
     ModelNotFound.code: Wire(404, INVALID, "model_not_found"),

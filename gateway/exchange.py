@@ -21,6 +21,7 @@ from gateway.present.head import Head
 from gateway.present.presenter import Presenter
 from gateway.present.usage import total
 from gateway.rooms import Rooms
+from gateway.sse import CutOff
 from gateway.streaming import Streaming
 from gateway.ticket import Desk, Ticket
 
@@ -41,7 +42,7 @@ class Exchange:
 
     def __init__(self, rooms: Rooms, request: Request, *, resumable: bool) -> None:
         self._rooms = rooms
-        self._client = Client(request)
+        self._client = Client(request, rooms.farewells.served)
         self._resumable = resumable
         self._desk = Desk(rooms.cluster.dispatch)
 
@@ -141,7 +142,9 @@ class Exchange:
     async def _abandon(self, ticket: Ticket, flow: Flow, error: BaseException) -> None:
         self._client.release()
         await flow.aclose()
-        if isinstance(error, asyncio.CancelledError):  # this process stops: a retry finds the jobs still running
+        if isinstance(
+            error, asyncio.CancelledError | CutOff
+        ):  # this process stops: a retry finds the jobs still running
             raise Unavailable(STOPPING, retry_after=1) from None
         if isinstance(error, ClientGone):
             self._rooms.metrics.departures.labels(ticket.model).inc()

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from common.chunk import Chunk, Seq
+from gateway.auth import told_of_keys
 
 # Choice, place, chunk (none: a sign of life): the bytes to send, None for the long way.
 Write = Callable[[int, Seq, Chunk | None], bytes | None]
@@ -32,6 +33,10 @@ class DirectApp(FastAPI):
         super().__init__(**options)
         self._layers: ASGIApp = super().__call__
 
+    def openapi(self) -> dict[str, Any]:
+        """With the API keys, which a layer asks for and no route."""
+        return told_of_keys(super().openapi())
+
     def surround(self, layer: Callable[[ASGIApp], ASGIApp]) -> None:
         """Puts a layer around all there are."""
         self._layers = layer(self._layers)
@@ -45,8 +50,7 @@ class Express:
     """One response's. It stays closed for ever with a server other than uvicorn on httptools, and for HTTP/1.0."""
 
     def __init__(self, scope: Scope) -> None:
-        cycle = getattr(scope.get(SERVER), "__self__", None)
-        self._cycle = cycle if isinstance(cycle, RequestResponseCycle) else None
+        self._cycle = _cycle(scope)
         self._write: Write | None = None
 
     def open(self, write: Write) -> None:
@@ -72,3 +76,21 @@ class Express:
         if out:
             cycle.transport.write(b"%x\r\n%b\r\n" % (len(out), out))
         return out is not None
+
+
+def begun(scope: Scope) -> bool:
+    """Whether something of the response has been sent, as far as is known."""
+    return (cycle := _cycle(scope)) is None or cycle.response_started
+
+
+def hang_up(scope: Scope) -> None:
+    """Closes the connection behind what has been sent, though the response has no end. Left to itself the server does
+    the same, but takes it for a mistake of ours and logs an error for each."""
+    if (cycle := _cycle(scope)) is not None:
+        cycle.disconnected = True
+        cycle.transport.close()
+
+
+def _cycle(scope: Scope) -> RequestResponseCycle | None:
+    cycle = getattr(scope.get(SERVER), "__self__", None)
+    return cycle if isinstance(cycle, RequestResponseCycle) else None

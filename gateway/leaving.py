@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from common.errors import Unavailable
+from gateway.express import begun, hang_up
 from gateway.manners import own_path
 from gateway.middleware import error_response
 
@@ -46,15 +47,28 @@ def leaving(app: FastAPI) -> bool:
 
 
 class Exit:
-    """Refuses new requests once the process is leaving: another gateway will take them."""
+    """Refuses new requests once the process is leaving: another gateway will take them. What the server cancels in the
+    end, because it took longer than its last words, ends here, quietly: it is as much as was announced."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and leaving(scope["app"]) and own_path(scope) not in STILL_OPEN:
-            response = error_response(Unavailable(STOPPING, retry_after=1), own_path(scope))
-            response.headers["connection"] = "close"
-            await response(scope, receive, send)
+            await _refuse(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        try:
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not leaving(scope["app"]):
+                raise
+            if begun(scope):
+                hang_up(scope)
+            else:
+                await _refuse(scope, receive, send)
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    response = error_response(Unavailable(STOPPING, retry_after=1), own_path(scope))
+    response.headers["connection"] = "close"
+    await response(scope, receive, send)

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common.errors import BodyTooLarge, MillstreamError, Unavailable
 from gateway.anthropic.errors import anthropic_error
-from gateway.auth import authenticate
+from gateway.auth import OPEN_PATHS, authenticate
 from gateway.errors import HeadTooLarge, error_headers, error_json, wire
 from gateway.manners import own_path
 from gateway.metrics import Metrics
@@ -25,7 +25,6 @@ from gateway.rooms import Rooms
 log = structlog.stdlib.get_logger(part="http")
 REQUEST_ID = re.compile(r"^[\w.:-]{1,128}$")
 FORM = b"application/x-www-form-urlencoded"
-OPEN_PATHS = frozenset(("/health",))
 READINESS = "/ready"
 
 
@@ -108,8 +107,8 @@ class _Entry:
 
 
 class Gatekeeper:
-    """Lets nobody past without a key, on no path but `/health`; notes the tenant. `/ready` says itself that
-    Redis, which knows whether there are keys, is away."""
+    """Lets nobody past without a key, but on the open paths; notes the tenant. `/ready` says itself that Redis, which
+    knows whether there are keys, is away."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

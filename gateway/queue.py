@@ -14,7 +14,7 @@ from common.broker import jobs
 from common.broker.connect import Broker, RedisAway, RedisFull
 from common.broker.directory import model_names
 from common.chunk import NOTHING_YET, Chunk, Seq
-from common.errors import IdempotencyConflict, ModelNotFound, Overloaded, Unavailable
+from common.errors import IdempotencyConflict, ModelNotFound, Overloaded, TooLargeToWait, Unavailable
 from common.job import GatewayId, JobId, ModelName
 from gateway.allowance import Allowance
 from gateway.dispatch import Admission, Offer, Submission, Waiting
@@ -87,7 +87,7 @@ class QueueDispatch:
                     self._switchboard.remove(follower)
         if answer.jobs != [id for id, _ in submission.jobs]:  # refused, or the jobs of an earlier request
             await self._allowance.give_back(submission)
-        admission = await self._admission(submission.model, answer)
+        admission = await self._admission(submission, answer)
         return replace(admission, headers=limits) if limits else admission
 
     async def _reserve(self, submission: Submission, envelope: jobs.Envelope) -> Mapping[str, str]:
@@ -159,9 +159,11 @@ class QueueDispatch:
             return False
         return True
 
-    async def _admission(self, model: ModelName, answer: jobs.Submitted) -> Admission:
+    async def _admission(self, submission: Submission, answer: jobs.Submitted) -> Admission:
+        model = submission.model
         match answer.outcome:
             case "refused":
+                self._check_size(submission)
                 wait = await self._forecast.wait(model, answer.waiting_jobs) or UNKNOWN_WAIT
                 message = (
                     f"The queue for `{model}` is full ({answer.reason}): {answer.waiting_jobs} requests wait. "
@@ -181,6 +183,15 @@ class QueueDispatch:
                 return Admission("queued", answer.jobs, place.position, place.wait, place.workers)
             case outcome:
                 return Admission(outcome, answer.jobs)
+
+    def _check_size(self, submission: Submission) -> None:
+        """Whether it makes sense to come back. Only a refused request is asked: with slots free, none has to wait."""
+        size = sum(len(jobs.encode_request(request)) for _, request in submission.jobs)
+        if excess := self._terms.bounds.exceeded(len(submission.jobs), size):
+            raise TooLargeToWait(
+                f"Too few slots for `{submission.model}` are free, and this request is too large to wait for them: it "
+                f"has {excess}. Ask for less at once."
+            )
 
     # ------------------------------------------------------------------------------------------------------ follow
 

@@ -13,11 +13,13 @@ from starlette.types import Receive, Scope, Send
 
 from common.errors import Unavailable
 from gateway.client import Client, ClientGone
+from gateway.express import hang_up
 
 RETRY = b"retry: 1000\n\n"  # milliseconds: the farewell of a gateway that stops; come back to another one
 
 # What sse-starlette says in every stream's head. Keeping the connection is the server's to say: it may have said close.
 STANDING = [each for each in EventSourceResponse(iter(())).raw_headers if each[0] != b"connection"]
+LATECOMERS = 0.1  # seconds until those are cut off, too, whose jobs were just being submitted
 
 
 class Final(bytes):
@@ -25,7 +27,7 @@ class Final(bytes):
 
 
 class CutOff(Unavailable):
-    """The stream outlived the drain window of a gateway that stops."""
+    """The answer outlived the drain window of a gateway that stops."""
 
 
 class EventStream(EventSourceResponse):
@@ -33,7 +35,7 @@ class EventStream(EventSourceResponse):
     when it is silent. `closing` runs in every case: the client left, the process stops, or all was sent.
 
     It runs in the request's own task. sse-starlette's way, a group of three tasks and their cancel scopes for each
-    stream, cost a fifth of a request: `client` knows when to end it, and `Farewells` listens once for all streams."""
+    stream, cost a fifth of a request: `client` knows when to end it, and `Farewells` listens once for all."""
 
     def __init__(
         self,
@@ -42,7 +44,6 @@ class EventStream(EventSourceResponse):
         headers: Mapping[str, str],
         closing: Callable[[], Awaitable[None]],
         client: Client,
-        farewells: "Farewells",
     ) -> None:
         # Not its constructor: the lock and the maps of headers made there are a tenth of a request, and not used here.
         self.status_code, self.background = 200, None
@@ -50,7 +51,6 @@ class EventStream(EventSourceResponse):
         self._events = events
         self._closing = closing
         self._client = client
-        self._farewells = farewells
 
     @classmethod
     async def stop_signal(cls) -> None:
@@ -58,22 +58,21 @@ class EventStream(EventSourceResponse):
         await cls._listen_for_exit_signal()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._farewells.open.add(self._client)
         try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             with self._client:
                 await self._stream_response(send)
         except ClientGone:
             pass  # there is nobody to tell
         except CutOff:  # no end, or it would look whole
             await send({"type": "http.response.body", "body": RETRY, "more_body": True})
+            hang_up(scope)
         finally:
-            self._farewells.open.discard(self._client)
             self._client.release()
             await self._closing()
 
     async def _stream_response(self, send: Send) -> None:
         async with aclosing(self._events) as events:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             async for event in events:
                 more = not isinstance(event, Final)
                 await send({"type": "http.response.body", "body": event, "more_body": more})
@@ -83,13 +82,13 @@ class EventStream(EventSourceResponse):
 
 
 class Farewells:
-    """Tells a process's open streams that it stops, and cuts off those that outlive the drain window. An `async with`
-    scope: one listener, whatever the number of streams."""
+    """Tells a process's open streams that it stops, and cuts off the answers that outlive the drain window. An
+    `async with` scope: one listener, whatever the number of clients."""
 
     def __init__(self, drain: float) -> None:
-        """`drain`: seconds that open streams may go on after the stop signal."""
+        """`drain`: seconds that answers may go on after the stop signal."""
         self.leaving = False
-        self.open: set[Client] = set()
+        self.served: set[Client] = set()
         self._drain = drain
 
     async def __aenter__(self) -> Self:
@@ -104,5 +103,7 @@ class Farewells:
         await EventStream.stop_signal()
         self.leaving = True
         await asyncio.sleep(self._drain)
-        for client in list(self.open):
-            client.interrupt(CutOff("This gateway stops."))
+        while True:
+            for client in list(self.served):
+                client.interrupt(CutOff("This gateway stops."))
+            await asyncio.sleep(LATECOMERS)

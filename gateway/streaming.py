@@ -49,7 +49,6 @@ class Streaming:
             headers=self._ticket.headers(),
             closing=closing,
             client=self._client,
-            farewells=self._farewells,
         )
 
     async def _events(self) -> AsyncGenerator[bytes]:

@@ -39,6 +39,15 @@ class Bounds:
     tenant_jobs: int = 0
     tenant_bytes: int = 0
 
+    def exceeded(self, jobs: int, size: int) -> str:
+        """By what one request of so many jobs and bytes is more than may wait at all; empty if it is not."""
+        figures = ((jobs, "sequences", self.jobs, self.tenant_jobs), (size, "bytes", self.bytes, self.tenant_bytes))
+        for asked, what, *bounds in figures:
+            most = min(filter(None, bounds), default=asked)
+            if asked > most:
+                return f"{asked} {what}, and at most {most} may wait"
+        return ""
+
 
 @dataclass(frozen=True, slots=True)
 class Envelope:

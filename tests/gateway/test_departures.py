@@ -50,7 +50,7 @@ class Connection:
 
     def __init__(self) -> None:
         self.left = asyncio.Event()
-        self.client = Client(Request({"type": "http"}, self.receive))
+        self.client = Client(Request({"type": "http"}, self.receive), set())
 
     async def receive(self) -> Message:
         await self.left.wait()

@@ -9,7 +9,7 @@ import httpx
 import openai
 import pytest
 
-from common.errors import Overloaded, Unavailable
+from common.errors import Overloaded, TooLargeToWait, Unavailable
 from tests.gateway.conftest import gateway
 from tests.gateway.scripted import MODEL, ScriptedCluster, failed, said
 
@@ -196,6 +196,14 @@ async def test_overload_says_when_to_come_back(http: httpx.AsyncClient, cluster:
     assert (response.status_code, response.headers["retry-after"]) == (429, "8")
     assert response.headers["retry-after-ms"] == "7200"
     assert response.json()["error"]["code"] == "rate_limit_exceeded"
+
+
+async def test_what_can_never_wait_is_not_to_come_back(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
+    cluster.dispatch.refusal = TooLargeToWait("It has 12 sequences, and at most 10 may wait.")
+    response = await http.post(CHAT, json=ASK)
+    assert response.status_code == 400 and "retry-after" not in response.headers
+    error = response.json()["error"]
+    assert (error["type"], error["code"]) == ("invalid_request_error", "too_large_to_wait")
 
 
 async def test_no_redis(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:

@@ -1,6 +1,7 @@
 """A gateway that is told to stop: open streams end well or say how to go on, and nobody's job is cancelled for it."""
 
 import asyncio
+import logging
 import signal
 import sys
 from collections.abc import AsyncGenerator
@@ -13,7 +14,9 @@ import pytest
 
 from gateway.app import listen, server
 from gateway.cluster import Cluster
+from gateway.dispatch import Admission, Submission
 from gateway.settings import GatewaySettings
+from gateway.sse import LATECOMERS, EventStream
 from tests.gateway.conftest import gateway
 from tests.gateway.scripted import MODEL, ScriptedCluster
 from tests.support import wait_until
@@ -35,6 +38,11 @@ async def started() -> tuple[asyncio.subprocess.Process, str]:
 
 async def unready(http: httpx.AsyncClient) -> bool:
     return (await http.get("/ready")).status_code == 503
+
+
+def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What is logged as an error: nothing that is done on purpose."""
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 async def test_open_streams_finish_and_resumable_ones_say_farewell() -> None:
@@ -76,7 +84,7 @@ async def test_stopping_cancels_no_resumable_job(cluster: ScriptedCluster) -> No
 
 
 async def test_a_stream_that_outlives_the_drain_window_is_cut_off_and_does_not_look_whole(
-    cluster: ScriptedCluster,
+    cluster: ScriptedCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     cluster.dispatch.at_first = 2
     read = b""
@@ -93,6 +101,69 @@ async def test_a_stream_that_outlives_the_drain_window_is_cut_off_and_does_not_l
     with pytest.raises(httpx.RemoteProtocolError):
         await asking
     assert read.endswith(b"retry: 1000\n\n") and b"[DONE]" not in read
+    assert cluster.dispatch.followers == 0
+    assert not complaints(caplog)
+
+
+async def test_whole_answers_and_streams_not_begun_that_outlive_the_drain_window_are_refused(
+    cluster: ScriptedCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster.dispatch.at_first = 0
+    async with httpx.AsyncClient(timeout=30) as http:
+        async with gateway(cluster, drain=0.1, first_chunk_wait=60) as url:
+            asked = [
+                asyncio.create_task(http.post(f"{url}{CHAT}", json=ASK | {"stream": each})) for each in (False, True)
+            ]
+            await wait_until(lambda: cluster.dispatch.followers == 2, what="both are followed")
+        for answer in [await task for task in asked]:
+            assert answer.status_code == 503 and "stopping" in answer.json()["error"]["message"]
+    assert cluster.dispatch.followers == 0 and cluster.dispatch.cancelled == [] and not complaints(caplog)
+
+
+async def test_a_request_whose_jobs_are_submitted_too_late_is_refused(
+    cluster: ScriptedCluster, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit, asked = cluster.dispatch.submit, asyncio.Event()
+    cluster.dispatch.at_first = 0
+
+    async def late(submission: Submission) -> Admission:
+        asked.set()
+        await EventStream.stop_signal()
+        await asyncio.sleep(3 * LATECOMERS)
+        return await submit(submission)
+
+    monkeypatch.setattr(cluster.dispatch, "submit", late)
+    async with httpx.AsyncClient(timeout=30) as http:
+        async with gateway(cluster, drain=0) as url:
+            asking = asyncio.create_task(http.post(f"{url}{CHAT}", json=ASK))
+            await asked.wait()
+        assert (await asking).status_code == 503
+    assert len(cluster.dispatch.jobs) == 1 and not complaints(caplog)
+
+
+async def test_what_the_server_cancels_in_the_end_ends_quietly(
+    cluster: ScriptedCluster, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway too busy to cut all off in time, or whose clients' sockets are full."""
+    monkeypatch.setattr("gateway.leaving.LAST_WORDS", 0)
+    cluster.dispatch.at_first = 2
+    submitting = asyncio.Event()
+
+    async def unanswered(_: Submission) -> Admission:
+        submitting.set()
+        return await asyncio.Future[Admission]()
+
+    async with httpx.AsyncClient(timeout=30) as http:
+        async with gateway(cluster, drain=0) as url:
+            begun = asyncio.create_task(http.post(f"{url}{CHAT}", json=ASK))
+            await wait_until(lambda: cluster.dispatch.followers, what="the stream has begun")
+            monkeypatch.setattr(cluster.dispatch, "submit", unanswered)
+            waiting = asyncio.create_task(http.post(f"{url}{CHAT}", json=ASK))
+            await submitting.wait()
+        with pytest.raises(httpx.RemoteProtocolError):
+            await begun
+        assert (await waiting).status_code == 503 and "stopping" in (await waiting).json()["error"]["message"]
+    assert complaints(caplog) == ["Cancel 2 running task(s), timeout graceful shutdown exceeded"]
     assert cluster.dispatch.followers == 0
 
 

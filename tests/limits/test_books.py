@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 import pytest_asyncio
@@ -10,7 +11,7 @@ from common.broker import jobs
 from common.broker.keyring import ApiKey, Limits
 from common.broker.limits import periods, settle_owed, usage
 from common.broker.workers import evict_now
-from common.errors import Overloaded, QuotaExceeded
+from common.errors import Overloaded, QuotaExceeded, TooLargeToWait
 from common.job import JobId, WorkerId
 from gateway.dispatch import Submission
 from gateway.queue import QueueDispatch
@@ -129,6 +130,37 @@ async def test_a_full_queue_refuses_with_the_time_its_backlog_takes(site: Site) 
         await dispatch.submit(site.submission(10))
     assert refused.value.retry_after == pytest.approx(20)  # 10 waiting, 2 slots, 4 s a job
     assert "10 requests wait" in refused.value.message
+
+
+def three_at_once(site: Site) -> Submission:
+    return replace(site.submission(), jobs=[site.submission(10).jobs[0] for _ in range(3)])
+
+
+@pytest.mark.parametrize(
+    ("bounds", "excess"),
+    [
+        (jobs.Bounds(jobs=2), "3 sequences, and at most 2 may wait"),
+        (jobs.Bounds(jobs=5, tenant_jobs=1), "3 sequences, and at most 1 may wait"),
+        (jobs.Bounds(bytes=100), "bytes, and at most 100 may wait"),
+        (jobs.Bounds(bytes=10**6, tenant_bytes=100), "bytes, and at most 100 may wait"),
+    ],
+)
+async def test_a_request_too_large_to_wait_is_served_while_slots_are_free_and_else_not_asked_back(
+    site: Site, bounds: jobs.Bounds, excess: str
+) -> None:
+    await site.beat("w", slots="5")
+    dispatch = await site.gateway(bounds=bounds)
+    assert (await dispatch.submit(three_at_once(site))).outcome == "routed"
+    with pytest.raises(TooLargeToWait, match=excess):
+        await dispatch.submit(three_at_once(site))
+
+
+async def test_a_request_that_alone_could_wait_is_asked_back(site: Site) -> None:
+    await site.beat("w", slots="1")
+    dispatch = await site.gateway(bounds=jobs.Bounds(jobs=1, tenant_bytes=10**6))
+    await site.put("running", "waiting")
+    with pytest.raises(Overloaded, match="is full"):
+        await dispatch.submit(site.submission(10))
 
 
 async def test_a_queued_request_is_told_its_place_and_wait(site: Site) -> None:
