@@ -51,7 +51,6 @@ class Follower:
         self.look_at = 0.0  # when the watchdog looks at it again
         self.nudged = 0.0  # when it was last woken only to show a sign of life
         self.read = False  # somebody reads it
-        self.glance = False  # for a moment only: its frames go on going where they go
         self.express: Offer | None = None  # the reader's fast path
         self._chunks: list[bytes] = []  # all since `first`: what Redis may have to be given back
         self._ready: list[Item] = []
