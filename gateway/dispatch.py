@@ -70,19 +70,21 @@ class Dispatch(Protocol):
         tenant: str,
         after: Seq = NOTHING_YET,
         express: Offer | None = None,
-        glance: bool = False,
     ) -> AsyncIterator[list[tuple[Seq, Chunk]]]:
         """The job's chunks from seq `after` + 1 to its last one, in order, without holes or repeats; each item is all
         that is there now (at least one). An empty list is a sign of life: nothing new for a keep-alive interval, or
         another place in the queue. Works for any job of the tenant on any gateway, running or settled. While the
-        iterator has nothing and is waited for, chunks may go to `express` instead. `glance`: only what is there,
-        without taking the stream over.
+        iterator has nothing and is waited for, chunks may go to `express` instead.
         Raises `NotFound` (no such job of this tenant), `LogExpired`, `StreamLost`."""
         ...
 
-    async def logged(self, model: ModelName, job: JobId, *, tenant: str) -> list[Chunk]:
-        """The job's chunks until now: a look that neither waits nor takes the stream over from who follows it. Raises
-        `NotFound` (no such job of this tenant), `Unavailable`."""
+    async def logged(
+        self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET, most: int | None = None
+    ) -> list[tuple[Seq, Chunk]]:
+        """What the job's log has now from seq `after` + 1 on, in order, at most `most` chunks: a look that waits for no
+        chunk and does not take the stream over from who follows it. A Redis that is away is waited for, up to half a
+        minute. Raises `NotFound` (no such job of this tenant), `LogExpired` (the same, and `after` says that there was
+        one), `StreamLost` (the log does not reach `after`), `Unavailable`."""
         ...
 
     def waiting(self, job: JobId) -> Waiting | None:

@@ -144,7 +144,7 @@ class Exchange:
         await flow.aclose()
         if isinstance(
             error, asyncio.CancelledError | CutOff
-        ):  # this process stops: a retry finds the jobs still running
+        ):  # this process stops, the jobs run on: a retry finds them
             raise Unavailable(STOPPING, retry_after=1) from None
         if isinstance(error, ClientGone):
             self._rooms.metrics.departures.labels(ticket.model).inc()

@@ -54,7 +54,6 @@ class Follower:
         self.spread = random.uniform(0.8, 1)  # many that came together are not asked about together for ever
         self.nudged = 0.0  # when it last showed a sign of life
         self.read = False  # somebody reads it
-        self.glance = False  # for a moment only: its frames go on going where they go
         self.express: Offer | None = None  # the reader's fast path
         self._place: Waiting | None = None  # in the queue, as last told
         self._chunks: list[bytes] = []  # all since `first`: what Redis may have to be given back

@@ -11,11 +11,13 @@ from common.broker import jobs
 from common.broker.chunks import PAGE, read_log
 from common.broker.connect import Broker, RedisAway
 from common.chunk import NOTHING_YET, Chunk, Seq, decode_chunk
-from common.errors import Expired, LogExpired, NotFound, StreamLost
+from common.errors import Expired, LogExpired, MillstreamError, NotFound, StreamLost
 from common.job import GatewayId, JobId, ModelName
 from gateway.dispatch import Offer
-from gateway.following import Follower
+from gateway.following import Follower, Item
 from gateway.switchboard import Switchboard
+
+LOOK_PATIENCE = 30.0  # seconds a look waits for a Redis that restarts or fails over; proxies cut a silence after 60
 
 log = structlog.stdlib.get_logger(part="dispatch")
 
@@ -36,10 +38,9 @@ class LogReader:
         tenant: str,
         after: Seq = NOTHING_YET,
         express: Offer | None = None,
-        glance: bool = False,
     ) -> AsyncIterator[list[tuple[Seq, Chunk]]]:
         follower = self._take_up(model, job, tenant, after)
-        follower.express, follower.glance = express, glance
+        follower.express = express
         backoff = Backoff()
         try:
             while not follower.ended:
@@ -110,15 +111,13 @@ class LogReader:
                 follower.settle_at(place.seq if place.settled else None)
 
     async def _place(self, follower: Follower, have: jobs.Delivered) -> jobs.Place:
-        gateway = "" if follower.glance else self._gateway
-        return await jobs.attach(self._broker, follower.model, follower.job, gateway, follower.tenant, have)
+        return await jobs.attach(self._broker, follower.model, follower.job, self._gateway, follower.tenant, have)
 
     async def _submit_again(self, follower: Follower) -> None:
         """Redis does not know the job. If we submitted it and have all its chunks, it goes on from them."""
         origin, prefix = follower.origin, follower.prefix
         if origin is None or prefix is None:
-            what = f"There is no request `{follower.job}`: it never was, or what was kept of it has expired."
-            raise LogExpired(what, param="Last-Event-ID") if follower.first > 1 else NotFound(what)
+            raise _unknown(follower.job, Seq(follower.first - 1))
         log.warning("job_submitted_again", job=follower.job, model=follower.model, chunks=len(prefix))
         left = max(1, int(origin.envelope.timeout_ms - (monotonic() - follower.born) * 1000))
         envelope = replace(origin.envelope, timeout_ms=left, idempotency_digest="", bounds=jobs.Bounds())
@@ -126,13 +125,35 @@ class LogReader:
         await jobs.submit(self._broker, follower.model, envelope, [again])
         follower.unsure = False
 
-    async def logged(self, model: ModelName, job: JobId, *, tenant: str) -> list[Chunk]:
-        if await jobs.owner(self._broker, model, job) != tenant:
-            raise NotFound(f"There is no request `{job}`: it never was, or what was kept of it has expired.")
-        chunks: list[Chunk] = []
-        whole = True
-        while whole:
-            page = await read_log(self._broker, model, job, Seq(len(chunks)))
-            chunks += [decode_chunk(raw) for _, raw in page]
-            whole = len(page) == PAGE
-        return chunks
+    async def logged(
+        self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET, most: int | None = None
+    ) -> list[Item]:
+        backoff, give_up = Backoff(), monotonic() + LOOK_PATIENCE
+        while True:
+            try:
+                found = await self._from(model, job, after, most)
+                owner = await jobs.owner(self._broker, model, job)  # asked last: a log that expired is not an empty one
+                break
+            except RedisAway:
+                if monotonic() > give_up:
+                    raise
+                await backoff.sleep()
+        if owner != tenant:
+            raise _unknown(job, after)
+        if after > NOTHING_YET and (not found or found[0][0] != after):
+            raise StreamLost(f"The stream of `{job}` does not reach the place asked for ({after}): it was lost.")
+        return [(seq, decode_chunk(raw)) for seq, raw in found if seq > after][:most]
+
+    async def _from(self, model: ModelName, job: JobId, place: Seq, most: int | None) -> list[tuple[Seq, bytes]]:
+        """The chunk at the place, which shows that the log reaches it, and those behind it."""
+        before = Seq(max(place - 1, NOTHING_YET))
+        page = found = await read_log(self._broker, model, job, before, PAGE if most is None else most + 1)
+        while most is None and len(page) == PAGE:
+            page = await read_log(self._broker, model, job, found[-1][0])
+            found += page
+        return found
+
+
+def _unknown(job: JobId, after: Seq) -> MillstreamError:
+    what = f"There is no request `{job}`: it never was, or what was kept of it has expired."
+    return LogExpired(what, param="Last-Event-ID") if after > NOTHING_YET else NotFound(what)

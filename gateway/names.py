@@ -79,13 +79,13 @@ class NamedDispatch:
         tenant: str,
         after: Seq = NOTHING_YET,
         express: Offer | None = None,
-        glance: bool = False,
     ) -> AsyncIterator[list[tuple[Seq, Chunk]]]:
-        name = self._names.model(model)
-        return self._inner.follow(name, job, tenant=tenant, after=after, express=express, glance=glance)
+        return self._inner.follow(self._names.model(model), job, tenant=tenant, after=after, express=express)
 
-    async def logged(self, model: ModelName, job: JobId, *, tenant: str) -> list[Chunk]:
-        return await self._inner.logged(self._names.model(model), job, tenant=tenant)
+    async def logged(
+        self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET, most: int | None = None
+    ) -> list[tuple[Seq, Chunk]]:
+        return await self._inner.logged(self._names.model(model), job, tenant=tenant, after=after, most=most)
 
     def waiting(self, job: JobId) -> Waiting | None:
         return self._inner.waiting(job)

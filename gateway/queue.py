@@ -203,12 +203,13 @@ class QueueDispatch:
         tenant: str,
         after: Seq = NOTHING_YET,
         express: Offer | None = None,
-        glance: bool = False,
     ) -> AsyncIterator[list[tuple[Seq, Chunk]]]:
-        return self._reader.follow(model, job, tenant=tenant, after=after, express=express, glance=glance)
+        return self._reader.follow(model, job, tenant=tenant, after=after, express=express)
 
-    async def logged(self, model: ModelName, job: JobId, *, tenant: str) -> list[Chunk]:
-        return await self._reader.logged(model, job, tenant=tenant)
+    async def logged(
+        self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET, most: int | None = None
+    ) -> list[tuple[Seq, Chunk]]:
+        return await self._reader.logged(model, job, tenant=tenant, after=after, most=most)
 
     def waiting(self, job: JobId) -> Waiting | None:
         return self._switchboard.waiting(job)

@@ -1,13 +1,12 @@
 """A ticket: the jobs a request follows, its own or an earlier one's; and the desk that issues it."""
 
 from collections.abc import Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
 
 from common.chunk import NOTHING_YET, Chunk, Seq
-from common.errors import BadRequest
+from common.errors import BadRequest, StreamLost
 from common.job import JobId, ModelName, Tier
 from gateway.dispatch import Admission, Dispatch, Offer, Waiting
 from gateway.express import Express
@@ -83,28 +82,32 @@ class Desk:
         """The ticket's jobs as one flow."""
         places = zip(ticket.jobs, after, strict=True)
         offers = [partial(express.take, choice) if express else None for choice in range(len(ticket.jobs))]
-        return Flow([self._follower(ticket, job, seq, express=offers[at]) for at, (job, seq) in enumerate(places)])
+        return Flow([self._follower(ticket, job, seq, offers[at]) for at, (job, seq) in enumerate(places)])
 
-    def _follower(
-        self, ticket: Ticket, job: JobId, after: Seq, *, express: Offer | None = None, glance: bool = False
-    ) -> Follower:
-        found = self._dispatch.follow(
-            ticket.model, job, tenant=ticket.tenant, after=after, express=express, glance=glance
-        )
+    def _follower(self, ticket: Ticket, job: JobId, after: Seq, express: Offer | None) -> Follower:
+        found = self._dispatch.follow(ticket.model, job, tenant=ticket.tenant, after=after, express=express)
         # Whoever implements Dispatch writes an async generator, which can be closed; the contract names the iterator.
         return cast(Follower, found)
 
     async def chunk_after(self, ticket: Ticket, choice: int, after: Seq) -> tuple[Seq, Chunk] | None:
-        """One chunk from the log; None if the job ended before it."""
-        async with aclosing(self._follower(ticket, ticket.jobs[choice], after, glance=True)) as follower:
-            async for chunks in follower:
-                if chunks:
-                    return chunks[0]
+        """One chunk that the client has had, from the log; None if the job ended before it: that place is the usage
+        event's. Raises `StreamLost` if it is there no more, and what `Dispatch.logged` raises."""
+        if found := await self._one_after(ticket, choice, after):
+            return found
+        before = await self._one_after(ticket, choice, Seq(after - 1)) if after > NOTHING_YET else None
+        if before is None or not before[1].last:
+            raise StreamLost(f"Chunk {after + 1} of `{ticket.jobs[choice]}` is no longer in its log.")
         return None
+
+    async def _one_after(self, ticket: Ticket, choice: int, after: Seq) -> tuple[Seq, Chunk] | None:
+        job = ticket.jobs[choice]
+        found = await self._dispatch.logged(ticket.model, job, tenant=ticket.tenant, after=after, most=1)
+        return found[0] if found else None
 
     async def logged(self, ticket: Ticket) -> list[Chunk]:
         """What the first job's log has now."""
-        return await self._dispatch.logged(ticket.model, ticket.jobs[0], tenant=ticket.tenant)
+        found = await self._dispatch.logged(ticket.model, ticket.jobs[0], tenant=ticket.tenant)
+        return [chunk for _, chunk in found]
 
     def waiting(self, ticket: Ticket) -> Waiting | None:
         """How the request waits: its first job's place; None once it runs."""

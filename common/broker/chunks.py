@@ -20,10 +20,12 @@ log = structlog.stdlib.get_logger(part="frames")
 PAGE = 512  # chunks read from a log at once
 
 
-async def read_log(broker: Broker, model: ModelName, job: JobId, after: Seq) -> list[tuple[Seq, bytes]]:
+async def read_log(
+    broker: Broker, model: ModelName, job: JobId, after: Seq, most: int = PAGE
+) -> list[tuple[Seq, bytes]]:
     """Up to a page of a job's chunks from seq `after` + 1 on, as JSON; empty at the end of the log."""
     async with redis_errors():
-        command = broker.redis.xrange(keys.chunks(model, job), min=f"0-{after + 1}", count=PAGE)
+        command = broker.redis.xrange(keys.chunks(model, job), min=f"0-{after + 1}", count=most)
         entries = await cast(Awaitable[list[tuple[str, dict[str, str]]]], command)
     return [(Seq(int(entry.partition("-")[2])), fields["c"].encode()) for entry, fields in entries]
 

@@ -156,10 +156,10 @@ class Delivered:
 
 
 async def attach(
-    broker: Broker, model: ModelName, job: JobId, gateway: GatewayId | Literal[""], tenant: str, have: Delivered
+    broker: Broker, model: ModelName, job: JobId, gateway: GatewayId, tenant: str, have: Delivered
 ) -> Place:
-    """Take over a job's stream (without a gateway: only look at it). `missing`: no such job of this tenant; `lost`: its
-    log ends before what the client has and cannot be put back."""
+    """Take over a job's stream. `missing`: no such job of this tenant; `lost`: its log ends before what the client has
+    and cannot be put back."""
     args = (have.lease, have.seq, have.last, len(have.chunks), have.first, *have.chunks)
     reply = await broker.run("attach", model, job, gateway, tenant, *args)
     match reply:

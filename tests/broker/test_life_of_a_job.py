@@ -8,9 +8,8 @@ from common.broker import chunks, jobs, keys, workers
 from common.broker.connect import Broker
 from common.broker.upkeep import keep_up
 from common.chunk import Seq
-from common.errors import IdempotencyConflict, NotFound
+from common.errors import IdempotencyConflict
 from common.job import ChatPrompt, GatewayId, JobId, JobRequest, Lease, ModelName, WorkerId
-from tests.broker.world import World
 
 MODEL = ModelName("tiny")
 GATEWAY = GatewayId("gw-1")
@@ -219,20 +218,6 @@ async def test_a_log_belongs_to_its_tenant(broker: Broker) -> None:
     await submit(broker, "j1")
     assert (await jobs.attach(broker, MODEL, JobId("j1"), GATEWAY, "other", jobs.Delivered())).state == "missing"
     assert await jobs.cancel(broker, MODEL, "other", [JobId("j1")]) == ["missing"]
-
-
-async def test_a_look_at_a_log_waits_for_nothing_and_takes_nothing_over(broker: Broker) -> None:
-    worker = await register(broker, "w1")
-    await submit(broker, "j1")
-    [job] = await claim(broker, worker)
-    texts = [str(number) for number in range(chunks.PAGE + 1)]
-    await step(broker, worker, job, 1, *texts)
-    elsewhere = World(broker).log_reader(GatewayId("gw-2"))
-    assert [chunk.text for chunk in await elsewhere.logged(MODEL, job.id, tenant="acme")] == texts
-    assert (await jobs.read(broker, MODEL, job.id))["gateway"] == GATEWAY
-    for tenant, id in (("other", job.id), ("acme", JobId("unknown"))):
-        with pytest.raises(NotFound):
-            await elsewhere.logged(MODEL, id, tenant=tenant)
 
 
 async def test_the_watchdog_tells_only_of_jobs_with_news(broker: Broker) -> None:

@@ -119,6 +119,22 @@ async def test_a_reply_lost_after_the_script_ran_changes_nothing(site: Cluster, 
         await wait_until(site.idle, within=PATIENCE, what="nobody holds anything")
 
 
+@pytest.mark.parametrize("look", ["who computes", "whether it ended", "the usage"])
+async def test_who_resumes_behind_the_last_chunk_gets_the_usage_though_redis_was_away(site: Cluster, look: str) -> None:
+    async with Proxy("127.0.0.1", site.valkey.port) as proxy:
+        gateway, _ = await site.gateway(redis_url=proxy.url), await site.worker()
+        question = site.client(gateway, 2).ask.body()
+        text = (await site.http.post(gateway.url + CHAT, json=question)).text
+        *_, finish, usage, done, rest = text.split("\n\n")
+        assert '"finish_reason":"length"' in finish and '"usage":{' in usage and not rest
+        place = finish.split("\n")[0].removeprefix("id: ")
+        last = int(place.rpartition(":")[2])
+        read_from = {"who computes": 1, "whether it ended": last - 2, "the usage": last - 1}
+        proxy.lose_reply_to(f"\r\n0-{read_from[look]}\r\n".encode())
+        resumed = await site.http.post(gateway.url + CHAT, json=question, headers={"Last-Event-ID": place})
+        assert resumed.text == f"{usage}\n\n{done}\n\n" and proxy.dropped == 1
+
+
 async def test_a_job_whose_submission_was_answered_late_is_submitted_again_if_redis_forgets_it(site: Cluster) -> None:
     from common.broker.connect import script_sha
 

@@ -93,11 +93,8 @@ class ScriptedDispatch:
         tenant: str,
         after: Seq = NOTHING_YET,
         express: Offer | None = None,
-        glance: bool = False,
     ) -> AsyncGenerator[list[tuple[Seq, Chunk]]]:
-        found = self.jobs.get(job)
-        if found is None or found.submission.tenant != tenant or found.submission.model != model:
-            raise NotFound(f"No job '{job}'.")
+        found = self._job_of(model, job, tenant)
         if after > len(found.script):
             raise StreamLost(f"The stream of '{job}' ends before {after}.")
         self.followers += 1
@@ -114,11 +111,19 @@ class ScriptedDispatch:
         finally:
             self.followers -= 1
 
-    async def logged(self, model: ModelName, job: JobId, *, tenant: str) -> list[Chunk]:
+    async def logged(
+        self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET, most: int | None = None
+    ) -> list[tuple[Seq, Chunk]]:
+        found = self._job_of(model, job, tenant)
+        if after > found.happened:
+            raise StreamLost(f"The stream of '{job}' ends before {after}.")
+        return [(Seq(index + 1), found.script[index]) for index in range(after, found.happened)][:most]
+
+    def _job_of(self, model: ModelName, job: JobId, tenant: str) -> Job:
         found = self.jobs.get(job)
-        if found is None or found.submission.tenant != tenant:
+        if found is None or found.submission.tenant != tenant or found.submission.model != model:
             raise NotFound(f"No job '{job}'.")
-        return found.script[: found.happened]
+        return found
 
     def waiting(self, job: JobId) -> Waiting | None:
         found = self.jobs.get(job)

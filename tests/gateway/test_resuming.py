@@ -7,6 +7,10 @@ import httpx
 import openai
 import pytest
 
+from common.chunk import NOTHING_YET, Seq
+from common.errors import StreamLost
+from gateway.request_id import request_of
+from gateway.ticket import Desk, Ticket
 from tests.gateway.conftest import gateway
 from tests.gateway.scripted import MODEL, ScriptedCluster, failed, said
 from tests.support import wait_until
@@ -108,6 +112,24 @@ async def test_behind_an_error_there_is_that_error_again_and_no_good_end(
     behind = await http.post(CHAT, json=ASK, headers={"Last-Event-ID": last})
     for answer in (text, behind.text):
         assert answer.count('"code":"engine_error"') == 1 and "[DONE]" not in answer
+
+
+async def test_what_the_client_has_had_is_looked_up_and_never_missed_in_silence(
+    http: httpx.AsyncClient, cluster: ScriptedCluster
+) -> None:
+    await http.post(CHAT, json=ASK | {"stream": False} | NO_OPTIONS)
+    [(id, job)] = cluster.dispatch.jobs.items()
+    ticket = Ticket(request_of(id), MODEL, job.submission.tenant, "default", [id], [NOTHING_YET])
+    desk = Desk(cluster.dispatch)
+    for after, chunk in enumerate(job.script):
+        assert await desk.chunk_after(ticket, 0, Seq(after)) == (after + 1, chunk)
+    last = Seq(len(job.script))
+    assert await desk.chunk_after(ticket, 0, last) is None  # the usage event's place
+    with pytest.raises(StreamLost):
+        await desk.chunk_after(ticket, 0, Seq(last + 1))
+    for job.happened in range(last):  # the log has lost the end that the client has read
+        with pytest.raises(StreamLost):
+            await desk.chunk_after(ticket, 0, Seq(job.happened))
 
 
 NO_OPTIONS: dict[str, Any] = {"stream_options": None}

@@ -1,7 +1,7 @@
 -- A gateway takes over the stream of a job: a client reconnected, or the server came back from a restart. What a client
 -- has received is the truth: chunks this server lost are put back, an owner that did not make them is fenced.
--- ARGV: id, gateway ('' only to look: its frames go on going where they go), tenant, lease that made the last chunk seen
---       ('' none), delivered seq, the chunk at it ('' not known), count of chunks given, seq of the first, chunks
+-- ARGV: id, gateway, tenant, lease that made the last chunk seen ('' none), delivered seq, the chunk at it ('' not
+--       known), count of chunks given, seq of the first, chunks
 -- Returns {missing} | {lost, seq} | {ok, state, seq, lease}; the lease of a queued job is the next one's beginning
 local id, gateway, seen, delivered, last = ARGV[1], ARGV[2], ARGV[4], tonumber(ARGV[5]), ARGV[6]
 local job = redis.call('HMGET', job_key(id), 'state', 'lease', 'grant', 'gateway', 'tenant')
@@ -34,7 +34,7 @@ if restore then
   put_back(first, count)
 end
 
-if live and gateway ~= '' then
+if live then
   if job[4] ~= gateway then
     unfollow(job[4], id)
     redis.call('HSET', job_key(id), 'gateway', gateway, 'earlier', job[4])
