@@ -56,3 +56,17 @@ async def test_all_hear_of_a_failure_and_the_next_one_asks_again() -> None:
     with pytest.raises(RedisAway):
         await together("a")
     assert oracle.asked == ["a", "a"]
+
+
+async def test_what_nobody_waits_for_any_more_is_given_up_and_asked_anew_by_the_next() -> None:
+    oracle = Oracle()
+    together = Together(oracle.ask)
+    many = [asyncio.ensure_future(together("a")) for _ in range(2)]
+    await asyncio.sleep(0)
+    for each in many:
+        each.cancel()
+    await asyncio.gather(*many, return_exceptions=True)
+    third = asyncio.ensure_future(together("a"))
+    await asyncio.sleep(0)
+    oracle.answers.put_nowait(1)
+    assert await third == 1 and oracle.asked == ["a", "a"]
