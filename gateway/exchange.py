@@ -142,9 +142,8 @@ class Exchange:
     async def _abandon(self, ticket: Ticket, flow: Flow, error: BaseException) -> None:
         self._client.release()
         await flow.aclose()
-        if isinstance(
-            error, asyncio.CancelledError | CutOff
-        ):  # this process stops, the jobs run on: a retry finds them
+        if isinstance(error, asyncio.CancelledError | CutOff):
+            # This process stops, the jobs run on: a retry finds them.
             raise Unavailable(STOPPING, retry_after=1) from None
         if isinstance(error, ClientGone):
             self._rooms.metrics.departures.labels(ticket.model).inc()

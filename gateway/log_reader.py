@@ -15,6 +15,7 @@ from common.errors import Expired, LogExpired, MillstreamError, NotFound, Stream
 from common.job import GatewayId, JobId, ModelName
 from gateway.dispatch import Offer
 from gateway.following import Follower, Item
+from gateway.patience import patiently
 from gateway.switchboard import Switchboard
 
 LOOK_PATIENCE = 30.0  # seconds a look waits for a Redis that restarts or fails over; proxies cut a silence after 60
@@ -128,16 +129,11 @@ class LogReader:
     async def logged(
         self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET, most: int | None = None
     ) -> list[Item]:
-        backoff, give_up = Backoff(), monotonic() + LOOK_PATIENCE
-        while True:
-            try:
-                found = await self._from(model, job, after, most)
-                owner = await jobs.owner(self._broker, model, job)  # asked last: a log that expired is not an empty one
-                break
-            except RedisAway:
-                if monotonic() > give_up:
-                    raise
-                await backoff.sleep()
+        async def look() -> tuple[list[tuple[Seq, bytes]], str | None]:
+            found = await self._from(model, job, after, most)
+            return found, await jobs.owner(self._broker, model, job)  # last: a log that expired is not an empty one
+
+        found, owner = await patiently(look, LOOK_PATIENCE)
         if owner != tenant:
             raise _unknown(job, after)
         if after > NOTHING_YET and (not found or found[0][0] != after):

@@ -2,16 +2,16 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from time import monotonic
-from typing import Literal, TypeVar
+from typing import Literal
 
 import structlog
 
 from common.backoff import Backoff
 from common.broker import jobs
-from common.broker.connect import Broker, RedisAway, RedisFull
+from common.broker.connect import Broker, RedisAway
 from common.broker.directory import model_names
 from common.chunk import NOTHING_YET, Chunk, Seq
 from common.errors import IdempotencyConflict, ModelNotFound, Overloaded, TooLargeToWait, Unavailable
@@ -21,6 +21,7 @@ from gateway.dispatch import Admission, Offer, Submission, Waiting
 from gateway.following import Follower, Origin
 from gateway.forecast import Forecast
 from gateway.log_reader import LogReader
+from gateway.patience import patiently
 from gateway.switchboard import Switchboard
 from gateway.together import Together
 
@@ -29,7 +30,6 @@ SUBMIT_PATIENCE = 5.0  # seconds a request waits for a Redis that is away before
 KNOWN = 1.0  # seconds a model counts as known without asking: an operator may have it forgotten
 LEAVE_TRIES = 5  # tries to cancel the jobs of a client that left; after that the gateway's orphan grace does it
 
-Found = TypeVar("Found")
 log = structlog.stdlib.get_logger(part="dispatch")
 
 
@@ -103,7 +103,7 @@ class QueueDispatch:
         if model in self._known and monotonic() - self._known_at < KNOWN:
             return
         try:
-            self._known = frozenset(await _patiently(lambda: self._names(self._broker)))
+            self._known = frozenset(await patiently(lambda: self._names(self._broker), SUBMIT_PATIENCE))
             self._known_at = monotonic()
         except RedisAway:
             if model not in self._known:
@@ -133,7 +133,7 @@ class QueueDispatch:
     async def _submit(self, submission: Submission, envelope: jobs.Envelope) -> jobs.Submitted:
         """The ids are ours, so a call whose reply was lost is simply made again."""
         new = [jobs.NewJob(id, request) for id, request in submission.jobs]
-        answer = await _patiently(lambda: jobs.submit(self._broker, submission.model, envelope, new))
+        answer = await patiently(lambda: jobs.submit(self._broker, submission.model, envelope, new), SUBMIT_PATIENCE)
         log.info("jobs_submitted", jobs=answer.jobs, model=submission.model, outcome=answer.outcome)
         ours = answer.jobs == [job.id for job in new]  # known already: the reply to an earlier try was lost
         return replace(answer, outcome="routed") if ours and answer.outcome == "duplicate" else answer
@@ -243,16 +243,3 @@ class QueueDispatch:
             except RedisAway:
                 await backoff.sleep()
         log.warning("cancel_failed", jobs=ids, model=model)
-
-
-async def _patiently(call: Callable[[], Awaitable[Found]]) -> Found:
-    """What the call returns; while Redis is away it is made again, for a while. Raises what it raises, `RedisFull` at
-    once."""
-    backoff, give_up = Backoff(), monotonic() + SUBMIT_PATIENCE
-    while True:
-        try:
-            return await call()
-        except RedisAway as error:
-            if isinstance(error, RedisFull) or monotonic() > give_up:
-                raise
-            await backoff.sleep()
