@@ -9,11 +9,11 @@ from typing import Any, Literal, cast
 
 import msgspec
 
-from common.broker import keys
-from common.broker.connect import Broker, redis_errors
-from common.chunk import NOTHING_YET, Seq
-from common.errors import IdempotencyConflict
-from common.job import GatewayId, JobId, JobRequest, JobState, Lease, ModelName, Tier
+from millstream.common.broker import keys
+from millstream.common.broker.connection.broker import Broker, redis_errors
+from millstream.common.chunk import NOTHING_YET, Seq
+from millstream.common.errors import IdempotencyConflict
+from millstream.common.job import GatewayId, JobId, JobRequest, JobState, Lease, ModelName, Tier
 
 encode_request = msgspec.json.Encoder().encode
 decode_request = msgspec.json.Decoder(JobRequest).decode

@@ -8,16 +8,16 @@ import pytest
 from redis.asyncio import Redis
 from typer.testing import CliRunner, Result
 
-from cli.diagnosis import clocks, versions, waiting
-from cli.main import app
-from common.broker import keys
-from common.broker.connect import Broker
-from common.broker.directory import ModelInfo, WorkerInfo, announce
-from common.broker.inspection import Queue
-from common.broker.keyring import ApiKey, digest, find_key
-from common.broker.policy import Policy, read_policy
-from common.job import ModelName, WorkerId
-from tests.routing.site import MODEL, Site, open_site
+from millstream.cli.inspect.diagnosis import clocks, versions, waiting
+from millstream.cli.main import app
+from millstream.common.broker import keys
+from millstream.common.broker.accounts.keyring import ApiKey, digest, find_key
+from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.models.directory import ModelInfo, WorkerInfo, announce
+from millstream.common.broker.models.inspection import Queue
+from millstream.common.broker.models.policy import Policy, read_policy
+from millstream.common.job import ModelName, WorkerId
+from tests.harness.queue_site import MODEL, Site, open_site
 
 
 def typed(url: str, *words: str) -> Result:

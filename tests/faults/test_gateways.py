@@ -6,10 +6,10 @@ import itertools
 import httpx
 import pytest
 
-from bench.fleet import Part
-from bench.stream import Client, judge
-from tests.cluster import CHAT, PATIENCE, Cluster, all_exact, body, heard_some
-from tests.support import wait_until
+from millstream.bench.chaos.fleet import Part
+from millstream.bench.chaos.stream import Client, judge
+from tests.harness.cluster import CHAT, PATIENCE, Cluster, all_exact, body, heard_some
+from tests.harness.support import wait_until
 
 
 def wandering(site: Cluster, tokens: int, *bases: str) -> Client:

@@ -19,7 +19,7 @@ import pytest
 from openai import OpenAI
 from redis import Redis
 
-from common.broker.embedded import free_port
+from millstream.common.broker.embedded import free_port
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(300)]
 
@@ -58,7 +58,7 @@ def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
     port = free_port()
     environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HF_HUB_OFFLINE": "1"}
     environment |= {"HOME": str(Path.home()), "XDG_STATE_HOME": str(home), "MILLSTREAM_MAX_MODEL_LEN": "2048"}
-    command = [sys.executable, "-m", "cli.main", "up", "--port", str(port), "--valkey-port", "0"]
+    command = [sys.executable, "-m", "millstream.cli.main", "up", "--port", str(port), "--valkey-port", "0"]
     with screen.open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, text=True)
         yield Terminal(process, screen, environment)
@@ -127,7 +127,7 @@ def test_redis_tells_the_whole_story(redis: Redis) -> None:
 
 
 def test_a_second_worker_takes_its_share_without_another_step(terminal: Terminal, redis: Redis, address: str) -> None:
-    command = [sys.executable, "-m", "cli.main", "worker", "--redis-url", terminal.find(r"queue +(\S+)")]
+    command = [sys.executable, "-m", "millstream.cli.main", "worker", "--redis-url", terminal.find(r"queue +(\S+)")]
     second = subprocess.Popen(command, env=terminal.environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
         leases = "ms:{" + MODEL + "}:leases"
