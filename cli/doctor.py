@@ -9,7 +9,7 @@ import httpx
 from rich.console import Console
 
 from cli.banner import without_password
-from cli.diagnosis import clocks, loaders, versions, waiting
+from cli.diagnosis import clocks, loaders, processors, versions, waiting
 from cli.finding import Finding
 from cli.settings import DoctorSettings
 from common.broker.connect import Broker
@@ -50,7 +50,8 @@ async def examine(settings: DoctorSettings) -> list[Finding]:
         except Unavailable as error:
             remedy = "Start it, or point MILLSTREAM_REDIS_URL at it; `millstream up` brings its own."
             findings.append(Finding("bad", f"queue: {error.message}", remedy))
-    findings += [*served(models or []), *versions(models or [])] if models is not None else []
+    if models is not None:
+        findings += [*served(models), *processors(models), *versions(models)]
     return [*findings, *waits, await gateway(settings, models)]
 
 

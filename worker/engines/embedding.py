@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from common.errors import BadRequest, ContextLengthExceeded, Unavailable
 from worker.engines.base import ModelCard
 from worker.engines.embedding_model import EmbeddingModel, load_embedding_model
+from worker.engines.transformers.packing import about_processor
 from worker.engines.transformers.samples import Progress
 from worker.engines.transformers.settings import EngineSettings
 from worker.engines.transformers.vocabulary import check_tokens
@@ -47,7 +48,8 @@ class TransformersEmbedding:
             context_length=model.context_length,
             fingerprint="fp_" + hashlib.sha256(words.encode()).hexdigest()[:12],
             capabilities=kinds,
-            details={"dtype": dtype, "device": str(model.network.device), "dimensions": str(model.width)},
+            details={"dtype": dtype, "device": str(model.network.device), "dimensions": str(model.width)}
+            | about_processor(model.network, model.network.device),
         )
 
     @property

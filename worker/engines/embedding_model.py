@@ -21,6 +21,7 @@ from transformers import (
 )
 from transformers.utils.hub import cached_file
 
+from worker.engines.transformers.attention import fused
 from worker.engines.transformers.failures import explained
 from worker.engines.transformers.loading import Place, locate
 from worker.engines.transformers.machine import pick_device, pick_dtype
@@ -141,6 +142,8 @@ def load_embedding_model(settings: EngineSettings, progress: Progress) -> Embedd
         dtype = pick_dtype(settings.dtype, device, parameters=0)
         network = kind.from_pretrained(place.path, dtype=dtype or "auto", **origin)
         network = cast(Any, network).to(device).eval()
+        if device.type == "cpu" and not fused(network.dtype):
+            network.set_attn_implementation("eager")
         tokenizer = HuggingFaceTokenizer(AutoTokenizer.from_pretrained(place.path, **origin), frozenset())
         recipe = read_recipe(place.path, config, device)
     return EmbeddingModel(

@@ -12,6 +12,7 @@ from worker.engines.guides import GuideCompiler, Matcher
 from worker.engines.transformers.batching import BatchLoop
 from worker.engines.transformers.failures import MODEL_ERRORS, explained
 from worker.engines.transformers.loading import Loaded, load
+from worker.engines.transformers.packing import about_processor
 from worker.engines.transformers.room import plan_room
 from worker.engines.transformers.samples import Progress
 from worker.engines.transformers.scoring import score_prompt
@@ -68,7 +69,8 @@ class TransformersEngine:
             engine=ENGINE,
             context_length=loaded.context_length,
             fingerprint="fp_" + hashlib.sha256(words.encode()).hexdigest()[:12],
-            details={"dtype": dtype, "device": str(loaded.model.device), "revision": loaded.revision, "model": source},
+            details={"dtype": dtype, "device": str(loaded.model.device), "revision": loaded.revision, "model": source}
+            | about_processor(loaded.model, loaded.model.device),
         )
 
     def start(self, sink: Sink) -> None:

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Pretra
 from transformers.utils.logging import disable_progress_bar
 
 from common.errors import BadRequest
-from worker.engines.transformers.attention import CPU_ATTENTION, usable
+from worker.engines.transformers.attention import CPU_ATTENTION, fused, usable
 from worker.engines.transformers.failures import LoadFailed, explained
 from worker.engines.transformers.machine import free_memory, pick_device, pick_dtype
 from worker.engines.transformers.packing import pack_linears
@@ -170,7 +170,9 @@ def _model(place: Place, settings: EngineSettings, device: torch.device, dtype: 
 
 
 def _made_for_cpu(model: PreTrainedModel) -> None:
-    if usable(model.config):
+    if not fused(model.dtype):
+        model.set_attn_implementation("eager")
+    elif usable(model.config):
         model.set_attn_implementation(CPU_ATTENTION)
     pack_linears(model)
 
