@@ -9,6 +9,7 @@ from millstream.common.broker.models.policy import Policy
 from millstream.common.job import ModelName
 
 LOWER = ("flex", "batch")
+PROCESSOR = ("dtype", "instructions", "bfloat16_fast", "packed_weights")  # of a heartbeat
 SKEW = 2.0  # seconds; nothing depends on clocks, but logs of several machines are then read in the wrong order
 
 
@@ -55,6 +56,22 @@ def versions(models: Sequence[ModelInfo]) -> Iterator[Finding]:
     found = {worker.details.get("version", "unknown") for info in models for worker in info.workers if worker.alive}
     if len(found) > 1:
         yield Finding("note", f"workers run versions {', '.join(sorted(found))}", "Bring them to one version.")
+
+
+def processors(models: Sequence[ModelInfo]) -> Iterator[Finding]:
+    """Which instruction sets torch uses where a model computes on CPUs, as its workers said; alike ones together."""
+    places: dict[tuple[str, ...], set[str]] = {}
+    for worker in (worker for info in models for worker in info.workers if worker.alive):
+        if "instructions" in worker.details:
+            told = [worker.details.get(name, "unknown") for name in PROCESSOR]
+            places.setdefault((worker.model, *told), set()).add(worker.details.get("host", "unknown host"))
+    for (model, dtype, instructions, fast, packed), hosts in places.items():
+        where = f"model {model} in {dtype} on {', '.join(sorted(hosts))}"
+        what = f"{where}: torch uses {instructions}; bfloat16 fast: {fast}; packed weights: {packed}"
+        if dtype == "bfloat16" and fast == "no":
+            yield Finding("note", what, "--dtype float32 is faster there, if twice the memory is free.")
+        else:
+            yield Finding("good", what)
 
 
 def clocks(skew: float) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import httpx
 from rich.console import Console
 
-from millstream.cli.inspect.diagnosis import clocks, loaders, versions, waiting
+from millstream.cli.inspect.diagnosis import clocks, loaders, processors, versions, waiting
 from millstream.cli.inspect.finding import Finding
 from millstream.cli.settings import DoctorSettings
 from millstream.cli.up.banner import without_password
@@ -50,7 +50,8 @@ async def examine(settings: DoctorSettings) -> list[Finding]:
         except Unavailable as error:
             remedy = "Start it, or point MILLSTREAM_REDIS_URL at it; `millstream up` brings its own."
             findings.append(Finding("bad", f"queue: {error.message}", remedy))
-    findings += [*served(models or []), *versions(models or [])] if models is not None else []
+    if models is not None:
+        findings += [*served(models), *processors(models), *versions(models)]
     return [*findings, *waits, await gateway(settings, models)]
 
 

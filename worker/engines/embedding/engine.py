@@ -16,6 +16,7 @@ from millstream.common.errors import BadRequest, ContextLengthExceeded, Unavaila
 from millstream.worker.engines.base import ModelCard
 from millstream.worker.engines.embedding.model import EmbeddingModel, load_embedding_model
 from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
+from millstream.worker.engines.transformers.loading.packing import about_processor
 from millstream.worker.engines.transformers.loading.sample_models import Progress
 from millstream.worker.engines.transformers.settings import EngineSettings
 from millstream.worker.engines.transformers.vocabulary import check_tokens
@@ -47,7 +48,8 @@ class TransformersEmbedding:
             context_length=model.context_length,
             fingerprint="fp_" + hashlib.sha256(words.encode()).hexdigest()[:12],
             capabilities=kinds,
-            details={"dtype": dtype, "device": str(model.network.device), "dimensions": str(model.width)},
+            details={"dtype": dtype, "device": str(model.network.device), "dimensions": str(model.width)}
+            | about_processor(model.network, model.network.device),
         )
 
     @property

@@ -22,6 +22,7 @@ from transformers import (
 from transformers.utils.hub import cached_file
 
 from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
+from millstream.worker.engines.transformers.loading.attention import fused
 from millstream.worker.engines.transformers.loading.device import pick_device, pick_dtype
 from millstream.worker.engines.transformers.loading.failures import explained
 from millstream.worker.engines.transformers.loading.load import Place, locate
@@ -141,6 +142,8 @@ def load_embedding_model(settings: EngineSettings, progress: Progress) -> Embedd
         dtype = pick_dtype(settings.dtype, device, parameters=0)
         network = kind.from_pretrained(place.path, dtype=dtype or "auto", **origin)
         network = cast(Any, network).to(device).eval()
+        if device.type == "cpu" and not fused(network.dtype):
+            network.set_attn_implementation("eager")
         tokenizer = HuggingFaceTokenizer(AutoTokenizer.from_pretrained(place.path, **origin), frozenset())
         recipe = read_recipe(place.path, config, device)
     return EmbeddingModel(

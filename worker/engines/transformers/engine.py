@@ -13,6 +13,7 @@ from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
 from millstream.worker.engines.transformers.batching import BatchLoop
 from millstream.worker.engines.transformers.loading.failures import MODEL_ERRORS, explained
 from millstream.worker.engines.transformers.loading.load import Loaded, load
+from millstream.worker.engines.transformers.loading.packing import about_processor
 from millstream.worker.engines.transformers.loading.sample_models import Progress
 from millstream.worker.engines.transformers.memory_plan import plan_room
 from millstream.worker.engines.transformers.sampling.sequence import Sequence, begin
@@ -68,7 +69,8 @@ class TransformersEngine:
             engine=ENGINE,
             context_length=loaded.context_length,
             fingerprint="fp_" + hashlib.sha256(words.encode()).hexdigest()[:12],
-            details={"dtype": dtype, "device": str(loaded.model.device), "revision": loaded.revision, "model": source},
+            details={"dtype": dtype, "device": str(loaded.model.device), "revision": loaded.revision, "model": source}
+            | about_processor(loaded.model, loaded.model.device),
         )
 
     def start(self, sink: Sink) -> None:

@@ -7,6 +7,8 @@ The library's own way on CPUs multiplies every query of the batch with every key
 # (torch and transformers publish partly unknown types)
 
 from dataclasses import dataclass
+from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -14,6 +16,8 @@ from torch.nn.functional import scaled_dot_product_attention as sdpa
 from transformers import AttentionInterface, AttentionMaskInterface, PretrainedConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+
+from millstream.worker.engines.transformers.loading.device import works
 
 CPU_ATTENTION = "millstream_cpu"
 # Decoders whose attention is exactly softmax(q·k)·v over all earlier tokens, and which hand our `paged` on to it.
@@ -176,6 +180,23 @@ def _plan_prefill(span: Span, at: int, page_size: int, dtype: torch.dtype) -> Pr
         beyond = torch.ones((span.new, length), dtype=torch.bool).triu_(span.past + 1)
         mask = torch.zeros(beyond.shape, dtype=dtype).masked_fill_(beyond, float("-inf"))
     return Prefill(at, at + span.new, span.past, pages, mask)
+
+
+@cache
+def fused(dtype: torch.dtype) -> bool:
+    """Whether this processor and this build of torch run fused attention in `dtype`; tried once."""
+    return works("fused attention", _try_out, dtype)
+
+
+@torch.no_grad()
+def _try_out(dtype: torch.dtype) -> None:
+    """One step of one layer: a whole prompt, the end of another, and a single token."""
+    pages = torch.zeros((3, 4, 1, 16), dtype=dtype)
+    layer = LayerCache(pages.view(12, 1, 16), pages.view(12, 1, 16), pages, pages)
+    spans = [Span(0, 3, [0]), Span(1, 2, [1]), Span(3, 1, [2])]
+    plan = plan_attention({0: layer}, torch.tensor([0, 1, 2, 5, 6, 11]), spans, 4, dtype)
+    query, key = torch.ones((1, 2, 6, 16), dtype=dtype), torch.ones((1, 1, 6, 16), dtype=dtype)
+    cpu_attention(SimpleNamespace(layer_idx=0), query, key, key, None, paged=plan, scaling=0.25)
 
 
 AttentionInterface.register(CPU_ATTENTION, cpu_attention)

@@ -1,12 +1,20 @@
-"""What this machine can do: device, number format, memory."""
+"""What this machine can do: device, number format, memory, and what its processor and build of torch cannot."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportPrivateUsage=false
 # (torch's device modules are partly unknown to pyright)
 
+from collections.abc import Callable
+
 import psutil
+import structlog
 import torch
 
 from millstream.common.errors import MillstreamError
+
+# What torch raises for an operator that its build lacks, or that the processor cannot run.
+_REFUSALS = (AttributeError, RuntimeError, TypeError, ValueError)
+
+log = structlog.stdlib.get_logger(part="machine")
 
 
 class NoSuchDevice(MillstreamError):
@@ -51,8 +59,33 @@ def pick_dtype(wanted: str, device: torch.device, parameters: int) -> torch.dtyp
     if device.type != "cpu":
         return None
     fits = 4 * parameters <= free_memory(device) // 2
-    fast = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    return torch.float32 if fits or not fast else torch.bfloat16
+    return torch.float32 if fits or not computes_in_bfloat16() else torch.bfloat16
+
+
+def computes_in_bfloat16() -> bool:
+    """Whether the processor has instructions for bfloat16 and torch uses them; without, bfloat16 is slow."""
+    try:
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported() and _has_bfloat16_instructions()
+    except _REFUSALS:  # a build without oneDNN
+        return False
+
+
+def _has_bfloat16_instructions() -> bool:
+    """Builds of torch differ in what they can tell about a processor: what one cannot tell counts as not there."""
+    on_x86 = (getattr(torch.cpu, name, bool) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    on_arm = getattr(torch.cpu, "get_capabilities", dict[str, bool])().get("bf16", False)
+    return bool(on_arm) or any(supported() for supported in on_x86)
+
+
+def works(what: str, attempt: Callable[[torch.dtype], None], dtype: torch.dtype) -> bool:
+    """Whether `attempt` runs in this number format. If not, `what` is passed over with a log line."""
+    try:
+        attempt(dtype)
+    except _REFUSALS as error:
+        why = str(error).partition("\n")[0]
+        log.warning("passed_over", what=what, dtype=str(dtype).removeprefix("torch."), error=why)
+        return False
+    return True
 
 
 def free_memory(device: torch.device) -> int:

@@ -18,7 +18,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from millstream.common.errors import BadRequest
 from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
-from millstream.worker.engines.transformers.loading.attention import CPU_ATTENTION, usable
+from millstream.worker.engines.transformers.loading.attention import CPU_ATTENTION, fused, usable
 from millstream.worker.engines.transformers.loading.device import free_memory, pick_device, pick_dtype
 from millstream.worker.engines.transformers.loading.failures import LoadFailed, explained
 from millstream.worker.engines.transformers.loading.packing import pack_linears
@@ -170,7 +170,9 @@ def _model(place: Place, settings: EngineSettings, device: torch.device, dtype: 
 
 
 def _made_for_cpu(model: PreTrainedModel) -> None:
-    if usable(model.config):
+    if not fused(model.dtype):
+        model.set_attn_implementation("eager")
+    elif usable(model.config):
         model.set_attn_implementation(CPU_ATTENTION)
     pack_linears(model)
 
