@@ -8,11 +8,12 @@ from common.chunk import NOTHING_YET, Chunk, Seq
 from common.errors import MillstreamError, from_failure
 from gateway.client import Client
 from gateway.flow import Flow
+from gateway.leaving import STOPPING
 from gateway.places import Places
 from gateway.present.presenter import Presenter
 from gateway.present.usage import total
 from gateway.rooms import Rooms
-from gateway.sse import RETRY, EventStream, Final
+from gateway.sse import CutOff, EventStream, Final
 from gateway.ticket import Desk, Ticket
 from gateway.writer import KEEP_ALIVE, Writer
 
@@ -67,9 +68,8 @@ class Streaming:
                     continue
                 if out:
                     yield out
-                if self._resumable and self._farewells.leaving:
-                    yield Final(RETRY)
-                    return
+                if self._client.comes_back and self._farewells.leaving:
+                    self._client.interrupt(CutOff(STOPPING))
             failure = await self._recall()
             yield Final(failure) if failure else self._end(last)
         except MillstreamError as error:
@@ -99,7 +99,7 @@ class Streaming:
         nobody = ", no worker serves the model now" if waiting.workers == 0 else ""
         if waiting.loading:
             nobody = f", a worker loads the model: {waiting.loading}"
-        return f": queued {waiting.position}{about}{nobody}\n\n".encode()
+        return f": queued {waiting.position}{about}{nobody}\n".encode()
 
     async def _recall(self) -> bytes:
         """A client that resumed behind a job's last chunk has not seen it here: read it once more for the usage, or for
