@@ -21,6 +21,7 @@ class Client:
     def __init__(self, request: Request, served: "set[Client]") -> None:
         """`served`: where it is to be found as long as it is listened for."""
         self.express = Express(request.scope)
+        self.comes_back = _comes_back(request)  # it knows how to go on with a stream that breaks off, and where
         self._receive = request.receive
         self._served = served
         self._listening: asyncio.Task[None] | None = None
@@ -64,3 +65,10 @@ class Client:
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self.interrupt(ClientGone("The client closed the connection."))
+
+
+def _comes_back(request: Request) -> bool:
+    """It said so, or has done it before. An `Idempotency-Key` alone says less: whoever asks through an SDK has one for
+    the retries, but the SDK goes on with no stream by itself."""
+    asked = request.headers.get("x-millstream-resumable", "").lower()
+    return asked in ("true", "1") or (not asked and "last-event-id" in request.headers)

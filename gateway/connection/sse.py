@@ -15,7 +15,9 @@ from millstream.common.errors import Unavailable
 from millstream.gateway.connection.direct_write import hang_up
 from millstream.gateway.connection.disconnect import Client, ClientGone
 
-RETRY = b"retry: 1000\n\n"  # milliseconds: the farewell of a gateway that stops; come back to another one
+# The farewell of a gateway that stops: come back, to another one, in so many milliseconds. The line counts when it is
+# read; no blank line ends it, for the same reason as with `gateway.writer.KEEP_ALIVE`.
+RETRY = b"retry: 1000\n"
 
 # What sse-starlette says in every stream's head. Keeping the connection is the server's to say: it may have said close.
 STANDING = [each for each in EventSourceResponse(iter(())).raw_headers if each[0] != b"connection"]

@@ -7,7 +7,8 @@ import structlog
 from millstream.common.chunk import NOTHING_YET, Chunk, Seq
 from millstream.common.errors import MillstreamError, from_failure
 from millstream.gateway.connection.disconnect import Client
-from millstream.gateway.connection.sse import RETRY, EventStream, Final
+from millstream.gateway.connection.sse import CutOff, EventStream, Final
+from millstream.gateway.http.drain import STOPPING
 from millstream.gateway.queue.merge import Flow
 from millstream.gateway.requests.admitted import Desk, Ticket
 from millstream.gateway.requests.event_id import Places
@@ -67,9 +68,8 @@ class Streaming:
                     continue
                 if out:
                     yield out
-                if self._resumable and self._farewells.leaving:
-                    yield Final(RETRY)
-                    return
+                if self._client.comes_back and self._farewells.leaving:
+                    self._client.interrupt(CutOff(STOPPING))
             failure = await self._recall()
             yield Final(failure) if failure else self._end(last)
         except MillstreamError as error:
@@ -99,7 +99,7 @@ class Streaming:
         nobody = ", no worker serves the model now" if waiting.workers == 0 else ""
         if waiting.loading:
             nobody = f", a worker loads the model: {waiting.loading}"
-        return f": queued {waiting.position}{about}{nobody}\n\n".encode()
+        return f": queued {waiting.position}{about}{nobody}\n".encode()
 
     async def _recall(self) -> bytes:
         """A client that resumed behind a job's last chunk has not seen it here: read it once more for the usage, or for

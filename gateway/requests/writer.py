@@ -7,7 +7,10 @@ from millstream.common.errors import MillstreamError, from_failure
 from millstream.gateway.requests.event_id import Places
 from millstream.gateway.requests.presenter import Presenter
 
-KEEP_ALIVE = b": keep-alive\n\n"
+# No blank line ends it: after one, many clients take what went before for an event, though it has no data, as soon as
+# the stream has had an id or whatever it held (OpenAI's SDKs for Python and Go, httpx-sse), and fail to read it. So a
+# comment is a line at the beginning of the next event, and every reader skips it there.
+KEEP_ALIVE = b": keep-alive\n"
 
 
 class Writer:

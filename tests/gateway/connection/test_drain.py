@@ -45,28 +45,41 @@ def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-async def test_open_streams_finish_and_resumable_ones_say_farewell() -> None:
+async def read_of(http: httpx.AsyncClient, headers: dict[str, str]) -> tuple[str, bool]:
+    """What came of a stream, and whether it had an end."""
+    text = ""
+    async with http.stream("POST", CHAT, json=ASK, headers=headers) as answer:
+        try:
+            async for part in answer.aiter_text():
+                text += part
+        except httpx.RemoteProtocolError:
+            return text, False
+    return text, True
+
+
+async def test_open_streams_finish_and_those_whose_clients_come_back_are_sent_elsewhere() -> None:
     process, url = await started()
     try:
         async with httpx.AsyncClient(base_url=url, timeout=30) as http:
             asked = [
-                asyncio.create_task(http.post(CHAT, json=ASK, headers=headers))
-                for headers in ({}, {"x-millstream-resumable": "true"})
+                asyncio.create_task(read_of(http, headers))
+                for headers in ({}, {"idempotency-key": "key"}, {"x-millstream-resumable": "true"})
             ]
 
-            async def both() -> bool:
-                return "open_requests 3.0" in (await http.get("/metrics")).text
+            async def all_open() -> bool:
+                return "open_requests 4.0" in (await http.get("/metrics")).text
 
-            await wait_until(both, what="both streams are open")
+            await wait_until(all_open, what="the streams are open")
             process.send_signal(signal.SIGTERM)
             await wait_until(lambda: unready(http), what="it says that it is not ready")
             refused = await http.post(CHAT, json=ASK)
             assert refused.status_code == 503 and "stopping" in refused.json()["error"]["message"]
             assert refused.headers["retry-after"] == "1" and (await http.get("/health")).status_code == 200
-            plain, resumable = [(await task).text for task in asked]
-        assert plain.endswith("data: [DONE]\n\n") and plain.count("token") == 100
-        assert resumable.endswith("retry: 1000\n\n") and "[DONE]" not in resumable
-        assert resumable.count("token") < 100
+            *staying, (sent_on, had_an_end) = [await task for task in asked]
+        for text, whole in staying:
+            assert whole and text.endswith("data: [DONE]\n\n") and text.count("token") == 100
+        assert sent_on.endswith("\n\nretry: 1000\n") and not had_an_end, "or it would look whole"
+        assert "[DONE]" not in sent_on and sent_on.count("token") < 100
         assert await process.wait() in (0, -signal.SIGTERM)
     finally:
         if process.returncode is None:
@@ -100,7 +113,7 @@ async def test_a_stream_that_outlives_the_drain_window_is_cut_off_and_does_not_l
         await wait_until(lambda: b"Hello" in read, what="the stream has begun")
     with pytest.raises(httpx.RemoteProtocolError):
         await asking
-    assert read.endswith(b"retry: 1000\n\n") and b"[DONE]" not in read
+    assert read.endswith(b"\nretry: 1000\n") and b"[DONE]" not in read
     assert cluster.dispatch.followers == 0
     assert not complaints(caplog)
 
