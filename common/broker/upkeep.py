@@ -52,7 +52,7 @@ async def _stop_overdue(broker: Broker, model: ModelName, orphan_grace_ms: int) 
     """Until none is left: thousands may have the same deadline, and none is to hear of it late."""
     expired, orphans = 0, 0
     while True:
-        counts = await broker.run("upkeep", model, orphan_grace_ms, BATCH, GRACE_MS)
+        counts = await broker.run("job/upkeep", model, orphan_grace_ms, BATCH, GRACE_MS)
         late, left = int(counts[0]), int(counts[1])
         expired, orphans = expired + late, orphans + left
         if max(late, left) < BATCH:

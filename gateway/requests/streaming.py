@@ -7,8 +7,7 @@ import structlog
 from millstream.common.chunk import NOTHING_YET, Chunk, Seq
 from millstream.common.errors import MillstreamError, from_failure
 from millstream.gateway.connection.disconnect import Client
-from millstream.gateway.connection.sse import CutOff, EventStream, Final
-from millstream.gateway.http.drain import STOPPING
+from millstream.gateway.connection.sse import STOPPING, CutOff, EventStream, Final
 from millstream.gateway.queue.merge import Flow
 from millstream.gateway.requests.admitted import Desk, Ticket
 from millstream.gateway.requests.event_id import Places

@@ -6,16 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.architecture import lua
+
 ROOT = Path(__file__).parents[2]
 ROOMS = ("common", "gateway", "worker", "cli", "bench")
 MOST_FUNCTION_LINES = 40
 MOST_FILE_LINES = 300
 MOST_PARAMETERS = 6  # self and cls do not count
+MOST_ENTRIES = 15
 FORBIDDEN_FILES = {"utils", "util", "helpers", "helper", "manager", "managers", "misc", "base_utils"}
 FORBIDDEN_NAMES = ("Manager", "Helper", "Utils")
 ENVIRONMENT = {"environ", "getenv", "putenv", "unsetenv", "environb"}
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 SOURCES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+SCRIPTS = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.lua"))
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -58,6 +62,21 @@ def test_files_functions_and_parameters_are_few_and_small(path: Path) -> None:
         if parameters_of(function) > MOST_PARAMETERS:
             too_much.append(f"{place}: {parameters_of(function)} parameters")
     assert not too_much, "\n".join(too_much)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=name_of)
+def test_scripts_keep_the_same_sizes(path: Path) -> None:
+    source = path.read_text()
+    long = [f"{f.name}:{f.line} {f.lines} lines" for f in lua.functions(source) if f.lines > MOST_FUNCTION_LINES]
+    lines = len(source.splitlines())
+    assert not long
+    assert lines <= MOST_FILE_LINES, f"{lines} lines"
+
+
+def test_no_folder_of_scripts_holds_too_many() -> None:
+    folders = {path.parent for path in SCRIPTS}
+    counts = {name_of(each): len([entry for entry in each.iterdir() if entry.suffix == ".lua"]) for each in folders}
+    assert counts and max(counts.values()) <= MOST_ENTRIES, counts
 
 
 @pytest.mark.parametrize("path", TESTS, ids=name_of)
@@ -125,3 +144,5 @@ def test_the_budget_check_itself_counts_right() -> None:
     tree = ast.parse("@a\n@b\ndef f(self, a, /, b, *c, d, **e):\n    x = 1\n    return x\n")
     (function,) = functions(tree)
     assert (lines_of(function), parameters_of(function)) == (5, 5)
+    script = "local function f(a)\n  if a then return function() end end\nend\nfor i = 1, 2 do f(i) end\n"
+    assert [(each.name, each.lines) for each in lua.functions(script)] == [("(no name)", 1), ("f", 3)]

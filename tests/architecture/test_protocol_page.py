@@ -8,6 +8,7 @@ from millstream.common.broker import keys
 from millstream.common.chunk import Chunk
 
 ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "common" / "broker" / "scripts"
 PAGE = (ROOT / "docs" / "protocol.md").read_text()
 NAMES = {"model": "model", "job_id": "<job>", "worker_id": "<worker>", "digest": "<digest>"}
 
@@ -31,8 +32,8 @@ def test_the_keys_are_those_of_the_code() -> None:
 
 
 def test_the_scripts_are_those_of_the_code() -> None:
-    files = (ROOT / "common" / "broker" / "scripts").glob("*.lua")
-    assert first_cells("Scripts") == {path.stem for path in files} - {"prelude"}
+    files = {path.relative_to(SCRIPTS).with_suffix("") for path in SCRIPTS.rglob("*.lua")}
+    assert first_cells("Scripts") == {str(name) for name in files if name.parts[0] != "lib"}
 
 
 def test_every_field_of_a_chunk_is_named() -> None:

@@ -102,13 +102,13 @@ async def test_lost_news_is_read_from_the_log(site: Cluster) -> None:
     await all_exact(clients, running)
 
 
-@pytest.mark.parametrize("script", ["submit", "claim", "step", "beat"])
+@pytest.mark.parametrize("script", ["job/submit", "job/claim", "job/step", "worker/beat"])
 async def test_a_reply_lost_after_the_script_ran_changes_nothing(site: Cluster, script: str) -> None:
     from millstream.common.broker.connection.broker import script_sha
 
     async with Proxy("127.0.0.1", site.valkey.port) as proxy:
-        gateway = await site.gateway(**({"redis_url": proxy.url} if script == "submit" else {}))
-        await site.worker(**({"redis_url": proxy.url} if script != "submit" else {}))
+        gateway = await site.gateway(**({"redis_url": proxy.url} if script == "job/submit" else {}))
+        await site.worker(**({"redis_url": proxy.url} if script != "job/submit" else {}))
         await site.client(gateway, 1).run()  # the script is in the server's cache from now on
         proxy.lose_reply_to(script_sha(script).encode())
         clients = [site.client(gateway, 150) for _ in range(3)]
@@ -141,7 +141,7 @@ async def test_a_job_whose_submission_was_answered_late_is_submitted_again_if_re
     async with Proxy("127.0.0.1", site.valkey.port) as proxy:
         gateway, _ = await site.gateway(redis_url=proxy.url), await site.worker()
         await site.client(gateway, 1).run()  # the script is in the server's cache from now on
-        proxy.lose_reply_to(script_sha("submit").encode())
+        proxy.lose_reply_to(script_sha("job/submit").encode())
         client = site.client(gateway, 300)
         running = asyncio.create_task(client.run())
         await heard_some(client)

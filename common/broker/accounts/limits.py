@@ -49,7 +49,7 @@ async def reserve(broker: Broker, key: ApiKey, request: str, tokens: Mapping[Job
     args: list[Any] = [request, timeout_ms + LAPSE_MS, limits.requests_per_minute, limits.tokens_per_minute]
     args += [limits.concurrent, limits.tokens_per_day, limits.tokens_per_month, len(tokens)]
     args += [part for pair in tokens.items() for part in pair]
-    _, reason, wait, *figures = await broker.run_on("reserve", keys.account_prefix(key.id), *args)
+    _, reason, wait, *figures = await broker.run_on("account/reserve", keys.account_prefix(key.id), *args)
     requests, requests_ms, left, left_ms = map(int, figures)
     return Reserved(reason, int(wait) / 1000, Meter(requests, requests_ms / 1000, left, left_ms / 1000))
 
@@ -79,7 +79,7 @@ async def settle_owed(broker: Broker, model: ModelName) -> int:
 
 async def _repay(broker: Broker, account: str, give_back: int, pairs: Sequence[tuple[str, int]]) -> int:
     args = [part for pair in pairs for part in pair]
-    return int(await broker.run_on("repay", keys.account_prefix(account), give_back, *args))
+    return int(await broker.run_on("account/repay", keys.account_prefix(account), give_back, *args))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,8 @@ All that Redis can throw at us becomes `Unavailable` here; nobody outside `commo
 import asyncio
 import hashlib
 import random
-import re
 from collections.abc import Awaitable, Callable
 from functools import cache
-from importlib import resources
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -20,6 +18,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 
+from common.broker.scripts.source import script_text
 from millstream.common.broker import keys
 from millstream.common.broker.connection.cluster import ClusterClient, ClusterLine
 from millstream.common.broker.connection.pipeline import Line
@@ -61,15 +60,6 @@ class RedisFull(RedisAway):
 
 class RedisRefused(Unavailable):
     """Redis answered with an error (a key of another type, say): trying again at once will not help."""
-
-
-@cache
-def script_text(name: str) -> str:
-    """A script as it is loaded: the shared prelude, what its lines `-- with NAME` ask for, then its own body."""
-    folder = resources.files("millstream.common.broker") / "scripts"
-    body = (folder / f"{name}.lua").read_text()
-    shared = [folder / "shared" / f"{each}.lua" for each in re.findall(r"^-- with (\w+)$", body, re.MULTILINE)]
-    return "\n".join([(folder / "prelude.lua").read_text(), *(each.read_text() for each in shared), body])
 
 
 @cache

@@ -109,7 +109,7 @@ async def model_info(broker: Broker, model: ModelName) -> ModelInfo:
 
 async def _vitals(broker: Broker, model: ModelName) -> tuple[float, str | None, dict[str, float], dict[str, float]]:
     """Redis time (ms), jobs waiting, leases and loads by worker, all of one moment."""
-    now, waiting, leases, loads = await broker.run("vitals", model)
+    now, waiting, leases, loads = await broker.run("worker/vitals", model)
     return float(now), waiting, _scores(leases), _scores(loads)
 
 

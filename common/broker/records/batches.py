@@ -76,7 +76,7 @@ class Batches:
             for batch in batches:
                 pipe.hmget(keys.batch_state(batch), ["until", "grant"])
             rows = await pipe.execute()
-        now = int(await self._broker.run_on("clock", keys.batch_prefix(batches[0])))
+        now = int(await self._broker.run_on("batch/clock", keys.batch_prefix(batches[0])))
         found = [
             (float(until or 0), batch, grant or "")
             for batch, (until, grant) in zip(batches, cast(list[tuple[str | None, str | None]], rows), strict=True)
@@ -94,13 +94,13 @@ class Batches:
 
     async def hold(self, batch: str, owner: str, lease: float) -> Hold | None:
         """Takes or renews the lease for `lease` seconds (0 lets go). None: somebody else has it, or it is gone."""
-        answer = await self._broker.run_on("batch_hold", keys.batch_prefix(batch), owner, int(lease * 1000))
+        answer = await self._broker.run_on("batch/hold", keys.batch_prefix(batch), owner, int(lease * 1000))
         return Hold(int(answer[1]), int(answer[2]) / 1000, answer[3]) if answer[0] == "ok" else None
 
     async def record(self, batch: str, grant: int, results: Sequence[LineResult]) -> bool:
         """Keeps answers, each once. False: the lease is somebody else's."""
         flat = [part for each in results for part in (each.line, each.outcome, SIGNS[each.outcome] + each.json)]
-        return bool(await self._broker.run_on("batch_record", keys.batch_prefix(batch), grant, *flat))
+        return bool(await self._broker.run_on("batch/record", keys.batch_prefix(batch), grant, *flat))
 
     async def results(self, batch: str, first: int, count: int) -> list[LineResult | None]:
         """The answers of `count` lines from `first` on; None where there is none yet."""
@@ -119,7 +119,7 @@ class Batches:
 
     async def flush(self, batch: str, grant: int, lines: tuple[int, int], offset: int, part: bytes) -> bool:
         """The answers of the lines [from, to) lie in a part now. False: the lease is somebody else's."""
-        return bool(await self._broker.run_on("batch_flush", keys.batch_prefix(batch), grant, *lines, offset, part))
+        return bool(await self._broker.run_on("batch/flush", keys.batch_prefix(batch), grant, *lines, offset, part))
 
     async def parts(self, batch: str) -> list[bytes]:
         """What was flushed, in the order of the lines."""
@@ -139,5 +139,5 @@ class Batches:
         the status now (empty: no such batch)."""
         flat = [part for pair in (fields or {}).items() for part in pair]
         args = ("" if grant is None else grant, " ".join(allowed), to, *flat)
-        changed, status = await self._broker.run_on("batch_move", keys.batch_prefix(batch), *args)
+        changed, status = await self._broker.run_on("batch/move", keys.batch_prefix(batch), *args)
         return bool(changed), status

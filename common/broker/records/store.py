@@ -32,7 +32,7 @@ class RedisStore:
     async def put(self, tenant: str, kind: str, record: Record, ttl: float, *, anew: bool = False) -> None:
         """Writes the record for `ttl` seconds; with `anew` only if it is there, not deleted meanwhile."""
         args = (kind, record.id, record.created, record.body, max(1, int(ttl * 1000)), int(anew))
-        await self._broker.run_on("put", keys.tenant_prefix(tenant), *args)
+        await self._broker.run_on("record/put", keys.tenant_prefix(tenant), *args)
 
     async def get(self, tenant: str, kind: str, identity: str) -> Record | None:
         """None: never stored, expired, deleted, or another tenant's."""

@@ -114,7 +114,7 @@ async def test_an_expired_job_is_settled_too(site: Site) -> None:
     await dispatch.submit(one)
 
     async def expired() -> bool:
-        await site.broker.run("upkeep", MODEL, 1000, 32, 0)
+        await site.broker.run("job/upkeep", MODEL, 1000, 32, 0)
         return (await jobs.read(site.broker, MODEL, JobId(one.jobs[0][0])))["state"] == "expired"
 
     await wait_until(expired)
