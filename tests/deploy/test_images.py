@@ -60,7 +60,7 @@ def test_the_build_context_has_every_package_and_file_named() -> None:
     assert {"millstream", "common", "gateway", "worker", "cli"} <= allowed
     named = {word for name in IMAGES for run in values(name, "RUN") for word in re.findall(r"[\w-]+\.txt", run)}
     assert named <= allowed
-    assert {"pyproject.toml", "README.md"} <= allowed  # the build reads both
+    assert {"pyproject.toml", "README.md", "LICENSE"} <= allowed  # the build reads all three
     assert all((ROOT / path).exists() for path in allowed)
 
 
