@@ -16,10 +16,10 @@ from pathlib import Path
 from time import monotonic
 
 from millstream.bench.chaos.faults import Faults
-from millstream.bench.chaos.report import Tally, report
+from millstream.bench.chaos.report import FaultTally, report
 from millstream.bench.chaos.settings import ChaosSettings
 from millstream.bench.chaos.site import MODEL, Site
-from millstream.bench.chaos.stream import Ask, Client, judge
+from millstream.bench.chaos.stream import Ask, StreamClient, judge
 from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.models.directory import model_info
 from millstream.common.errors import Unavailable
@@ -35,7 +35,7 @@ class Crowd:
 
     site: Site
     faults: Faults
-    tally: Tally = field(default_factory=Tally)
+    tally: FaultTally = field(default_factory=FaultTally)
     _asked: int = 0
 
     async def run(self, seconds: float) -> None:
@@ -59,7 +59,7 @@ class Crowd:
         self._asked += 1
         tokens = choice.randrange(5, settings.longest)
         ask = Ask(MODEL, f"question {self._asked}", choice.randrange(1 << 31), tokens)
-        client = Client(self.site.http, self.site.gateway, ask, f"chaos-{self._asked}")
+        client = StreamClient(self.site.http, self.site.gateway, ask, f"chaos-{self._asked}")
         kind = choice.random()
         if kind < settings.leaving:
             await self._leave(client, choice.randrange(1, tokens))
@@ -69,7 +69,7 @@ class Crowd:
         self.tally.add(heard, judge(ask, heard), slow=bool(client.pace))
         self.tally.add_gaps(heard, self.faults.struck)
 
-    async def _leave(self, client: Client, words: int) -> None:
+    async def _leave(self, client: StreamClient, words: int) -> None:
         """Read some of it and go, not to come back: the job is to be cancelled."""
         client.key = ""
         reading = asyncio.create_task(client.listen())
@@ -94,7 +94,7 @@ async def quiet(broker: Broker) -> bool:
     return False
 
 
-async def chaos(settings: ChaosSettings, directory: Path) -> Tally:
+async def chaos(settings: ChaosSettings, directory: Path) -> FaultTally:
     """One run. What it found."""
     choice = random.Random(settings.seed if settings.seed is not None else secrets.randbits(32))
     async with Site(settings, directory, choice) as site:

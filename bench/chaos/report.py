@@ -11,7 +11,7 @@ WORST_SHOWN = 5
 
 
 @dataclass
-class Tally:
+class FaultTally:
     """The counts of a run. `gaps` are seconds without a token around each fault, for the streams it hit."""
 
     open: int = 0
@@ -81,7 +81,7 @@ def percentile(values: Sequence[float], part: float) -> float:
     return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
 
 
-def report(tally: Tally) -> str:
+def report(tally: FaultTally) -> str:
     """Two tables in Markdown, and what went wrong."""
     lines = [
         "",

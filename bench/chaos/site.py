@@ -15,7 +15,7 @@ from typing import Self, cast
 
 import httpx
 
-from millstream.bench.chaos.fleet import START_PATIENCE, Fleet, Part
+from millstream.bench.chaos.fleet import START_PATIENCE, Fleet, FleetPart
 from millstream.bench.chaos.settings import ChaosSettings
 from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker, redis_errors
@@ -34,7 +34,7 @@ class Site:
     settings: ChaosSettings
     directory: Path
     choice: random.Random
-    gateways: list[Part] = field(default_factory=list[Part])
+    gateways: list[FleetPart] = field(default_factory=list[FleetPart])
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def __aenter__(self) -> Self:

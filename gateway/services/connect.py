@@ -11,7 +11,7 @@ from millstream.common.broker.chunks import FrameChannel
 from millstream.common.broker.connection.broker import Broker, RedisAway
 from millstream.common.broker.jobs import Bounds
 from millstream.common.broker.models.directory import ModelInfo, census, model_names
-from millstream.common.broker.models.load_requests import Verb, wish
+from millstream.common.broker.models.load_requests import LoadVerb, request_load
 from millstream.common.broker.records.batches import Batches
 from millstream.common.broker.records.pending import Pending
 from millstream.common.broker.records.store import RedisStore
@@ -21,13 +21,13 @@ from millstream.common.process.backoff import Backoff
 from millstream.common.process.identity import incarnation
 from millstream.gateway.access.api_keys import Keyring
 from millstream.gateway.access.authentication import static_keys
-from millstream.gateway.queue.hub import Switchboard
-from millstream.gateway.queue.redis_client import QueueDispatch, Terms
-from millstream.gateway.queue.wait_estimate import Forecast
+from millstream.gateway.queue.hub import FrameHub
+from millstream.gateway.queue.redis_client import RedisQueueClient, Terms
+from millstream.gateway.queue.wait_estimate import WaitEstimator
 from millstream.gateway.queue.watchdog import Watchdog
 from millstream.gateway.records.files.storage import Storage
-from millstream.gateway.services.cluster import Cluster
-from millstream.gateway.services.model_names import NamedDispatch, Names, under_all_names
+from millstream.gateway.services.cluster import ClusterServices
+from millstream.gateway.services.model_names import ModelNames, NamedQueueClient, under_all_names
 from millstream.gateway.settings import GatewaySettings, IntakeSettings
 
 UPKEEP_EVERY = 0.5  # seconds; workers do it too, a key in Redis elects one
@@ -38,45 +38,45 @@ log = structlog.stdlib.get_logger(part="gateway")
 class RedisDirectory:
     """Implements `gateway.services.cluster.Directory`."""
 
-    def __init__(self, broker: Broker, names: Names) -> None:
+    def __init__(self, broker: Broker, names: ModelNames) -> None:
         self._broker = broker
         self._names = names
 
     async def models(self) -> list[ModelInfo]:
         return under_all_names(await census(self._broker), await self._names.refresh())
 
-    async def wish(self, model: ModelName, verb: Verb) -> None:
-        await wish(self._broker, self._names.model(model), verb)
+    async def wish(self, model: ModelName, verb: LoadVerb) -> None:
+        await request_load(self._broker, self._names.model(model), verb)
 
     async def ping(self) -> None:
         await self._broker.ping()
 
 
 @asynccontextmanager
-async def connect(settings: IntakeSettings) -> AsyncGenerator[Cluster]:
+async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
     """Returns at once; a Redis that is not there yet is waited for in the background."""
     gateway = GatewayId(incarnation("gateway"))
     storage = Storage(settings.files_url)
     async with Broker(settings.redis_url) as broker, asyncio.TaskGroup() as tasks:
         channel = FrameChannel(settings.redis_url, gateway)
-        switchboard = Switchboard()
+        hub = FrameHub()
         terms = Terms(settings.retention, bounds_of(settings))
         keyring = keyring_of(settings, broker)
-        forecast = Forecast(broker)
-        dispatch = QueueDispatch(broker, gateway, switchboard, forecast, terms)
-        watchdog = Watchdog(broker, gateway, switchboard, forecast, settings.keep_alive)
-        names = Names(broker)
+        wait_estimator = WaitEstimator(broker)
+        queue = RedisQueueClient(broker, gateway, hub, wait_estimator, terms)
+        watchdog = Watchdog(broker, gateway, hub, wait_estimator, settings.keep_alive)
+        names = ModelNames(broker)
         loops = [
             tasks.create_task(names.watch(), name="names"),
-            tasks.create_task(switchboard.read(channel), name="frames"),
+            tasks.create_task(hub.read(channel), name="frames"),
             tasks.create_task(watchdog.watch(), name="watchdog"),
-            tasks.create_task(dispatch.tidy(), name="tidy"),
+            tasks.create_task(queue.tidy(), name="tidy"),
             tasks.create_task(tend(broker, settings), name="upkeep"),
             *([tasks.create_task(keyring.watch(), name="keys")] if keyring else []),
         ]
         try:
-            yield Cluster(
-                NamedDispatch(dispatch, names),
+            yield ClusterServices(
+                NamedQueueClient(queue, names),
                 RedisDirectory(broker, names),
                 RedisStore(broker),
                 storage=storage,
