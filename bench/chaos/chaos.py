@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
+from millstream.bench.chaos import sdk_client
 from millstream.bench.chaos.faults import Faults
 from millstream.bench.chaos.report import FaultTally, report
+from millstream.bench.chaos.sdk_client import SdkClient
 from millstream.bench.chaos.settings import ChaosSettings
 from millstream.bench.chaos.site import MODEL, Site
 from millstream.bench.chaos.stream import Ask, StreamClient, judge
@@ -26,6 +28,7 @@ from millstream.common.errors import Unavailable
 
 LAST_ANSWERS = 120.0  # seconds the streams still open may take when the time is over
 SLOWNESS = 0.05  # seconds a slow client takes over each event
+SDK_EVERY = 4  # one client in so many is OpenAI's SDK, where that is installed
 QUIET = 30.0  # seconds after the last answer until nothing may be held any more
 
 
@@ -59,11 +62,13 @@ class Crowd:
         self._asked += 1
         tokens = choice.randrange(5, settings.longest)
         ask = Ask(MODEL, f"question {self._asked}", choice.randrange(1 << 31), tokens)
-        client = StreamClient(self.site.http, self.site.gateway, ask, f"chaos-{self._asked}")
-        kind = choice.random()
+        key, kind = f"chaos-{self._asked}", choice.random()
         if kind < settings.leaving:
-            await self._leave(client, choice.randrange(1, tokens))
+            await self._leave(StreamClient(self.site.http, self.site.gateway, ask, key), choice.randrange(1, tokens))
             return
+        by_sdk = self._asked % SDK_EVERY == 0 and sdk_client.there()
+        client = (SdkClient if by_sdk else StreamClient)(self.site.http, self.site.gateway, ask, key)
+        self.tally.by_sdk += by_sdk
         client.pace = SLOWNESS if kind > 1 - settings.slow else 0.0
         heard = await client.run()
         self.tally.add(heard, judge(ask, heard), slow=bool(client.pace))

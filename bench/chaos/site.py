@@ -24,6 +24,7 @@ from millstream.common.broker.models.directory import WorkerInfo, model_info
 from millstream.common.job import ModelName
 
 MODEL = ModelName("simulated")
+KEEP_ALIVE = "0.5"  # seconds: every fault makes a silence that is told
 MAX_ATTEMPTS = 50  # here workers die of our hand, never of a job
 
 
@@ -57,7 +58,7 @@ class Site:
         await self._stack.aclose()
 
     async def start_gateway(self) -> None:
-        self.gateways.append(await self.fleet.gateway())
+        self.gateways.append(await self.fleet.gateway(keep_alive=KEEP_ALIVE))
 
     async def start_worker(self) -> None:
         rate, length = str(self.settings.rate), "1000000"
