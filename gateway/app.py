@@ -9,24 +9,24 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from gateway.afterwork import Afterwork
-from gateway.auth import check_exposure, static_keys
-from gateway.cluster import Connect
-from gateway.express import DirectApp
-from gateway.faults import handle_faults
-from gateway.heads import BoundedHeads
-from gateway.intake.aliases import parse_aliases
-from gateway.leaving import LAST_WORDS, DrainingServer, Exit
-from gateway.manners import Manners
-from gateway.metrics import Metrics
-from gateway.middleware import Gatekeeper, Journal, Limits, PlainBodies
-from gateway.openai.examples import FAILURES
-from gateway.rooms import Rooms
-from gateway.routes import ROUTERS
-from gateway.routes.health import release
-from gateway.settings import GatewaySettings
-from gateway.shortcut import Shortcut, short_ways
-from gateway.sse import Farewells
+from millstream.gateway.access.authentication import check_exposure, static_keys
+from millstream.gateway.apis.shared.examples import FAILURES
+from millstream.gateway.connection.protocol import BoundedHeads
+from millstream.gateway.connection.sse import Farewells
+from millstream.gateway.http.app import DirectApp
+from millstream.gateway.http.drain import LAST_WORDS, DrainingServer, Exit
+from millstream.gateway.http.exception_handlers import handle_faults
+from millstream.gateway.http.health import release
+from millstream.gateway.http.json_route import Shortcut, short_ways
+from millstream.gateway.http.middleware import Gatekeeper, Journal, Limits, PlainBodies
+from millstream.gateway.http.normalize import Manners
+from millstream.gateway.http.routes import ROUTERS
+from millstream.gateway.services.aliases import parse_aliases
+from millstream.gateway.services.background_tasks import Afterwork
+from millstream.gateway.services.cluster import Connect
+from millstream.gateway.services.metrics import Metrics
+from millstream.gateway.services.services import Rooms
+from millstream.gateway.settings import GatewaySettings
 
 EXPOSED = [  # headers that a browser's script may read
     *("x-request-id", "openai-processing-ms", "openai-model", "retry-after", "x-millstream-request"),

@@ -5,17 +5,17 @@ import sys
 
 import structlog
 
-from common import loop
-from common.broker.connect import COMMAND_TIMEOUT, Broker
-from common.errors import MillstreamError
-from common.identity import incarnation
-from common.job import WorkerId
-from common.stopping import on_stop_signals
-from common.telemetry import configure
-from worker.engines import build
-from worker.roster import Roster
-from worker.service import EngineGone
-from worker.settings import WorkerSettings
+from millstream.common.broker.connection.broker import COMMAND_TIMEOUT, Broker
+from millstream.common.errors import MillstreamError
+from millstream.common.job import WorkerId
+from millstream.common.process import loop
+from millstream.common.process.identity import incarnation
+from millstream.common.process.stopping import on_stop_signals
+from millstream.common.telemetry import configure
+from millstream.worker.service import registry as build
+from millstream.worker.service.models import Roster
+from millstream.worker.service.service import EngineGone
+from millstream.worker.settings import WorkerSettings
 
 CANNOT_LOAD = 2  # exit status: the same settings will not do better
 ENGINE_GONE = 70  # exit status: start me anew

@@ -9,11 +9,11 @@ from typing import Any, Literal, cast
 
 import msgspec
 
-from common.broker import keys
-from common.broker.connect import Broker, redis_errors
-from common.chunk import NOTHING_YET, Seq
-from common.errors import IdempotencyConflict
-from common.job import GatewayId, JobId, JobRequest, JobState, Lease, ModelName, Tier
+from millstream.common.broker import keys
+from millstream.common.broker.connection.broker import Broker, redis_errors
+from millstream.common.chunk import NOTHING_YET, Seq
+from millstream.common.errors import IdempotencyConflict
+from millstream.common.job import GatewayId, JobId, JobRequest, JobState, Lease, ModelName, Tier
 
 encode_request = msgspec.json.Encoder().encode
 decode_request = msgspec.json.Decoder(JobRequest).decode
@@ -116,7 +116,7 @@ async def submit(broker: Broker, model: ModelName, envelope: Envelope, jobs: Seq
     ]
     for job in jobs:
         args += [job.id, encode_request(job.request), job.grant, len(job.prefix), *job.prefix]
-    reply = await broker.run("submit", model, *args)
+    reply = await broker.run("job/submit", model, *args)
     return _submitted(reply, [job.id for job in jobs])
 
 
@@ -161,7 +161,7 @@ async def attach(
     """Take over a job's stream. `missing`: no such job of this tenant; `lost`: its log ends before what the client has
     and cannot be put back."""
     args = (have.lease, have.seq, have.last, len(have.chunks), have.first, *have.chunks)
-    reply = await broker.run("attach", model, job, gateway, tenant, *args)
+    reply = await broker.run("job/attach", model, job, gateway, tenant, *args)
     match reply:
         case ["ok", state, seq, lease]:
             return Place(state, Seq(int(seq)), Lease(lease))
@@ -177,7 +177,7 @@ async def watch(
     """Those of these jobs that have chunks beyond the given seq, are queued, or are gone; also says that the gateway
     lives."""
     flat = [part for pair in jobs for part in pair]
-    reply = await broker.run("watch", model, gateway, ttl_ms, *flat)
+    reply = await broker.run("job/watch", model, gateway, ttl_ms, *flat)
     return {JobId(id): Place(state, Seq(int(seq)), Lease(lease), int(ahead)) for id, state, seq, lease, ahead in reply}
 
 
@@ -186,7 +186,7 @@ async def cancel(
 ) -> list[str]:
     """Stop jobs wherever they are (of any tenant if `tenant` is empty); the state of each afterwards. `left`: only the
     reader at that gateway has gone, a job that is read at another goes on (`read`)."""
-    return await broker.run("cancel", model, tenant, left, *jobs)
+    return await broker.run("job/cancel", model, tenant, left, *jobs)
 
 
 async def owner(broker: Broker, model: ModelName, job: JobId) -> str | None:

@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import structlog
 
-from common.broker import keys
-from common.broker.connect import Broker, redis_errors
-from common.broker.limits import settle_owed
-from common.broker.workers import GRACE_MS, evict_stale
-from common.job import ModelName, WorkerId
+from millstream.common.broker import keys
+from millstream.common.broker.accounts.limits import settle_owed
+from millstream.common.broker.connection.broker import Broker, redis_errors
+from millstream.common.broker.workers import GRACE_MS, evict_stale
+from millstream.common.job import ModelName, WorkerId
 
 ELECTION_MS = 250  # one process does a model's upkeep for so long
 BATCH = 32  # jobs one script call touches: keeps it near a millisecond
@@ -52,7 +52,7 @@ async def _stop_overdue(broker: Broker, model: ModelName, orphan_grace_ms: int) 
     """Until none is left: thousands may have the same deadline, and none is to hear of it late."""
     expired, orphans = 0, 0
     while True:
-        counts = await broker.run("upkeep", model, orphan_grace_ms, BATCH, GRACE_MS)
+        counts = await broker.run("job/upkeep", model, orphan_grace_ms, BATCH, GRACE_MS)
         late, left = int(counts[0]), int(counts[1])
         expired, orphans = expired + late, orphans + left
         if max(late, left) < BATCH:

@@ -2,12 +2,12 @@
 
 import structlog
 
-from common.broker.pending import Ended, Pending
-from common.errors import NotFound
-from gateway.background.clerk import Office
-from gateway.keeper import Keeper
-from gateway.ticket import Desk
-from gateway.turns import Turns
+from millstream.common.broker.records.pending import Ended, Pending
+from millstream.common.errors import NotFound
+from millstream.gateway.apis.responses.service import Keeper
+from millstream.gateway.apis.responses.store import Turns
+from millstream.gateway.background.batches.batch_worker import Office
+from millstream.gateway.requests.admitted import Desk
 
 TOLD = ("completed", "failed", "cancelled", "incomplete")  # ends that there is an event for
 log = structlog.stdlib.get_logger(part="responses")

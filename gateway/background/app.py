@@ -6,21 +6,22 @@ import time
 import httpx
 import structlog
 
-from common import loop, telemetry
-from common.broker.connect import Broker
-from common.broker.pending import Ended, Pending
-from common.identity import incarnation
-from common.stopping import on_stop_signals
-from gateway.background.answers import Answers
-from gateway.background.arq_worker import Periodic, Queue, Runner, Task
-from gateway.background.clerk import Clerk, Office
-from gateway.background.settings import BackgroundSettings
-from gateway.background.upkeep import House
-from gateway.background.webhooks import TIMEOUT, Letter, Webhooks, mailbox
-from gateway.batch import Batch
-from gateway.cluster import Cluster
-from gateway.connect import connect
-from gateway.intake.aliases import parse_aliases
+from millstream.common import telemetry
+from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.records.pending import Ended, Pending
+from millstream.common.process import loop
+from millstream.common.process.identity import incarnation
+from millstream.common.process.stopping import on_stop_signals
+from millstream.gateway.background.answers import Answers
+from millstream.gateway.background.arq_worker import Periodic, Queue, Runner, Task
+from millstream.gateway.background.batches.batch_worker import Clerk, Office
+from millstream.gateway.background.settings import BackgroundSettings
+from millstream.gateway.background.upkeep import House
+from millstream.gateway.background.webhooks import TIMEOUT, Letter, Webhooks, mailbox
+from millstream.gateway.records.batches import Batch
+from millstream.gateway.services.aliases import parse_aliases
+from millstream.gateway.services.cluster import Cluster
+from millstream.gateway.services.connect import connect
 
 WRONG_USAGE = 2  # exit status: the same settings will not do better
 LOOK_EVERY = 1  # seconds until a new batch, or one whose process died, is noticed

@@ -17,9 +17,9 @@ import msgspec
 import structlog
 from arq import ArqRedis, Retry, Worker, cron, func
 
-from common.backoff import Backoff
-from common.broker.connect import is_cluster, open_client, redis_errors
-from common.errors import MillstreamError, Unavailable
+from millstream.common.broker.connection.broker import is_cluster, open_client, redis_errors
+from millstream.common.errors import MillstreamError, Unavailable
+from millstream.common.process.backoff import Backoff
 
 POLL = 0.1  # seconds between two looks at the queue while a process is idle
 PUT_OFF = 5.0  # seconds until an insisting task that could not be done is tried again

@@ -4,12 +4,12 @@ import time
 
 import structlog
 
-from common.broker.connect import Broker
-from common.broker.directory import model_names
-from common.broker.upkeep import keep_up
-from common.errors import MillstreamError
-from gateway.background.clerk import Office
-from gateway.files.catalogue import has_expired
+from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.models.directory import model_names
+from millstream.common.broker.upkeep import keep_up
+from millstream.common.errors import MillstreamError
+from millstream.gateway.background.batches.batch_worker import Office
+from millstream.gateway.records.files.catalogue import has_expired
 
 log = structlog.stdlib.get_logger(part="upkeep")
 

@@ -17,8 +17,8 @@ import httpx
 import msgspec
 import structlog
 
-from common.broker.pending import Pending
-from gateway.background.settings import BackgroundSettings
+from millstream.common.broker.records.pending import Pending
+from millstream.gateway.background.settings import BackgroundSettings
 
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 4 * 3600.0  # seconds between tries: 5 s, 20 s, 80 s, ... up to four hours
 TIMEOUT = 15.0  # seconds a receiver has to answer

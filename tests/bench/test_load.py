@@ -11,16 +11,16 @@ import pytest
 import pytest_asyncio
 import uvicorn
 
-from bench.figures import quantile, summed
-from bench.floor import Floor, app_of
-from bench.load import Progress, measured
-from bench.processes import Processes, find, spent
-from bench.report import Report
-from bench.settings import BenchSettings
-from common.broker.embedded import free_port
-from common.errors import BadRequest, Unavailable
-from tests.support import wait_until
-from worker.engines.simulated import SimulatedSettings
+from millstream.bench.command.load import Progress, measured
+from millstream.bench.command.processes import Processes, find, spent
+from millstream.bench.command.report import Report
+from millstream.bench.command.settings import BenchSettings
+from millstream.bench.command.statistics import quantile, summed
+from millstream.bench.lab.baseline_server import Floor, app_of
+from millstream.common.broker.embedded import free_port
+from millstream.common.errors import BadRequest, Unavailable
+from millstream.worker.engines.simulated.engine import SimulatedSettings
+from tests.harness.support import wait_until
 
 
 @pytest_asyncio.fixture

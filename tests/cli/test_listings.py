@@ -5,19 +5,20 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from cli.doctor import Finding, examine, queue, served
-from cli.eviction import evictor, workers_of_process
-from cli.settings import DoctorSettings, JobsSettings, TopSettings, WorkersSettings, host_name
-from cli.tables import show_jobs, show_models, show_workers
-from cli.top import watch
-from common.broker.connect import Broker
-from common.broker.directory import announce, census
-from common.broker.inspection import live_jobs, server_facts
-from common.broker.jobs import Envelope, NewJob, submit
-from common.broker.workers import beat, claim, evict_now
-from common.job import GatewayId, JobId, JobRequest, ModelName, TextPrompt, WorkerId
-from common.settings import ClusterSettings
-from common.supervise import Exit
+from millstream.cli.inspect.doctor import Finding, examine, queue, served
+from millstream.cli.inspect.tables import show_jobs, show_models, show_workers
+from millstream.cli.inspect.top import watch
+from millstream.cli.settings import DoctorSettings, JobsSettings, TopSettings, WorkersSettings
+from millstream.cli.up.eviction import evictor, workers_of_process
+from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.jobs import Envelope, NewJob, submit
+from millstream.common.broker.models.directory import announce, census
+from millstream.common.broker.models.inspection import live_jobs, server_facts
+from millstream.common.broker.workers import beat, claim, evict_now
+from millstream.common.job import GatewayId, JobId, JobRequest, ModelName, TextPrompt, WorkerId
+from millstream.common.process.command import host_name
+from millstream.common.process.supervise import Exit
+from millstream.common.settings import ClusterSettings
 
 MODEL, WORKER, PID = ModelName("tiny"), WorkerId("worker-1"), 4321
 NOWHERE = "redis://127.0.0.1:9/0"
@@ -79,7 +80,7 @@ async def test_here_is_a_health_check(
 ) -> None:
     here = WorkersSettings(redis_url=broker.url, here=True)
     assert await show_workers(here) == 0
-    monkeypatch.setattr("cli.tables.host_name", lambda: "another-machine")
+    monkeypatch.setattr("millstream.cli.inspect.tables.host_name", lambda: "another-machine")
     assert await show_workers(here) == 1
     assert "No worker is registered" in capsys.readouterr().out
 

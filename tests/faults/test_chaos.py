@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from cli.settings import own_command
+from millstream.common.process.command import own_command
 
 
 async def test_a_short_chaos_loses_nothing() -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from bench.fleet import Part
-from common.broker import keys
-from tests.cluster import CHAT, MODEL, PATIENCE, Cluster, all_exact, body, heard_some
-from tests.support import wait_until
+from millstream.bench.chaos.fleet import Part
+from millstream.common.broker import keys
+from tests.harness.cluster import CHAT, MODEL, PATIENCE, Cluster, all_exact, body, heard_some
+from tests.harness.support import wait_until
 
 
 def scripted(**script: Any) -> dict[str, Any]:

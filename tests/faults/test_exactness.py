@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from bench.fleet import Part
-from bench.stream import events
-from common.broker import keys
-from common.job import ModelName
-from tests.cluster import CHAT, Cluster
-from tests.support import wait_until
+from millstream.bench.chaos.fleet import Part
+from millstream.bench.chaos.stream import events
+from millstream.common.broker import keys
+from millstream.common.job import ModelName
+from tests.harness.cluster import CHAT, Cluster
+from tests.harness.support import wait_until
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(400)]
 NAME = ModelName("smollm2-135m-instruct")

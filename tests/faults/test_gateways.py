@@ -6,10 +6,10 @@ import itertools
 import httpx
 import pytest
 
-from bench.fleet import Part
-from bench.stream import Client, judge
-from tests.cluster import CHAT, PATIENCE, Cluster, all_exact, body, heard_some
-from tests.support import wait_until
+from millstream.bench.chaos.fleet import Part
+from millstream.bench.chaos.stream import Client, judge
+from tests.harness.cluster import CHAT, PATIENCE, Cluster, all_exact, body, heard_some
+from tests.harness.support import wait_until
 
 
 def wandering(site: Cluster, tokens: int, *bases: str) -> Client:
@@ -156,7 +156,7 @@ async def test_what_is_open_at_the_end_of_the_window_can_be_asked_for_elsewhere(
     asking = asyncio.create_task(site.http.post(leaving.url + CHAT, json=question, headers=key))
     await wait_until(lambda: all_running(site, 2), within=PATIENCE, what="both jobs run")
     assert await leaving.stop() == 0
-    assert (await reading).rstrip().endswith("retry: 1000")
+    assert (await reading).endswith("\nretry: 1000\n")
     refused = await asking
     assert refused.status_code == 503 and refused.json()["error"]["code"] == "service_unavailable"
     again = await site.http.post(staying.url + CHAT, json=question, headers=key)

@@ -2,11 +2,11 @@
 
 import asyncio
 
-from bench.fleet import Part
-from bench.stream import Client, Heard
-from common.broker import keys
-from tests.cluster import MODEL, PATIENCE, Cluster, all_exact, heard_some
-from tests.support import wait_until
+from millstream.bench.chaos.fleet import Part
+from millstream.bench.chaos.stream import Client, Heard
+from millstream.common.broker import keys
+from tests.harness.cluster import MODEL, PATIENCE, Cluster, all_exact, heard_some
+from tests.harness.support import wait_until
 
 Running = list[asyncio.Task[Heard]]
 

@@ -5,14 +5,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from common.broker.directory import ModelInfo, WorkerInfo
-from common.chunk import NOTHING_YET, Chunk, Failure, FinishReason, Seq, Start, Usage
-from common.errors import IdempotencyConflict, MillstreamError, ModelNotFound, NotFound, StreamLost
-from common.job import JobId, JobRequest, ModelName, WorkerId
-from gateway.cluster import Cluster
-from gateway.dispatch import Admission, Offer, Submission, Waiting
-from gateway.settings import GatewaySettings
-from gateway.stored import Kind, Record
+from millstream.common.broker.models.directory import ModelInfo, WorkerInfo
+from millstream.common.chunk import NOTHING_YET, Chunk, Failure, FinishReason, Seq, Start, Usage
+from millstream.common.errors import IdempotencyConflict, MillstreamError, ModelNotFound, NotFound, StreamLost
+from millstream.common.job import JobId, JobRequest, ModelName, WorkerId
+from millstream.gateway.queue.client import Admission, Offer, Submission, Waiting
+from millstream.gateway.records.store import Kind, Record
+from millstream.gateway.services.cluster import Cluster
+from millstream.gateway.settings import GatewaySettings
 
 MODEL = ModelName("smollm2-135m-instruct")
 USAGE = Usage(prompt=7, completion=4, cached=2, reasoning=1)

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from gateway.app import listen, server
-from gateway.settings import GatewaySettings
+from millstream.gateway.app import listen, server
+from millstream.gateway.settings import GatewaySettings
 from tests.gateway.scripted import ScriptedCluster, said
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.broker.embedded import free_port
+from millstream.common.broker.embedded import free_port
 
 PATIENCE = 120.0  # seconds; only a safety net
 
@@ -43,7 +43,17 @@ def up(home: Path, *flags: str, **variables: str) -> Iterator[Terminal]:
     screen = home / "screen.txt"
     environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HF_HUB_OFFLINE": "1"}
     environment |= {"HOME": str(Path.home()), "XDG_STATE_HOME": str(home), **variables}
-    command = [sys.executable, "-m", "cli.main", "up", "--port", str(free_port()), "--valkey-port", "0", *flags]
+    command = [
+        sys.executable,
+        "-m",
+        "millstream.cli.main",
+        "up",
+        "--port",
+        str(free_port()),
+        "--valkey-port",
+        "0",
+        *flags,
+    ]
     with screen.open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, text=True)
         try:

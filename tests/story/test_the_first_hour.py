@@ -91,7 +91,7 @@ def test_redis_tells_the_whole_story(redis: Redis) -> None:
 
 
 def test_a_second_worker_takes_its_share_without_another_step(terminal: Terminal, redis: Redis, address: str) -> None:
-    command = [sys.executable, "-m", "cli.main", "worker", "--redis-url", terminal.find(r"queue +(\S+)")]
+    command = [sys.executable, "-m", "millstream.cli.main", "worker", "--redis-url", terminal.find(r"queue +(\S+)")]
     second = subprocess.Popen(command, env=terminal.environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
         leases = "ms:{" + MODEL + "}:leases"

@@ -11,8 +11,8 @@ from typing import Any, Literal, NewType, Protocol
 
 import msgspec
 
-from common.errors import MillstreamError
-from common.job import Guide, Sampling
+from millstream.common.errors import MillstreamError
+from millstream.common.job import Guide, Sampling
 
 SequenceKey = NewType("SequenceKey", str)  # "<job>#<grant>": ours, never the client's id
 

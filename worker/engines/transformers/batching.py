@@ -28,11 +28,17 @@ from transformers.generation.continuous_batching.continuous_api import (
 from transformers.generation.continuous_batching.requests import RequestState, RequestStatus
 from transformers.generation.continuous_batching.utils import stream_context
 
-from common.errors import EngineError
-from worker.engines.transformers.attention import CPU_ATTENTION, LayerCache, Paged, Span, plan_attention
-from worker.engines.transformers.sampler import Sampler, needed
-from worker.engines.transformers.sequence import Sequence
-from worker.engines.transformers.tap import Tap
+from millstream.common.errors import EngineError
+from millstream.worker.engines.transformers.loading.attention import (
+    CPU_ATTENTION,
+    LayerCache,
+    Paged,
+    Span,
+    plan_attention,
+)
+from millstream.worker.engines.transformers.sampling.logits_hook import Tap
+from millstream.worker.engines.transformers.sampling.sampler import Sampler, needed
+from millstream.worker.engines.transformers.sampling.sequence import Sequence
 
 Deliver = Callable[[list[Sequence]], None]
 Broken = Callable[[BaseException], None]

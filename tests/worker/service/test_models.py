@@ -1,0 +1,102 @@
+"""Models that come on demand, with several workers that could load them."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from millstream.common.broker import jobs
+from millstream.common.broker.models.directory import model_info
+from millstream.common.broker.models.load_requests import wish, wish_of
+from millstream.common.job import GatewayId, JobId, ModelName, WorkerId
+from millstream.worker.engines.base import ModelCard, Progress
+from millstream.worker.engines.simulated.engine import SimulatedEngine, SimulatedSettings
+from millstream.worker.jobs.running_jobs import Holdings
+from millstream.worker.service import models as roster
+from millstream.worker.service.heartbeat import Heartbeat, Notes
+from millstream.worker.service.models import Roster
+from millstream.worker.service.registry import Offer
+from millstream.worker.settings import WorkerSettings
+from tests.harness.queue_site import MODEL, Site, request
+from tests.harness.support import wait_until
+
+EXTRA = ModelName("extra")
+
+
+class Counted(SimulatedEngine):
+    """Counts how often it is loaded; `faulty` ones cannot be."""
+
+    loads = 0
+    faulty = False
+
+    def load(self, progress: Progress = lambda stage, fraction: None) -> ModelCard:
+        type(self).loads += 1
+        if self.faulty:
+            raise TypeError("a fault in the model's own code")
+        return super().load(progress)
+
+
+class Faulty(Counted):
+    faulty = True
+
+
+@asynccontextmanager
+async def working(site: Site, name: str, kind: type[Counted]) -> AsyncGenerator[None]:
+    """A worker process's models: one that is there, one on demand."""
+    offers = [
+        Offer(MODEL, lambda: SimulatedEngine(SimulatedSettings(name=MODEL))),
+        Offer(EXTRA, lambda: kind(SimulatedSettings(name=EXTRA)), resident=False),
+    ]
+    models = Roster(site.broker, WorkerId(name), WorkerSettings(redis_url=site.broker.url, drain=0, lease=1), offers)
+    stop = asyncio.Event()
+    assert await models.load_residents(stop)
+    task = asyncio.create_task(models.serve(stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await task
+
+
+async def live(site: Site, model: ModelName) -> int:
+    return (await model_info(site.broker, model)).live
+
+
+async def test_of_two_workers_one_loads_though_its_first_heartbeat_is_slow(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = Heartbeat.once
+
+    async def slowly(self: Heartbeat, holdings: Holdings, notes: Notes) -> None:
+        await asyncio.sleep(0.3)
+        await once(self, holdings, notes)
+
+    monkeypatch.setattr(Heartbeat, "once", slowly)
+    monkeypatch.setattr(roster, "LOOK_EVERY", 0.02)
+    monkeypatch.setattr(Counted, "loads", 0)
+    async with working(site, "a", Counted), working(site, "b", Counted):
+        await wait_until(lambda: live(site, MODEL))
+        envelope = jobs.Envelope(GatewayId("nobody"), "acme", "default", timeout_ms=60_000, retention_ms=60_000)
+        await jobs.submit(site.broker, EXTRA, envelope, [jobs.NewJob(JobId("waits"), request())])
+        await wait_until(lambda: live(site, EXTRA))
+        await asyncio.sleep(0.1)  # several looks of both
+        assert Counted.loads == 1
+
+
+async def test_a_model_that_cannot_be_loaded_here_is_loaded_elsewhere(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roster, "LOOK_EVERY", 0.02)
+    monkeypatch.setattr(Faulty, "loads", 0)
+    async with working(site, "a", Faulty):
+        await wait_until(lambda: live(site, MODEL))
+        await wish(site.broker, EXTRA, "load")
+        await wait_until(lambda: Faulty.loads)
+        await asyncio.sleep(0.1)
+        assert Faulty.loads == 1
+        await wait_until(lambda: live(site, MODEL))  # the other model goes on
+        assert (await wish_of(site.broker, EXTRA)).startswith("load")
+        async with working(site, "b", Counted):
+            await wait_until(lambda: live(site, EXTRA))
+            assert not await wish_of(site.broker, EXTRA)
