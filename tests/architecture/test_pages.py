@@ -20,6 +20,7 @@ ROOT_PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 PAGES = sorted(
     [*(ROOT / name for name in ROOT_PAGES), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*.md")]
 )
+ROOMS = "common|gateway|worker|cli|bench|tests|examples|docs|deploy"
 LONGEST_LINE = 140  # characters: fits beside a terminal, and a difference shows the sentence that changed
 README = (ROOT / "README.md").read_text()
 
@@ -45,6 +46,12 @@ def test_every_link_leads_to_a_file(page: Path) -> None:
 def test_no_line_is_too_long(page: Path) -> None:
     long = {n: len(line) for n, line in enumerate(page.read_text().splitlines(), 1) if len(line) > LONGEST_LINE}
     assert not long
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_every_path_named_exists(page: Path) -> None:
+    named = re.findall(rf"`((?:{ROOMS})/[\w./*-]*(?:/|\.\w+))`", page.read_text())
+    assert not [path for path in named if not list(ROOT.glob(path.rstrip("/")))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
