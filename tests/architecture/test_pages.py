@@ -49,6 +49,13 @@ def test_no_line_is_too_long(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_behind_is_said_of_proxies_only(page: Path) -> None:
+    """Elsewhere it may mean "lagging" or "after". In quotes or in a table the word itself is meant."""
+    text = " ".join(page.read_text().split())
+    assert not re.findall(r'.{20}(?<![`"])\b[Bb]ehind\b(?! (?:nginx|a proxy|any load balancer|\|)).{20}', text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_every_path_named_exists(page: Path) -> None:
     named = re.findall(rf"`((?:{ROOMS})/[\w./*-]*(?:/|\.\w+))`", page.read_text())
     assert not [path for path in named if not list(ROOT.glob(path.rstrip("/")))]
