@@ -11,6 +11,7 @@ import structlog
 from common.broker import keys
 from common.broker.connect import Broker, redis_errors
 from common.broker.limits import settle_owed
+from common.broker.scripts.script import Script
 from common.broker.workers import GRACE_MS, evict_stale
 from common.job import ModelName, WorkerId
 
@@ -28,6 +29,18 @@ class Kept:
     evicted: list[WorkerId]
     expired: int = 0
     orphans: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class UpkeepArgs:
+    """What is overdue, and how many of each one call stops."""
+
+    orphan_grace_ms: int
+    limit: int
+    grace_ms: int
+
+
+UPKEEP = Script("job/upkeep", UpkeepArgs)
 
 
 async def keep_up(broker: Broker, model: ModelName, max_attempts: int, orphan_grace_ms: int = ORPHAN_GRACE_MS) -> Kept:
@@ -51,8 +64,9 @@ async def keep_up(broker: Broker, model: ModelName, max_attempts: int, orphan_gr
 async def _stop_overdue(broker: Broker, model: ModelName, orphan_grace_ms: int) -> tuple[int, int]:
     """Until none is left: thousands may have the same deadline, and none is to hear of it late."""
     expired, orphans = 0, 0
+    args = UpkeepArgs(orphan_grace_ms=orphan_grace_ms, limit=BATCH, grace_ms=GRACE_MS)
     while True:
-        counts = await broker.run("job/upkeep", model, orphan_grace_ms, BATCH, GRACE_MS)
+        counts = await broker.run(UPKEEP, model, args)
         late, left = int(counts[0]), int(counts[1])
         expired, orphans = expired + late, orphans + left
         if max(late, left) < BATCH:

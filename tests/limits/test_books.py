@@ -10,6 +10,7 @@ import pytest_asyncio
 from common.broker import jobs
 from common.broker.keyring import ApiKey, Limits
 from common.broker.limits import periods, settle_owed, usage
+from common.broker.upkeep import UPKEEP, UpkeepArgs
 from common.broker.workers import evict_now
 from common.errors import Overloaded, QuotaExceeded, TooLargeToWait
 from common.job import JobId, WorkerId
@@ -114,7 +115,7 @@ async def test_an_expired_job_is_settled_too(site: Site) -> None:
     await dispatch.submit(one)
 
     async def expired() -> bool:
-        await site.broker.run("job/upkeep", MODEL, 1000, 32, 0)
+        await site.broker.run(UPKEEP, MODEL, UpkeepArgs(orphan_grace_ms=1000, limit=32, grace_ms=0))
         return (await jobs.read(site.broker, MODEL, JobId(one.jobs[0][0])))["state"] == "expired"
 
     await wait_until(expired)
