@@ -9,9 +9,9 @@ from typing import Any, Literal, cast
 
 import msgspec
 
-from common.broker import keys
-from common.broker.connect import Broker, redis_errors
-from common.broker.scripts.job_calls import (
+from millstream.common.broker import keys
+from millstream.common.broker.connection.broker import Broker, redis_errors
+from millstream.common.broker.scripts.job_calls import (
     ATTACH,
     CANCEL,
     SUBMIT,
@@ -22,9 +22,9 @@ from common.broker.scripts.job_calls import (
     SubmittedJob,
     WatchArgs,
 )
-from common.chunk import NOTHING_YET, Seq
-from common.errors import IdempotencyConflict
-from common.job import GatewayId, JobId, JobRequest, JobState, Lease, ModelName, Tier
+from millstream.common.chunk import NOTHING_YET, Seq
+from millstream.common.errors import IdempotencyConflict
+from millstream.common.job import GatewayId, JobId, JobRequest, JobState, Lease, ModelName, Tier
 
 encode_request = msgspec.json.Encoder().encode
 decode_request = msgspec.json.Decoder(JobRequest).decode
@@ -91,7 +91,7 @@ class Submitted:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class JobPosition:
     """Where a job stands: its state, the last seq of its log and the lease that wrote it (or runs it now). `ahead`,
     where that was asked: how many jobs come before it, an estimate beyond a hundred tenants of one tier; -1: it is not
     queued."""
@@ -169,7 +169,7 @@ class Delivered:
 
 async def attach(
     broker: Broker, model: ModelName, job: JobId, gateway: GatewayId, tenant: str, have: Delivered
-) -> Place:
+) -> JobPosition:
     """Take over a job's stream. `missing`: no such job of this tenant; `lost`: its log ends before what the client has
     and cannot be put back."""
     args = AttachArgs(
@@ -185,21 +185,23 @@ async def attach(
     reply = await broker.run(ATTACH, model, args)
     match reply:
         case ["ok", state, seq, lease]:
-            return Place(state, Seq(int(seq)), Lease(lease))
+            return JobPosition(state, Seq(int(seq)), Lease(lease))
         case ["lost", seq]:
-            return Place("lost", Seq(int(seq)))
+            return JobPosition("lost", Seq(int(seq)))
         case _:
-            return Place("missing", Seq(0))
+            return JobPosition("missing", Seq(0))
 
 
 async def watch(
     broker: Broker, model: ModelName, gateway: GatewayId, ttl_ms: int, jobs: Sequence[tuple[JobId, Seq]]
-) -> dict[JobId, Place]:
+) -> dict[JobId, JobPosition]:
     """Those of these jobs that have chunks beyond the given seq, are queued, or are gone; also says that the gateway
     lives."""
     args = WatchArgs(gateway=gateway, ttl_ms=ttl_ms)
     reply = await broker.run(WATCH, model, args, jobs)
-    return {JobId(id): Place(state, Seq(int(seq)), Lease(lease), int(ahead)) for id, state, seq, lease, ahead in reply}
+    return {
+        JobId(id): JobPosition(state, Seq(int(seq)), Lease(lease), int(ahead)) for id, state, seq, lease, ahead in reply
+    }
 
 
 async def cancel(

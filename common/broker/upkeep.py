@@ -8,12 +8,12 @@ from typing import Any, cast
 
 import structlog
 
-from common.broker import keys
-from common.broker.connect import Broker, redis_errors
-from common.broker.limits import settle_owed
-from common.broker.scripts.script import Script
-from common.broker.workers import GRACE_MS, evict_stale
-from common.job import ModelName, WorkerId
+from millstream.common.broker import keys
+from millstream.common.broker.accounts.limits import settle_owed
+from millstream.common.broker.connection.broker import Broker, redis_errors
+from millstream.common.broker.scripts.script import Script
+from millstream.common.broker.workers import GRACE_MS, evict_stale
+from millstream.common.job import ModelName, WorkerId
 
 ELECTION_MS = 250  # one process does a model's upkeep for so long
 BATCH = 32  # jobs one script call touches: keeps it near a millisecond
@@ -23,7 +23,7 @@ log = structlog.stdlib.get_logger(part="upkeep")
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class UpkeepDone:
     """What one round did."""
 
     evicted: list[WorkerId]
@@ -43,12 +43,14 @@ class UpkeepArgs:
 UPKEEP = Script("job/upkeep", UpkeepArgs)
 
 
-async def keep_up(broker: Broker, model: ModelName, max_attempts: int, orphan_grace_ms: int = ORPHAN_GRACE_MS) -> Kept:
+async def keep_up(
+    broker: Broker, model: ModelName, max_attempts: int, orphan_grace_ms: int = ORPHAN_GRACE_MS
+) -> UpkeepDone:
     """One round for one model, unless another process did it a moment ago. Raises `RedisAway`."""
     async with redis_errors():
         election = broker.redis.set(keys.upkeep(model), 1, nx=True, px=ELECTION_MS)
         if not await cast(Awaitable[Any], election):
-            return Kept([])
+            return UpkeepDone([])
     evicted: list[WorkerId] = []
     while worker := await evict_stale(broker, model, max_attempts):
         if worker not in evicted:
@@ -58,7 +60,7 @@ async def keep_up(broker: Broker, model: ModelName, max_attempts: int, orphan_gr
     await settle_owed(broker, model)
     if expired or orphans:
         log.info("jobs_stopped", model=model, expired=expired, orphans=orphans)
-    return Kept(evicted, expired, orphans)
+    return UpkeepDone(evicted, expired, orphans)
 
 
 async def _stop_overdue(broker: Broker, model: ModelName, orphan_grace_ms: int) -> tuple[int, int]:

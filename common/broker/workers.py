@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from common.broker.connect import Broker
-from common.broker.jobs import decode_request
-from common.broker.scripts.script import Script
-from common.chunk import Seq
-from common.job import JobId, JobRequest, Lease, ModelName, WorkerId
+from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.jobs import decode_request
+from millstream.common.broker.scripts.script import Script
+from millstream.common.chunk import Seq
+from millstream.common.job import JobId, JobRequest, Lease, ModelName, WorkerId
 
 GRACE_MS = 2000  # after the server restarted: time for gateways to put back what was lost and for leases to be renewed
 CLAIM_CHARGE = 256  # tokens charged at claim, corrected at settle, so that a burst of claims is already fair

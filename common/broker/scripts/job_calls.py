@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from common.broker.scripts.script import Script
-from common.chunk import Seq
-from common.job import GatewayId, JobId, Lease, Tier
+from millstream.common.broker.scripts.script import Script
+from millstream.common.chunk import Seq
+from millstream.common.job import GatewayId, JobId, Lease, Tier
 
 
 @dataclass(slots=True, kw_only=True)

@@ -8,8 +8,8 @@ from operator import attrgetter
 from types import NoneType
 from typing import Any, Generic, Never, TypeVar, cast, get_args, get_origin, get_type_hints, overload
 
-from common.broker.scripts.declaration import Argument, WrongDeclaration, declaration_of
-from common.broker.scripts.source import file_text, script_sha, script_text
+from millstream.common.broker.scripts.declaration import Argument, WrongDeclaration, declaration_of
+from millstream.common.broker.scripts.source import file_text, script_sha, script_text
 
 Arg = Any  # what redis-py encodes: str, bytes, int or float; its own annotation says str only
 Head = TypeVar("Head")

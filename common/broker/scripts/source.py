@@ -9,8 +9,8 @@ import re
 from functools import cache
 from importlib import resources
 
-from common.broker import scripts
-from common.broker.scripts.declaration import unpacked
+from millstream.common.broker import scripts
+from millstream.common.broker.scripts.declaration import unpacked
 
 KEYS = "keys"
 DEFINITION = re.compile(r"local (?:function )?(\w+)")
