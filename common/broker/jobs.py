@@ -11,6 +11,17 @@ import msgspec
 
 from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker, redis_errors
+from millstream.common.broker.scripts.job_calls import (
+    ATTACH,
+    CANCEL,
+    SUBMIT,
+    WATCH,
+    AttachArgs,
+    CancelArgs,
+    SubmitArgs,
+    SubmittedJob,
+    WatchArgs,
+)
 from millstream.common.chunk import NOTHING_YET, Seq
 from millstream.common.errors import IdempotencyConflict
 from millstream.common.job import GatewayId, JobId, JobRequest, JobState, Lease, ModelName, Tier
@@ -99,24 +110,25 @@ async def submit(broker: Broker, model: ModelName, envelope: Envelope, jobs: Seq
     """All jobs of one request enter, or none. Sending it again changes nothing.
     Raises `IdempotencyConflict` when the key was used with another body."""
     bounds = envelope.bounds
-    args: list[str | bytes | float] = [
-        envelope.gateway,
-        envelope.tenant,
-        envelope.tier,
-        envelope.weight,
-        envelope.timeout_ms,
-        envelope.retention_ms,
-        int(envelope.resumable),
-        envelope.idempotency_digest,
-        envelope.fingerprint,
-        *(bounds.jobs, bounds.bytes, bounds.tenant_jobs, bounds.tenant_bytes),
-        " ".join(envelope.affinity),
-        envelope.account,
-        len(jobs),
-    ]
-    for job in jobs:
-        args += [job.id, encode_request(job.request), job.grant, len(job.prefix), *job.prefix]
-    reply = await broker.run("job/submit", model, *args)
+    args = SubmitArgs(
+        gateway=envelope.gateway,
+        tenant=envelope.tenant,
+        tier=envelope.tier,
+        weight=envelope.weight,
+        timeout_ms=envelope.timeout_ms,
+        retention_ms=envelope.retention_ms,
+        resumable=int(envelope.resumable),
+        idempotency_digest=envelope.idempotency_digest,
+        fingerprint=envelope.fingerprint,
+        max_jobs=bounds.jobs,
+        max_bytes=bounds.bytes,
+        max_tenant_jobs=bounds.tenant_jobs,
+        max_tenant_bytes=bounds.tenant_bytes,
+        affinity=" ".join(envelope.affinity),
+        account=envelope.account,
+    )
+    rows = [SubmittedJob(job.id, encode_request(job.request), job.grant, job.prefix) for job in jobs]
+    reply = await broker.run(SUBMIT, model, args, rows)
     return _submitted(reply, [job.id for job in jobs])
 
 
@@ -160,8 +172,17 @@ async def attach(
 ) -> JobPosition:
     """Take over a job's stream. `missing`: no such job of this tenant; `lost`: its log ends before what the client has
     and cannot be put back."""
-    args = (have.lease, have.seq, have.last, len(have.chunks), have.first, *have.chunks)
-    reply = await broker.run("job/attach", model, job, gateway, tenant, *args)
+    args = AttachArgs(
+        id=job,
+        gateway=gateway,
+        tenant=tenant,
+        seen=have.lease,
+        delivered=have.seq,
+        last=have.last,
+        first=have.first,
+        chunks=have.chunks,
+    )
+    reply = await broker.run(ATTACH, model, args)
     match reply:
         case ["ok", state, seq, lease]:
             return JobPosition(state, Seq(int(seq)), Lease(lease))
@@ -176,8 +197,8 @@ async def watch(
 ) -> dict[JobId, JobPosition]:
     """Those of these jobs that have chunks beyond the given seq, are queued, or are gone; also says that the gateway
     lives."""
-    flat = [part for pair in jobs for part in pair]
-    reply = await broker.run("job/watch", model, gateway, ttl_ms, *flat)
+    args = WatchArgs(gateway=gateway, ttl_ms=ttl_ms)
+    reply = await broker.run(WATCH, model, args, jobs)
     return {
         JobId(id): JobPosition(state, Seq(int(seq)), Lease(lease), int(ahead)) for id, state, seq, lease, ahead in reply
     }
@@ -188,7 +209,7 @@ async def cancel(
 ) -> list[str]:
     """Stop jobs wherever they are (of any tenant if `tenant` is empty); the state of each afterwards. `left`: only the
     reader at that gateway has gone, a job that is read at another goes on (`read`)."""
-    return await broker.run("job/cancel", model, tenant, left, *jobs)
+    return await broker.run(CANCEL, model, CancelArgs(tenant=tenant, gateway=left, ids=jobs))
 
 
 async def owner(broker: Broker, model: ModelName, job: JobId) -> str | None:

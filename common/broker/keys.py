@@ -1,4 +1,5 @@
-"""Every key of Millstream, spelt once. The table of DESIGN section 5; `docs/protocol.md` is checked against it.
+"""Every key that Python touches, spelt once. Those that the scripts touch are in `scripts/lib/keys.lua`. A test
+compares the two with each other, and both with the table of `docs/protocol.md`.
 
 `{model}` in braces is Redis Cluster's hash tag: all keys of one model share one slot, so one script may touch them.
 """
@@ -53,21 +54,6 @@ def tenants(model: ModelName, tier: Tier) -> str:
     return f"{prefix(model)}tenants:{tier}"
 
 
-def served(model: ModelName, tier: Tier) -> str:
-    """Sorted set: tenants that wait no more -> their virtual time, for when they come back. TTL 10 minutes."""
-    return f"{prefix(model)}served:{tier}"
-
-
-def clock(model: ModelName, tier: Tier) -> str:
-    """String: the virtual time of the tenant served last. TTL 10 minutes."""
-    return f"{prefix(model)}clock:{tier}"
-
-
-def order(model: ModelName, tier: Tier, tenant: str) -> str:
-    """Sorted set: the jobs of a backlog -> their deadlines: in which order they are taken. Gone when empty."""
-    return f"{prefix(model)}order:{tier}:{tenant}"
-
-
 def resume(model: ModelName) -> str:
     """Stream: ids of jobs whose worker is gone, claimed before any backlog. Gone when empty."""
     return f"{prefix(model)}resume"
@@ -78,25 +64,9 @@ def resume_lower(model: ModelName, tier: Tier) -> str:
     return f"{prefix(model)}resume:{tier}"
 
 
-def running(model: ModelName, tier: Tier) -> str:
-    """Sorted set: running jobs of flex or batch -> when they were claimed, negative for those not to be preempted
-    (again). Gone when empty."""
-    return f"{prefix(model)}running:{tier}"
-
-
-def turns(model: ModelName) -> str:
-    """String: counts claims for which several tiers waited, so that each gets its share. TTL a day."""
-    return f"{prefix(model)}turns"
-
-
 def policy(model: ModelName) -> str:
     """Hash: how jobs are routed: `policy`, `margin`, `reserve`. Removed with the model."""
     return f"{prefix(model)}policy"
-
-
-def warm(model: ModelName, beginning: str) -> str:
-    """String: what a prompt begins with (a digest) -> the worker that served it last. TTL ten minutes."""
-    return f"{prefix(model)}warm:{beginning}"
 
 
 def owed(model: ModelName) -> str:
@@ -143,11 +113,6 @@ def waiting(model: ModelName) -> str:
 def gateways(model: ModelName) -> str:
     """Sorted set: gateway -> Redis time (ms) until which it is known to live. Entry goes with its last job."""
     return f"{prefix(model)}gateways"
-
-
-def follows(model: ModelName, gateway: GatewayId) -> str:
-    """Set: live jobs whose frames go to that gateway. Gone when empty."""
-    return f"{prefix(model)}follows:{gateway}"
 
 
 def idempotency(model: ModelName, tenant: str, digest: str) -> str:
@@ -213,11 +178,6 @@ def batch_results(batch: str) -> str:
 def batch_parts(batch: str) -> str:
     """List: the parts of the output that are written (JSON), in order. TTL as the state's."""
     return f"{batch_prefix(batch)}parts"
-
-
-def meter(account: str) -> str:
-    """Hash: what is left of an API key's requests and tokens of a minute. TTL until it is full again."""
-    return f"{account_prefix(account)}meter"
 
 
 def open_jobs(account: str) -> str:

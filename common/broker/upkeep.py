@@ -11,6 +11,7 @@ import structlog
 from millstream.common.broker import keys
 from millstream.common.broker.accounts.limits import settle_owed
 from millstream.common.broker.connection.broker import Broker, redis_errors
+from millstream.common.broker.scripts.script import Script
 from millstream.common.broker.workers import GRACE_MS, evict_stale
 from millstream.common.job import ModelName, WorkerId
 
@@ -28,6 +29,18 @@ class UpkeepDone:
     evicted: list[WorkerId]
     expired: int = 0
     orphans: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class UpkeepArgs:
+    """What is overdue, and how many of each one call stops."""
+
+    orphan_grace_ms: int
+    limit: int
+    grace_ms: int
+
+
+UPKEEP = Script("job/upkeep", UpkeepArgs)
 
 
 async def keep_up(
@@ -53,8 +66,9 @@ async def keep_up(
 async def _stop_overdue(broker: Broker, model: ModelName, orphan_grace_ms: int) -> tuple[int, int]:
     """Until none is left: thousands may have the same deadline, and none is to hear of it late."""
     expired, orphans = 0, 0
+    args = UpkeepArgs(orphan_grace_ms=orphan_grace_ms, limit=BATCH, grace_ms=GRACE_MS)
     while True:
-        counts = await broker.run("job/upkeep", model, orphan_grace_ms, BATCH, GRACE_MS)
+        counts = await broker.run(UPKEEP, model, args)
         late, left = int(counts[0]), int(counts[1])
         expired, orphans = expired + late, orphans + left
         if max(late, left) < BATCH:

@@ -165,3 +165,26 @@ def undeclared(source: str) -> list[str]:
         elif word.text not in KEYWORDS and word.text not in known and not _is_field(words, at):
             wrong.append(f"{word.text} (line {word.line})")
     return wrong
+
+
+ONE_KEY = re.compile(r"local (?:function )?(\w+)(?:\([\w, ]*\) return| =) (.+?)(?: end)?$")
+
+
+def key_patterns(source: str) -> dict[str, str]:
+    """The keys a file of one definition a line makes, by the names of the definitions: literals as they are, parameters
+    as `<parameter>`, `P` as what the comment above says (`-- ms:{model}:`). A name of a stream is a key of the model
+    without its prefix."""
+    found: dict[str, str] = {}
+    prefix = ""
+    for line in source.splitlines():
+        if heading := re.match(r"-- (ms:\{.*\}:)$", line):
+            prefix = heading[1]
+        elif definition := ONE_KEY.match(line):
+            parts = definition[2].split(" .. ")
+            if all(re.fullmatch(r"\w+|'[^']*'", part) for part in parts):
+                spelt = "".join(part[1:-1] if part[0] == "'" else f"<{part}>" for part in parts)
+                key = spelt.replace("<P>", prefix)
+                found[definition[1]] = key if key.startswith("ms:") else prefix + key
+        elif line.startswith("local"):
+            raise AssertionError(f"not one definition a line: {line}")
+    return found

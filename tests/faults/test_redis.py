@@ -104,7 +104,7 @@ async def test_lost_news_is_read_from_the_log(site: Cluster) -> None:
 
 @pytest.mark.parametrize("script", ["job/submit", "job/claim", "job/step", "worker/beat"])
 async def test_a_reply_lost_after_the_script_ran_changes_nothing(site: Cluster, script: str) -> None:
-    from millstream.common.broker.connection.broker import script_sha
+    from millstream.common.broker.scripts.source import script_sha
 
     async with Proxy("127.0.0.1", site.valkey.port) as proxy:
         gateway = await site.gateway(**({"redis_url": proxy.url} if script == "job/submit" else {}))
@@ -136,7 +136,7 @@ async def test_who_resumes_behind_the_last_chunk_gets_the_usage_though_redis_was
 
 
 async def test_a_job_whose_submission_was_answered_late_is_submitted_again_if_redis_forgets_it(site: Cluster) -> None:
-    from millstream.common.broker.connection.broker import script_sha
+    from millstream.common.broker.scripts.source import script_sha
 
     async with Proxy("127.0.0.1", site.valkey.port) as proxy:
         gateway, _ = await site.gateway(redis_url=proxy.url), await site.worker()

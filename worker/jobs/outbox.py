@@ -84,7 +84,7 @@ class Outbox:
             self._on_answer(job, answer)
             return
         job.acked = seq
-        if answer == "ok" and sent.end is not None:
+        if answer == "ok" and sent.ending is not None:
             self._running_jobs.remove(job)
         elif answer in ("cancel", "preempt"):
             self._on_answer(job, answer)

@@ -6,10 +6,8 @@ All that Redis can throw at us becomes `Unavailable` here; nobody outside `commo
 """
 
 import asyncio
-import hashlib
 import random
-from collections.abc import Awaitable, Callable
-from functools import cache
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -22,7 +20,7 @@ from millstream.common.broker import keys
 from millstream.common.broker.connection.cluster import ClusterClient, ClusterPipeline
 from millstream.common.broker.connection.pipeline import ScriptPipeline
 from millstream.common.broker.connection.url import RedisAddress, parse
-from millstream.common.broker.scripts.source import script_text
+from millstream.common.broker.scripts.script import Head, Item, Script
 from millstream.common.errors import MillstreamError, Unavailable
 from millstream.common.job import ModelName
 
@@ -47,8 +45,6 @@ NOT_READY = (  # the server's words for "not now": it loads, has no master, chan
 )
 CLOSED_HANDLE = "the handler is closed"  # what uvloop says, as no OSError, when the server left before the first word
 
-Arg = Any  # what redis-py encodes: str, bytes, int or float; its own annotation says str only
-
 
 class RedisAway(Unavailable):
     """Redis cannot be reached, is loading or has no writable master: worth trying again."""
@@ -60,11 +56,6 @@ class RedisFull(RedisAway):
 
 class RedisRefused(Unavailable):
     """Redis answered with an error (a key of another type, say): trying again at once will not help."""
-
-
-@cache
-def script_sha(name: str) -> str:
-    return hashlib.sha1(script_text(name).encode(), usedforsecurity=False).hexdigest()
 
 
 class _MasterClient(Redis):
@@ -195,18 +186,19 @@ class Broker:
         await self._line.aclose()
         await self.redis.aclose()
 
-    async def run(self, script: str, model: ModelName, *args: Arg) -> Any:
+    async def run(self, script: Script[Head, Item], model: ModelName, head: Head, items: Iterable[Item] = ()) -> Any:
         """Run a script on a model's keys. Raises `RedisAway` or `RedisRefused`; a call whose reply was lost may be
         repeated, every script is idempotent."""
-        return await self.run_on(script, keys.prefix(model), *args)
+        return await self.run_on(script, keys.prefix(model), head, items)
 
-    async def run_on(self, script: str, prefix: str, *args: Arg) -> Any:
+    async def run_on(self, script: Script[Head, Item], prefix: str, head: Head, items: Iterable[Item] = ()) -> Any:
         """The same on the keys that begin with `prefix`."""
+        args = script.arguments(head, items)
         async with redis_errors():
             try:
-                return await self._line.call(prefix, "EVALSHA", script_sha(script), 1, prefix, *args)
+                return await self._line.call(prefix, "EVALSHA", script.sha, 1, prefix, *args)
             except exceptions.NoScriptError:  # the server is new, or restarted: its cache is empty
-                return await self._line.call(prefix, "EVAL", script_text(script), 1, prefix, *args)
+                return await self._line.call(prefix, "EVAL", script.text, 1, prefix, *args)
 
     async def ping(self) -> None:
         """Raises `RedisAway` if Redis does not answer."""

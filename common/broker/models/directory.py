@@ -8,7 +8,10 @@ from typing import cast
 
 from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker, redis_errors
+from millstream.common.broker.scripts.script import NoArguments, Script
 from millstream.common.job import ModelName, WorkerId
+
+VITALS = Script("worker/vitals", NoArguments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,7 @@ async def model_info(broker: Broker, model: ModelName) -> ModelInfo:
 
 async def _vitals(broker: Broker, model: ModelName) -> tuple[float, str | None, dict[str, float], dict[str, float]]:
     """Redis time (ms), jobs waiting, leases and loads by worker, all of one moment."""
-    now, waiting, leases, loads = await broker.run("worker/vitals", model)
+    now, waiting, leases, loads = await broker.run(VITALS, model, NoArguments())
     return float(now), waiting, _scores(leases), _scores(loads)
 
 

@@ -4,10 +4,11 @@
 
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker, redis_errors
+from millstream.common.broker.scripts.script import NoArguments, Script
 
 BatchStatus = Literal[
     "validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"
@@ -37,6 +38,57 @@ class LineResult:
 
 def _result(line: int, value: bytes) -> LineResult:
     return LineResult(line, "completed" if value[:1] == b"+" else "failed", value[1:])
+
+
+@dataclass(slots=True, kw_only=True)
+class HoldArgs:
+    """Who takes the lease, and for how long."""
+
+    owner: str
+    lease_ms: int
+
+
+@dataclass(slots=True, kw_only=True)
+class RecordArgs:
+    """By which lease."""
+
+    grant: int
+
+
+class RecordedLine(NamedTuple):
+    """One line's answer, with its sign before it."""
+
+    line: int
+    outcome: str
+    answer: bytes
+
+
+@dataclass(slots=True, kw_only=True)
+class FlushArgs:
+    """The lines [from, to), where the input goes on, and the part they lie in."""
+
+    grant: int
+    from_line: int
+    to_line: int
+    offset: int
+    part: bytes
+
+
+@dataclass(slots=True, kw_only=True)
+class MoveArgs:
+    """`allowed`: the statuses it may have now, separated by spaces; `fields`: names and values in turn."""
+
+    grant: int | str
+    allowed: str
+    to: str
+    fields: Sequence[str | int]
+
+
+CLOCK = Script("batch/clock", NoArguments)
+HOLD = Script("batch/hold", HoldArgs)
+RECORD = Script("batch/record", RecordArgs, RecordedLine)
+FLUSH = Script("batch/flush", FlushArgs)
+MOVE = Script("batch/move", MoveArgs)
 
 
 class Batches:
@@ -76,7 +128,7 @@ class Batches:
             for batch in batches:
                 pipe.hmget(keys.batch_state(batch), ["until", "grant"])
             rows = await pipe.execute()
-        now = int(await self._broker.run_on("batch/clock", keys.batch_prefix(batches[0])))
+        now = int(await self._broker.run_on(CLOCK, keys.batch_prefix(batches[0]), NoArguments()))
         found = [
             (float(until or 0), batch, grant or "")
             for batch, (until, grant) in zip(batches, cast(list[tuple[str | None, str | None]], rows), strict=True)
@@ -94,13 +146,14 @@ class Batches:
 
     async def hold(self, batch: str, owner: str, lease: float) -> Hold | None:
         """Takes or renews the lease for `lease` seconds (0 lets go). None: somebody else has it, or it is gone."""
-        answer = await self._broker.run_on("batch/hold", keys.batch_prefix(batch), owner, int(lease * 1000))
+        args = HoldArgs(owner=owner, lease_ms=int(lease * 1000))
+        answer = await self._broker.run_on(HOLD, keys.batch_prefix(batch), args)
         return Hold(int(answer[1]), int(answer[2]) / 1000, answer[3]) if answer[0] == "ok" else None
 
     async def record(self, batch: str, grant: int, results: Sequence[LineResult]) -> bool:
         """Keeps answers, each once. False: the lease is somebody else's."""
-        flat = [part for each in results for part in (each.line, each.outcome, SIGNS[each.outcome] + each.json)]
-        return bool(await self._broker.run_on("batch/record", keys.batch_prefix(batch), grant, *flat))
+        lines = [RecordedLine(each.line, each.outcome, SIGNS[each.outcome] + each.json) for each in results]
+        return bool(await self._broker.run_on(RECORD, keys.batch_prefix(batch), RecordArgs(grant=grant), lines))
 
     async def results(self, batch: str, first: int, count: int) -> list[LineResult | None]:
         """The answers of `count` lines from `first` on; None where there is none yet."""
@@ -119,7 +172,8 @@ class Batches:
 
     async def flush(self, batch: str, grant: int, lines: tuple[int, int], offset: int, part: bytes) -> bool:
         """The answers of the lines [from, to) lie in a part now. False: the lease is somebody else's."""
-        return bool(await self._broker.run_on("batch/flush", keys.batch_prefix(batch), grant, *lines, offset, part))
+        args = FlushArgs(grant=grant, from_line=lines[0], to_line=lines[1], offset=offset, part=part)
+        return bool(await self._broker.run_on(FLUSH, keys.batch_prefix(batch), args))
 
     async def parts(self, batch: str) -> list[bytes]:
         """What was flushed, in the order of the lines."""
@@ -138,6 +192,6 @@ class Batches:
         """Changes the status if it is one of `allowed` (and the lease, if given, is still ours); whether it did, and
         the status now (empty: no such batch)."""
         flat = [part for pair in (fields or {}).items() for part in pair]
-        args = ("" if grant is None else grant, " ".join(allowed), to, *flat)
-        changed, status = await self._broker.run_on("batch/move", keys.batch_prefix(batch), *args)
+        args = MoveArgs(grant="" if grant is None else grant, allowed=" ".join(allowed), to=to, fields=flat)
+        changed, status = await self._broker.run_on(MOVE, keys.batch_prefix(batch), args)
         return bool(changed), status

@@ -9,6 +9,7 @@ from typing import cast
 
 from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker, redis_errors
+from millstream.common.broker.scripts.script import Script
 
 PAGE = 100  # records looked at in one round trip while a list is gathered
 
@@ -22,6 +23,21 @@ class Record:
     body: bytes  # JSON, opaque to the store
 
 
+@dataclass(slots=True, kw_only=True)
+class PutArgs:
+    """A record and how long it lives; `anew`: only if it is there."""
+
+    kind: str
+    id: str
+    created: int
+    body: bytes
+    ttl_ms: int
+    anew: int
+
+
+PUT = Script("record/put", PutArgs)
+
+
 class RedisStore:
     """Implements `gateway.records.store.Store`. Every record has a time to live, its tenant's index the longest of
     them."""
@@ -31,8 +47,15 @@ class RedisStore:
 
     async def put(self, tenant: str, kind: str, record: Record, ttl: float, *, anew: bool = False) -> None:
         """Writes the record for `ttl` seconds; with `anew` only if it is there, not deleted meanwhile."""
-        args = (kind, record.id, record.created, record.body, max(1, int(ttl * 1000)), int(anew))
-        await self._broker.run_on("record/put", keys.tenant_prefix(tenant), *args)
+        args = PutArgs(
+            kind=kind,
+            id=record.id,
+            created=record.created,
+            body=record.body,
+            ttl_ms=max(1, int(ttl * 1000)),
+            anew=int(anew),
+        )
+        await self._broker.run_on(PUT, keys.tenant_prefix(tenant), args)
 
     async def get(self, tenant: str, kind: str, identity: str) -> Record | None:
         """None: never stored, expired, deleted, or another tenant's."""

@@ -1,14 +1,16 @@
-"""The text of a script as the server gets it: the libraries it names, each once, then its own body.
+"""The text of a script as the server gets it: the libraries it names, each once, its arguments by name, its own body.
 
 A file names the libraries it uses in its first line (`-- with time, keys`), and gets those that they name in turn. Of
 `lib/keys.lua` only the definitions are taken whose names occur further down: a key costs a call only where it is used.
 """
 
+import hashlib
 import re
 from functools import cache
 from importlib import resources
 
 from millstream.common.broker import scripts
+from millstream.common.broker.scripts.declaration import unpacked
 
 KEYS = "keys"
 DEFINITION = re.compile(r"local (?:function )?(\w+)")
@@ -33,8 +35,14 @@ def script_text(name: str) -> str:
     order: dict[str, str] = {}
     _gather(body, order)
     keys = order.pop(KEYS, "")
-    rest = "\n".join([*order.values(), body])
+    rest = "\n".join([*order.values(), unpacked(body)])
     return _only_used(keys, rest) + rest
+
+
+@cache
+def script_sha(name: str) -> str:
+    """By what the server knows a script."""
+    return hashlib.sha1(script_text(name).encode(), usedforsecurity=False).hexdigest()
 
 
 def _gather(text: str, order: dict[str, str]) -> None:

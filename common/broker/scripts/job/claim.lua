@@ -2,11 +2,10 @@
 -- A worker with n free slots takes what is its due, in one call, so that nothing is ever stranded between stream and
 -- worker: its inbox, then resume, then tier by tier the tenant with the smallest virtual time, of whose jobs the one with
 -- the earliest deadline. Fewer than n are all there is for it now.
--- ARGV: worker, n, grace ms, tokens charged in advance
+-- `room` is n, `estimate` the tokens charged in advance.
+-- argv: worker room:number grace_ms:number estimate:number
 -- Returns {grace, ms left} | {unregistered} | {ok, {id, lease, seq, attempt, deadline, request}...}
-local worker, room, estimate = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
-
-local held_back = grace_left(tonumber(ARGV[3]))
+local held_back = grace_left(grace_ms)
 if held_back > 0 then return {'grace', held_back} end
 local lease_end = redis.call('ZSCORE', LEASES_KEY, worker)
 if not lease_end or tonumber(lease_end) <= NOW then return {'unregistered'} end

@@ -1,8 +1,8 @@
 -- with time, keys, fence, grace, readers, settle
 -- What time brings about: deadlines that passed, jobs whose gateway died and whom nobody came back for.
--- ARGV: orphan grace ms, limit, grace ms after a restart or a stall, in which no gateway counts as dead
+-- No gateway counts as dead for `grace_ms` after a restart or a stall; the jobs of a dead one run on for `orphan_grace_ms`.
+-- argv: orphan_grace_ms:number limit:number grace_ms:number
 -- Returns {expired, orphans cancelled}
-local grace, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
 local expired, orphans = 0, 0
 
 local function stop(id, when_queued)
@@ -34,8 +34,8 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', DEADLINES_KEY, '-inf', NOW, 'LIM
 end
 
 local silent = {}
-if mercy_left(tonumber(ARGV[3])) == 0 then
-  silent = redis.call('ZRANGEBYSCORE', GATEWAYS_KEY, '-inf', NOW - grace, 'LIMIT', 0, 4)
+if mercy_left(grace_ms) == 0 then
+  silent = redis.call('ZRANGEBYSCORE', GATEWAYS_KEY, '-inf', NOW - orphan_grace_ms, 'LIMIT', 0, 4)
 end
 for _, gateway in ipairs(silent) do
   local left = 0
