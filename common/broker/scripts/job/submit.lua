@@ -83,7 +83,7 @@ for _, job in ipairs(jobs) do
     take_slot(worker)
     reply[#reply + 1] = worker
   else
-    enqueue(job.id, #job.prefix > 0)
+    enqueue(job.id, #job.prefix > 0 and resume_of(tier))
     first, waits = first or job.id, true
   end
 end

@@ -1,5 +1,6 @@
--- with time, keys, fence, grace, readers, settle
--- What time brings about: deadlines that passed, jobs whose gateway died and whom nobody came back for.
+-- with time, keys, fence, grace, readers, waiting, routing, settle, suspects
+-- What time brings about: deadlines that passed, jobs whose gateway died and whom nobody came back for, jobs on their
+-- last try for which a worker is free.
 -- No gateway counts as dead for `grace_ms` after a restart or a stall; the jobs of a dead one run on for `orphan_grace_ms`.
 -- argv: orphan_grace_ms:number limit:number grace_ms:number
 -- Returns {expired, orphans cancelled}
@@ -31,6 +32,21 @@ end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', DEADLINES_KEY, '-inf', NOW, 'LIMIT', 0, limit)) do
   expire_any(id)
   expired = expired + 1
+end
+
+-- To a worker with a free slot that has no other such job.
+local function place(id)
+  for _, each in ipairs(candidates(redis.call('HGET', job_key(id), 'tier'))) do
+    if not holds_suspect(each.worker) then
+      leave_queue(id, true)
+      hand_to(id, each.worker)
+      return entrust(id, each.worker)
+    end
+  end
+end
+
+if redis.call('EXISTS', stream_key(SUSPECTS)) == 1 then
+  for _, entry in ipairs(redis.call('XRANGE', stream_key(SUSPECTS), '-', '+', 'COUNT', limit)) do place(entry[2][2]) end
 end
 
 local silent = {}
