@@ -27,6 +27,7 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
 
     seed: int = 0
     max_tokens: int | None = None  # completion tokens; None: whatever room the context has left
+    at_most: int | None = None  # where `max_tokens` is None: what the API key's limits allow an answer
     min_tokens: int = 0
     temperature: float = 1.0  # 0 is greedy
     top_p: float = 1.0
@@ -118,3 +119,4 @@ class JobRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     tool_use: ToolUse | None = None
     echo: bool = False  # completions: deliver the prompt's text first
     prompt_logprobs: int | None = None  # completions with echo: logprobs of the prompt's own tokens
+    repeats_prompt: bool = False  # another job of the request has the same prompt, and counts it

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import msgspec
 
@@ -13,7 +14,8 @@ from millstream.common.errors import Overloaded, QuotaExceeded
 from millstream.common.job import ChatPrompt, JobId, JobRequest, TextPrompt, TokensPrompt
 from millstream.gateway.queue.client import Submission
 
-UNSTATED = 512  # completion tokens reserved when the request does not say how many it may have
+UNSTATED = 4096  # completion tokens that a key with a limit on tokens gets when its request does not say how many
+SHARE = 4  # but at most one in so many of its smallest limit
 CHARACTERS_PER_TOKEN = 4  # of a request's JSON: the gateway has no tokenizer, and the true count settles it in the end
 
 
@@ -23,7 +25,30 @@ def estimate(request: JobRequest) -> int:
     prompt = len(msgspec.json.encode(request.input)) // CHARACTERS_PER_TOKEN + 1
     if not isinstance(request.input, ChatPrompt | TextPrompt | TokensPrompt):
         return prompt
-    return prompt + (request.sampling.max_tokens if request.sampling.max_tokens is not None else UNSTATED)
+    sampling = request.sampling
+    return prompt + (sampling.max_tokens if sampling.max_tokens is not None else sampling.at_most or 0)
+
+
+def answer_bound(limits: KeyLimits) -> int | None:
+    """Tokens that an answer may have at most if its request does not say; None without a limit on tokens."""
+    given = [each for each in (limits.tokens_per_minute, limits.tokens_per_day, limits.tokens_per_month) if each]
+    return max(1, min(UNSTATED, min(given) // SHARE)) if given else None
+
+
+def within_limits(submission: Submission) -> Submission:
+    """The submission with a bound for the answers that have none: what is set aside for a request is then the most that
+    it can use, and a burst of requests cannot use more than the key allows."""
+    bound = answer_bound(submission.key.limits) if submission.key is not None and submission.key.id else None
+    if bound is None:
+        return submission
+    return replace(submission, jobs=[(id, _bounded(request, bound)) for id, request in submission.jobs])
+
+
+def _bounded(request: JobRequest, bound: int) -> JobRequest:
+    generates = isinstance(request.input, ChatPrompt | TextPrompt | TokensPrompt)
+    if not generates or request.sampling.max_tokens is not None:
+        return request
+    return msgspec.structs.replace(request, sampling=msgspec.structs.replace(request.sampling, at_most=bound))
 
 
 def duration(seconds: float) -> str:

@@ -21,7 +21,7 @@ from millstream.common.single_flight import SingleFlight
 from millstream.gateway.queue.client import Admission, DirectSink, Submission, Waiting
 from millstream.gateway.queue.hub import FrameHub
 from millstream.gateway.queue.job_stream import JobStream, Origin
-from millstream.gateway.queue.rate_limits import RateLimiter
+from millstream.gateway.queue.rate_limits import RateLimiter, within_limits
 from millstream.gateway.queue.replay import LogReader
 from millstream.gateway.queue.wait_estimate import WaitEstimator
 
@@ -53,7 +53,7 @@ class RedisQueueClient:
         self._reader = LogReader(broker, gateway, hub)
         self._wait_estimator = wait_estimator
         self._terms = terms
-        self._allowance = RateLimiter(broker)
+        self._limiter = RateLimiter(broker)
         self._names = SingleFlight(model_names)
         self._known: frozenset[str] = frozenset()
         self._known_at = 0.0
@@ -63,6 +63,7 @@ class RedisQueueClient:
 
     async def submit(self, submission: Submission) -> Admission:
         await self._check_model(submission.model)
+        submission = within_limits(submission)
         envelope = self._envelope(submission)
         limits = await self._reserve(submission, envelope)
         job_streams = [
@@ -76,7 +77,7 @@ class RedisQueueClient:
             answer = await self._submit(submission, envelope)
             accepted = answer.outcome in ("routed", "queued")
         except IdempotencyConflict:
-            await self._allowance.give_back(submission)
+            await self._limiter.give_back(submission)
             raise
         except Unavailable:
             self._unanswered.put_nowait(submission)
@@ -86,14 +87,14 @@ class RedisQueueClient:
                 for job_stream in job_streams:
                     self._hub.remove(job_stream)
         if answer.jobs != [id for id, _ in submission.jobs]:  # refused, or the jobs of an earlier request
-            await self._allowance.give_back(submission)
+            await self._limiter.give_back(submission)
         admission = await self._admission(submission, answer)
         return replace(admission, headers=limits) if limits else admission
 
     async def _reserve(self, submission: Submission, envelope: jobs.Envelope) -> Mapping[str, str]:
         """What has entered already costs nothing more, so no limit keeps its client from coming back to it."""
         try:
-            return await self._allowance.reserve(submission)
+            return await self._limiter.reserve(submission)
         except Overloaded:
             if not await jobs.entered(self._broker, submission.model, envelope):
                 raise
@@ -154,7 +155,7 @@ class RedisQueueClient:
         try:
             entered = await jobs.read(self._broker, submission.model, ids[0])
             if not entered:
-                await self._allowance.give_back(submission)
+                await self._limiter.give_back(submission)
             elif not submission.resumable:
                 await jobs.cancel(self._broker, submission.model, submission.tenant, ids)
         except Unavailable:

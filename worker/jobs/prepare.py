@@ -75,7 +75,7 @@ def begin_sequence(
     )
     _prepare(engine, spec, forced=spec.guide is not request.guide)
     echo = tokenizer.decode(ids) if request.echo else ""
-    start = Start(prompt_tokens=len(ids), fingerprint=card.fingerprint, echo=echo)
+    start = Start(prompt_tokens=len(ids), fingerprint=card.fingerprint, echo=echo, repeats=request.repeats_prompt)
     return Beginning(spec, transcript, start, _over(transcript, spec, tokenizer))
 
 

@@ -192,14 +192,14 @@ class Runner:
         self._engine.abort(job.key)
         if isinstance(error, EngineError):
             self.health.failed(monotonic())
-        self._close(job, End("failed", "error", b"{}", job.used), Chunk(error=error.failure()))
+        self._close(job, End("failed", "error", encode_chunk(job.usage), job.used), Chunk(error=error.failure()))
 
     def cancel(self, job: RunningJob) -> None:
         """Nobody wants the job any more: its slot is free within one step."""
         self._engine.abort(job.key)
         self.pace.wasted += len(job.tokens) - job.delivered if job.end is None else 0
         error = Cancelled("The request was cancelled.")
-        self._close(job, End("cancelled", "cancelled", b"{}", job.used), Chunk(error=error.failure()))
+        self._close(job, End("cancelled", "cancelled", encode_chunk(job.usage), job.used), Chunk(error=error.failure()))
 
     def drop(self, job: RunningJob) -> None:
         """The job is another's now."""

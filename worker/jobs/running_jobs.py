@@ -7,7 +7,7 @@ from itertools import groupby
 from time import monotonic
 
 from millstream.common.broker.workers import Claimed, End, JobStep
-from millstream.common.chunk import Chunk, Seq, Start, encode_chunk
+from millstream.common.chunk import Chunk, Seq, Start, Usage, encode_chunk
 from millstream.common.job import JobId
 from millstream.worker.engines.base import SequenceKey, SequenceSpec
 from millstream.worker.text.transcript import Transcript, merge
@@ -53,9 +53,17 @@ class RunningJob:
         return len(self.tokens) - (len(self.spec.generated) if self.spec else 0)
 
     @property
+    def usage(self) -> Usage:
+        """What its tenant has used with it so far. A prompt that several jobs of a request share counts once."""
+        if self.spec is None or self.claimed.request.repeats_prompt:
+            return Usage(completion=len(self.tokens))
+        return Usage(len(self.spec.prompt), len(self.tokens), self.cached)
+
+    @property
     def used(self) -> int:
-        """What its tenant has used with it: tokens of the prompt and of the answer so far."""
-        return (len(self.spec.prompt) if self.spec else 0) + len(self.tokens)
+        """The same as a sum of tokens."""
+        usage = self.usage
+        return usage.prompt + usage.completion
 
     @property
     def dirty(self) -> bool:

@@ -37,7 +37,7 @@ def room_for(request: JobRequest, prompt_length: int, context_length: int) -> in
     param = "messages" if isinstance(request.input, ChatPrompt) else "prompt"
     left = context_length - prompt_length
     if asked is None and left > 0:
-        return left
+        return min(left, request.sampling.at_most or left)
     if asked is not None and asked <= left:
         return asked
     wanted = prompt_length + (asked or 1)

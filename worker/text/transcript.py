@@ -28,6 +28,7 @@ class Transcript:
     ) -> None:
         self._tokenizer = tokenizer
         self._prompt = prompt
+        self._repeats_prompt = request.repeats_prompt
         self._sampling = request.sampling
         template = str(getattr(tokenizer, "chat_template", "") or "")
         chat = request.input if isinstance(request.input, ChatPrompt) else None
@@ -82,7 +83,8 @@ class Transcript:
             reason = "stop"
         if reason == "stop" and self._calls is not None and self._calls.calls:
             reason = "tool_calls"
-        usage = Usage(len(self._prompt), self._count, cached, self._reasoned)
+        prompt, cached = (0, 0) if self._repeats_prompt else (len(self._prompt), cached)
+        usage = Usage(prompt, self._count, cached, self._reasoned)
         held = [Chunk([], parsed.text, parsed.reasoning, parsed.tools)] if parsed else []
         return [*held, Chunk(finish=reason, stopped_by=self._stops.stopped_by, usage=usage)]
 

@@ -53,7 +53,7 @@ def rewritten(fields: dict[str, Any]) -> ChatRequest:
 def choice_request(base: JobRequest, seed: int, index: int) -> JobRequest:
     """The base request as choice `index` of its prompt runs it."""
     chosen: Sampling = msgspec.structs.replace(base.sampling, seed=choice_seed(seed, index))
-    return msgspec.structs.replace(base, sampling=chosen)
+    return msgspec.structs.replace(base, sampling=chosen, repeats_prompt=index > 0)
 
 
 def _refuse(body: ChatRequest) -> None:
