@@ -1,5 +1,5 @@
-"""Every key that Python touches, spelt once. Those that the scripts touch are in `scripts/lib/keys.lua`. A test
-compares the two with each other, and both with the table of `docs/protocol.md`.
+"""Every key that Python touches, spelt once. Those that scripts touch are in `scripts/lib/keys.lua`. A test compares
+the two with each other, and both with the table of `docs/protocol.md`.
 
 `{model}` in braces is Redis Cluster's hash tag: all keys of one model share one slot, so one script may touch them.
 """
