@@ -82,7 +82,7 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One entry of the chunk log, field `c`, as JSON. `ids` are the tokens this chunk stands for; text may lag behind
+    """One entry of the chunk log, field `c`, as JSON. `ids` are the tokens this chunk stands for; text may lag
     them (a split character, a possible stop string, a tool call's syntax) and is then in a later chunk."""
 
     ids: list[int] = []

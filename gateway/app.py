@@ -14,7 +14,7 @@ from millstream.gateway.apis.shared.examples import FAILURES
 from millstream.gateway.connection.protocol import BoundedHeadProtocol
 from millstream.gateway.connection.sse import DrainNotifier
 from millstream.gateway.http.app import DirectApp
-from millstream.gateway.http.drain import LAST_WORDS, DrainingServer, RefuseWhileDraining
+from millstream.gateway.http.drain import CLOSE_GRACE, DrainingServer, RefuseWhileDraining
 from millstream.gateway.http.exception_handlers import handle_faults
 from millstream.gateway.http.health import release
 from millstream.gateway.http.json_route import JsonRoute, short_ways
@@ -111,7 +111,7 @@ def server_config(settings: GatewaySettings, app: FastAPI | Callable[[], FastAPI
         lifespan="on",
         ssl_certfile=settings.ssl_certfile,
         ssl_keyfile=settings.ssl_keyfile,
-        timeout_graceful_shutdown=int(settings.drain) + LAST_WORDS,  # sse-starlette ends the streams before that
+        timeout_graceful_shutdown=int(settings.drain) + CLOSE_GRACE,  # sse-starlette ends the streams before that
         timeout_keep_alive=75,  # seconds; above the usual idle time of a proxy's connection pool
         backlog=BACKLOG,
     )

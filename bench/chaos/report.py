@@ -34,7 +34,7 @@ class FaultTally:
 
     @property
     def good(self) -> bool:
-        """Nothing lost, nothing twice, nothing foreign, everything at its end, nothing left behind."""
+        """Nothing lost, nothing twice, nothing foreign, everything at its end, nothing left over."""
         wrong = self.lost + self.duplicated + self.foreign + self.failed + self.hung + self.odd
         return wrong == 0 and self.quiet and self.streams > 0
 

@@ -1,4 +1,4 @@
-"""The engine behind everything: the same prompts through gateway, Redis and worker, each a process of its own."""
+"""The engine with everything before it: the same prompts through gateway, Redis and worker, each a process of its own."""
 
 import asyncio
 import time

@@ -71,7 +71,7 @@ class Pulse:
     preempt: list[JobId]
 
 
-StepAnswer = Literal["ok", "fenced", "behind", "cancel", "preempt"]
+StepAnswer = Literal["ok", "fenced", "lagging", "cancel", "preempt"]
 
 
 async def beat(

@@ -22,11 +22,11 @@ from millstream.common.errors import MillstreamError, Unavailable
 from millstream.common.process.backoff import Backoff
 
 POLL = 0.1  # seconds between two looks at the queue while a process is idle
-PUT_OFF = 5.0  # seconds until an insisting task that could not be done is tried again
-REMEMBERED_JOB = 7 * 86400  # seconds a job waits for a process to be there at all
+RETRY_AFTER = 5.0  # seconds until an insisting task that could not be done is tried again
+JOB_EXPIRY = 7 * 86400  # seconds a job waits for a process to be there at all
 JSON: Any = {"job_serializer": msgspec.json.encode, "job_deserializer": msgspec.json.decode}
-INSIST = 0.2  # seconds until arq's loop is told again to end
-REMEMBERED = 60  # seconds a periodic job's result is kept, so that no second process runs it again
+CANCEL_AGAIN = 0.2  # seconds until arq's loop is told again to end
+PERIODIC_RESULT_KEPT = 60  # seconds a periodic job's result is kept, so that no second process runs it again
 log = structlog.stdlib.get_logger(part="background")
 
 
@@ -88,14 +88,14 @@ class ArqRunner:
             try:
                 await self._run_once(backoff)
             except Unavailable as error:
-                log.warning("background_waits_for_redis", error=error.message)
+                log.warning("waiting_for_redis", error=error.message)
             await backoff.sleep()
 
     async def _run_once(self, backoff: Backoff) -> None:
         client = open_client(self._url, text=False)
         async with redis_errors(), aclosing(client):
             pool = ArqRedis(cast(Any, client.connection_pool), **JSON, default_queue_name=self._queue.name)
-            pool.expires_extra_ms = REMEMBERED_JOB * 1000
+            pool.expires_extra_ms = JOB_EXPIRY * 1000
             await cast(Awaitable[bool], pool.ping())
             worker = self._worker(pool)
             self._pool = pool
@@ -130,7 +130,7 @@ async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
     finally:
         while not working.done():
             working.cancel()
-            await asyncio.wait({working}, timeout=INSIST)
+            await asyncio.wait({working}, timeout=CANCEL_AGAIN)
     working.result()
 
 
@@ -152,9 +152,9 @@ def _called(work: Task | Periodic) -> Any:
             await work.work(*args)
         except* MillstreamError as errors:
             again = isinstance(work, Task) and work.insist
-            log.warning("put_off", work=work.name, errors=[str(error) for error in _leaves(errors)])
+            log.warning("task_postponed", work=work.name, errors=[str(error) for error in _leaves(errors)])
         if again:
-            raise Retry(defer=PUT_OFF)
+            raise Retry(defer=RETRY_AFTER)
 
     return run
 
@@ -168,7 +168,7 @@ def _leaves(error: BaseException) -> list[BaseException]:
 
 def _cron(periodic: Periodic) -> Any:
     moments = when(periodic.every)
-    return cron(_called(periodic), name=periodic.name, unique=True, keep_result=REMEMBERED, max_tries=1, **moments)
+    return cron(_called(periodic), name=periodic.name, unique=True, keep_result=PERIODIC_RESULT_KEPT, max_tries=1, **moments)
 
 
 def when(every: int) -> dict[str, Any]:

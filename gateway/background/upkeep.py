@@ -28,7 +28,7 @@ class BackgroundUpkeep:
             for model in await model_names(self._broker):
                 await keep_up(self._broker, model, settings.max_attempts, int(settings.orphan_grace * 1000))
         except MillstreamError as error:
-            log.warning("upkeep_waits", error=error.message)
+            log.warning("upkeep_postponed", error=error.message)
 
     async def remove_expired_files(self) -> None:
         """The bytes of files whose time is over (their records went by themselves), drafts that nobody writes any
@@ -41,7 +41,7 @@ class BackgroundUpkeep:
                     await storage.delete(name)
                     log.info("file_removed", name=name)
         except MillstreamError as error:
-            log.warning("files_wait", error=error.message)
+            log.warning("files_postponed", error=error.message)
 
 
 def _left_over(name: str, idle: float, active: set[str]) -> bool:

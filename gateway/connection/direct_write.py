@@ -46,7 +46,7 @@ class DirectWrite:
         try:
             out = write(choice, seq, chunk)
         except Exception:
-            log.exception("express failed")  # the long way meets the same error, where it is answered
+            log.exception("direct_write_failed")  # the long way meets the same error, where it is answered
             self.close()
             return False
         if out:
@@ -60,7 +60,7 @@ def begun(scope: Scope) -> bool:
 
 
 def hang_up(scope: Scope) -> None:
-    """Closes the connection behind what has been sent, though the response has no end. Left to itself the server does
+    """Closes the connection after what has been sent, though the response has no end. Left to itself the server does
     the same, but takes it for a mistake of ours and logs an error for each."""
     if (cycle := _cycle(scope)) is not None:
         cycle.disconnected = True

@@ -20,9 +20,9 @@ from millstream.gateway.connection.disconnect import ClientGone, ClientWatch
 RETRY = b"retry: 1000\n"
 
 # What sse-starlette says in every stream's head. Keeping the connection is the server's to say: it may have said close.
-STANDING = [each for each in EventSourceResponse(iter(())).raw_headers if each[0] != b"connection"]
+FIXED_HEADERS = [each for each in EventSourceResponse(iter(())).raw_headers if each[0] != b"connection"]
 STOPPING = "This gateway is stopping: please ask again."
-LATECOMERS = 0.1  # seconds until those are cut off, too, whose jobs were just being submitted
+CUT_INTERVAL = 0.1  # seconds until those are cut off, too, whose jobs were just being submitted
 
 
 class Final(bytes):
@@ -50,7 +50,7 @@ class EventStream(EventSourceResponse):
     ) -> None:
         # Not its constructor: the lock and the maps of headers made there are a tenth of a request, and not used here.
         self.status_code, self.background = 200, None
-        self.raw_headers = [*STANDING, *((name.encode(), value.encode("latin-1")) for name, value in headers.items())]
+        self.raw_headers = [*FIXED_HEADERS, *((name.encode(), value.encode("latin-1")) for name, value in headers.items())]
         self._events = events
         self._closing = closing
         self._client = client
@@ -109,4 +109,4 @@ class DrainNotifier:
         while True:
             for client in list(self.served):
                 client.interrupt(DrainTimeout("This gateway stops."))
-            await asyncio.sleep(LATECOMERS)
+            await asyncio.sleep(CUT_INTERVAL)

@@ -15,7 +15,7 @@ from millstream.gateway.connection.sse import STOPPING
 from millstream.gateway.http.middleware import error_response
 from millstream.gateway.http.normalize import own_path
 
-LAST_WORDS = 2  # seconds for what is open at the end of the drain window to be told so
+CLOSE_GRACE = 2  # seconds for what is open at the end of the drain window to be told so
 LOOK_EVERY = 0.1  # seconds between two looks at the clock and at a second signal
 STILL_OPEN = frozenset(("/health", "/ready", "/metrics"))
 
@@ -37,7 +37,7 @@ class DrainingServer(uvicorn.Server):
         until = monotonic() + self._drain
         while (open_requests := self.server_state.tasks) and not self.force_exit and monotonic() < until:
             await asyncio.wait(open_requests, timeout=LOOK_EVERY)
-        self.config.timeout_graceful_shutdown = LAST_WORDS
+        self.config.timeout_graceful_shutdown = CLOSE_GRACE
         await super().shutdown(sockets)
 
 

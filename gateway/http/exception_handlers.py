@@ -33,7 +33,7 @@ async def _known(request: Request, error: Exception) -> Response:
     assert isinstance(error, MillstreamError)
     services_of(request).metrics.failures.labels(error.code).inc()
     if wire(error).status >= 500:
-        log.warning("request failed", code=error.code, error=error.message)
+        log.warning("request_failed", code=error.code, error=error.message)
     return error_response(error, own_path(request.scope))
 
 

@@ -44,7 +44,7 @@ class AccessLog:
         try:
             structlog.contextvars.bind_contextvars(request_id=entry.request_id)  # a request has a task of its own
             await self._answer(entry, scope, receive)
-            log.info("request answered", **entry.facts())
+            log.info("request_answered", **entry.facts())
         finally:
             self._metrics.open_requests.dec()
             self._metrics.requests.labels(entry.route, str(entry.status)).inc()
@@ -55,7 +55,7 @@ class AccessLog:
         try:
             await self._app(scope, receive, entry.send)
         except Exception as error:
-            log.error("request crashed", path=scope["path"], exc_info=error)
+            log.error("request_crashed", path=scope["path"], exc_info=error)
             self._metrics.failures.labels(MillstreamError.code).inc()
             if entry.begun:
                 raise

@@ -44,7 +44,7 @@ class JobStream:
         self.lease: Lease | Literal[""] = ""  # under which the last chunk was delivered
         self.newest: Lease | Literal[""] = ""  # the newest heard of: what older ones send is not delivered any more
         self.grant = 0  # its number
-        self.behind = False  # the log has more than the buffer: read it
+        self.lagging = False  # the log has more than the buffer: read it
         self.unsure = origin is None  # our place in Redis must be found (again) before going on
         self.done = False  # the last chunk has arrived
         self.heard = monotonic()
@@ -65,7 +65,7 @@ class JobStream:
         if self.unsure or seq < self.next or not self._valid(lease):
             return
         if seq > self.next or len(self._ready) >= BUFFER:
-            self.behind = True
+            self.lagging = True
         else:
             chunk = self._keep(raw)
             if self._parked and self.direct is not None and self.direct(Seq(seq), chunk):
@@ -125,7 +125,7 @@ class JobStream:
         if lease:
             self._valid(lease)
         if seq >= self.next:
-            self.behind = True
+            self.lagging = True
             self.wake()
 
     def lost(self) -> None:
@@ -171,7 +171,7 @@ class JobStream:
     @property
     def _parked(self) -> bool:
         """Whether the reader waits, with nothing left to read: then all it was given before has been sent."""
-        return self._waiter is not None and not self._waiter.done() and not (self._ready or self.behind)
+        return self._waiter is not None and not self._waiter.done() and not (self._ready or self.lagging)
 
     def wake(self) -> None:
         """Let the reader of this stream look again."""
@@ -188,4 +188,4 @@ class JobStream:
 
     @property
     def _pending(self) -> bool:
-        return bool(self._ready) or self.behind or self.unsure
+        return bool(self._ready) or self.lagging or self.unsure

@@ -73,16 +73,16 @@ class LogReader:
         """Find our place in Redis if we are unsure of it, and fill a hole from the log. Raises `RedisAway`."""
         if job_stream.unsure:
             await self._attach(job_stream)
-        while job_stream.behind and not job_stream.full and not job_stream.unsure:
+        while job_stream.lagging and not job_stream.full and not job_stream.unsure:
             await self._read_on(job_stream)
 
     async def _read_on(self, job_stream: JobStream) -> None:
         """One page of the log. Frames may arrive meanwhile, and the place may be lost: then the page counts no more."""
-        asked, job_stream.behind = job_stream.next, False
+        asked, job_stream.lagging = job_stream.next, False
         try:
             page = await read_log(self._broker, job_stream.model, job_stream.job, Seq(asked - 1))
         except RedisAway:
-            job_stream.behind = True
+            job_stream.lagging = True
             raise
         if job_stream.unsure:
             return
@@ -91,7 +91,7 @@ class LogReader:
         for seq, raw in page:
             if seq == job_stream.next:
                 job_stream.accept(raw)
-        job_stream.behind = (job_stream.behind or bool(page)) and not job_stream.done
+        job_stream.lagging = (job_stream.lagging or bool(page)) and not job_stream.done
 
     async def _attach(self, job_stream: JobStream) -> None:
         have = job_stream.delivered
@@ -141,7 +141,7 @@ class LogReader:
         return [(seq, decode_chunk(raw)) for seq, raw in found if seq > after][:most]
 
     async def _from(self, model: ModelName, job: JobId, place: Seq, most: int | None) -> list[tuple[Seq, bytes]]:
-        """The chunk at the place, which shows that the log reaches it, and those behind it."""
+        """The chunk at the place, which shows that the log reaches it, and those after it."""
         before = Seq(max(place - 1, NOTHING_YET))
         page = found = await read_log(self._broker, model, job, before, PAGE if most is None else most + 1)
         while most is None and len(page) == PAGE:

@@ -56,7 +56,7 @@ class StoredCompletions:
             raise _unknown(identity)
 
     async def walk(self, after: str | None, *, descending: bool) -> AsyncGenerator[StoredCompletion]:
-        """All of them from behind `after`, by their age."""
+        """All of them after `after`, by their age."""
         while True:
             page = await self._store.list(self._tenant, "completion", after=after, limit=PAGE, descending=descending)
             for record in page:

@@ -28,5 +28,5 @@ class RecordStore(Protocol):
     async def list(
         self, tenant: str, kind: Kind, *, after: str | None = None, limit: int = 20, descending: bool = False
     ) -> list[Record]:
-        """By (created, id); from behind the record `after` (unknown: from the start)."""
+        """By (created, id); those after the record `after` (unknown: from the start)."""
         ...

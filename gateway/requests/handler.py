@@ -96,7 +96,7 @@ class RequestHandler:
         return accumulators
 
     async def stream(self, answer: Writers, admitted: AdmittedRequest) -> Response:
-        """As it comes, behind what the client has had."""
+        """Streams the answer as it comes, after what the client has had."""
         assert answer.stream is not None
         presenter = answer.stream(admitted.head())
         after = admitted.after
@@ -124,7 +124,7 @@ class RequestHandler:
                 return
 
     async def _within(self, admitted: AdmittedRequest, choice: int) -> Seq:
-        """Where the log goes on for a choice. The usage event's place is one behind the last chunk: there is none."""
+        """Where the log goes on for a choice. The usage event's place is one after the last chunk: nothing is there."""
         had = admitted.after[choice]
         if had < SHORTEST + 1:
             return had

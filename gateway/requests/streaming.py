@@ -1,4 +1,4 @@
-"""A stream that has begun: its events until the last, its farewell, and what is left behind when it ends."""
+"""A stream that has begun: its events until the last, its notice of a drain, and what it leaves when it ends."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
@@ -69,7 +69,7 @@ class Streaming:
                 if self._writer.error is not None:
                     yield Final(out)
                     return
-                if not self._writer.unsettled:  # nothing comes behind the last chunks: the end leaves with them
+                if not self._writer.unsettled:  # nothing comes after the last chunks: the end leaves with them
                     last = out
                     continue
                 if out:
@@ -108,7 +108,7 @@ class Streaming:
         return f": queued {waiting.position}{about}{nobody}\n".encode()
 
     async def _recall(self) -> bytes:
-        """A client that resumed behind a job's last chunk has not seen it here: read it once more for the usage, or for
+        """A client that resumed after a job's last chunk has not seen it here: read it once more for the usage, or for
         the error that ended the job. Behind the usage event there is none, and nothing but the end is left to tell."""
         for choice in self._writer.unsettled:
             had = self._admitted.after[choice]
@@ -128,10 +128,10 @@ class Streaming:
             self._metrics.count(admitted.model, admitted.tenant, total(self._writer.usages, 1))
         if error is not None:
             self._metrics.failures.labels(error.code).inc()
-            log.warning("request failed", request=admitted.id.text, code=error.code, error=error.message)
+            log.warning("request_failed", request=admitted.id.text, code=error.code, error=error.message)
         elif not self._complete:
             self._metrics.departures.labels(admitted.model).inc()
-            log.info("client left", request=admitted.id.text, resumable=self._resumable)
+            log.info("client_left", request=admitted.id.text, resumable=self._resumable)
         if self._abandoned(error):
             await self._desk.leave(admitted)
 

@@ -1,4 +1,4 @@
-"""The gateway's connection to the cluster: the queue behind the routes, with the tasks that keep it going."""
+"""The gateway's connection to the cluster: the queue that the routes use, with the tasks that keep it going."""
 
 import asyncio
 from collections.abc import AsyncGenerator

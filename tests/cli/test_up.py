@@ -1,4 +1,4 @@
-"""`millstream up`: one command, a working cluster, and nothing left behind however it ends."""
+"""`millstream up`: one command, a working cluster, and nothing left over however it ends."""
 
 import asyncio
 import json

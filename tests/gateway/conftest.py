@@ -1,4 +1,4 @@
-"""A real uvicorn on a free port, the official client, and a scripted queue behind."""
+"""A real uvicorn on a free port, the official client, and a scripted queue."""
 
 import asyncio
 import threading

@@ -114,7 +114,7 @@ def served_by(redis: Redis, address: str, requests: int) -> set[str]:
     return {redis.hget(job, "lease").split(":", 1)[1] for job in jobs}
 
 
-def test_ctrl_c_leaves_nothing_behind(terminal: Terminal, address: str, redis: Redis) -> None:
+def test_ctrl_c_leaves_nothing(terminal: Terminal, address: str, redis: Redis) -> None:
     family = psutil.Process(terminal.process.pid).children(recursive=True)
     assert len(family) >= 3  # valkey, gateway, worker
     terminal.process.send_signal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""The model's words: the Hugging Face tokenizer and chat template behind the engine's `Tokenizer` protocol."""
+"""The model's words: the Hugging Face tokenizer and chat template as the engine's `Tokenizer` protocol wants them."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # (transformers publishes partly unknown types)

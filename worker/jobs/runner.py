@@ -77,7 +77,7 @@ class Runner:
         except MillstreamError as error:
             self.fail(job, error)
         except Exception as error:
-            log.exception("job_broke", **job.facts)
+            log.exception("job_crashed", **job.facts)
             self.fail(job, EngineError(f"The worker could not run this request: {type(error).__name__}: {error}"))
 
     async def _recall(self, job: RunningJob) -> None:
@@ -168,7 +168,7 @@ class Runner:
         if away == self._paused:
             return
         self._paused = away
-        log.warning("paused" if away else "resumed", model=self._card.name, jobs=len(self._running_jobs))
+        log.warning("jobs_paused" if away else "jobs_resumed", model=self._card.name, jobs=len(self._running_jobs))
         for job in self._running_jobs:
             if job.spec is None or job.end is not None:
                 continue

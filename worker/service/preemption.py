@@ -53,7 +53,7 @@ class Preemption:
             held = [(job.claimed.id, job.claimed.lease) for job in ours]
             if held:
                 await preempt(self._broker, self._model, self._worker, held)
-                log.info("preempted", model=self._model, worker=self._worker, jobs=[id for id, _ in held])
+                log.info("jobs_preempted", model=self._model, worker=self._worker, jobs=[id for id, _ in held])
             for job in ours:
                 self._running_jobs.remove(job)
                 engine.abort(job.key)  # again: its prompt may have been rendered meanwhile

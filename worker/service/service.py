@@ -100,7 +100,7 @@ class ModelService:
             await self._drain()
             beating.cancel()
             await self._leave(withdraw(self._broker, self.model, self._worker))
-            log.info("left", model=self.model, worker=self._worker)
+            log.info("worker_left", model=self.model, worker=self._worker)
         except EngineGone:
             beating.cancel()
             await self._leave(evict_now(self._broker, self.model, self._worker, self._settings.max_attempts))
@@ -206,7 +206,7 @@ class ModelService:
 
     async def _drain(self) -> None:
         """Claim nothing more, let running jobs end within the window, hand over the rest mid-stream, leave."""
-        log.info("draining", model=self.model, worker=self._worker, jobs=len(self._running_jobs))
+        log.info("worker_draining", model=self.model, worker=self._worker, jobs=len(self._running_jobs))
         self._state = "draining"
         self._consumer.draining = True
         await self._leave(self._close_inbox())
@@ -232,7 +232,7 @@ class ModelService:
             self._engine.abort(job.key)
         await self._outbox.settle()
         held = [(job.claimed.id, job.claimed.lease) for job in jobs if self._running_jobs.has(job)]
-        log.info("handing_over", model=self.model, worker=self._worker, jobs=[id for id, _ in held])
+        log.info("jobs_handed_over", model=self.model, worker=self._worker, jobs=[id for id, _ in held])
         await handoff(self._broker, self.model, self._worker, held)
         for job in jobs:
             self._running_jobs.remove(job)
@@ -243,4 +243,4 @@ class ModelService:
             async with asyncio.timeout(LEAVE_PATIENCE):
                 await farewell
         except (RedisAway, TimeoutError) as error:
-            log.warning("left_without_farewell", model=self.model, worker=self._worker, error=str(error))
+            log.warning("worker_left_unannounced", model=self.model, worker=self._worker, error=str(error))

@@ -50,10 +50,10 @@ class RedisStore:
     async def list(
         self, tenant: str, kind: str, *, after: str | None = None, limit: int = 20, descending: bool = False
     ) -> builtins.list[Record]:
-        """By (created, id); from behind the record `after` (unknown: from the start). Records that have expired leave
+        """By (created, id); those after the record `after` (unknown: from the start). Records that have expired leave
         the index here."""
         found: builtins.list[Record] = []
-        at = await self._behind(tenant, kind, after, descending)
+        at = await self._after(tenant, kind, after, descending)
         while len(found) < limit:
             ids = await self._page(tenant, kind, at, descending)
             records = await self._read(tenant, kind, ids)
@@ -66,7 +66,7 @@ class RedisStore:
             at += len(ids) - len(gone)
         return found[:limit]
 
-    async def _behind(self, tenant: str, kind: str, after: str | None, descending: bool) -> int:
+    async def _after(self, tenant: str, kind: str, after: str | None, descending: bool) -> int:
         if after is None:
             return 0
         index = keys.records(tenant, kind)

@@ -89,7 +89,7 @@ class MessageStream:
 
 
 def told(events: list[MessageEvent], place: bytes) -> bytes:
-    """Only the last event of a chunk carries its place: behind it the next chunk begins."""
+    """Only the last event of a chunk carries its place: after it the next chunk begins."""
     out = [b"event: %b\ndata: %b\n\n" % (event["type"].encode(), encode(event)) for event in events]
     if out and place:
         out[-1] = b"id: %b\n%b" % (place, out[-1])

@@ -85,7 +85,7 @@ class ResponseService:
         try:
             await self._read(turn, self._until_the_end(turn))
         except Unavailable as error:
-            log.warning("response not stored yet", response=turn.id, error=error.message)  # the next look does it
+            log.warning("response_not_stored", response=turn.id, error=error.message)  # the next look does it
 
     async def cancel(self, turn: StoredResponse) -> StoredResponse:
         """Stops the turn's job, if it is still running."""

@@ -126,7 +126,7 @@ class ResponseStream:
         return self._told(self._accumulator.fail(error), place)
 
     def _told(self, events: list[ResponseEvent], place: bytes) -> bytes:
-        """Only the last event of a chunk carries its place: behind it the next chunk begins."""
+        """Only the last event of a chunk carries its place: after it the next chunk begins."""
         out: list[bytes] = []
         for event in events:
             number, self._number = self._number, self._number + 1

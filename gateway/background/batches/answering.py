@@ -54,7 +54,7 @@ class LineRunner:
         except MillstreamError as error:
             return self._result(index, line, "", wire(error).status, error_object(error))
         except Exception as error:  # a fault of ours in one line must not hold up the others
-            log.error("line failed", batch=self._batch.id, line=index, exc_info=error)
+            log.error("line_failed", batch=self._batch.id, line=index, exc_info=error)
             fault = MillstreamError("The server had an error while processing this request. Sorry about that!")
             return self._result(index, line, "", wire(fault).status, error_object(fault))
 

@@ -58,7 +58,7 @@ class Finalising:
         return f"file-{hashlib.sha256(f'{self._batch.id}:{kind}'.encode()).hexdigest()[:24]}"
 
     async def _rest(self, outputs: OutputFiles, ending: Ending) -> None:
-        """The lines behind the last part: a batch that ended early has some."""
+        """Yields the lines after the last part: a batch that ended early has some."""
         first, page = self._batch.flushed, list[bytes | None]()
         if first >= self._batch.total:
             return

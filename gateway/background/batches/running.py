@@ -17,7 +17,7 @@ from millstream.gateway.background.batches.lines import RawLine
 from millstream.gateway.background.batches.parts import FLUSH, Parts
 from millstream.gateway.records.batches import Batch
 
-WINDOW = 4096  # lines a slow one may be behind: bounds the answers that wait in Redis
+WINDOW = 4096  # lines a slow one may lag: bounds the answers that wait in Redis
 LOOK_EVERY = 0.25  # seconds between two looks at how busy the workers are
 log = structlog.stdlib.get_logger(part="batches")
 ModelLookup = Callable[[], Awaitable[ModelInfo | None]]
@@ -25,7 +25,7 @@ ModelLookup = Callable[[], Awaitable[ModelInfo | None]]
 
 @dataclass(slots=True)
 class SliceProgress:
-    """Where a slice stands. Lines below `flushed` lie in parts; `recorded` ones behind it are in Redis."""
+    """Where a slice stands. Lines below `flushed` lie in parts; `recorded` ones after it are in Redis."""
 
     flushed: int
     recorded: set[int]
@@ -143,7 +143,7 @@ class Slice:
                 await self._flush()
                 backoff.reset()
             except Unavailable as error:
-                log.warning("answers_wait", batch=self._batch.id, lines=len(progress.fresh), error=error.message)
+                log.warning("answers_postponed", batch=self._batch.id, lines=len(progress.fresh), error=error.message)
                 await backoff.sleep()
 
     async def _record(self) -> None:

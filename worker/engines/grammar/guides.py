@@ -45,7 +45,7 @@ class Matcher:
 
     @property
     def why(self) -> str:
-        return self._state.get_error().partition("\n<state>")[0]  # behind it: a dump of the parser
+        return self._state.get_error().partition("\n<state>")[0]  # after it: a dump of the parser
 
     @property
     def stopped(self) -> bool:

@@ -1,4 +1,4 @@
-"""The `transformers` engine behind the contract of `worker.engines.base`."""
+"""The `transformers` engine, which keeps the contract of `worker.engines.base`."""
 
 import asyncio
 import hashlib
@@ -133,7 +133,7 @@ class TransformersEngine:
         return self._broken
 
     def matcher(self, guide: Guide | None, generated: Many[int] = ()) -> Matcher | None:
-        """Compile a guide, or find it compiled, and stand behind the tokens `generated`."""
+        """Compile a guide, or find it compiled, and move it past the tokens `generated`."""
         if guide is None:
             return None
         if self._guides is None:

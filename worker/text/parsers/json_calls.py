@@ -146,7 +146,7 @@ class JsonCalls:
             out.tools.append(delta)
 
     def _object(self, out: Parsed) -> bool:
-        """Inside the arguments, or behind them until the call's object closes."""
+        """Reads inside the arguments, or after them until the call's object closes."""
         end = self._scan.feed(self._held)
         taken = self._held if end is None else self._held[:end]
         self._held = self._held[len(taken) :]

@@ -2,7 +2,7 @@
 -- What one engine step made, for all its jobs: fence, log, publish. Resent, it changes nothing.
 -- ARGV: worker, count of jobs, their ids, then for each job: lease, first seq, count of chunks, chunks...,
 --       state ('' running | finished | failed), and if that is not '': finish, usage JSON, tokens
--- Returns for each job {ok | fenced | behind | cancel | preempt, last seq}
+-- Returns for each job {ok | fenced | lagging | cancel | preempt, last seq}
 local worker, jobs = ARGV[1], tonumber(ARGV[2])
 local replies, frames, at = {}, {}, 3 + jobs
 
@@ -13,7 +13,7 @@ end
 
 -- Chunks already logged are passed over, a gap is refused: the worker then sends again from the hole on.
 local function log_chunks(id, lease, gateways, last, first, count, from)
-  if first > last + 1 then return last, 'behind' end
+  if first > last + 1 then return last, 'lagging' end
   for i = last - first + 1, count - 1 do
     last = last + 1
     write_chunk(id, last, ARGV[from + i])

@@ -8,7 +8,7 @@ from millstream.worker.engines.transformers.sampling.sequence import Sequence
 
 
 class LogitsHook:
-    """Set by every step, read behind it."""
+    """Holds the logits that a step sets and that are read after it."""
 
     do_processing = True
     tensors_required = 0
