@@ -17,7 +17,7 @@ from millstream.common.settings import ClusterSettings
 
 
 def models_group() -> typer.Typer:
-    """`models`, `models policy`, `models load`, `models unload`, `models forget`."""
+    """Returns the commands `models`, `models policy`, `models load`, `models unload`, `models forget`."""
     group = typer.Typer(
         invoke_without_command=True, callback=group_of(ClusterSettings, "List the models and their queues.", _models)
     )
@@ -33,7 +33,7 @@ def models_group() -> typer.Typer:
 
 
 def keys_group() -> typer.Typer:
-    """`keys create`, `keys list`, `keys limit`, `keys revoke`."""
+    """Returns the commands `keys create`, `keys list`, `keys limit`, `keys revoke`."""
     group = typer.Typer(help="Make, list, limit and revoke API keys.", no_args_is_help=True)
     group.command("create")(command_of(KeyTerms, "Make an API key; it is shown this once.", _create))
     group.command("list")(command_of(ClusterSettings, "List the API keys.", _list))

@@ -37,7 +37,7 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Entry point. Errors we know are one line on standard error and exit status 1; wrong usage is 2."""
+    """Is the entry point. Errors we know are one line on standard error and exit status 1; wrong usage is 2."""
     try:
         app()
     except MillstreamError as error:

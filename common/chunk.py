@@ -64,7 +64,8 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Why a job failed: `code` is one of `common.errors`, `message` is for the client, `param` names its parameter."""
+    """The cause of a job's failure: `code` is one of `common.errors`, `message` is for the client, `param` names its
+    parameter."""
 
     code: str
     message: str
@@ -99,7 +100,7 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def last(self) -> bool:
-        """Whether the job is settled with this chunk."""
+        """Tells whether the job is settled with this chunk."""
         return self.finish is not None or self.error is not None
 
 

@@ -44,7 +44,7 @@ class MillstreamError(Exception):
         self.retry_after = retry_after  # seconds
 
     def failure(self) -> Failure:
-        """The same error as a job's last chunk carries it."""
+        """Returns the same error as a job's last chunk carries it."""
         return Failure(code=self.code, message=self.message, param=self.param)
 
 
@@ -152,5 +152,5 @@ BY_CODE: dict[str, type[MillstreamError]] = _tree(MillstreamError)
 
 
 def from_failure(failure: Failure) -> MillstreamError:
-    """The error a job's last chunk tells of; an unknown code becomes `JobFailed`."""
+    """Returns the error a job's last chunk tells of; an unknown code becomes `JobFailed`."""
     return BY_CODE.get(failure.code, JobFailed)(failure.message, param=failure.param)

@@ -29,7 +29,7 @@ class BaselineServer:
         self._queues: dict[SequenceKey, asyncio.Queue[Output]] = {}
 
     def start(self) -> None:
-        """On the running loop."""
+        """Starts on the running loop."""
         self.engine.load()
         self.engine.start(self._sink)
 
@@ -39,7 +39,7 @@ class BaselineServer:
                 self._queues[output.key].put_nowait(output)
 
     async def texts(self, body: dict[str, Any]) -> AsyncGenerator[tuple[str, str | None]]:
-        """Each token's text, and why it was the last."""
+        """Yields each token's text, and why it was the last."""
         tokenizer, key = self.engine.tokenizer, SequenceKey(uuid4().hex)
         prompt = tokenizer.chat(body["messages"], [], go_on=False, kwargs={})
         longest = body.get("max_tokens") or self.settings.default_length
@@ -79,7 +79,7 @@ async def _events(floor: BaselineServer, body: dict[str, Any]) -> AsyncGenerator
 
 
 def app_of(floor: BaselineServer) -> FastAPI:
-    """The whole server."""
+    """Returns the whole server."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
@@ -110,7 +110,7 @@ def app_of(floor: BaselineServer) -> FastAPI:
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(description="A direct server for the simulated engine, to measure against.")
     parser.add_argument("--port", type=int, default=8001)
     parser.add_argument("--slots", type=int, default=1024)

@@ -48,7 +48,7 @@ class InProcessCluster:
         self._scope = scope
 
     async def worker(self, model: str, name: str, *, slots: int, rate: float, first_token: float = 0.0) -> None:
-        """A worker in service; `rate` is tokens/s of each job, `first_token` the seconds of its prefill."""
+        """Serves with a worker; `rate` is tokens/s of each job, `first_token` the seconds of its prefill."""
         engine = SimulatedEngine(SimulatedSettings(model, slots, first_token, rate))
         settings = WorkerSettings(redis_url=self.broker.url, drain=0)
         service = ModelService(self.broker, WorkerId(name), engine, engine.load(), settings)
@@ -65,7 +65,7 @@ class InProcessCluster:
             await asyncio.sleep(LOOK_EVERY)
 
     async def ask(self, model: str, tokens: int, tier: Tier = "default", tenant: str = "chat") -> Served:
-        """One job from submission to its last token."""
+        """Follows one job from submission to its last token."""
         name, id = ModelName(model), JobId(f"job-{secrets.token_hex(8)}")
         sampling = Sampling(max_tokens=tokens, ignore_eos=True)
         request = JobRequest(ChatPrompt([{"role": "user", "content": "hello"}]), sampling)
@@ -91,7 +91,7 @@ async def leave_work(broker: Broker, model: str, tier: Tier, count: int, tokens:
 
 @asynccontextmanager
 async def in_process_cluster(directory: Path, **terms: Any) -> AsyncGenerator[InProcessCluster]:
-    """An empty town around a Valkey of its own."""
+    """Opens an empty cluster around a Valkey of its own."""
     async with EmbeddedValkey(directory) as valkey, Broker(valkey.url) as broker, AsyncExitStack() as scope:
         gateway = GatewayId(incarnation("gateway"))
         board, wait_estimator = FrameHub(), WaitEstimator(broker)

@@ -1,11 +1,11 @@
-"""What the queue costs: our path and others in front of a direct server, side by side in one run.
+"""Measures the cost of the queue: our path and others in front of a direct server, side by side in one run.
 
     python -m bench.lab.overhead                      # 64 streams of 50 tokens/s, and 100 requests/s
     python -m bench.lab.overhead --streams 256 --peers
 
-Gateway, Valkey and a simulated worker are processes of their own; the floor is one process with the same engine. Each
-round measures the floor, then ours, so that both see the same weather; the medians of all rounds and their ratio are
-printed.
+Gateway, Valkey and a simulated worker are processes of their own; the baseline is one process with the same engine.
+Each round measures the baseline, then ours, so that both see the same weather; the medians of all rounds and their
+ratio are printed.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from millstream.common.process import loop
 
 @dataclass(frozen=True, slots=True)
 class OverheadPlan:
-    """What to measure."""
+    """The measurements to make."""
 
     streams: int = 64
     tokens: int = 300
@@ -49,7 +49,7 @@ class Overhead:
         self.result: dict[str, dict[str, float]] = {}
 
     async def run(self) -> None:
-        """Everything in the plan."""
+        """Runs everything in the plan."""
         async with AsyncExitStack() as stack:
             base = await stack.enter_async_context(floor())
             ours = await stack.enter_async_context(cluster(ClusterShape()))
@@ -77,7 +77,7 @@ class Overhead:
         self._queue([pair[1].total - quiet for pair, quiet in zip(pairs, mute, strict=True)])
 
     def _queue(self, costs: list[float]) -> None:
-        """What is left of ours without the engine and the text: gateway, Redis and the worker's outbox."""
+        """Measures what is left of ours without the engine and the text: gateway, Redis and the worker's outbox."""
         total = round(median(costs), 1)
         ratio = round(total / self.result["floor"]["total"], 2)
         self.result["gateway + redis + outbox"] = {"total": total, "ratio": ratio}
@@ -107,7 +107,7 @@ class Overhead:
         self._row(peer.name, trials)
 
     async def _first_tokens(self, base: Running, ours: Running) -> None:
-        """The same requests at the same moments to both, one after the other, several times."""
+        """Sends the same requests at the same moments to both, one after the other, several times."""
         load = arrivals(self._plan.rate, self._plan.seconds, 4)
         pairs = [(await trial(base, load), await trial(ours, load)) for _ in range(self._plan.rounds)]
         table = Table(f"to the first token at {self._plan.rate:g} requests/s, ms", "floor", "millstream", "added")
@@ -122,7 +122,7 @@ class Overhead:
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--streams", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=300, help="of each stream")

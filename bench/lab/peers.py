@@ -82,7 +82,7 @@ async def _said_well(command: Sequence[str]) -> None:
 
 @asynccontextmanager
 async def running(peer: Peer, folder: Path, floor: Running) -> AsyncGenerator[Running]:
-    """The peer in front of the floor, answering. Raises `Unavailable`."""
+    """Starts the peer in front of the baseline server, answering. Raises `Unavailable`."""
     port = free_port()
     async with process(peer.command(folder, port, floor.url, free_port())) as child:
         await until_it_answers(f"http://127.0.0.1:{port}/health/liveliness", child, 60, any_status=True)
@@ -104,5 +104,6 @@ async def _until_it_streams(url: str) -> None:
 
 
 def light(settings: BenchSettings) -> BenchSettings:
-    """A load a slow gateway can finish in bounded time: what does not fit its speed only shows as fewer tokens/s."""
+    """Returns a load a slow gateway can finish in bounded time: what does not fit its speed only shows as fewer
+    tokens/s."""
     return settings.model_copy(update={"output_tokens": max(8, settings.output_tokens // 4)})

@@ -37,7 +37,7 @@ class WorkerWithoutOutbox(Outbox):
 
 
 async def spend(streams: int, tokens: int, rate: float) -> float:
-    """CPU seconds of so many streams of so many tokens, from their claim to their end."""
+    """Returns the CPU seconds of so many streams of so many tokens, from their claim to their end."""
     engine = SimulatedEngine(SimulatedSettings(MODEL, slots=streams, rate=rate))
     running_jobs, broker = RunningJobs(), Broker(NOWHERE)
     outbox = WorkerWithoutOutbox(broker, ModelName(MODEL), WorkerId("mute"), running_jobs, lambda job, answer: None)
@@ -61,7 +61,7 @@ async def spend(streams: int, tokens: int, rate: float) -> float:
 
 
 async def mute_cost(streams: int, tokens: int) -> float:
-    """CPU microseconds per token of a mute worker, in a process of its own."""
+    """Returns the CPU microseconds per token of a worker without an outbox, in a process of its own."""
     command = [
         sys.executable,
         "-m",
@@ -77,7 +77,7 @@ async def mute_cost(streams: int, tokens: int) -> float:
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(description="A simulated worker without its outbox.")
     parser.add_argument("--streams", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=300)

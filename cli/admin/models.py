@@ -35,7 +35,8 @@ async def forget(settings: ForgetSettings) -> None:
 
 
 async def make_wish(settings: WishSettings, verb: LoadVerb) -> None:
-    """One worker that is configured for the model loads it; all that serve it unload it. Raises `ModelNotFound`."""
+    """Asks for a model to be loaded or unloaded: one worker that is configured for it loads it; all that serve it
+    unload it. Raises `ModelNotFound`."""
     async with Broker(settings.redis_url) as broker:
         model = await _known(broker, settings.model)
         await request_load(broker, model, verb)

@@ -42,7 +42,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a job is settled by its worker. `usage` is JSON; `tokens` is what its tenant is charged."""
+    """The end of a job as its worker settles it. `usage` is JSON; `tokens` is what its tenant is charged."""
 
     state: Literal["finished", "failed", "cancelled", "expired"]
     finish: str
@@ -139,7 +139,7 @@ async def evict_now(broker: Broker, model: ModelName, worker: WorkerId, max_atte
 
 
 async def evict_stale(broker: Broker, model: ModelName, max_attempts: int) -> WorkerId | None:
-    """Take the work of one worker whose lease ran out; the worker (perhaps not yet wholly) evicted."""
+    """Takes the work of one worker whose lease ran out; returns the worker (perhaps not yet wholly) evicted."""
     args = ("", 0, 1, max_attempts, GRACE_MS, EVICT_BATCH)
     status, *rest = await broker.run("worker/evict", model, *args)
     return WorkerId(rest[1]) if status == "ok" and rest[1] else None

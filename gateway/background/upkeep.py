@@ -15,14 +15,15 @@ log = structlog.stdlib.get_logger(part="upkeep")
 
 
 class BackgroundUpkeep:
-    """What is kept up. Everything that is put off while Redis or the storage is away comes at the next round."""
+    """The periodic upkeep. Everything that is postponed while Redis or the storage is away comes at the next round."""
 
     def __init__(self, broker: Broker, context: BackgroundContext) -> None:
         self._broker = broker
         self._context = context
 
     async def evict(self) -> None:
-        """Stale workers, passed deadlines, orphaned jobs: gateways and workers do this too, when there are any."""
+        """Handles stale workers, passed deadlines and orphaned jobs. Gateways and workers do this too, when there are
+        any."""
         settings = self._context.settings
         try:
             for model in await model_names(self._broker):
@@ -31,8 +32,8 @@ class BackgroundUpkeep:
             log.warning("upkeep_postponed", error=error.message)
 
     async def remove_expired_files(self) -> None:
-        """The bytes of files whose time is over (their records went by themselves), drafts that nobody writes any
-        more, and parts of batches that are over."""
+        """Removes the bytes of files whose time is over (their records went by themselves), drafts that nobody writes
+        any more, and parts of batches that are over."""
         storage, now = self._context.storage, time.time()
         try:
             active = set(await self._context.batches.active())
@@ -45,6 +46,6 @@ class BackgroundUpkeep:
 
 
 def _left_over(name: str, idle: float, active: set[str]) -> bool:
-    """A part of a batch that is over: its process died before it could clear up."""
+    """Tells whether this is a part of a batch that is over: its process died before it could clear up."""
     folder, _, rest = name.partition("/")
     return folder == "parts" and rest.partition("/")[0] not in active and idle > 3600

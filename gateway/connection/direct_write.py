@@ -30,16 +30,16 @@ class DirectWrite:
         self._write: Write | None = None
 
     def open(self, write: Write) -> None:
-        """From now on. The response's head has been sent."""
+        """Allows direct writes from now on. The response's head has been sent."""
         if self._cycle is not None and self._cycle.chunked_encoding:
             self._write = write
 
     def close(self) -> None:
-        """From now on everything goes the long way."""
+        """Sends everything through the request's task from now on."""
         self._write = None
 
     def take(self, choice: int, seq: Seq, chunk: Chunk | None) -> bool:
-        """Whether it has been sent. Never raises: it is called by the one reader of all streams."""
+        """Tells whether it has been sent. Never raises: it is called by the one reader of all streams."""
         cycle, write = self._cycle, self._write
         if cycle is None or write is None or cycle.flow.write_paused or cycle.disconnected:
             return False
@@ -55,7 +55,7 @@ class DirectWrite:
 
 
 def begun(scope: Scope) -> bool:
-    """Whether something of the response has been sent, as far as is known."""
+    """Tells whether something of the response has been sent, as far as is known."""
     return (cycle := _cycle(scope)) is None or cycle.response_started
 
 

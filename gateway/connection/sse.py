@@ -50,7 +50,10 @@ class EventStream(EventSourceResponse):
     ) -> None:
         # Not its constructor: the lock and the maps of headers made there are a tenth of a request, and not used here.
         self.status_code, self.background = 200, None
-        self.raw_headers = [*FIXED_HEADERS, *((name.encode(), value.encode("latin-1")) for name, value in headers.items())]
+        self.raw_headers = [
+            *FIXED_HEADERS,
+            *((name.encode(), value.encode("latin-1")) for name, value in headers.items()),
+        ]
         self._events = events
         self._closing = closing
         self._client = client
@@ -89,7 +92,7 @@ class DrainNotifier:
     `async with` scope: one listener, whatever the number of clients."""
 
     def __init__(self, drain: float) -> None:
-        """`drain`: seconds that answers may go on after the stop signal."""
+        """Watches for the stop signal. `drain`: seconds that answers may go on after it."""
         self.draining = False
         self.served: set[ClientWatch] = set()
         self._drain = drain

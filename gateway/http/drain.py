@@ -1,4 +1,4 @@
-"""How a gateway process leaves: it refuses what is new while what is open goes on, and only then closes its port, so
+"""The drain of a gateway process: it refuses what is new while what is open goes on, and only then closes its port, so
 that a load balancer hears of it from `/ready`."""
 
 import asyncio
@@ -29,7 +29,7 @@ class DrainingServer(uvicorn.Server):
         self._drain = drain
 
     async def on_tick(self, counter: int) -> bool:
-        """Whether to stop: told to, or because what keeps this gateway going has ended and streams would hang."""
+        """Tells whether to stop: told to, or because what keeps this gateway going has ended and streams would hang."""
         return await super().on_tick(counter) or getattr(self.lifespan, "error_occurred", False)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -42,7 +42,7 @@ class DrainingServer(uvicorn.Server):
 
 
 def draining(app: FastAPI) -> bool:
-    """Whether the process has been told to stop."""
+    """Tells whether the process has been told to stop."""
     return bool(app.state.draining)
 
 

@@ -45,7 +45,8 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 
 async def _no_unicode(request: Request, _: Exception) -> Response:
-    """JSON can spell half a surrogate pair, which is no text: it can neither be stored nor sent on."""
+    """Answers a body with half a surrogate pair. JSON can spell one, but it is no text: it can neither be stored nor
+    sent on."""
     return await _known(request, BadRequest("The request holds text that is not valid Unicode (a lone surrogate)."))
 
 
@@ -58,7 +59,7 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 def allowed_methods(request: Request) -> list[str]:
-    """What the path can be asked."""
+    """Returns the methods that the path allows."""
     routes = request.app.routes
     asked = (method for method in METHODS if _matches(routes, {**request.scope, "method": method}))
     return [name for method in asked for name in (["GET", "HEAD"] if method == "GET" else [method])]

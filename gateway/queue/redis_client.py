@@ -91,7 +91,8 @@ class RedisQueueClient:
         return replace(admission, headers=limits) if limits else admission
 
     async def _reserve(self, submission: Submission, envelope: jobs.Envelope) -> Mapping[str, str]:
-        """What has entered already costs nothing more, so no limit keeps its client from coming back to it."""
+        """Reserves the tokens of a request. One that has entered already costs nothing more, so no limit keeps its
+        client from coming back to it."""
         try:
             return await self._allowance.reserve(submission)
         except Overloaded:
@@ -131,7 +132,7 @@ class RedisQueueClient:
         )
 
     async def _submit(self, submission: Submission, envelope: jobs.Envelope) -> jobs.Submitted:
-        """The ids are ours, so a call whose reply was lost is simply made again."""
+        """Submits the jobs. The ids are ours, so a call whose reply was lost is simply made again."""
         new = [jobs.NewJob(id, request) for id, request in submission.jobs]
         answer = await retry_while_away(
             lambda: jobs.submit(self._broker, submission.model, envelope, new), SUBMIT_PATIENCE
@@ -141,9 +142,9 @@ class RedisQueueClient:
         return replace(answer, outcome="routed") if ours and answer.outcome == "duplicate" else answer
 
     async def tidy(self) -> None:
-        """Look, once Redis is back, what became of submissions that it did not answer: the jobs of one that entered are
-        stopped, because its client was told to come back; one that did not costs its key nothing. Ends by cancellation
-        only."""
+        """Finds out, once Redis is back, what became of submissions that it did not answer. If the jobs entered, they
+        are stopped, because the client was told to come back; if they did not, the key pays nothing. Ends by
+        cancellation only."""
         while True:
             submission, backoff = await self._unanswered.get(), Backoff()
             while not await self._tidied(submission):
@@ -187,7 +188,8 @@ class RedisQueueClient:
                 return Admission(outcome, answer.jobs)
 
     def _check_size(self, submission: Submission) -> None:
-        """Whether it makes sense to come back. Only a refused request is asked: with slots free, none has to wait."""
+        """Tells whether it makes sense to come back. Only a refused request is asked: with slots free, none has to
+        wait."""
         size = sum(len(jobs.encode_request(request)) for _, request in submission.jobs)
         if excess := self._terms.bounds.exceeded(len(submission.jobs), size):
             raise TooLargeToWait(
@@ -228,7 +230,7 @@ class RedisQueueClient:
             await self._stop(model, unread, left=self._gateway)
 
     def _forget(self, ids: list[JobId]) -> None:
-        """The streams prepared at submit that nobody came to read."""
+        """Forgets the streams prepared at submit that nobody came to read."""
         for job in ids:
             if job_stream := self._hub.expected(job):
                 self._hub.remove(job_stream)

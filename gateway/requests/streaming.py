@@ -44,7 +44,7 @@ class Streaming:
         self._complete = False
 
     def response(self, ended: StreamEnded | None = None) -> EventStream:
-        """The HTTP response. `ended` is told whether the stream was complete."""
+        """Returns the HTTP response. `ended` is told whether the stream was complete."""
 
         async def closing() -> None:
             await self._close()
@@ -89,7 +89,7 @@ class Streaming:
         return Final(out + self._writer.close())
 
     def _at_once(self, choice: int, seq: Seq, chunk: Chunk | None) -> bytes | None:
-        """The event of a chunk that needs nothing but to be sent."""
+        """Returns the event of a chunk that needs nothing but to be sent."""
         if self._drain_notifier.draining:
             return None
         if chunk is None:
@@ -97,7 +97,7 @@ class Streaming:
         return None if chunk.last else self._writer.event(choice, seq, chunk)
 
     def _sign_of_life(self) -> bytes:
-        """In a silence, for proxies; while the job is queued also for people."""
+        """Returns what is sent in a silence, for proxies; while the job is queued also for people."""
         waiting = self._desk.waiting(self._admitted)
         if waiting is None:
             return KEEP_ALIVE
@@ -109,7 +109,7 @@ class Streaming:
 
     async def _recall(self) -> bytes:
         """A client that resumed after a job's last chunk has not seen it here: read it once more for the usage, or for
-        the error that ended the job. Behind the usage event there is none, and nothing but the end is left to tell."""
+        the error that ended the job. After the usage event there is none, and nothing but the end is left to tell."""
         for choice in self._writer.unsettled:
             had = self._admitted.after[choice]
             found = await self._desk.chunk_after(self._admitted, choice, Seq(had - 1)) if had > NOTHING_YET else None
@@ -136,7 +136,7 @@ class Streaming:
             await self._desk.leave(admitted)
 
     def _abandoned(self, error: MillstreamError | None) -> bool:
-        """Whether jobs may still run that nobody will read. One choice's failure ends the others."""
+        """Tells whether jobs may still run that nobody will read. One choice's failure ends the others."""
         if error is not None:
             return len(self._admitted.jobs) > 1
         return not (self._complete or self._resumable or self._drain_notifier.draining)

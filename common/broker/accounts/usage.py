@@ -1,6 +1,7 @@
 # redis-py leaves its replies partly untyped; each is cast where it enters.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
-"""What tenants used of each model, day by day (UTC): counted by the script that settles a job, in the same step."""
+"""The use that tenants made of each model, day by day (UTC): counted by the script that settles a job, in the same
+step."""
 
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
@@ -30,7 +31,8 @@ class Used:
 
 
 async def read_usage(broker: Broker, first: date, last: date, tenant: str = "") -> list[Used]:
-    """Of all models, from day `first` to day `last`; of one tenant, or of all. By day, model, tenant."""
+    """Returns the use of all models, from day `first` to day `last`; of one tenant, or of all. Sorted by day, model,
+    tenant."""
     days = [first + timedelta(days=at) for at in range((last - first).days + 1)]
     found: list[Used] = []
     for model in await model_names(broker):
@@ -77,10 +79,10 @@ class UsageBook:
         self._broker = broker
 
     async def read(self, first: date, last: date, tenant: str) -> list[Used]:
-        """One tenant's use. Raises `Unavailable`."""
+        """Returns one tenant's use. Raises `Unavailable`."""
         return await read_usage(self._broker, first, last, tenant)
 
 
 def today() -> date:
-    """The day, UTC."""
+    """Returns the day, UTC."""
     return datetime.now(UTC).date()

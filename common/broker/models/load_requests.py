@@ -23,13 +23,13 @@ async def request_load(broker: Broker, model: ModelName, verb: LoadVerb) -> None
 
 
 async def load_request_of(broker: Broker, model: ModelName) -> str:
-    """The wish as it was made (`load …` or `unload …`), empty if there is none."""
+    """Returns the request as it was made (`load …` or `unload …`), empty if there is none."""
     async with redis_errors():
         return await cast(Awaitable[str | None], broker.redis.get(keys.wish(model))) or ""
 
 
 async def begin_loading(broker: Broker, model: ModelName, worker: WorkerId) -> bool:
-    """Whether this worker may load the model: one does at a time."""
+    """Tells whether this worker may load the model: one does at a time."""
     async with redis_errors():
         taken = broker.redis.set(keys.loading(model), f"{worker} beginning", nx=True, px=LOADING_MS)
         return bool(await cast(Awaitable[Any], taken))
@@ -42,14 +42,14 @@ async def tell_loading(broker: Broker, model: ModelName, worker: WorkerId, stage
 
 
 async def end_loading(broker: Broker, model: ModelName, *, fulfilled: bool) -> None:
-    """Another may load the model now; if this one could not, the wish stays for it."""
+    """Lets another worker load the model now; if this one could not, the request stays for it."""
     done = [keys.loading(model), keys.wish(model)] if fulfilled else [keys.loading(model)]
     async with redis_errors():
         await cast(Awaitable[int], broker.redis.delete(*done))
 
 
 async def loading_stage(broker: Broker, model: ModelName) -> str:
-    """What a worker that loads the model is at, empty if none does."""
+    """Returns the stage at which a worker that loads the model is, empty if none loads it."""
     async with redis_errors():
         told = await cast(Awaitable[str | None], broker.redis.get(keys.loading(model)))
     return (told or "").partition(" ")[2]

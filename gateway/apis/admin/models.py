@@ -1,4 +1,4 @@
-"""`GET /v1/models` and `GET /v1/models/{id}`: who is served, read from Redis at the moment of asking."""
+"""`GET /v1/models` and `GET /v1/models/{id}`: the models that are served, read from Redis at the moment of asking."""
 
 from typing import Any
 
@@ -15,8 +15,8 @@ router = APIRouter(tags=["models"])
 
 @router.get("/v1/models", summary="List the models", responses=answers({"object": "list", "data": [SERVED]}))
 async def list_models(request: Request, services: InServices) -> dict[str, Any]:
-    """Models with live workers, and those whose workers are away while jobs may wait for them; of these the ones that
-    the key may use."""
+    """Lists models with live workers, and those whose workers are away while jobs may wait for them; of these the ones
+    that the key may use."""
     models = await _usable(request, services)
     return {"object": "list", "data": [model_object(model) for model in models]}
 
@@ -27,7 +27,7 @@ async def _usable(request: Request, services: Services) -> list[ModelInfo]:
 
 @router.get("/v1/models/{model:path}", summary="Look at one model", responses=answers(SERVED))
 async def retrieve_model(model: str, request: Request, services: InServices) -> dict[str, Any]:
-    """One model, by its own name or an alias; one that the key may not use is none."""
+    """Returns one model, by its own name or an alias. A model that the key may not use is not found."""
     name = await services.model(model)
     models = await _usable(request, services)
     for info in models:
@@ -71,7 +71,7 @@ async def _wish(model: str, verb: LoadVerb, request: Request, services: Services
 
 
 def model_object(info: ModelInfo) -> dict[str, Any]:
-    """OpenAI's object, and what else the cluster knows."""
+    """Returns OpenAI's model object, with what else the cluster knows."""
     return {
         "id": info.name,
         "object": "model",
@@ -88,6 +88,6 @@ def model_object(info: ModelInfo) -> dict[str, Any]:
 
 
 def unknown_model(asked: str, models: list[ModelInfo]) -> ModelNotFound:
-    """404, naming the models there are."""
+    """Returns the 404 that names the models there are."""
     there = ", ".join(f"'{model.name}'" for model in models) or "none yet: start a worker"
     return ModelNotFound(f"The model '{asked}' does not exist. Models served here: {there}.", param="model")

@@ -67,14 +67,14 @@ class TextFormat(Shape):
 
 
 class TextOptions(Shape):
-    """How the text is to be."""
+    """The form of the text."""
 
     format: TextFormat | None = None
     verbosity: Literal["low", "medium", "high"] | None = None
 
 
 class ReasoningOptions(Shape):
-    """How much to think, and whether to tell of it."""
+    """The effort of thinking, and whether the answer tells of it."""
 
     effort: Effort | None = None
     summary: Literal["auto", "concise", "detailed"] | None = None

@@ -27,7 +27,7 @@ LONGEST_PAUSE = 5.0  # seconds between two tries to submit
 
 
 def line_id(batch: str, index: int) -> str:
-    """The id of a line's answer, the same whoever writes it."""
+    """Returns the id of a line's answer, the same whoever writes it."""
     return f"batch_req_{batch.removeprefix('batch_')}{index:06x}"
 
 
@@ -59,7 +59,7 @@ class LineRunner:
             return self._result(index, line, "", wire(fault).status, error_object(fault))
 
     async def order(self, index: int, text: bytes) -> PreparedRequest:
-        """The line's order as its first try submits it. Raises `BadRequest`."""
+        """Returns the line's prepared request as its first try submits it. Raises `BadRequest`."""
         line = parse_line(text, self._batch.endpoint)
         return self._named(self._reception.prepare(line.body, await self._history(line)).order, index, 0)
 

@@ -27,7 +27,7 @@ UNDONE = {
 
 
 class Finalising:
-    """Of one batch. Done again by another process it gives the same files."""
+    """The finalising of one batch. Done again by another process it gives the same files."""
 
     def __init__(self, batch: Batch, batches: Batches, storage: Storage, catalogue: Catalogue, file_ttl: float) -> None:
         self._batch = batch
@@ -93,7 +93,7 @@ class Finalising:
         return msgspec.json.encode(told)
 
     async def _record(self, kind: str, output: OutputFile, name: str) -> str:
-        """The file's id; empty if there is nothing in it."""
+        """Returns the file's id; empty if there is nothing in it."""
         if not output.size:
             await self._storage.delete(name)
             return ""

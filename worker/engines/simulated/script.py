@@ -57,15 +57,15 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     after: int | None = None
 
     def spoken(self) -> str:
-        """All it says, in the syntax models of the Hermes family use for reasoning and tool calls."""
+        """Returns all that the script says, in the syntax models of the Hermes family use for reasoning and tool
+        calls."""
         thought = "" if self.reasoning is None else f"<think>\n{self.reasoning}\n</think>\n\n"
         return thought + self.text + "".join(_call(call) for call in self.tool_calls)
 
 
 def parse_script(message: str, turn: int) -> Script | None:
-    """The script a user message asks for in its `turn`-th answer, or None if it is no script.
-
-    Raises `BadRequest` for a script that cannot be read."""
+    """Returns the script a user message asks for in its `turn`-th answer, or None if it is no script. Raises
+    `BadRequest` for a script that cannot be read."""
     if not message.lstrip().startswith(PREFIX):
         return None
     try:

@@ -46,7 +46,8 @@ class TransformersEngine:
 
     # ------------------------------------------------------------------------------------------- life
     def load(self, progress: LoadProgress = _silent) -> ModelCard:
-        """Blocking; `progress(stage, fraction or None)` is called on this thread. Raises `MillstreamError`."""
+        """Loads the model and blocks meanwhile; `progress(stage, fraction or None)` is called on this thread. Raises
+        `MillstreamError`."""
         loaded = load(self.settings, progress)
         room = plan_memory(self.settings, loaded)
         progress("reading the vocabulary for grammars", None)  # here, because it would hold the event loop up later

@@ -1,4 +1,4 @@
-"""How much fits: slots, cache pages and tokens per step, from the settings, the model and the machine."""
+"""The plan of the memory: slots, cache pages and tokens per step, from the settings, the model and the machine."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # (transformers publishes partly unknown types)

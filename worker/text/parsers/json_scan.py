@@ -1,4 +1,4 @@
-"""Where a JSON object ends, in a text that comes in pieces."""
+"""Finds where a JSON object ends, in a text that comes in pieces."""
 
 
 class JsonScan:

@@ -29,7 +29,7 @@ class PythonicCalls:
             self._held += text
 
     def finish(self, out: Parsed) -> None:
-        """The whole list is known: its calls, or the text it was."""
+        """Ends the list, which is known as a whole now: its calls, or the text it was."""
         held, self._held = self._held, ""
         calls = calls_in(held)
         if calls is None:

@@ -1,4 +1,5 @@
-"""Where the library expects its logits processors: who is in the batch, and the logits of its newest tokens."""
+"""The hook at which the library expects its logits processors: who is in the batch, and the logits of its newest
+tokens."""
 
 from typing import Any
 
