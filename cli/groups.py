@@ -9,9 +9,9 @@ from millstream.cli.settings import (
     ForgetSettings,
     KeyTerms,
     LimitSettings,
+    LoadSettings,
     PolicySettings,
     RevokeSettings,
-    WishSettings,
 )
 from millstream.common.settings import ClusterSettings
 
@@ -24,9 +24,9 @@ def models_group() -> typer.Typer:
     policy = command_of(PolicySettings, "Choose how a model's jobs are routed.", _policy, ("model", "policy"))
     group.command("policy")(policy)
     group.command("load")(
-        command_of(WishSettings, "Let a worker load a model it is configured for.", _load, ("model",))
+        command_of(LoadSettings, "Let a worker load a model it is configured for.", _load, ("model",))
     )
-    unload = command_of(WishSettings, "Let all workers unload a model; the next request loads it.", _unload, ("model",))
+    unload = command_of(LoadSettings, "Let all workers unload a model; the next request loads it.", _unload, ("model",))
     group.command("unload")(unload)
     group.command("forget")(command_of(ForgetSettings, "Unlist a model without workers.", _forget, ("model",)))
     return group
@@ -54,16 +54,16 @@ def _policy(settings: PolicySettings) -> None:
     asyncio.run(set_policy(settings))
 
 
-def _load(settings: WishSettings) -> None:
-    from millstream.cli.admin.models import make_wish
+def _load(settings: LoadSettings) -> None:
+    from millstream.cli.admin.models import ask_workers
 
-    asyncio.run(make_wish(settings, "load"))
+    asyncio.run(ask_workers(settings, "load"))
 
 
-def _unload(settings: WishSettings) -> None:
-    from millstream.cli.admin.models import make_wish
+def _unload(settings: LoadSettings) -> None:
+    from millstream.cli.admin.models import ask_workers
 
-    asyncio.run(make_wish(settings, "unload"))
+    asyncio.run(ask_workers(settings, "unload"))
 
 
 def _forget(settings: ForgetSettings) -> None:

@@ -84,7 +84,7 @@ class PolicySettings(ClusterSettings):
     )
 
 
-class WishSettings(ClusterSettings):
+class LoadSettings(ClusterSettings):
     """A model that is to come or to go."""
 
     model: str = Field(default="", description="The model.")

@@ -51,16 +51,16 @@ def spent(before: Mapping[str, Cost], after: Mapping[str, Cost]) -> dict[str, fl
     return {name: max(0.0, after[name].cpu - before[name].cpu) for name in before if name in after}
 
 
-def find(wishes: Sequence[str]) -> dict[str, list[int]]:
+def find(wanted: Sequence[str]) -> dict[str, list[int]]:
     """Returns for `name=pid` or `name=text` every process whose command line holds the text, but not the children of
     one that does. Raises `BadRequest` when none does."""
     found: dict[str, list[int]] = {}
-    for wish in wishes:
-        name, _, what = wish.partition("=")
+    for each in wanted:
+        name, _, what = each.partition("=")
         pids = [int(what)] if what.isdigit() else _matching(what)
         if not what or not pids or not all(map(psutil.pid_exists, pids)):
             raise BadRequest(
-                f"No process for `{wish}`: give name=pid or name=text of its command line.", param="process"
+                f"No process for `{each}`: give name=pid or name=text of its command line.", param="process"
             )
         found[name] = pids
     return found

@@ -85,7 +85,7 @@ async def until_it_answers(
 
 
 @asynccontextmanager
-async def floor(rate: float = 50.0, slots: int = 1024) -> AsyncGenerator[Running]:
+async def baseline(rate: float = 50.0, slots: int = 1024) -> AsyncGenerator[Running]:
     """Starts the direct server."""
     port = free_port()
     command = [
@@ -101,7 +101,7 @@ async def floor(rate: float = 50.0, slots: int = 1024) -> AsyncGenerator[Running
     ]
     async with process(command) as child:
         await until_it_answers(f"http://127.0.0.1:{port}/health", child)
-        yield Running(f"http://127.0.0.1:{port}/v1", {"floor": [child.pid]})
+        yield Running(f"http://127.0.0.1:{port}/v1", {"baseline": [child.pid]})
 
 
 @asynccontextmanager

@@ -40,14 +40,18 @@ async def spend(streams: int, tokens: int, rate: float) -> float:
     """Returns the CPU seconds of so many streams of so many tokens, from their claim to their end."""
     engine = SimulatedEngine(SimulatedSettings(MODEL, slots=streams, rate=rate))
     running_jobs, broker = RunningJobs(), Broker(NOWHERE)
-    outbox = WorkerWithoutOutbox(broker, ModelName(MODEL), WorkerId("mute"), running_jobs, lambda job, answer: None)
+    outbox = WorkerWithoutOutbox(
+        broker, ModelName(MODEL), WorkerId("without_outbox"), running_jobs, lambda job, answer: None
+    )
     runner = Runner(broker, engine, engine.load(), running_jobs, outbox)
     engine.start(runner.on_outputs)
     loops = [asyncio.create_task(outbox.run()), asyncio.create_task(runner.run())]
     request = JobRequest(PROMPT, Sampling(max_tokens=tokens))
     began = time.process_time()
     for number in range(streams):
-        claimed = Claimed(JobId(f"job-{number}"), ModelName(MODEL), Lease("1:mute"), NOTHING_YET, 0, 0, request)
+        claimed = Claimed(
+            JobId(f"job-{number}"), ModelName(MODEL), Lease("1:without_outbox"), NOTHING_YET, 0, 0, request
+        )
         running_jobs.add(job := RunningJob(claimed))
         runner.begin(job)
     while len(running_jobs):
@@ -60,7 +64,7 @@ async def spend(streams: int, tokens: int, rate: float) -> float:
     return spent
 
 
-async def mute_cost(streams: int, tokens: int) -> float:
+async def cost_without_outbox(streams: int, tokens: int) -> float:
     """Returns the CPU microseconds per token of a worker without an outbox, in a process of its own."""
     command = [
         sys.executable,

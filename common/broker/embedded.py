@@ -50,7 +50,7 @@ class EmbeddedValkey:
 
     def __init__(self, directory: Path, port: int = 0, options: Sequence[str] = ()) -> None:
         self._directory = directory.resolve()  # as the server will call it, when asked whose it is
-        self._wish = port
+        self._preferred = port
         self._options = options
         self._port = 0
         self._lock: IO[str] | None = None
@@ -142,10 +142,10 @@ class EmbeddedValkey:
             self._ready.set()
 
     async def _start_somewhere(self) -> None:
-        """Start on the first port that works of: remembered, wished for, any."""
+        """Start on the first port that works of: remembered, preferred, any."""
         memory = self._directory / "port"
-        wishes = [port for port in (_remembered(memory), self._wish) if port]
-        for candidate in (*wishes, free_port()):
+        candidates = [port for port in (_remembered(memory), self._preferred) if port]
+        for candidate in (*candidates, free_port()):
             if _is_free(candidate):
                 await self._start(candidate)
                 memory.write_text(str(candidate))

@@ -1,4 +1,4 @@
-"""Every key of Millstream, spelt once. The table of DESIGN section 5; `docs/protocol.md` is checked against it.
+"""Every key of Millstream, spelt once. The table of `docs/protocol.md` is checked against it.
 
 `{model}` in braces is Redis Cluster's hash tag: all keys of one model share one slot, so one script may touch them.
 """
@@ -176,9 +176,9 @@ def control(worker_id: WorkerId) -> str:
     return f"ms:control:{worker_id}"
 
 
-def wish(model: ModelName) -> str:
+def load_request(model: ModelName) -> str:
     """String: `load <stamp>` or `unload <stamp>`, what an operator wants of a model. TTL 1 minute."""
-    return f"{prefix(model)}wish"
+    return f"{prefix(model)}load_request"
 
 
 def loading(model: ModelName) -> str:

@@ -26,7 +26,7 @@ class Directory(Protocol):
         """Raises `Unavailable`."""
         ...
 
-    async def wish(self, model: ModelName, verb: LoadVerb) -> None:
+    async def request_load(self, model: ModelName, verb: LoadVerb) -> None:
         """Ask the workers that have the model to load it, or to unload it. Raises `Unavailable`."""
         ...
 

@@ -45,7 +45,7 @@ class RedisDirectory:
     async def models(self) -> list[ModelInfo]:
         return under_all_names(await census(self._broker), await self._names.refresh())
 
-    async def wish(self, model: ModelName, verb: LoadVerb) -> None:
+    async def request_load(self, model: ModelName, verb: LoadVerb) -> None:
         await request_load(self._broker, self._names.model(model), verb)
 
     async def ping(self) -> None:

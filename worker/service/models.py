@@ -21,7 +21,7 @@ from millstream.worker.service.registry import ModelOffer
 from millstream.worker.service.service import ModelService
 from millstream.worker.settings import WorkerSettings
 
-LOOK_EVERY = 1.0  # seconds between two looks at what is wished for
+LOOK_EVERY = 1.0  # seconds between two looks at the load requests
 RETRY_AFTER = 60.0  # seconds until a model that could not be loaded is tried again
 
 log = structlog.stdlib.get_logger(part="roster")
@@ -38,7 +38,7 @@ class Entry:
         self.service: ModelService | None = None
         self.running: asyncio.Task[None] | None = None
         self.stop = asyncio.Event()
-        self.seen = ""  # the wish that stood when it was loaded: fulfilled, or older than it
+        self.seen = ""  # the load request that stood when it was loaded: fulfilled, or older than it
         self.not_before = 0.0  # monotonic time of the next try after a failure
         self.stage = "beginning"
 
@@ -128,8 +128,8 @@ class WorkerModels:
 
     async def _perhaps_unload(self, entry: Entry) -> None:
         assert entry.service is not None
-        wish = await load_request_of(self._broker, entry.name)
-        asked = wish.startswith("unload") and wish != entry.seen
+        request = await load_request_of(self._broker, entry.name)
+        asked = request.startswith("unload") and request != entry.seen
         limit = self._settings.idle_unload
         idle = limit > 0 and not entry.offer.resident and entry.service.idle > limit
         if asked or idle:

@@ -39,34 +39,34 @@ async def retrieve_model(model: str, request: Request, services: InServices) -> 
 @router.post(
     "/v1/models/{model:path}/load",
     summary="Load a model",
-    responses=answers(SERVED | {"wish": "load"}, status=202),
+    responses=answers(SERVED | {"requested": "load"}, status=202),
     status_code=202,
 )
 async def load_model(model: str, request: Request, services: InServices) -> dict[str, Any]:
     """A worker that is configured for the model loads it. For the tenants in `admins`; answered before it is done."""
-    return await _wish(model, "load", request, services)
+    return await _request_load(model, "load", request, services)
 
 
 @router.post(
     "/v1/models/{model:path}/unload",
     summary="Unload a model",
-    responses=answers(SERVED | {"wish": "unload"}, status=202),
+    responses=answers(SERVED | {"requested": "unload"}, status=202),
     status_code=202,
 )
 async def unload_model(model: str, request: Request, services: InServices) -> dict[str, Any]:
     """Every worker that serves the model drains it and frees its memory; the next request loads it again."""
-    return await _wish(model, "unload", request, services)
+    return await _request_load(model, "unload", request, services)
 
 
-async def _wish(model: str, verb: LoadVerb, request: Request, services: Services) -> dict[str, Any]:
+async def _request_load(model: str, verb: LoadVerb, request: Request, services: Services) -> dict[str, Any]:
     if tenant_of(request) not in services.settings.admins:
         raise Forbidden("Only the tenants in the setting `admins` may load and unload models.")
     name = await services.model(model)
     models = await services.cluster.directory.models()
     for info in models:
         if info.name == name:
-            await services.cluster.directory.wish(info.name, verb)
-            return {**model_object(info), "wish": verb}
+            await services.cluster.directory.request_load(info.name, verb)
+            return {**model_object(info), "requested": verb}
     raise unknown_model(model, models)
 
 
