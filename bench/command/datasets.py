@@ -14,7 +14,7 @@ SYLLABLES = ("ka", "lo", "mi", "ter", "sun", "ro", "ne", "pa", "vi", "dor", "es"
 
 
 def bodies(settings: BenchSettings, model: str) -> Iterator[Body]:
-    """Requests without end. Raises `BadRequest` for a file that cannot be used."""
+    """Yields requests without end. Raises `BadRequest` for a file that cannot be used."""
     match settings.dataset:
         case "synthetic":
             asked = synthetic(settings)
@@ -41,7 +41,7 @@ def _about(chance: random.Random, mean: int, spread: float) -> int:
 
 
 def synthetic(settings: BenchSettings) -> Iterator[Body]:
-    """Prompts and answers of given lengths."""
+    """Yields prompts and answers of given lengths."""
     chance = random.Random(settings.seed)
     while True:
         text = words(chance, _about(chance, settings.input_words, settings.spread))

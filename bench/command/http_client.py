@@ -100,7 +100,7 @@ class Connection(asyncio.Protocol):
         return reading.answer
 
     def close(self) -> None:
-        """Leave; an answer being read stays incomplete."""
+        """Leaves; an answer being read stays incomplete."""
         self.usable = False
         self._reading = None
         if self._transport is not None:

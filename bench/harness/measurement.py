@@ -33,7 +33,7 @@ def streams(count: int, tokens: int, rounds: int = 1) -> BenchSettings:
 
 
 def arrivals(rate: float, seconds: float, tokens: int) -> BenchSettings:
-    """Requests at random moments."""
+    """Returns the settings of requests at random moments."""
     many = int(rate * seconds)
     return BenchSettings(rate=rate, requests=many, duration=seconds, output_tokens=tokens, input_words=16, timeout=60)
 

@@ -16,12 +16,12 @@ async def info(broker: Broker, section: str) -> dict[str, Any]:
 
 
 async def commands(broker: Broker) -> int:
-    """Commands so far, those inside scripts included."""
+    """Returns the commands so far, those inside scripts included."""
     return int((await info(broker, "stats"))["total_commands_processed"])
 
 
 async def memory(broker: Broker) -> int:
-    """Bytes of all keys and values."""
+    """Returns the bytes of all keys and values."""
     return int((await info(broker, "memory"))["used_memory_dataset"])
 
 

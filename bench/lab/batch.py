@@ -39,7 +39,7 @@ class BatchPlan:
 
     @property
     def bound(self) -> float:
-        """Lines per second if no slot were ever idle; a sequence takes one step more, for its end."""
+        """Returns the lines per second if no slot were ever idle; a sequence takes one step more, for its end."""
         return self.slots * self.rate / self.tokens
 
     def body(self, number: int) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class Served:
 
 
 class InProcessCluster:
-    """Its workers and its gateway live until the scope ends."""
+    """A cluster in this process. Its workers and its gateway live until the scope ends."""
 
     def __init__(self, broker: Broker, queue: RedisQueueClient, scope: AsyncExitStack) -> None:
         self.broker = broker
@@ -80,7 +80,7 @@ class InProcessCluster:
 
 
 async def leave_work(broker: Broker, model: str, tier: Tier, count: int, tokens: int) -> None:
-    """Jobs of two tenants that nobody follows: their results would be read later."""
+    """Leaves jobs of two tenants that nobody follows: their results would be read later."""
     sampling = Sampling(max_tokens=tokens, ignore_eos=True)
     for number in range(count):
         tenant = f"grinder-{number % 2}"

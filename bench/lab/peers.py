@@ -56,7 +56,7 @@ PEERS: Sequence[Peer] = (
 
 
 async def install(peer: Peer, folder: Path) -> None:
-    """Unless it is there. Raises `Unavailable`."""
+    """Installs the peer, unless it is there. Raises `Unavailable`."""
     done = folder / "installed"
     if done.exists():
         return

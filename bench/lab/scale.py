@@ -108,7 +108,7 @@ class Scale:
         self._console.print(table)
 
     async def waiting(self, count: int, seconds: float = 30.0) -> None:
-        """Requests that wait for a slot: what they cost while nothing happens."""
+        """Measures requests that wait for a slot: what they cost while nothing happens."""
         unbounded = ["--max-waiting", "0", "--max-waiting-tenant", "0"]
         async with cluster(ClusterShape(slots=1, rate=0.05, extra=unbounded)) as server:
             settings = streams(count, 4).model_copy(update={"base_url": server.url, "model": "simulated"})

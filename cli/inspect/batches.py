@@ -40,7 +40,7 @@ class Row:
 
     @property
     def rate(self) -> float:
-        """Lines per second since it began."""
+        """Returns the lines per second since it began."""
         return self.done / self.running if self.running > 0 else 0.0
 
     @property

@@ -52,7 +52,7 @@ def _why(info: ModelInfo, queued: Sequence[Queue], policy: Policy, loaders: int)
 
 
 def versions(models: Sequence[ModelInfo]) -> Iterator[DoctorFinding]:
-    """Workers of different versions understand each other's jobs only by luck."""
+    """Finds workers of different versions, which understand each other's jobs only by luck."""
     found = {worker.details.get("version", "unknown") for info in models for worker in info.workers if worker.alive}
     if len(found) > 1:
         yield DoctorFinding("note", f"workers run versions {', '.join(sorted(found))}", "Bring them to one version.")

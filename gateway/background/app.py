@@ -53,7 +53,7 @@ class Background:
         at_once = settings.batches_at_once + RESPONSES_AT_ONCE + len(periodic)
         url = settings.background_redis_url or settings.redis_url
         self._work = ArqRunner(url, ArqQueue("arq:millstream", at_once, LONGEST_JOB, tasks, periodic))
-        # Receivers that are slow or away hold up nothing but other letters.
+        # Receivers that are slow or away hold up nothing but other webhooks.
         deliveries = [Task("deliver_webhook", self._deliver, insist=True)]
         self._post = ArqRunner(url, ArqQueue("arq:millstream:webhooks", WEBHOOKS_AT_ONCE, 2 * TIMEOUT, deliveries))
         self._turns = asyncio.Semaphore(settings.batches_at_once)

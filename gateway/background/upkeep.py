@@ -1,4 +1,4 @@
-"""Keeping the house: what time brings about, done by one of the background processes at a time."""
+"""Upkeep that time demands, done by one of the background processes at a time."""
 
 import time
 

@@ -15,7 +15,7 @@ from millstream.common.errors import Unavailable
 from millstream.gateway.connection.direct_write import hang_up
 from millstream.gateway.connection.disconnect import ClientGone, ClientWatch
 
-# The farewell of a gateway that stops: come back, to another one, in so many milliseconds. The line counts when it is
+# The notice of a gateway that stops: come back, to another one, in so many milliseconds. The line counts when it is
 # read; no blank line ends it, for the same reason as with `gateway.writer.KEEP_ALIVE`.
 RETRY = b"retry: 1000\n"
 
@@ -98,7 +98,7 @@ class DrainNotifier:
         self._drain = drain
 
     async def __aenter__(self) -> Self:
-        self._listening = asyncio.create_task(self._listen(), name="farewells")
+        self._listening = asyncio.create_task(self._listen(), name="drain_notifier")
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -65,7 +65,7 @@ class AccessLog:
 
 
 class _Entry:
-    """One request in the journal."""
+    """One request in the access log."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
         asked = Headers(scope=scope).get("x-request-id", "")

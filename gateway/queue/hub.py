@@ -18,7 +18,7 @@ from millstream.gateway.queue.client import Waiting
 from millstream.gateway.queue.job_stream import JobStream
 from millstream.gateway.queue.timing_wheel import TimingWheel
 
-log = structlog.stdlib.get_logger(part="switchboard")
+log = structlog.stdlib.get_logger(part="frame_hub")
 
 
 class FrameHub:

@@ -35,7 +35,7 @@ log = structlog.stdlib.get_logger(part="dispatch")
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What this gateway promises for every request."""
+    """The promises of this gateway for every request."""
 
     retention: float = 600.0  # seconds a settled job and its log are kept
     bounds: jobs.Bounds = field(default_factory=jobs.Bounds)

@@ -24,7 +24,7 @@ log = structlog.stdlib.get_logger(part="dispatch")
 
 
 class LogReader:
-    """The reading half of a `Dispatch`; the switchboard brings the news."""
+    """The reading half of a `QueueClient`; the frame hub brings the news."""
 
     def __init__(self, broker: Broker, gateway: GatewayId, hub: FrameHub) -> None:
         self._broker = broker

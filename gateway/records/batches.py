@@ -59,7 +59,7 @@ class Batch:
 
     @property
     def flushed(self) -> int:
-        """Lines whose answers lie in parts of the output."""
+        """Returns how many lines have their answers in parts of the output."""
         return self.number("flushed")
 
     @property
@@ -69,7 +69,7 @@ class Batch:
 
     @property
     def total(self) -> int:
-        """Lines in the input; 0 until it is validated."""
+        """Returns how many lines the input has; 0 until it is validated."""
         return self.number("total")
 
     def number(self, field: str) -> int:

@@ -1,4 +1,4 @@
-"""A ticket: the jobs a request follows, its own or an earlier one's; and the desk that issues it."""
+"""The jobs that an admitted request follows, its own or an earlier one's; and the desk that admits requests."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -16,8 +16,8 @@ TOKEN_STEP = 128  # the same in tokens
 
 
 def affinity(tenant: str, session: str, prompt: JobInput | None) -> tuple[str, ...]:
-    """Keys for `Envelope.affinity`: the prompt's beginnings, the longest first; the session's before the shortest,
-    which is often no more than a system prompt that many share."""
+    """Returns keys for `Envelope.affinity`: the prompt's beginnings, the longest first; the session's before the
+    shortest, which is often no more than a system prompt that many share."""
     keys = [f"p:{key}" for key in _beginnings(prompt)]
     sessions = [f"s:{_digest(f'{tenant} {session}'.encode())}"] if session else []
     return (*keys[:-1], *sessions, *keys[-1:])

@@ -108,8 +108,8 @@ class Streaming:
         return f": queued {waiting.position}{about}{nobody}\n".encode()
 
     async def _recall(self) -> bytes:
-        """A client that resumed after a job's last chunk has not seen it here: read it once more for the usage, or for
-        the error that ended the job. After the usage event there is none, and nothing but the end is left to tell."""
+        """Reads a job's last chunk once more for a client that resumed after it: for the usage, or for the error that
+        ended the job. After the usage event there is none, and nothing but the end is left to tell."""
         for choice in self._writer.unsettled:
             had = self._admitted.after[choice]
             found = await self._desk.chunk_after(self._admitted, choice, Seq(had - 1)) if had > NOTHING_YET else None

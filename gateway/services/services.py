@@ -34,7 +34,7 @@ class Services:
         return caller(request.headers, key_of(request), self.settings)
 
     async def model(self, asked: str) -> ModelName:
-        """Aliases resolved. Only a catch-all needs to know who is served."""
+        """Returns the model with aliases resolved. Only a catch-all needs to know who is served."""
         known = frozenset[ModelName]()
         if self.aliases.catch_all is not None:
             known = frozenset(model.name for model in await self.cluster.directory.models())

@@ -58,7 +58,7 @@ LoadProgress = Callable[[str, float | None], None]  # the stage of loading, and 
 
 
 def silent(stage: str, fraction: float | None) -> None:
-    """Progress that nobody watches."""
+    """Is a `progress` that nobody watches."""
 
 
 @dataclass(frozen=True, slots=True)

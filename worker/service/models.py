@@ -63,7 +63,7 @@ class Entry:
         return True
 
     async def close(self) -> None:
-        """Free what the engine holds."""
+        """Frees what the engine holds."""
         engine, self.engine, self.card, self.service = self.engine, None, None, None
         if engine is not None and engine.broken is None:
             await asyncio.to_thread(engine.close)

@@ -94,7 +94,8 @@ class ModelService:
             await bell.aclose()
 
     async def _serve(self, stop: asyncio.Event, beating: asyncio.Task[None]) -> None:
-        """Heartbeats go on to the very end, but not beyond the farewell: another would sign in again."""
+        """Serves. Heartbeats go on to the very end, but not beyond the last call: another would sign in
+        again."""
         try:
             await self._watch_engine(stop)
             await self._drain()
@@ -239,10 +240,10 @@ class ModelService:
         for job in jobs:
             self._running_jobs.remove(job)
 
-    async def _leave(self, farewell: Coroutine[Any, Any, object]) -> None:
+    async def _leave(self, last_call: Coroutine[Any, Any, object]) -> None:
         """Say something before going, if Redis is there to hear it."""
         try:
             async with asyncio.timeout(LEAVE_PATIENCE):
-                await farewell
+                await last_call
         except (RedisAway, TimeoutError) as error:
             log.warning("worker_left_unannounced", model=self.model, worker=self._worker, error=str(error))

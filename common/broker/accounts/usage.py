@@ -53,7 +53,7 @@ async def _of_model(broker: Broker, model: ModelName, days: Sequence[date], tena
 
 
 def _rows(day: date, model: ModelName, counts: dict[str, str]) -> list[Used]:
-    """Fields are `<tenant> <what>`; a tenant may hold spaces, what is counted does not."""
+    """Returns the rows of one day. Fields are `<tenant> <what>`; a tenant may hold spaces, what is counted does not."""
     tenants: dict[str, dict[str, int]] = {}
     for field, value in counts.items():
         tenant, _, what = field.rpartition(" ")

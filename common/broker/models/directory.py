@@ -58,7 +58,7 @@ async def announce(broker: Broker, model: ModelName, others: Sequence[str] = ())
 
 
 async def other_names(broker: Broker) -> dict[str, ModelName]:
-    """Names that stand for a model of another name."""
+    """Returns the names that stand for a model of another name."""
     async with redis_errors():
         return await cast(Awaitable[dict[str, ModelName]], broker.redis.hgetall(keys.NAMES))
 

@@ -40,7 +40,7 @@ def _result(line: int, value: bytes) -> LineResult:
 
 
 class Batches:
-    """The door to all batches. Every method raises `Unavailable` while Redis is away."""
+    """The batches of all tenants. Every method raises `Unavailable` while Redis is away."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker

@@ -25,7 +25,7 @@ TERMS = {"messages": "input", "response_format": "text.format"}
 
 
 def in_own_terms(error: MillstreamError) -> None:
-    """Names the field at fault as the client wrote it: the chat's intake and the workers know the chat's names."""
+    """Names the field at fault as the client wrote it: the chat's reader and the workers know the chat's names."""
     if error.param is not None:
         flat = error.param.replace(".allowed_tools", "").replace(".function", "")
         own = TERMS.get(flat, flat)

@@ -163,7 +163,8 @@ class BatchWorker:
         return look
 
     async def _stop_jobs(self, batch: Batch) -> None:
-        """Lines may be on the queue that nobody follows any more: their jobs' ids follow from their place."""
+        """Stops the jobs of lines that may be on the queue though nobody follows them any more: their ids follow from
+        their place."""
         context = self._context
         if not batch.total:
             return

@@ -62,7 +62,7 @@ class BatchLease:
                 log.debug("lease_not_renewed", batch=self._batch, error=error.message)
 
     async def let_go(self) -> None:
-        """Others may go on at once."""
+        """Gives the lease up, so that others may go on at once."""
         try:
             await self._batches.hold(self._batch, self._owner, 0)
         except Unavailable:

@@ -125,7 +125,7 @@ def _fit(ids: list[int], model: EmbeddingModel, index: int, truncate: bool) -> l
 
 
 def _batches(inputs: list[list[int]]) -> Iterator[list[int]]:
-    """Indices of inputs that go together: of similar length, so that little is padded."""
+    """Yields the indices of inputs that go together: of similar length, so that little is padded."""
     batch: list[int] = []
     for i in sorted(range(len(inputs)), key=lambda i: len(inputs[i])):
         if batch and (len(batch) + 1) * len(inputs[i]) > _BATCH_TOKENS:

@@ -56,7 +56,7 @@ class EmbeddingModel:
 
     @property
     def width(self) -> int:
-        """Dimensions of a vector."""
+        """Returns the number of a vector's dimensions."""
         if self.recipe.dense:
             return self.recipe.dense[-1][0].shape[0]
         return self.network.config.get_text_config().hidden_size

@@ -41,7 +41,8 @@ class PythonicCalls:
 
 
 def calls_in(written: str) -> list[tuple[str, str]] | None:
-    """Names and arguments (JSON) of a list of calls, or None if it is none. Values are Python or JSON literals."""
+    """Returns names and arguments (JSON) of a list of calls, or None if it is none. Values are Python or JSON
+    literals."""
     try:
         listed = ast.parse(written.strip(), mode="eval").body
         if not isinstance(listed, ast.List) or not listed.elts:

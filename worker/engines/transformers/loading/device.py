@@ -91,7 +91,7 @@ def works(what: str, attempt: Callable[[torch.dtype], None], dtype: torch.dtype)
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be allocated on `device`."""
+    """Returns how many bytes can still be allocated on `device`."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)

@@ -107,7 +107,8 @@ def _too_early(s: Sequence) -> bool:
 
 
 def _split(batch: Many[Sequence]) -> tuple[list[int], list[int]]:
-    """Rows that draw from the whole vocabulary, and rows that draw from a part of it; greedy rows are in neither."""
+    """Returns the rows that draw from the whole vocabulary, and those that draw from a part of it; greedy rows are in
+    neither."""
     free: list[int] = []
     limited: list[int] = []
     for i, s in enumerate(batch):
