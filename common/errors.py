@@ -33,7 +33,8 @@ from millstream.common.chunk import Failure
 
 
 class MillstreamError(Exception):
-    """The root. `param` names the request's parameter at fault, as a path such as `messages[2].content`."""
+    """The root of all our errors. `param` names the request's parameter at fault, as a path such as
+    `messages[2].content`."""
 
     code: ClassVar[str] = "internal_error"
 

@@ -27,7 +27,7 @@ class FleetError(Exception):
 
 
 class FleetPart:
-    """One process. Its log, a JSON object a line, is in the file `log`."""
+    """One process of a fleet. Its log, a JSON object a line, is in the file `log`."""
 
     def __init__(self, name: str, process: Process, log: Path) -> None:
         self.name = name

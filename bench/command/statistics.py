@@ -45,7 +45,7 @@ class AnswerTimes:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Milliseconds."""
+    """The spread of times, in milliseconds."""
 
     p50: float
     p90: float

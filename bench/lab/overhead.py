@@ -40,7 +40,7 @@ class OverheadPlan:
 
 
 class Overhead:
-    """One run."""
+    """One run of the measurement."""
 
     def __init__(self, plan: OverheadPlan, console: Console) -> None:
         self._plan = plan

@@ -23,7 +23,8 @@ log = structlog.stdlib.get_logger(part="stream")
 
 
 class DirectWrite:
-    """One response's. It stays closed for ever with a server other than uvicorn on httptools, and for HTTP/1.0."""
+    """The direct write of one response. It stays closed for ever with a server other than uvicorn on httptools, and for
+    HTTP/1.0."""
 
     def __init__(self, scope: Scope) -> None:
         self._cycle = _cycle(scope)

@@ -1,4 +1,4 @@
-"""The real `Dispatch`: requests onto the queue, their chunks back from it."""
+"""The real `QueueClient`: requests onto the queue, their chunks back from it."""
 
 import asyncio
 import hashlib
@@ -42,7 +42,7 @@ class Terms:
 
 
 class RedisQueueClient:
-    """Implements `gateway.queue.client.Dispatch` over Redis."""
+    """Implements `gateway.queue.client.QueueClient` over Redis."""
 
     def __init__(
         self, broker: Broker, gateway: GatewayId, hub: FrameHub, wait_estimator: WaitEstimator, terms: Terms

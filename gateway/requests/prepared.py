@@ -1,4 +1,4 @@
-"""An order: one request after all checks, ready to be submitted or gone on with."""
+"""A prepared request: one request after all checks, ready to be submitted or gone on with."""
 
 import hashlib
 from dataclasses import dataclass

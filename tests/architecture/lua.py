@@ -1,4 +1,5 @@
-"""As much of Lua as the checks of the scripts need: its words, where functions begin and end, what a file uses."""
+"""Reads as much of Lua as the checks of the scripts need: its words, where functions begin and end, what a file
+uses."""
 
 import re
 from collections.abc import Iterator

@@ -37,7 +37,7 @@ def functions(tree: ast.Module) -> Iterator[Function]:
 
 
 def lines_of(function: Function) -> int:
-    """From the first decorator to the last line."""
+    """Returns the number of lines from the first decorator to the last line."""
     first = min([function.lineno, *(decorator.lineno for decorator in function.decorator_list)])
     return (function.end_lineno or first) - first + 1
 

@@ -59,7 +59,7 @@ def models_when(models: Any, wanted: int) -> Any:
 
 @contextmanager
 def running(directory: Path, gateway: dict[str, str], worker: dict[str, str]) -> Iterator[list[str]]:
-    """The same for fixtures that outlive one test's event loop."""
+    """Runs a cluster in the same way for fixtures that outlive one test's event loop."""
     with asyncio.Runner() as runner:
         cluster = started(directory, gateway, worker)
         found = runner.run(cluster.__aenter__())
@@ -92,7 +92,7 @@ def script(**says: Any) -> str:
 
 
 def scripts(*turns: dict[str, Any]) -> str:
-    """The same for a conversation: one script for each turn of the assistant."""
+    """Puts a script in the same way for a conversation: one script for each turn of the assistant."""
     return f"script: {json.dumps(turns)}"
 
 

@@ -24,7 +24,7 @@ WEATHER: Any = {
 
 
 class City(BaseModel):
-    """What a structured answer is parsed into."""
+    """The class into which a structured answer is parsed."""
 
     name: str
     inhabitants: int

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.clients
 
 
 def run(*command: str | Path, within: float = 100) -> str:
-    """What a client printed. Its exit status must be 0."""
+    """Returns what a client printed. Its exit status must be 0."""
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(ENVIRONMENT), **QUIET}
     done = subprocess.run(command, capture_output=True, text=True, timeout=within, env=environment, cwd=ENVIRONMENT)
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"

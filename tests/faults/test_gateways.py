@@ -92,7 +92,8 @@ async def test_a_stopping_gateway_hands_its_streams_to_another(site: Cluster) ->
 
 
 async def test_a_gateway_that_was_frozen_leaves_the_streams_that_moved_on(site: Cluster) -> None:
-    """Its clients came back elsewhere; when it wakes it finds them gone, but their jobs are not for it to cancel."""
+    """The clients of the frozen gateway came back elsewhere; when it wakes it finds them gone, but their jobs are not
+    for it to cancel."""
     frozen, staying, _ = await site.gateway(), await site.gateway(), await site.worker()
     client = site.client(frozen, 600)
     client.key = ""
@@ -169,7 +170,7 @@ async def all_running(site: Cluster, count: int) -> bool:
 
 
 async def broken_off(site: Cluster, gateway: FleetPart, question: dict[str, object]) -> str:
-    """What came of a stream that has no end."""
+    """Returns what came of a stream that has no end."""
     text = ""
     with pytest.raises(httpx.RemoteProtocolError):
         async with site.http.stream("POST", gateway.url + CHAT, json=question) as response:

@@ -35,7 +35,7 @@ async def test_a_killed_redis_comes_back_and_nobody_noticed(site: Cluster) -> No
 
 
 async def test_what_redis_lost_is_put_back(site: Cluster) -> None:
-    """Its append-only file ends before what clients have read: as after a power cut."""
+    """The append-only file ends before what clients have read: as after a power cut."""
     clients, running = await begin(site)
     for client in clients:
         await heard_some(client, 30)

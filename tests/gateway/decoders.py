@@ -15,7 +15,7 @@ Decoder = Callable[[list[bytes]], list[str]]  # parts of a stream, as they come;
 
 @dataclass
 class Standard:
-    """What a browser would have made of a stream."""
+    """A reader of streams that makes of them what a browser would."""
 
     events: list[str] = field(default_factory=list[str])
     comments: list[str] = field(default_factory=list[str])

@@ -73,7 +73,7 @@ def _rows(day: date, model: ModelName, counts: dict[str, str]) -> list[Used]:
 
 
 class UsageBook:
-    """The same for a gateway's routes."""
+    """The tenants' use, for a gateway's routes."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker

@@ -176,7 +176,7 @@ def _refusal(error: exceptions.ResponseError) -> MillstreamError:
 
 
 class Broker:
-    """One process's connection to Redis. Use as `async with Broker(url) as broker`. `timeout` is how many seconds a command
+    """One process's way to Redis. Use as `async with Broker(url) as broker`. `timeout` is how many seconds a command
     may stay unanswered: a worker's must be well below its lease, or one silent connection costs it the lease."""
 
     def __init__(self, url: str, timeout: float = COMMAND_TIMEOUT) -> None:

@@ -1,4 +1,4 @@
-"""Chat completions: chunks to events, folds to a body.
+"""Writes chat completions: events from chunks, bodies from accumulated answers.
 
 This is the fast path of streaming: per request everything of an event but the delta is encoded once, per token only
 the text is. It keeps the gateway's cost per token to a few microseconds; the general way (`_whole`) builds a dict.

@@ -82,7 +82,8 @@ class ReasoningOptions(Shape):
 
 
 class ResponseRequest(Shape):
-    """A turn: input in, items out. Kept unless `store` is false, so that a later turn can refer to it."""
+    """A turn of a conversation: input in, items out. It is kept unless `store` is false, so that a later turn can refer
+    to it."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 

@@ -40,7 +40,7 @@ class Processes:
             )
 
     def kill(self, name: str) -> None:
-        """kill -9."""
+        """Kills it with SIGKILL."""
         self.running[name].send_signal(signal.SIGKILL)
         self.running[name].wait()
 

@@ -1,4 +1,4 @@
-"""Which chunks go straight from frame to socket: ordinary ones, while the stream's task waits for nothing else."""
+"""Ordinary chunks go straight from frame to socket, while the stream's task waits for nothing else."""
 
 import asyncio
 

@@ -46,7 +46,7 @@ async def test_resumable_jobs_run_on(http: httpx.AsyncClient, cluster: ScriptedC
 
 
 class Connection:
-    """What a request hears of its client."""
+    """The messages that a request hears of its client."""
 
     def __init__(self) -> None:
         self.left = asyncio.Event()

@@ -41,12 +41,12 @@ async def unready(http: httpx.AsyncClient) -> bool:
 
 
 def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What is logged as an error: nothing that is done on purpose."""
+    """Returns what is logged as an error: nothing that is done on purpose."""
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 async def read_of(http: httpx.AsyncClient, headers: dict[str, str]) -> tuple[str, bool]:
-    """What came of a stream, and whether it had an end."""
+    """Returns what came of a stream, and whether it had an end."""
     text = ""
     async with http.stream("POST", CHAT, json=ASK, headers=headers) as answer:
         try:

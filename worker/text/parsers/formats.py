@@ -10,7 +10,8 @@ FormatName = Literal["hermes", "llama3", "mistral", "pythonic", "json"]
 
 @dataclass(frozen=True, slots=True)
 class CallFormat:
-    """One notation. `marker` may come anywhere; with `bare` a call may also be the very beginning of the answer."""
+    """One notation of tool calls. `marker` may come anywhere; with `bare` a call may also be the very beginning of the
+    answer."""
 
     name: FormatName
     syntax: CallSyntax  # for a guide that forces a call

@@ -1,4 +1,4 @@
-"""The same URL form opens a Redis Cluster, and a Redis with Sentinel that fails over."""
+"""One form of URL opens a Redis Cluster, and a Redis with Sentinel that fails over."""
 
 import asyncio
 from collections.abc import AsyncIterator

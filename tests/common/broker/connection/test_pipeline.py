@@ -68,7 +68,7 @@ async def serving(
 
 
 async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """What redis-py expects of a server: it tells it the library's name and version."""
+    """Greets as redis-py expects of a server: it tells it the library's name and version."""
     await reader.readuntil(b"LIB-VER")
     writer.write(b"+OK\r\n+OK\r\n")
 
@@ -219,7 +219,7 @@ async def test_who_is_cancelled_while_it_opens_the_connection_leaves_that_to_the
 
 
 async def test_words_that_nobody_asked_for_end_the_connection() -> None:
-    """As of a server that is full."""
+    """A server that is full says such words."""
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await greet(reader, writer)
