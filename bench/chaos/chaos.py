@@ -20,7 +20,7 @@ from millstream.bench.chaos.faults import Faults
 from millstream.bench.chaos.report import FaultTally, report
 from millstream.bench.chaos.sdk_client import SdkClient
 from millstream.bench.chaos.settings import ChaosSettings
-from millstream.bench.chaos.site import MODEL, Site
+from millstream.bench.chaos.site import MODEL, ChaosSite
 from millstream.bench.chaos.stream import Ask, StreamClient, judge
 from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.models.directory import model_info
@@ -36,7 +36,7 @@ QUIET = 30.0  # seconds after the last answer until nothing may be held any more
 class Crowd:
     """All clients of a run, and what they found."""
 
-    site: Site
+    site: ChaosSite
     faults: Faults
     tally: FaultTally = field(default_factory=FaultTally)
     _asked: int = 0
@@ -102,7 +102,7 @@ async def quiet(broker: Broker) -> bool:
 async def chaos(settings: ChaosSettings, directory: Path) -> FaultTally:
     """Makes one run and returns what it found."""
     choice = random.Random(settings.seed if settings.seed is not None else secrets.randbits(32))
-    async with Site(settings, directory, choice) as site:
+    async with ChaosSite(settings, directory, choice) as site:
         await site.until_served()
         faults = Faults(site)
         crowd = Crowd(site, faults)

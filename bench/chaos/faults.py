@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from millstream.bench.chaos.settings import Fault
-from millstream.bench.chaos.site import Site, strike
+from millstream.bench.chaos.site import ChaosSite, strike
 from millstream.bench.chaos.truncate_aof import cut_tail
 from millstream.common.errors import Unavailable
 
@@ -30,7 +30,7 @@ class Struck:
 class Faults:
     """Strikes a site."""
 
-    site: Site
+    site: ChaosSite
     struck: list[Struck] = field(default_factory=list[Struck])
     _gateway_died: float = 0.0
 

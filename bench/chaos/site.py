@@ -29,7 +29,7 @@ MAX_ATTEMPTS = 50  # here workers die of our hand, never of a job
 
 
 @dataclass
-class Site:
+class ChaosSite:
     """Everything that runs, and who of it may be struck."""
 
     settings: ChaosSettings

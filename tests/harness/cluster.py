@@ -22,6 +22,7 @@ from tests.harness.support import wait_until
 
 MODEL = ModelName("simulated")
 CHAT = "/v1/chat/completions"
+StreamTasks = list[asyncio.Task[Heard]]
 PATIENCE = 60.0  # seconds; a safety net for a busy machine, nothing is measured with it
 
 

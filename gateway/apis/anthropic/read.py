@@ -126,7 +126,7 @@ def _tools(tools: list[AnthropicTool] | None) -> list[dict[str, Any]] | None:
 
 def _tool(tool: AnthropicTool, index: int) -> dict[str, Any]:
     if tool.type not in (None, "custom"):
-        raise unsupported(f"tools[{index}].type", f"'{tool.type}' tools do not run here, 'custom' ones do")
+        raise unsupported(f"tools[{index}].type", f"'{tool.type}' tools are not supported, only 'custom' tools are")
     function: dict[str, Any] = {"name": tool.name, "parameters": tool.input_schema or {"type": "object"}}
     function |= {"description": tool.description} if tool.description else {}
     return {"type": "function", "function": function}

@@ -61,7 +61,7 @@ def _refuse(body: ChatRequest) -> None:
         if getattr(body, name) is not None:
             raise unsupported(name, why)
     if body.modalities and set(body.modalities) - {"text"}:
-        raise unsupported("modalities", "only ['text'] is")
+        raise unsupported("modalities", "only ['text'] is supported")
 
 
 def _prompt(body: ChatRequest, used: Tools) -> ChatPrompt:

@@ -29,7 +29,7 @@ def prepare_completion(
     """Returns the jobs of a completion: for each prompt `best_of` (or `n`). Raises `BadRequest` naming the field at
     fault."""
     if body.suffix:
-        raise unsupported("suffix", "the models here write on, they do not fill in")
+        raise unsupported("suffix", "the models here continue a prompt, they cannot insert text before a suffix")
     candidates = _candidates(body)
     ranked = candidates.made > candidates.kept
     logprobs = 0 if ranked and body.logprobs is None else body.logprobs

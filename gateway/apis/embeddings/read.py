@@ -35,5 +35,5 @@ def inputs(body: EmbeddingRequest) -> list[str | list[int]]:
             given = [entry for entry in many if not isinstance(entry, int)]
     for index, entry in enumerate(given):
         if not entry:
-            raise BadRequest(f"Invalid 'input[{index}]': nothing has no embedding.", param=f"input[{index}]")
+            raise BadRequest(f"Invalid 'input[{index}]': an empty input has no embedding.", param=f"input[{index}]")
     return given

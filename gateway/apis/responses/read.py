@@ -123,7 +123,7 @@ def wants_logprobs(body: ResponseRequest) -> bool:
 
 def _tool(tool: FlatTool, index: int) -> dict[str, Any]:
     if tool.type != "function":
-        raise unsupported(f"tools[{index}].type", f"'{tool.type}' tools do not run here, 'function' does")
+        raise unsupported(f"tools[{index}].type", f"'{tool.type}' tools are not supported, only 'function' tools are")
     if tool.name is None:
         raise missing(f"tools[{index}].name")
     function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}

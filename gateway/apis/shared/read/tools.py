@@ -57,7 +57,7 @@ def _only_with(offered: Sized | None, name: str, choice: object, of: str) -> Non
 def _shown(tool: Tool, index: int) -> dict[str, Any]:
     path = f"tools[{index}]"
     if tool.type != "function":
-        raise unsupported(f"{path}.type", f"'{tool.type}' tools do not run here, 'function' does")
+        raise unsupported(f"{path}.type", f"'{tool.type}' tools are not supported, only 'function' tools are")
     if tool.function is None:
         raise missing(f"{path}.function")
     return function_tool(tool.function)

@@ -18,7 +18,7 @@ def check_supported(sketch: PreTrainedModel) -> None:
     other = set(getattr(text, "layer_types", None) or ()) - _PAGED
     if other or not getattr(text, "num_attention_heads", None):
         kinds = ", ".join(sorted(other)) or "no attention"
-        raise unsupported(sketch, f"has layers ({kinds}) that keep something else than paged keys and values")
+        raise unsupported(sketch, f"has layers ({kinds}) that keep other state than paged keys and values")
     if not sketch._can_set_attn_implementation():
         raise unsupported(sketch, "computes its attention by itself, past the paged cache")
 
