@@ -14,7 +14,7 @@ SDK_KEY = "stainless-"  # so begin the keys that generated SDKs make for their o
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A request's caller, and how the request is to be served. `resumable`: its jobs run on when the connection is lost."""
+    """A request's caller, and how it is to be served. `resumable`: its jobs run on when the connection is lost."""
 
     key: ApiKey
     timeout: float  # seconds until the deadline
