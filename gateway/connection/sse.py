@@ -16,7 +16,7 @@ from millstream.gateway.connection.direct_write import hang_up
 from millstream.gateway.connection.disconnect import ClientGone, ClientWatch
 
 # The notice of a gateway that stops: come back, to another one, in so many milliseconds. The line counts when it is
-# read; no blank line ends it, for the same reason as with `gateway.writer.KEEP_ALIVE`.
+# read; no blank line ends it, for the same reason as with `gateway.requests.writer.KEEP_ALIVE`.
 RETRY = b"retry: 1000\n"
 
 # What sse-starlette says in every stream's head. Keeping the connection is the server's to say: it may have said close.
