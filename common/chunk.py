@@ -65,7 +65,8 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Why a job failed: `code` is one of `common.errors`, `message` is for the client, `param` names its parameter."""
+    """The cause of a job's failure: `code` is one of `common.errors`, `message` is for the client, `param` names its
+    parameter."""
 
     code: str
     message: str
@@ -83,7 +84,7 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One entry of the chunk log, field `c`, as JSON. `ids` are the tokens this chunk stands for; text may lag behind
+    """One entry of the chunk log, field `c`, as JSON. `ids` are the tokens this chunk stands for; text may lag
     them (a split character, a possible stop string, a tool call's syntax) and is then in a later chunk."""
 
     ids: list[int] = []
@@ -100,7 +101,7 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def last(self) -> bool:
-        """Whether the job is settled with this chunk."""
+        """Tells whether the job is settled with this chunk."""
         return self.finish is not None or self.error is not None
 
 

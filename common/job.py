@@ -22,8 +22,9 @@ SETTLED: frozenset[JobState] = frozenset(("finished", "failed", "cancelled", "ex
 
 
 class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How tokens are chosen and when generation ends. `seed` is always set (the gateway draws one if the client did
-    not): noise is a function of (seed, position), so that any job can be continued exactly on another worker."""
+    """The rules by which tokens are chosen and generation ends. `seed` is always set (the gateway draws one if the
+    client did not): noise is a function of (seed, position), so that any job can be continued exactly on another
+    worker."""
 
     seed: int = 0
     max_tokens: int | None = None  # completion tokens; None: whatever room the context has left
@@ -102,7 +103,7 @@ class Guide(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ToolUse(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the client wants of tools: `auto` parses calls if the model makes them, `required` forces at least one,
+    """The wishes of the client on tools: `auto` parses calls if the model makes them, `required` forces at least one,
     `named` forces the function `name`. `none` never reaches a worker with tools."""
 
     choice: Literal["auto", "required", "named"] = "auto"

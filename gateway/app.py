@@ -14,7 +14,7 @@ from millstream.gateway.apis.shared.examples import FAILURES
 from millstream.gateway.connection.protocol import BoundedHeadProtocol
 from millstream.gateway.connection.sse import DrainNotifier
 from millstream.gateway.http.app import DirectApp
-from millstream.gateway.http.drain import LAST_WORDS, DrainingServer, RefuseWhileDraining
+from millstream.gateway.http.drain import CLOSE_GRACE, DrainingServer, RefuseWhileDraining
 from millstream.gateway.http.exception_handlers import handle_faults
 from millstream.gateway.http.health import release
 from millstream.gateway.http.json_route import JsonRoute, short_ways
@@ -40,8 +40,8 @@ DESCRIPTION = "An OpenAI-compatible inference cluster on Redis streams. Streams 
 
 
 def create_app(settings: GatewaySettings, connect: Connect) -> FastAPI:
-    """The app. `connect(settings)` is entered when the server starts and left when it stops, with nothing open any
-    more. Raises `ValueError` for settings that contradict themselves or would serve strangers."""
+    """Returns the app. `connect(settings)` is entered when the server starts and left when it stops, with nothing open
+    any more. Raises `ValueError` for settings that contradict themselves or would serve strangers."""
     keys = static_keys(settings.api_keys)
     aliases = parse_aliases(settings.aliases)
     metrics = Metrics()
@@ -75,7 +75,7 @@ def create_app(settings: GatewaySettings, connect: Connect) -> FastAPI:
 
 
 def _surround(app: DirectApp, settings: GatewaySettings, metrics: Metrics) -> None:
-    """The last one added is the outermost: a browser's preflight request carries no key."""
+    """Adds the middleware. The last one added is the outermost: a browser's preflight request carries no key."""
     uploads = {"/v1/files": settings.max_file_bytes + FORM_BYTES}
     app.surround(PlainBodies)
     app.surround(partial(JsonRoute, framework=app, ways=short_ways(ROUTERS)))
@@ -90,13 +90,14 @@ def _surround(app: DirectApp, settings: GatewaySettings, metrics: Metrics) -> No
 
 
 def server(settings: GatewaySettings, connect: Connect) -> uvicorn.Server:
-    """The server, ready for `await server.serve()`; it stops on SIGINT and SIGTERM, giving streams `drain` seconds."""
+    """Returns the server, ready for `await server.serve()`; it stops on SIGINT and SIGTERM, giving streams `drain`
+    seconds."""
     app = create_app(settings, connect)
     return DrainingServer(server_config(settings, app), app, settings.drain)
 
 
 def server_config(settings: GatewaySettings, app: FastAPI | Callable[[], FastAPI]) -> uvicorn.Config:
-    """The server's configuration, around an app or (for processes of their own) what makes one."""
+    """Returns the server's configuration, around an app or (for processes of their own) what makes one."""
     return uvicorn.Config(
         app,
         factory=not isinstance(app, FastAPI),
@@ -111,14 +112,14 @@ def server_config(settings: GatewaySettings, app: FastAPI | Callable[[], FastAPI
         lifespan="on",
         ssl_certfile=settings.ssl_certfile,
         ssl_keyfile=settings.ssl_keyfile,
-        timeout_graceful_shutdown=int(settings.drain) + LAST_WORDS,  # sse-starlette ends the streams before that
+        timeout_graceful_shutdown=int(settings.drain) + CLOSE_GRACE,  # sse-starlette ends the streams before that
         timeout_keep_alive=75,  # seconds; above the usual idle time of a proxy's connection pool
         backlog=BACKLOG,
     )
 
 
 def listen(settings: GatewaySettings) -> socket.socket:
-    """The listening socket, for servers that share it or want a free port (`port=0`)."""
+    """Returns the listening socket, for servers that share it or want a free port (`port=0`)."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     # The protocol must be named: asyncio turns Nagle's algorithm off only for sockets that say they are TCP, and with
     # it on, a status line and its body in two writes cost 40 ms.

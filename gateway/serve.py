@@ -19,7 +19,7 @@ log = structlog.stdlib.get_logger(part="gateway")
 
 
 def serve(settings: GatewaySettings) -> int:
-    """Serve until SIGTERM or SIGINT; the exit status."""
+    """Serves until SIGTERM or SIGINT; returns the exit status."""
     configure(settings.log_format, settings.log_level)
     try:
         create_app(settings, connect)  # only to hear what is wrong with the settings before a port is opened
@@ -37,7 +37,7 @@ def serve(settings: GatewaySettings) -> int:
 
 
 def child_app(settings: GatewaySettings) -> FastAPI:
-    """One of several processes: made where it runs, so the settings travel, not the app."""
+    """Returns the app of one of several processes: made where it runs, so the settings travel, not the app."""
     configure(settings.log_format, settings.log_level)
     app = create_app(settings, connect)
     loop.keep_what_is_loaded()
@@ -45,7 +45,7 @@ def child_app(settings: GatewaySettings) -> FastAPI:
 
 
 def run(settings: GatewaySettings, sockets: list[socket.socket]) -> None:
-    """One gateway process on a socket that is listening already."""
+    """Runs one gateway process on a socket that is listening already."""
     configure(settings.log_format, settings.log_level)
     serving = server(settings, connect)
     loop.keep_what_is_loaded()

@@ -1,4 +1,4 @@
-"""What every room's tests share: one real Valkey per session, empty for each test."""
+"""The fixtures that all tests share: one real Valkey per session, empty for each test."""
 
 import asyncio
 import os

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from millstream.bench.chaos.settings import Fault
-from millstream.bench.chaos.site import Site, strike
+from millstream.bench.chaos.site import ChaosSite, strike
 from millstream.bench.chaos.truncate_aof import cut_tail
 from millstream.common.errors import Unavailable
 
@@ -30,7 +30,7 @@ class Struck:
 class Faults:
     """Strikes a site."""
 
-    site: Site
+    site: ChaosSite
     struck: list[Struck] = field(default_factory=list[Struck])
     _gateway_died: float = 0.0
 
@@ -72,7 +72,7 @@ class Faults:
         self.struck.append(Struck(fault, monotonic(), jobs))
 
     async def _worker(self, fault: Fault, number: signal.Signals) -> None:
-        """A worker ends, with or without warning; unless a supervisor does it, another one is started in its place."""
+        """Ends a worker, with or without warning; unless a supervisor does it, another one is started in its place."""
         if not (running := await self.site.workers()):
             return
         victim = self.site.choice.choice(running)
@@ -83,7 +83,7 @@ class Faults:
                 await self.site.start_worker()
 
     async def _freeze(self, revivals: asyncio.TaskGroup) -> None:
-        """A worker stops in mid-sentence for longer than its lease, and goes on without knowing."""
+        """Stops a worker in mid-sentence for longer than its lease; it goes on without knowing."""
         if not (running := await self.site.workers()):
             return
         victim = self.site.choice.choice(running)
@@ -104,7 +104,7 @@ class Faults:
         revivals.create_task(self.site.start_gateway())
 
     async def _freeze_redis(self) -> None:
-        """The server stops in mid-sentence for longer than a lease: nobody can renew one meanwhile."""
+        """Stops the server in mid-sentence for longer than a lease: nobody can renew one meanwhile."""
         os.kill(self.site.valkey.pid, signal.SIGSTOP)
         self._remember("redis-freeze")
         try:

@@ -1,5 +1,5 @@
-"""How much of the library's speed the engine keeps: the bare batching of transformers (a) against our engine without
-Redis (b) and the whole path over HTTP (c).
+"""Measures how much of the library's speed the engine keeps: the bare batching of transformers (a) against our engine
+without Redis (b) and the whole path over HTTP (c).
 
     python -m bench.lab.engine                      # the table: 1, 8 and 32 requests at once
     python -m bench.lab.engine --clock cpu          # per second of one processor core: for machines that others use too
@@ -46,7 +46,7 @@ def settings(args: argparse.Namespace, **more: Any) -> EngineSettings:
 
 
 def clock(args: argparse.Namespace) -> float:
-    """Seconds: of the wall, or of this process's threads together (one thread computes then)."""
+    """Returns seconds: of the wall, or of this process's threads together (one thread computes then)."""
     return time.process_time() if args.clock == "cpu" else time.perf_counter()
 
 
@@ -56,7 +56,8 @@ def question(i: int) -> list[dict[str, Any]]:
 
 # ------------------------------------------------------------------------------------------------ one measurement
 def measure_manager(args: argparse.Namespace) -> dict[str, float]:
-    """The library as it comes, but with an explicit cache: its automatic size zero-fills most of the memory."""
+    """Measures the library as it comes, but with an explicit cache: its automatic size zero-fills most of the
+    memory."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, ContinuousBatchingConfig, GenerationConfig
 
@@ -121,7 +122,7 @@ class Streams:
             await self._news.wait()
 
     def gaps(self, keys: list[SequenceKey]) -> list[float]:
-        """Seconds between tokens."""
+        """Returns the seconds between tokens."""
         return [b - a for key in keys for a, b in zip(self.times[key][1:], self.times[key][2:], strict=False)]
 
 
@@ -145,7 +146,7 @@ async def measure_engine(args: argparse.Namespace) -> dict[str, float]:
 
 
 async def measure_gaps(args: argparse.Namespace) -> dict[str, float]:
-    """Four running streams; two prompts of 1,000 tokens arrive one after the other."""
+    """Measures four running streams; two prompts of 1,000 tokens arrive one after the other."""
     engine = TransformersEngine(settings(args, step_tokens=args.step_tokens, prefix_sharing=False))
     await asyncio.to_thread(engine.load)
     streams = Streams(engine, args)

@@ -43,7 +43,8 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much may wait, in jobs and in bytes of requests, for a model and for one tenant of it. 0: no bound."""
+    """The bounds of what may wait, in jobs and in bytes of requests, for a model and for one tenant of it. 0: no
+    bound."""
 
     jobs: int = 0
     bytes: int = 0
@@ -51,7 +52,7 @@ class Bounds:
     tenant_bytes: int = 0
 
     def exceeded(self, jobs: int, size: int) -> str:
-        """By what one request of so many jobs and bytes is more than may wait at all; empty if it is not."""
+        """Returns which bound one request of so many jobs and bytes exceeds even in an empty queue; empty if none."""
         figures = ((jobs, "sequences", self.jobs, self.tenant_jobs), (size, "bytes", self.bytes, self.tenant_bytes))
         for asked, what, *bounds in figures:
             most = min(filter(None, bounds), default=asked)
@@ -62,7 +63,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What the jobs of one request have in common."""
+    """The fields that the jobs of one request have in common."""
 
     gateway: GatewayId
     tenant: str
@@ -92,7 +93,7 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class JobPosition:
-    """Where a job stands: its state, the last seq of its log and the lease that wrote it (or runs it now). `ahead`,
+    """The position of a job: its state, the last seq of its log and the lease that wrote it (or runs it now). `ahead`,
     where that was asked: how many jobs come before it, an estimate beyond a hundred tenants of one tier; -1: it is not
     queued."""
 
@@ -107,8 +108,8 @@ class JobPosition:
 
 
 async def submit(broker: Broker, model: ModelName, envelope: Envelope, jobs: Sequence[NewJob]) -> Submitted:
-    """All jobs of one request enter, or none. Sending it again changes nothing.
-    Raises `IdempotencyConflict` when the key was used with another body."""
+    """Submits all jobs of one request, or none. Sending it again changes nothing. Raises `IdempotencyConflict` when the
+    key was used with another body."""
     bounds = envelope.bounds
     args = SubmitArgs(
         gateway=envelope.gateway,
@@ -147,7 +148,7 @@ def _submitted(reply: list[Any], ids: list[JobId]) -> Submitted:
 
 
 async def entered(broker: Broker, model: ModelName, envelope: Envelope) -> bool:
-    """Whether a request with this idempotency key has entered, and is not forgotten yet."""
+    """Tells whether a request with this idempotency key has entered, and is not forgotten yet."""
     if not envelope.idempotency_digest:
         return False
     async with redis_errors():
@@ -157,8 +158,8 @@ async def entered(broker: Broker, model: ModelName, envelope: Envelope) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """What a gateway has of a job: the newest lease it saw, how far it delivered and the chunk there, and the chunks it
-    still holds (from `first` on), to be put back if Redis lost them."""
+    """The part of a job that a gateway has: the newest lease it saw, how far it delivered and the chunk there, and the
+    chunks it still holds (from `first` on), to be put back if Redis lost them."""
 
     lease: Lease | Literal[""] = ""
     seq: Seq = NOTHING_YET
@@ -195,8 +196,8 @@ async def attach(
 async def watch(
     broker: Broker, model: ModelName, gateway: GatewayId, ttl_ms: int, jobs: Sequence[tuple[JobId, Seq]]
 ) -> dict[JobId, JobPosition]:
-    """Those of these jobs that have chunks beyond the given seq, are queued, or are gone; also says that the gateway
-    lives."""
+    """Returns those of these jobs that have chunks beyond the given seq, are queued, or are gone; also says that the
+    gateway lives."""
     args = WatchArgs(gateway=gateway, ttl_ms=ttl_ms)
     reply = await broker.run(WATCH, model, args, jobs)
     return {
@@ -213,12 +214,12 @@ async def cancel(
 
 
 async def owner(broker: Broker, model: ModelName, job: JobId) -> str | None:
-    """The tenant whose job it is; None when there is no such job."""
+    """Returns the tenant whose job it is; None when there is no such job."""
     async with redis_errors():
         return await cast(Awaitable[str | None], broker.redis.hget(keys.job(model, job), "tenant"))
 
 
 async def read(broker: Broker, model: ModelName, job: JobId) -> dict[str, str]:
-    """All fields of a job's hash; empty when there is no such job."""
+    """Returns all fields of a job's hash; empty when there is no such job."""
     async with redis_errors():
         return await cast(Awaitable[dict[str, str]], broker.redis.hgetall(keys.job(model, job)))

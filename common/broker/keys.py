@@ -15,22 +15,23 @@ API_KEYS = "ms:keys"  # hash: sha256 of an API key -> whose it is and its limits
 
 
 def prefix(model: ModelName) -> str:
-    """Where all keys of a model begin; scripts get it as their one declared key and derive the others from it."""
+    """Returns the beginning of all keys of a model; scripts get it as their one declared key and derive the others from
+    it."""
     return f"ms:{{{model}}}:"
 
 
 def tenant_prefix(tenant: str) -> str:
-    """Where all keys of what a tenant has stored begin: one cluster slot each."""
+    """Returns the beginning of all keys of what a tenant has stored: one cluster slot each."""
     return f"ms:{{tenant:{tenant}}}:"
 
 
 def batch_prefix(batch: str) -> str:
-    """Where all keys of a batch begin: one cluster slot each."""
+    """Returns the beginning of all keys of a batch: one cluster slot each."""
     return f"ms:{{batch:{batch}}}:"
 
 
 def account_prefix(account: str) -> str:
-    """Where all keys of an API key's limits begin: one cluster slot each."""
+    """Returns the beginning of all keys of an API key's limits: one cluster slot each."""
     return f"ms:{{account:{account}}}:"
 
 
@@ -140,9 +141,9 @@ def control(worker_id: WorkerId) -> str:
     return f"ms:control:{worker_id}"
 
 
-def wish(model: ModelName) -> str:
+def load_request(model: ModelName) -> str:
     """String: `load <stamp>` or `unload <stamp>`, what an operator wants of a model. TTL 1 minute."""
-    return f"{prefix(model)}wish"
+    return f"{prefix(model)}load_request"
 
 
 def loading(model: ModelName) -> str:

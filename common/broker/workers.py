@@ -42,7 +42,7 @@ class Claim:
 
 
 class End(NamedTuple):
-    """How a job is settled by its worker. `usage` is JSON; `tokens` is what its tenant is charged."""
+    """The end of a job as its worker settles it. `usage` is JSON; `tokens` is what its tenant is charged."""
 
     state: Literal["finished", "failed", "cancelled", "expired"]
     finish: str
@@ -83,7 +83,7 @@ class BeatArgs:
 
 @dataclass(slots=True, kw_only=True)
 class ClaimArgs:
-    """How many jobs it has room for; `estimate`: the tokens charged for each in advance."""
+    """Says how many jobs the worker has room for; `estimate` is the tokens charged for each in advance."""
 
     worker: WorkerId
     room: int
@@ -124,7 +124,7 @@ class GivenBack(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class EvictArgs:
-    """Whom, and what it costs its jobs. `worker` is empty for any whose lease ran out."""
+    """The arguments say whom to evict, and what it costs its jobs. `worker` is empty for any whose lease ran out."""
 
     worker: WorkerId | Literal[""]
     force: int
@@ -141,7 +141,7 @@ HANDOFF = Script[WorkerArgs, tuple[JobId, Lease]]("job/handoff", WorkerArgs, Giv
 PREEMPT = Script[WorkerArgs, tuple[JobId, Lease]]("job/preempt", WorkerArgs, GivenBack)
 EVICT = Script("worker/evict", EvictArgs)
 
-StepAnswer = Literal["ok", "fenced", "behind", "cancel", "preempt"]
+StepAnswer = Literal["ok", "fenced", "lagging", "cancel", "preempt"]
 
 
 async def beat(
@@ -206,7 +206,7 @@ async def evict_now(broker: Broker, model: ModelName, worker: WorkerId, max_atte
 
 
 async def evict_stale(broker: Broker, model: ModelName, max_attempts: int) -> WorkerId | None:
-    """Take the work of one worker whose lease ran out; the worker (perhaps not yet wholly) evicted."""
+    """Takes the work of one worker whose lease ran out; returns the worker (perhaps not yet wholly) evicted."""
     args = EvictArgs(worker="", force=0, attempts=1, max_attempts=max_attempts)
     status, *rest = await broker.run(EVICT, model, args)
     return WorkerId(rest[1]) if status == "ok" and rest[1] else None

@@ -24,7 +24,7 @@ EXPECTED = {
 
 
 def field_error(findings: Sequence[ValidationFinding], body: object) -> FieldError:
-    """The one error to tell: the deepest (in a union, the branch that was meant got furthest)."""
+    """Returns the one error to tell: the deepest (in a union, the branch that was meant got furthest)."""
     if findings and findings[0]["type"] == "json_invalid":
         return no_json()
     paths = [_path(finding, body) for finding in findings]
@@ -34,20 +34,20 @@ def field_error(findings: Sequence[ValidationFinding], body: object) -> FieldErr
 
 
 def no_json() -> FieldError:
-    """The body cannot be read at all."""
+    """Returns the error for a body that cannot be read at all."""
     hint = "(HINT: This likely means you aren't using your HTTP library correctly. The OpenAI API expects a JSON "
     message = f"We could not parse the JSON body of your request. {hint}payload, but what was sent was not valid JSON.)"
     return FieldError(message, param=None, wire_code=None)
 
 
 def wrong_media(name: str, given: str, expected: str) -> FieldError:
-    """The body is of another kind than the header `name` may say."""
+    """Returns the error for a body of another kind than the header `name` may say."""
     message = f"Unsupported {name}: '{given[:80]}'. This API method only accepts {expected} requests."
     return FieldError(message, param=None, wire_code=f"unsupported_{name.lower().replace('-', '_')}")
 
 
 def spelt(path: Sequence[str | int]) -> str:
-    """`("messages", 2, "content")` as `messages[2].content`."""
+    """Writes `("messages", 2, "content")` as `messages[2].content`."""
     out = ""
     for part in path:
         out += f"[{part}]" if isinstance(part, int) else f".{part}" if out else part
@@ -55,7 +55,7 @@ def spelt(path: Sequence[str | int]) -> str:
 
 
 def _path(finding: ValidationFinding, body: object) -> tuple[str | int, ...]:
-    """The finding's place in the body. Pydantic mixes names of union branches in; only what leads on stays."""
+    """Returns the finding's place in the body. Pydantic mixes names of union branches in; only what leads on stays."""
     place = cast(tuple[str | int, ...], finding["loc"])
     path: list[str | int] = []
     here: object = body
@@ -92,7 +92,7 @@ def _missing(param: str) -> FieldError:
 
 
 def _outside(finding: ValidationFinding, param: str) -> FieldError:
-    """Right type, wrong value."""
+    """Returns the error for a wrong value of the right type."""
     context = cast(Mapping[str, Any], finding.get("ctx") or {})
     number = "decimal" if isinstance(finding["input"], float) else "integer"  # a query's numbers are text
     given = _shown(finding["input"])
@@ -147,6 +147,6 @@ def _got(value: object) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value short enough for a message."""
+    """Returns a value short enough for a message."""
     text = repr(value) if isinstance(value, str) else str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

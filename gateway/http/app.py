@@ -19,7 +19,7 @@ class DirectApp(FastAPI):
         self._layers: ASGIApp = super().__call__
 
     def openapi(self) -> dict[str, Any]:
-        """With the API keys, which a layer asks for and no route."""
+        """Returns the OpenAPI document with the API keys, which a middleware asks for and no route."""
         return told_of_keys(super().openapi())
 
     def surround(self, layer: Callable[[ASGIApp], ASGIApp]) -> None:

@@ -33,7 +33,7 @@ async def _known(request: Request, error: Exception) -> Response:
     assert isinstance(error, MillstreamError)
     services_of(request).metrics.failures.labels(error.code).inc()
     if wire(error).status >= 500:
-        log.warning("request failed", code=error.code, error=error.message)
+        log.warning("request_failed", code=error.code, error=error.message)
     return error_response(error, own_path(request.scope))
 
 
@@ -45,7 +45,8 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 
 async def _no_unicode(request: Request, _: Exception) -> Response:
-    """JSON can spell half a surrogate pair, which is no text: it can neither be stored nor sent on."""
+    """Answers a body with half a surrogate pair. JSON can spell one, but it is no text: it can neither be stored nor
+    sent on."""
     return await _known(request, BadRequest("The request holds text that is not valid Unicode (a lone surrogate)."))
 
 
@@ -58,7 +59,7 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 def allowed_methods(request: Request) -> list[str]:
-    """What the path can be asked."""
+    """Returns the methods that the path allows."""
     routes = request.app.routes
     asked = (method for method in METHODS if _matches(routes, {**request.scope, "method": method}))
     return [name for method in asked for name in (["GET", "HEAD"] if method == "GET" else [method])]

@@ -38,7 +38,7 @@ class Way:
 
 
 def short_ways(routers: Iterable[APIRouter]) -> dict[str, Way]:
-    """By path: every endpoint that takes a body, the request and the rooms, and nothing else."""
+    """Returns by path every endpoint that takes a body, the request and the services, and nothing else."""
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
     ways = {route.path: _way(route) for route in routes if route.methods == {"POST"}}
     return {path: way for path, way in ways.items() if way is not None}
@@ -52,7 +52,7 @@ def _way(route: APIRoute) -> Way | None:
 
 
 class JsonRoute:
-    """Around the framework."""
+    """A layer around the framework."""
 
     def __init__(self, app: ASGIApp, framework: FastAPI, ways: Mapping[str, Way]) -> None:
         """`framework` knows how errors are answered."""
@@ -81,13 +81,13 @@ class JsonRoute:
 
 
 def is_json(scope: Scope) -> bool:
-    """Whether the body is called JSON, or a form, which is what `curl -d` calls everything."""
+    """Tells whether the body is called JSON, or a form, which is what `curl -d` calls everything."""
     called = next((value for name, value in scope["headers"] if name == b"content-type"), JSON)
     return called == JSON or called.partition(b";")[0].strip().lower() == JSON or called.startswith(FORM)
 
 
 def replayed(body: bytes | None, receive: Receive) -> Receive:
-    """The messages again of a request whose body has been read, if it has."""
+    """Returns the messages again of a request whose body has been read, if it has."""
     unread: list[Message] = [] if body is None else [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:

@@ -1,4 +1,4 @@
-"""What happens around every route: names and times, the door, the limit on bodies. Pure ASGI: a stream's bytes pass
+"""Middleware around every route: the access log, authentication, the limit on bodies. Pure ASGI: a stream's bytes pass
 through one small function."""
 
 import random
@@ -44,18 +44,19 @@ class AccessLog:
         try:
             structlog.contextvars.bind_contextvars(request_id=entry.request_id)  # a request has a task of its own
             await self._answer(entry, scope, receive)
-            log.info("request answered", **entry.facts())
+            log.info("request_answered", **entry.facts())
         finally:
             self._metrics.open_requests.dec()
             self._metrics.requests.labels(entry.route, str(entry.status)).inc()
             self._metrics.head_seconds.labels(entry.route).observe(entry.head_seconds)
 
     async def _answer(self, entry: "_Entry", scope: Scope, receive: Receive) -> None:
-        """A bug of ours: the client gets no more than that, with the id under which the log has the rest."""
+        """Answers for a bug of ours: the client gets no more than that, with the id under which the log has the
+        rest."""
         try:
             await self._app(scope, receive, entry.send)
         except Exception as error:
-            log.error("request crashed", path=scope["path"], exc_info=error)
+            log.error("request_crashed", path=scope["path"], exc_info=error)
             self._metrics.failures.labels(MillstreamError.code).inc()
             if entry.begun:
                 raise
@@ -64,7 +65,7 @@ class AccessLog:
 
 
 class _Entry:
-    """One request in the journal."""
+    """One request in the access log."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
         asked = Headers(scope=scope).get("x-request-id", "")
@@ -93,11 +94,11 @@ class _Entry:
 
     @property
     def route(self) -> str:
-        """The route's pattern, not the path: a label of few values."""
+        """Returns the route's pattern, not the path: a label of few values."""
         return cast(str, getattr(self._scope.get("route"), "path", "unmatched"))
 
     def facts(self) -> dict[str, object]:
-        """What the log tells."""
+        """Returns the fields of the log event."""
         return {
             "method": self._scope["method"],
             "path": self._scope["path"],
@@ -143,7 +144,7 @@ class SizeLimits:
     """Refuses bodies above the limit, by their announced length or as they come, and heads above theirs."""
 
     def __init__(self, app: ASGIApp, body: int, head: int, wide: Mapping[str, int] | None = None) -> None:
-        """`wide`: paths whose bodies (uploads) have a limit of their own."""
+        """Limits bodies. `wide`: paths whose bodies (uploads) have a limit of their own."""
         self._app = app
         self._body = body
         self._head = head
@@ -179,6 +180,6 @@ def _limit_text(limit: int) -> str:
 
 
 def error_response(error: MillstreamError, path: str = "") -> Response:
-    """Any error as OpenAI's clients expect it, on Anthropic's paths as Anthropic's do."""
+    """Returns any error as OpenAI's clients expect it, on Anthropic's paths as Anthropic's do."""
     body = msgspec.json.encode(anthropic_error(error)) if path.startswith("/v1/messages") else error_json(error)
     return Response(body, status_code=wire(error).status, media_type="application/json", headers=error_headers(error))

@@ -1,4 +1,4 @@
-"""What an API key allows: tokens reserved before a request enters, and how the response tells what is left."""
+"""The limits of an API key: tokens are reserved before a request enters, and the response tells what is left."""
 
 import math
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ CHARACTERS_PER_TOKEN = 4  # of a request's JSON: the gateway has no tokenizer, a
 
 
 def estimate(request: JobRequest) -> int:
-    """Tokens a job may use: its input's, guessed from its size, and as many as it may answer with, if it is one that
+    """Returns the tokens a job may use: its input's, guessed from its size, and as many as it may answer with, if it
     generates."""
     prompt = len(msgspec.json.encode(request.input)) // CHARACTERS_PER_TOKEN + 1
     if not isinstance(request.input, ChatPrompt | TextPrompt | TokensPrompt):
@@ -52,7 +52,8 @@ def _bounded(request: JobRequest, bound: int) -> JobRequest:
 
 
 def duration(seconds: float) -> str:
-    """As OpenAI writes it: `120ms`, `1s`, `6m0s`, `23h59m0s`. Rounded up: who comes back then is not too early."""
+    """Writes a duration as OpenAI does: `120ms`, `1s`, `6m0s`, `23h59m0s`. Rounded up: a client that comes back then is
+    not too early."""
     if seconds < 1:
         return f"{max(0, math.ceil(seconds * 1000))}ms"
     minutes, rest = divmod(math.ceil(seconds), 60)
@@ -61,7 +62,7 @@ def duration(seconds: float) -> str:
 
 
 def rate_headers(limits: KeyLimits, meter: Meter) -> dict[str, str]:
-    """OpenAI's `x-ratelimit-*`, for the limits the key has."""
+    """Returns OpenAI's `x-ratelimit-*`, for the limits the key has."""
     headers: dict[str, str] = {}
     if limits.requests_per_minute:
         headers |= _three("requests", limits.requests_per_minute, meter.requests, meter.requests_reset)
@@ -76,7 +77,7 @@ def _three(what: str, limit: int, left: int, reset: float) -> dict[str, str]:
 
 
 def refusal(key: ApiKey, answer: Reserved, asked: int) -> Overloaded:
-    """The 429 that says which limit was reached, how far, and when to come back."""
+    """Returns the 429 that says which limit was reached, how far, and when to come back."""
     limits, wait = key.limits, f" Please try again in {duration(answer.wait)}."
     headers = rate_headers(limits, answer.meter)
     match answer.reason:
@@ -129,6 +130,7 @@ class RateLimiter:
             await settle_owed(self._broker, model)
 
     async def give_back(self, submission: Submission) -> None:
-        """The request did not enter. Raises `RedisAway`; the reservation lapses by itself then."""
+        """Gives the reservation of a request back that did not enter. Raises `RedisAway`; the reservation lapses by
+        itself then."""
         if submission.key is not None and submission.key.id:
             await refund(self._broker, submission.key.id, [job for job, _ in submission.jobs])

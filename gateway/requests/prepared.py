@@ -1,4 +1,4 @@
-"""An order: one request after all checks, ready to be submitted or gone on with."""
+"""A prepared request: one request after all checks, ready to be submitted or gone on with."""
 
 import hashlib
 from dataclasses import dataclass
@@ -27,8 +27,8 @@ class PreparedRequest:
 
 
 def fingerprint(body: BaseModel) -> str:
-    """The same for the same question, whether it is streamed or not, so that a retry may read the answer either way.
-    Raises `BadRequest` for text that is no Unicode (a lone surrogate)."""
+    """Returns the same digest for the same question, whether it is streamed or not, so that a retry may read the answer
+    either way. Raises `BadRequest` for text that is no Unicode (a lone surrogate)."""
     asked: dict[str, Any] = body.model_dump(mode="python", exclude_unset=True, exclude={"stream", "stream_options"})
     try:
         canonical = msgspec.json.encode(asked, order="sorted")
@@ -41,7 +41,7 @@ def fingerprint(body: BaseModel) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """Where an order goes: its kind of request, its model (aliases resolved) and who asks."""
+    """The context of a request: its kind, its model (aliases resolved) and who asks."""
 
     family: Family
     model: ModelName
@@ -52,7 +52,7 @@ class RequestContext:
 def prepared(
     place: RequestContext, body: BaseModel, requests: list[JobRequest], tier: Tier = "default", affinity: str = ""
 ) -> PreparedRequest:
-    """The order for these jobs. Raises `BadRequest` for more than one request may have."""
+    """Returns the prepared request for these jobs. Raises `BadRequest` for more than one request may have."""
     if len(requests) > place.max_jobs:
         message = f"The request asks for {len(requests)} sequences (prompts x choices); at most {place.max_jobs}."
         raise BadRequest(message, param="n")
@@ -78,11 +78,11 @@ def prepared(
 
 
 def _only_prompt(requests: list[JobRequest]) -> JobInput | None:
-    """What all the jobs begin with; None if they have prompts of their own."""
+    """Returns the input with which all the jobs begin; None if they have prompts of their own."""
     first = requests[0].input
     return first if all(request.input == first for request in requests) else None
 
 
 def streamed(prepared: PreparedRequest, stream: bool | None, include_usage: bool) -> PreparedRequest:
-    """The same order, answered as a stream or not."""
+    """Returns the same request, answered as a stream or not."""
     return PreparedRequest(prepared.id, prepared.caller, prepared.submission, bool(stream), include_usage)

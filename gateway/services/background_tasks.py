@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import structlog
 
-log = structlog.stdlib.get_logger(part="afterwork")
+log = structlog.stdlib.get_logger(part="background_tasks")
 
 
 class BackgroundTasks:
@@ -32,4 +32,4 @@ class BackgroundTasks:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("afterwork failed", work=task.get_name(), exc_info=error)
+            log.error("background_task_failed", work=task.get_name(), exc_info=error)

@@ -1,4 +1,4 @@
-"""What README and the docs say can be done, can be done."""
+"""The README and the docs keep their word: all that they say can be done, can be done."""
 
 import json
 import re

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "common" / "broker" / "scripts"
 PAGE = (ROOT / "docs" / "protocol.md").read_text()
 ASIDE = {"stream_key"}  # takes the name of any stream
-PYTHON_ALONE = {"ms:{model}:wish", "ms:{model}:loading", "ms:{model}:upkeep"}
+PYTHON_ALONE = {"ms:{model}:load_request", "ms:{model}:loading", "ms:{model}:upkeep"}
 NAMES = {"model": "model", "job_id": "<job>", "worker_id": "<worker>", "digest": "<digest>"}
 
 
@@ -42,7 +42,7 @@ def test_the_keys_are_those_of_the_code() -> None:
 
 
 def test_python_and_the_scripts_mean_the_same_keys() -> None:
-    """What lies in one slot with a script's keys is the script's too, but for what no transition touches."""
+    """A key in one slot with a script's keys is the script's too, but for those that no transition touches."""
     scripts = keys_of_the_scripts()
     assert len(set(scripts.values())) == len(scripts)
     alone = keys_of_python() - set(scripts.values())

@@ -1,4 +1,4 @@
-"""What lies between tokens and text survives a worker too: halves of characters, reasoning, growing tool calls."""
+"""The text between tokens survives a worker too: halves of characters, reasoning, growing tool calls."""
 
 import asyncio
 import json

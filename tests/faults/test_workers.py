@@ -3,15 +3,15 @@
 import asyncio
 
 from millstream.bench.chaos.fleet import FleetPart
-from millstream.bench.chaos.stream import Heard, StreamClient
+from millstream.bench.chaos.stream import StreamClient
 from millstream.common.broker import keys
-from tests.harness.cluster import MODEL, PATIENCE, Cluster, all_exact, heard_some
+from tests.harness.cluster import MODEL, PATIENCE, Cluster, StreamTasks, all_exact, heard_some
 from tests.harness.support import wait_until
 
-Running = list[asyncio.Task[Heard]]
 
-
-async def begin(site: Cluster, gateway: FleetPart, count: int, tokens: int = 150) -> tuple[list[StreamClient], Running]:
+async def begin(
+    site: Cluster, gateway: FleetPart, count: int, tokens: int = 150
+) -> tuple[list[StreamClient], StreamTasks]:
     """Clients in the middle of their answers."""
     clients = [site.client(gateway, tokens) for _ in range(count)]
     running = [asyncio.create_task(client.run()) for client in clients]

@@ -27,7 +27,7 @@ Reason = Literal["", "requests", "tokens", "size", "concurrent", "day", "month"]
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """What is left of a minute's requests and tokens, and how long until all of it is (seconds)."""
+    """The rest of a minute's requests and tokens, and how long until all of it is there (seconds)."""
 
     requests: int
     requests_reset: float
@@ -59,7 +59,7 @@ class ReserveArgs:
 
 @dataclass(slots=True, kw_only=True)
 class RepayArgs:
-    """Whether the request was never made."""
+    """The arguments say whether the request was never made."""
 
     unmade: int
 
@@ -76,7 +76,7 @@ REPAY = Script("account/repay", RepayArgs, JobTokens)
 
 
 async def reserve(broker: Broker, key: ApiKey, request: str, tokens: Mapping[JobId, int], timeout_ms: int) -> Reserved:
-    """Set a request's tokens aside, all or nothing; the same request again changes nothing."""
+    """Sets a request's tokens aside, all or nothing; the same request again changes nothing."""
     limits = key.limits
     args = ReserveArgs(
         request=request,
@@ -94,12 +94,12 @@ async def reserve(broker: Broker, key: ApiKey, request: str, tokens: Mapping[Job
 
 
 async def refund(broker: Broker, account: str, jobs: Sequence[JobId]) -> None:
-    """The request never entered: as if it had not been made."""
+    """Gives the tokens back of a request that never entered, as if it had not been made."""
     await _repay(broker, account, [JobTokens(job, 0) for job in jobs], unmade=True)
 
 
 async def settle_owed(broker: Broker, model: ModelName) -> int:
-    """Carry what a model's settled jobs owe over to their keys; how many were settled now."""
+    """Carries what a model's settled jobs owe over to their keys; returns how many were settled now."""
     async with redis_errors():
         owed = await cast(Awaitable[dict[str, str]], broker.redis.hgetall(keys.owed(model)))
     by_account: dict[str, list[JobTokens]] = defaultdict(list)
@@ -123,14 +123,14 @@ async def _repay(broker: Broker, account: str, jobs: Sequence[JobTokens], *, unm
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What a key has used: tokens by day and month (UTC) as `2026-01-31` and `2026-01`, and requests open now."""
+    """The use of a key: tokens by day and month (UTC) as `2026-01-31` and `2026-01`, and requests open now."""
 
     tokens: Mapping[str, int]
     open_requests: int
 
 
 async def periods(broker: Broker) -> tuple[str, str]:
-    """Today and this month (UTC) by Redis's clock, as `usage` names them."""
+    """Returns today and this month (UTC) by Redis's clock, as `usage` names them."""
     async with redis_errors():
         seconds, _ = await cast(Awaitable[tuple[int, int]], broker.redis.time())
     now = datetime.fromtimestamp(seconds, UTC)
@@ -138,7 +138,7 @@ async def periods(broker: Broker) -> tuple[str, str]:
 
 
 async def usage(broker: Broker, account: str, periods: Sequence[str]) -> Use:
-    """Tokens used in each of the periods, those set aside for running jobs included."""
+    """Returns the tokens used in each of the periods, those set aside for running jobs included."""
     async with redis_errors():
         pipe = broker.redis.pipeline(transaction=False)
         for period in periods:

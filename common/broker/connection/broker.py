@@ -75,7 +75,8 @@ def _sentinel(place: RedisAddress, options: dict[str, Any]) -> Redis:
 
 
 def open_client(url: str, *, text: bool = True, timeout: float | None = COMMAND_TIMEOUT) -> Redis:
-    """A client for any URL of `place.py`; it connects at its first command. `text`: replies as str, else bytes."""
+    """Returns a client for any URL of `url.py`; it connects at its first command. `text`: replies as str, else
+    bytes."""
     place = parse(url)
     options: dict[str, Any] = {
         "socket_timeout": timeout,
@@ -103,8 +104,8 @@ def open_pipeline(client: Redis) -> ScriptPipeline | ClusterPipeline:
 
 
 def open_listener(url: str) -> Redis:
-    """A client to subscribe with, its replies bytes. In a cluster every node hears every message, so any one will do;
-    after a failure another is tried, because the caller opens a new listener each time."""
+    """Returns a client to subscribe with, its replies bytes. In a cluster every node hears every message, so any one
+    will do; after a failure another is tried, because the caller opens a new listener each time."""
     place = parse(url)
     if place.kind != "cluster":
         return open_client(url, text=False)
@@ -115,7 +116,7 @@ def open_listener(url: str) -> Redis:
 
 
 def is_cluster(url: str) -> bool:
-    """Whether keys lie in several servers, which some libraries cannot use."""
+    """Tells whether keys lie in several servers, which some libraries cannot use."""
     return parse(url).kind == "cluster"
 
 
@@ -141,7 +142,7 @@ class redis_errors:
 
 
 def _ours(error: BaseException) -> MillstreamError | None:
-    """None for what is not Redis' fault."""
+    """Returns our error for one of Redis; None for what is not Redis' fault."""
     match error:
         case exceptions.OutOfMemoryError():
             return RedisFull("The queue (Redis) is out of memory.", retry_after=5)
@@ -156,7 +157,7 @@ def _ours(error: BaseException) -> MillstreamError | None:
 
 
 def _refusal(error: exceptions.ResponseError) -> MillstreamError:
-    """A script wraps the server's own errors, so their kind is only in the text."""
+    """Returns our error for a refusal. A script wraps the server's own errors, so their kind is only in the text."""
     text = str(error)
     if "OOM" in text:
         return RedisFull("The queue (Redis) is out of memory.", retry_after=5)
@@ -166,7 +167,7 @@ def _refusal(error: exceptions.ResponseError) -> MillstreamError:
 
 
 class Broker:
-    """One process's door to Redis. Use as `async with Broker(url) as broker`. `timeout` is how many seconds a command
+    """One process's way to Redis. Use as `async with Broker(url) as broker`. `timeout` is how many seconds a command
     may stay unanswered: a worker's must be well below its lease, or one silent connection costs it the lease."""
 
     def __init__(self, url: str, timeout: float = COMMAND_TIMEOUT) -> None:
@@ -192,7 +193,7 @@ class Broker:
         return await self.run_on(script, keys.prefix(model), head, items)
 
     async def run_on(self, script: Script[Head, Item], prefix: str, head: Head, items: Iterable[Item] = ()) -> Any:
-        """The same on the keys that begin with `prefix`."""
+        """Runs a script on the keys that begin with `prefix`. Raises and repeats as `run` does."""
         args = script.arguments(head, items)
         async with redis_errors():
             try:

@@ -42,7 +42,7 @@ def _result(line: int, value: bytes) -> LineResult:
 
 @dataclass(slots=True, kw_only=True)
 class HoldArgs:
-    """Who takes the lease, and for how long."""
+    """The arguments say who takes the lease, and for how long."""
 
     owner: str
     lease_ms: int
@@ -50,7 +50,7 @@ class HoldArgs:
 
 @dataclass(slots=True, kw_only=True)
 class RecordArgs:
-    """By which lease."""
+    """The arguments name the lease of the writer."""
 
     grant: int
 
@@ -92,13 +92,13 @@ MOVE = Script("batch/move", MoveArgs)
 
 
 class Batches:
-    """The door to all batches. Every method raises `Unavailable` while Redis is away."""
+    """The batches of all tenants. Every method raises `Unavailable` while Redis is away."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
 
     async def create(self, batch: str, fields: Mapping[str, str | int], created: int, ttl: float) -> None:
-        """A new batch, to be validated. It is gone `ttl` seconds from now."""
+        """Creates a new batch, to be validated. It is gone `ttl` seconds from now."""
         state = {"status": "validating", "flushed": 0, "offset": 0, "grant": 0, **fields}
         async with redis_errors():
             pipe = self._broker.redis.pipeline(transaction=False)
@@ -108,18 +108,18 @@ class Batches:
             await pipe.execute()
 
     async def state(self, batch: str) -> dict[str, str]:
-        """All fields; empty when there is no such batch."""
+        """Returns all fields; empty when there is no such batch."""
         async with redis_errors():
             return await cast(Awaitable[dict[str, str]], self._broker.redis.hgetall(keys.batch_state(batch)))
 
     async def active(self) -> list[str]:
-        """The batches that are not over, the oldest first."""
+        """Returns the batches that are not over, the oldest first."""
         async with redis_errors():
             return await cast(Awaitable[list[str]], self._broker.redis.zrange(keys.BATCHES, 0, -1))
 
     async def idle(self) -> list[tuple[str, str]]:
-        """The active batches nobody works on, the one whose last turn is longest ago first, with their last grant
-        (empty: the batch itself has expired)."""
+        """Returns the active batches nobody works on, the one whose last turn is longest ago first, with their last
+        grant (empty: the batch itself has expired)."""
         batches = await self.active()
         if not batches:
             return []
@@ -136,7 +136,8 @@ class Batches:
         return [(batch, grant) for until, batch, grant in sorted(found) if until <= now]
 
     async def forget(self, batch: str) -> None:
-        """It is over, or its state has expired: nobody need look at it again, and its answers lie in files."""
+        """Forgets a batch that is over, or whose state has expired: nobody need look at it again, and its answers lie
+        in files."""
         async with redis_errors():
             pipe = self._broker.redis.pipeline(transaction=False)
             pipe.delete(keys.batch_results(batch))
@@ -156,7 +157,7 @@ class Batches:
         return bool(await self._broker.run_on(RECORD, keys.batch_prefix(batch), RecordArgs(grant=grant), lines))
 
     async def results(self, batch: str, first: int, count: int) -> list[LineResult | None]:
-        """The answers of `count` lines from `first` on; None where there is none yet."""
+        """Returns the answers of `count` lines from `first` on; None where there is none yet."""
         if count <= 0:
             return []
         async with redis_errors():
@@ -165,18 +166,18 @@ class Batches:
         return [None if each is None else _result(first + at, each.encode()) for at, each in enumerate(found)]
 
     async def recorded(self, batch: str) -> set[int]:
-        """The lines that have an answer but do not lie in a part yet."""
+        """Returns the lines that have an answer but do not lie in a part yet."""
         async with redis_errors():
             names = await cast(Awaitable[list[str]], self._broker.redis.hkeys(keys.batch_results(batch)))
         return {int(name) for name in names}
 
     async def flush(self, batch: str, grant: int, lines: tuple[int, int], offset: int, part: bytes) -> bool:
-        """The answers of the lines [from, to) lie in a part now. False: the lease is somebody else's."""
+        """Notes that the answers of the lines [from, to) lie in a part now. False: another process has the lease."""
         args = FlushArgs(grant=grant, from_line=lines[0], to_line=lines[1], offset=offset, part=part)
         return bool(await self._broker.run_on(FLUSH, keys.batch_prefix(batch), args))
 
     async def parts(self, batch: str) -> list[bytes]:
-        """What was flushed, in the order of the lines."""
+        """Returns what was flushed, in the order of the lines."""
         async with redis_errors():
             found = await cast(Awaitable[list[str]], self._broker.redis.lrange(keys.batch_parts(batch), 0, -1))
         return [each.encode() for each in found]

@@ -58,11 +58,11 @@ class RedisStore:
         await self._broker.run_on(PUT, keys.tenant_prefix(tenant), args)
 
     async def get(self, tenant: str, kind: str, identity: str) -> Record | None:
-        """None: never stored, expired, deleted, or another tenant's."""
+        """Returns the record; None if it was never stored, has expired, was deleted, or is another tenant's."""
         return (await self._read(tenant, kind, [identity]))[0]
 
     async def delete(self, tenant: str, kind: str, identity: str) -> bool:
-        """Whether there was one."""
+        """Tells whether there was one."""
         async with redis_errors():
             pipe = self._broker.redis.pipeline(transaction=False)
             pipe.delete(keys.record(tenant, kind, identity))
@@ -73,10 +73,10 @@ class RedisStore:
     async def list(
         self, tenant: str, kind: str, *, after: str | None = None, limit: int = 20, descending: bool = False
     ) -> builtins.list[Record]:
-        """By (created, id); from behind the record `after` (unknown: from the start). Records that have expired leave
-        the index here."""
+        """Lists records by (created, id), those after the record `after` (unknown: from the start). Records that have
+        expired leave the index here."""
         found: builtins.list[Record] = []
-        at = await self._behind(tenant, kind, after, descending)
+        at = await self._after(tenant, kind, after, descending)
         while len(found) < limit:
             ids = await self._page(tenant, kind, at, descending)
             records = await self._read(tenant, kind, ids)
@@ -89,7 +89,7 @@ class RedisStore:
             at += len(ids) - len(gone)
         return found[:limit]
 
-    async def _behind(self, tenant: str, kind: str, after: str | None, descending: bool) -> int:
+    async def _after(self, tenant: str, kind: str, after: str | None, descending: bool) -> int:
         if after is None:
             return 0
         index = keys.records(tenant, kind)

@@ -1,4 +1,4 @@
-"""What a script says of its arguments, and the Lua that unpacks them by these names.
+"""A script's declaration of its arguments, and the Lua that unpacks them by these names.
 
     -- argv: worker room:number           what the call is given: `worker`, `room` (a number)
     -- each: id lease chunks:list         what each of any number of items after it is given
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
-Kind = Literal["text", "number", "list", "record"]
+ArgumentKind = Literal["text", "number", "list", "record"]
 
 ARGUMENT = re.compile(r"(\w+)(?::(number|list))?(?:\(([^)]*)\))?(?: |$)")
 LOOP = re.compile(r"\bfor ([\w, ]+) in each\(\) do\b")
@@ -28,7 +28,7 @@ class Argument:
     """One name, and what it stands for."""
 
     name: str
-    kind: Kind = "text"
+    kind: ArgumentKind = "text"
     fields: tuple["Argument", ...] = ()  # of a record
 
     @property
@@ -58,7 +58,7 @@ class Declaration:
 
 @dataclass(slots=True)
 class _Place:
-    """Where in ARGV the next argument lies: so far beyond the value of a Lua variable, if there is one."""
+    """The position in ARGV at which the next argument lies: as far beyond the value of a Lua variable, if any."""
 
     beyond: str = ""
     offset: int = 1
@@ -120,7 +120,7 @@ def _parse(text: str) -> tuple[Argument, ...]:
         if not match:
             raise WrongDeclaration(f"Not a declaration of arguments: '{text[at:]}'.")
         name, fields = match[1], match[3]
-        kind = cast(Kind, match[2] or "text")
+        kind = cast(ArgumentKind, match[2] or "text")
         found.append(Argument(name, "record", _parse(fields)) if fields else Argument(name, kind))
         at = match.end()
     return tuple(found)

@@ -11,7 +11,7 @@ from millstream.common.job import GatewayId, JobId, Lease, Tier
 
 @dataclass(slots=True, kw_only=True)
 class SubmitArgs:
-    """What the jobs of one request have in common, as the script takes it; `resumable` is 0 or 1."""
+    """The arguments that the jobs of one request have in common, as the script takes it; `resumable` is 0 or 1."""
 
     gateway: GatewayId
     tenant: str

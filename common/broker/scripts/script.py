@@ -55,7 +55,7 @@ class Script(Generic[Head, Item]):
 
     @cached_property
     def sha(self) -> str:
-        """By what the server knows it."""
+        """The hash by which the server knows the script."""
         return script_sha(self.name)
 
     def arguments(self, head: Head, items: Iterable[Item] = ()) -> list[Arg]:
@@ -100,7 +100,7 @@ def _check(script: str, declared: Sequence[Argument], given: type[Any], *, order
 
 
 def _fits(script: str, argument: Argument, hint: Any) -> bool:
-    """Whether a value of this type is what the script takes it for. What is a number here may be text there."""
+    """Tells whether a value of this type is what the script takes it for. What is a number here may be text there."""
     while hasattr(hint, "__supertype__"):  # NewType
         hint = hint.__supertype__
     match argument.kind:

@@ -18,19 +18,19 @@ DEFINITION = re.compile(r"local (?:function )?(\w+)")
 
 @cache
 def file_text(name: str) -> str:
-    """A file of this folder by its name without `.lua`, as `job/submit`."""
+    """Returns a file of this folder by its name without `.lua`, as `job/submit`."""
     return (resources.files(scripts) / f"{name}.lua").read_text()
 
 
 def libraries_of(text: str) -> list[str]:
-    """The libraries a file names itself."""
+    """Returns the libraries a file names itself."""
     named = re.match(r"-- with ([\w, ]+)\n", text)
     return named[1].split(", ") if named else []
 
 
 @cache
 def script_text(name: str) -> str:
-    """A whole script by the name of its file, as `job/submit`."""
+    """Returns a whole script by the name of its file, as `job/submit`."""
     body = file_text(name)
     order: dict[str, str] = {}
     _gather(body, order)
@@ -41,7 +41,7 @@ def script_text(name: str) -> str:
 
 @cache
 def script_sha(name: str) -> str:
-    """By what the server knows a script."""
+    """Returns the hash by which the server knows a script."""
     return hashlib.sha1(script_text(name).encode(), usedforsecurity=False).hexdigest()
 
 
@@ -55,7 +55,7 @@ def _gather(text: str, order: dict[str, str]) -> None:
 
 
 def _only_used(definitions: str, text: str) -> str:
-    """The lines that define a name which occurs in the text, or in a later line that is taken."""
+    """Returns the lines that define a name which occurs in the text, or in a later line that is taken."""
     taken: list[str] = []
     used = set(re.findall(r"\w+", text))
     for line in reversed(definitions.splitlines()):

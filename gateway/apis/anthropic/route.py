@@ -32,7 +32,7 @@ async def create_message(body: MessageRequest, request: Request, services: InSer
     responses=answers({"input_tokens": 12}),
 )
 async def count_tokens(body: CountRequest, request: Request, services: InServices) -> Response:
-    """As the model's own template writes it."""
+    """Counts the tokens of the message as the model's own template writes it."""
     model = await services.model(body.model)
     order = prepare_count(body, RequestContext("tok", model, services.caller(request), services.settings.max_jobs))
     return await request_handler(services, request, order).answer(order, Writers(whole=count_body))

@@ -45,7 +45,7 @@ class AnthropicTool(Shape):
 
 
 class AnthropicChoice(Shape):
-    """Which tool, if any."""
+    """The tool, if any, that the model is to call."""
 
     type: Literal["auto", "any", "tool", "none"]
     name: str | None = None
@@ -53,7 +53,7 @@ class AnthropicChoice(Shape):
 
 
 class Thinking(Shape):
-    """Whether the model is to think first."""
+    """A switch: may the model think before it answers?"""
 
     type: Literal["enabled", "disabled", "adaptive"]
     budget_tokens: int | None = None  # accepted: open models have no such dial
@@ -67,20 +67,20 @@ class OutputFormat(Shape):
 
 
 class OutputConfig(Shape):
-    """How much effort, and in which form."""
+    """The effort and the form of the output."""
 
     effort: Effort | None = None
     format: OutputFormat | None = None
 
 
 class RequestMetadata(Shape):
-    """Whose request it is."""
+    """The user on whose behalf the request is made."""
 
     user_id: str | None = None
 
 
 class CountRequest(Shape):
-    """What is to be counted."""
+    """The messages, system prompt and tools whose tokens are to be counted."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [COUNTED]})
 

@@ -51,7 +51,7 @@ class Keeping:
         self._written: dict[str, Any] | None = None
 
     def answer(self) -> Writers:
-        """The same answer, kept."""
+        """Returns the same answer, and keeps it."""
         return Writers(whole=self._whole, stream=self._answer.stream, ended=self._ended)
 
     def _whole(self, head: ResponseMeta, accumulators: list[Accumulator]) -> dict[str, Any]:

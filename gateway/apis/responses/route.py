@@ -69,7 +69,7 @@ async def _create(body: ResponseRequest, request: Request, services: Services) -
 async def _recalled(
     body: ResponseRequest, response_service: ResponseService
 ) -> tuple[ResponseRequest, list[ResponseItem]]:
-    """The body with the items it refers to, and those of the turns before."""
+    """Returns the body with the items it refers to, and those of the turns before."""
     if not isinstance(body.input, str):
         body = body.model_copy(update={"input": await response_service.referred(body.input)})
     return body, await response_service.previous(body.previous_response_id)
@@ -81,7 +81,7 @@ async def _recalled(
     responses=answers({"object": "response.input_tokens", "input_tokens": 12}),
 )
 async def count_input_tokens(body: ResponseRequest, request: Request, services: InServices) -> Response:
-    """As the model's own template writes them."""
+    """Counts the tokens of the messages as the model's own template writes them."""
     body, history = await _recalled(body, _response_service(request, services))
     place = RequestContext(
         "tok", await services.model(body.model), services.caller(request), services.settings.max_jobs
@@ -155,7 +155,7 @@ class Writing:
         self._stream: ResponseStream | None = None
 
     def answer(self) -> Writers:
-        """How it is written."""
+        """Returns how the answer is written."""
         return Writers(whole=self._whole, stream=self._streamed, ended=self._ended)
 
     def _whole(self, head: ResponseMeta, accumulators: list[Accumulator]) -> dict[str, Any]:
@@ -190,8 +190,8 @@ async def retrieve_response(
     stream: bool = False,
     starting_after: Annotated[int | None, Query(ge=-1)] = None,
 ) -> Response:
-    """As it is now; or as a stream, from its beginning or behind the event `starting_after`, while it is being
-    generated and after, from any gateway."""
+    """Returns the response as it is now; or as a stream, from its beginning or after the event `starting_after`,
+    while it is being generated and after, from any gateway."""
     turns = _turns(request, services)
     if not stream:
         return JSONResponse((await _response_service(request, services).read(response_id)).response)

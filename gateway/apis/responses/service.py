@@ -28,7 +28,7 @@ log = structlog.stdlib.get_logger(part="responses")
 
 
 def admitted_response(turn: StoredResponse, tenant: str) -> AdmittedRequest:
-    """The turn's job, to be followed from its beginning."""
+    """Returns the turn's job, to be followed from its beginning."""
     identity = parse_request_id(turn.id)
     return AdmittedRequest(identity, ModelName(turn.model), tenant, turn.tier, identity.jobs(), [NOTHING_YET])
 
@@ -42,11 +42,11 @@ class ResponseService:
         self._tenant = tenant
 
     async def read(self, identity: str) -> StoredResponse:
-        """The turn as it is now: a client may have read its end before it was stored. Raises `NotFound`."""
+        """Returns the turn as it is now: a client may have read its end before it was stored. Raises `NotFound`."""
         return await self.refresh(await self._turns.get(identity))
 
     async def previous(self, identity: str | None) -> list[ResponseItem]:
-        """The conversation so far. Raises `BadRequest` if that turn is unknown or not over."""
+        """Returns the conversation so far. Raises `BadRequest` if that turn is unknown or not over."""
         if identity is None:
             return []
         try:
@@ -61,11 +61,11 @@ class ResponseService:
         return turn.history()
 
     async def referred(self, items: list[ResponseItem]) -> list[ResponseItem]:
-        """The items, those that only refer to one of a stored turn replaced by it. Raises `NotFound`."""
+        """Returns the items, those that only refer to one of a stored turn replaced by it. Raises `NotFound`."""
         return [item if item.type != "item_reference" else await self._referred(item.id or "") for item in items]
 
     async def _referred(self, identity: str) -> ResponseItem:
-        """An item's id holds its response's, whatever the item is."""
+        """Returns the item that is meant. An item's id holds its response's, whatever the item is."""
         digits = identity.partition("_")[2][:32]
         with suppress(NotFound):
             for item in (await self.read(f"resp_{digits}")).items():
@@ -75,7 +75,7 @@ class ResponseService:
         raise NotFound(f"Item with id '{identity[:80]}' not found. {kept}", param="input")
 
     async def refresh(self, turn: StoredResponse) -> StoredResponse:
-        """The turn as the log has it now; its end is stored."""
+        """Returns the turn as the log has it now, and stores its end."""
         if turn.under_way:
             await self._read(turn, self._so_far(turn))
         return turn
@@ -85,7 +85,7 @@ class ResponseService:
         try:
             await self._read(turn, self._until_the_end(turn))
         except Unavailable as error:
-            log.warning("response not stored yet", response=turn.id, error=error.message)  # the next look does it
+            log.warning("response_not_stored", response=turn.id, error=error.message)  # the next look does it
 
     async def cancel(self, turn: StoredResponse) -> StoredResponse:
         """Stops the turn's job, if it is still running."""
@@ -104,12 +104,13 @@ class ResponseService:
             await self._desk.cancel(admitted_response(turn, self._tenant))
 
     async def _so_far(self, turn: StoredResponse) -> AsyncGenerator[Chunk]:
-        """What the log has now. Whoever follows the job goes on doing so, and nobody waits here for the next chunk."""
+        """Yields what the log has now. Another reader of the job goes on reading, and nobody waits here for the next
+        chunk."""
         for chunk in await self._desk.logged(admitted_response(turn, self._tenant)):
             yield chunk
 
     async def _until_the_end(self, turn: StoredResponse) -> AsyncGenerator[Chunk]:
-        """All chunks, as they come."""
+        """Yields all chunks, as they come."""
         flow = self._desk.follow(admitted_response(turn, self._tenant), [NOTHING_YET])
         try:
             async for _, chunks in flow.items():

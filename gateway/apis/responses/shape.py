@@ -67,14 +67,14 @@ class TextFormat(Shape):
 
 
 class TextOptions(Shape):
-    """How the text is to be."""
+    """The form of the text."""
 
     format: TextFormat | None = None
     verbosity: Literal["low", "medium", "high"] | None = None
 
 
 class ReasoningOptions(Shape):
-    """How much to think, and whether to tell of it."""
+    """The effort of thinking, and whether the answer tells of it."""
 
     effort: Effort | None = None
     summary: Literal["auto", "concise", "detailed"] | None = None
@@ -82,7 +82,8 @@ class ReasoningOptions(Shape):
 
 
 class ResponseRequest(Shape):
-    """A turn: input in, items out. Kept unless `store` is false, so that a later turn can refer to it."""
+    """A turn of a conversation: input in, items out. It is kept unless `store` is false, so that a later turn can refer
+    to it."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 

@@ -27,7 +27,7 @@ LONGEST_PAUSE = 5.0  # seconds between two tries to submit
 
 
 def line_id(batch: str, index: int) -> str:
-    """The id of a line's answer, the same whoever writes it."""
+    """Returns the id of a line's answer, the same whoever writes it."""
     return f"batch_req_{batch.removeprefix('batch_')}{index:06x}"
 
 
@@ -54,12 +54,12 @@ class LineRunner:
         except MillstreamError as error:
             return self._result(index, line, "", wire(error).status, error_object(error))
         except Exception as error:  # a fault of ours in one line must not hold up the others
-            log.error("line failed", batch=self._batch.id, line=index, exc_info=error)
+            log.error("line_failed", batch=self._batch.id, line=index, exc_info=error)
             fault = MillstreamError("The server had an error while processing this request. Sorry about that!")
             return self._result(index, line, "", wire(fault).status, error_object(fault))
 
     async def order(self, index: int, text: bytes) -> PreparedRequest:
-        """The line's order as its first try submits it. Raises `BadRequest`."""
+        """Returns the line's prepared request as its first try submits it. Raises `BadRequest`."""
         line = parse_line(text, self._batch.endpoint)
         return self._named(self._reception.prepare(line.body, await self._history(line)).order, index, 0)
 

@@ -1,4 +1,4 @@
-"""What a batch's lines may ask for: each endpoint's shape, intake and whole answer, as its route has them."""
+"""The endpoints that a batch's lines may ask for: each one's shape, reader and whole answer, as its route has them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -97,7 +97,7 @@ class LineReader:
 
 
 def shaped(shape: type[S], body: dict[str, Any]) -> S:
-    """The body as its shape. Raises `FieldError`, in the words of the route."""
+    """Returns the body as its shape. Raises `FieldError`, in the words of the route."""
     try:
         return shape.model_validate(body)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""What counts when workers die: attempts without progress, jobs on their last try, and what was used so far."""
+"""The deaths of workers that count: attempts without progress, jobs on their last try, and what was used so far."""
 
 import asyncio
 import json

@@ -110,7 +110,7 @@ async def test_a_resent_step_is_a_no_op_and_a_hole_is_refused(broker: Broker) ->
     [job] = await claim(broker, worker)
     await step(broker, worker, job, 1, "a")
     assert await step(broker, worker, job, 1, "a", "b") == ("ok", 2)
-    assert await step(broker, worker, job, 4, "d") == ("behind", 2)
+    assert await step(broker, worker, job, 4, "d") == ("lagging", 2)
     assert await step(broker, worker, job, 3, "c", last=True) == ("ok", 3)
     assert await step(broker, worker, job, 3, "c", last=True) == ("ok", 3)
     assert len(await chunks.read_log(broker, MODEL, job.id, Seq(0))) == 3

@@ -34,7 +34,7 @@ class Last(NamedTuple):
     left: int
 
 
-class Part(NamedTuple):
+class ExamplePart(NamedTuple):
     id: str
     size: int
     parts: Sequence[bytes]
@@ -60,8 +60,12 @@ def made(
 async def test_every_argument_arrives_under_its_name(
     broker: Broker, monkeypatch: pytest.MonkeyPatch, some: list[str]
 ) -> None:
-    echo = made(monkeypatch, ECHO, EchoArgs, Part)
-    items = [Part("x", 1, [b"p", b"q"], None), Part("y", 2, [], Last("over", 8)), Part("z", 3, [b"r"], Last("", 0))]
+    echo = made(monkeypatch, ECHO, EchoArgs, ExamplePart)
+    items = [
+        ExamplePart("x", 1, [b"p", b"q"], None),
+        ExamplePart("y", 2, [], Last("over", 8)),
+        ExamplePart("z", 3, [b"r"], Last("", 0)),
+    ]
     args = echo.arguments(EchoArgs(word="w", count=4, more=["m"], some=some), items)
     said = json.loads(await broker.redis.eval(unpacked(ECHO), 0, *args))  # type: ignore[misc]
     head, rows = said[:4], said[4:]
@@ -115,7 +119,7 @@ class ByPlace:
 @pytest.mark.parametrize("head", [NoArguments, OneTooFew, OtherName, TextForANumber, TextForAList, ByPlace])
 def test_a_head_that_differs_from_the_script_is_refused(monkeypatch: pytest.MonkeyPatch, head: type[Any]) -> None:
     with pytest.raises(WrongDeclaration):
-        made(monkeypatch, ECHO, head, Part)
+        made(monkeypatch, ECHO, head, ExamplePart)
 
 
 class Shifted(NamedTuple):

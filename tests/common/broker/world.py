@@ -53,7 +53,7 @@ class Held:
 
 @dataclass
 class WorkerMind:
-    """What one worker believes."""
+    """The beliefs of one worker."""
 
     id: WorkerId
     slots: int = 2

@@ -52,7 +52,7 @@ BODIES = {
     "text": b'"hi"',
     "no JSON": b"{'model': 1}",
     "a comma too many": PLAIN[:-1] + b",}",
-    "something behind it": PLAIN + b"x",
+    "something after it": PLAIN + b"x",
     "a control character": PLAIN.replace(b"hi", b"h\x01i"),
     "cut off": PLAIN[:-5],
     "no messages": HEAD[:-1] + b"}",

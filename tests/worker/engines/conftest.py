@@ -67,7 +67,7 @@ def tiny(tiny_settings: EngineSettings) -> Iterator[Rig]:
 
 @pytest.fixture(scope="session")
 def reference(tiny_folder: Path) -> LlamaForCausalLM:
-    """The same weights under transformers' own `generate`."""
+    """Returns the same weights under transformers' own `generate`."""
     return LlamaForCausalLM.from_pretrained(tiny_folder).eval().requires_grad_(False)
 
 

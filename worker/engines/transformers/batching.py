@@ -46,7 +46,7 @@ Broken = Callable[[BaseException], None]
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """How large the batch may become."""
+    """The largest size that the batch may have."""
 
     slots: int
     page_size: int
@@ -55,7 +55,8 @@ class MemoryPlan:
     prefix_sharing: bool
 
     def config(self) -> ContinuousBatchingConfig:
-        """As the library wants it. The sampler may need a row's last token, so batches are not double-buffered."""
+        """Returns the configuration as the library wants it. The sampler may need a row's last token, so batches are
+        not double-buffered."""
         return ContinuousBatchingConfig(
             page_size=self.page_size,
             num_blocks=self.pages,
@@ -92,7 +93,7 @@ class _Request(RequestState):
         return self  # the router below reads the newest token from the sequence itself
 
     def create_equivalent_initial_request(self) -> "_Request":
-        """The cache was full: the sequence goes back to the waiting ones with its tokens so far."""
+        """Returns the sequence to the waiting ones with its tokens so far, because the cache was full."""
         return _Request.of(self.sequence)
 
 
@@ -107,7 +108,7 @@ class _Router(OutputRouter):
         self._deliver([request.sequence for request in outputs])
 
     def deliver(self, output: Any) -> None:
-        """Only failures come here, one by one."""
+        """Delivers a failure; the library brings failures alone here, one by one."""
         sequence: Sequence = output.sequence
         sequence.error = sequence.error or EngineError(f"The engine failed on this job: {output.error}")
         self._deliver([sequence])
@@ -147,7 +148,8 @@ class BatchLoop(ContinuousBatchingManager):
         self.output_router = _Router(deliver)
 
     def switch_to_cb_friendly_attn(self, model: Any, auto_switch_to_flash: bool = True) -> None:
-        """`loading` has chosen the attention already; our CPU attention is unknown to the library's list."""
+        """Does nothing: `loading` has chosen the attention already; our CPU attention is unknown to the library's
+        list."""
         if not model.config._attn_implementation.startswith("millstream"):
             super().switch_to_cb_friendly_attn(model, auto_switch_to_flash)
 
@@ -159,7 +161,8 @@ class BatchLoop(ContinuousBatchingManager):
 
     @torch.no_grad()
     def try_out(self, sequence: Sequence) -> torch.Tensor:
-        """Run one sequence to its end, before `start`: the logits its last token was chosen by, `[vocabulary]`."""
+        """Runs one sequence to its end, before `start`, and returns the logits its last token was chosen by,
+        `[vocabulary]`."""
         processor = self._create_batch_processor()
         self.input_queue.put(_Request.of(sequence))
         while not sequence.over and processor.prepare_next_batch():
@@ -169,7 +172,8 @@ class BatchLoop(ContinuousBatchingManager):
 
     @contextmanager
     def own_attention(self) -> Generator[None]:
-        """For a forward pass outside the batch: the library's paged eager attention refuses one."""
+        """Gives a forward pass outside the batch an attention of its own: the library's paged eager attention refuses
+        one."""
         paged = self.model.config._attn_implementation == "paged|eager"
         if paged:
             self.model.set_attn_implementation("eager")
@@ -180,7 +184,7 @@ class BatchLoop(ContinuousBatchingManager):
                 self.model.set_attn_implementation("paged|eager")
 
     def start(self) -> None:
-        """As the library's, on a thread that does not keep a dying process alive."""
+        """Starts as the library does, but on a thread that does not keep a dying process alive."""
         self.background_thread_status.clear()
         thread = threading.Thread(target=self._run_generation_loop, name="millstream-engine", daemon=True)
         self._generation_thread = thread
@@ -204,7 +208,7 @@ class BatchLoop(ContinuousBatchingManager):
             self.stop(block=True, timeout=30, hard_stop=True)
 
     def kv_use(self) -> float:
-        """Share of the cache that live sequences or kept prefixes occupy, 0 to 1."""
+        """Returns the share of the cache that live sequences or kept prefixes occupy, 0 to 1."""
         processor = self.batch_processor
         return 0.0 if processor is None else 1.0 - float(processor.cache.compute_free_capacity())
 
@@ -221,7 +225,7 @@ class BatchLoop(ContinuousBatchingManager):
 
     @torch.no_grad()
     def _scored(self, work: Iterator[None]) -> bool:
-        """One piece of scoring; whether it was the last. It counts as a step: the engine is not hung."""
+        """Does one piece of scoring and tells whether it was the last. It counts as a step: the engine is not hung."""
         self.steps += 1
         with self.own_attention():
             return next(work, self) is self

@@ -1,4 +1,4 @@
-"""How much fits: slots, cache pages and tokens per step, from the settings, the model and the machine."""
+"""The plan of the memory: slots, cache pages and tokens per step, from the settings, the model and the machine."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # (transformers publishes partly unknown types)
@@ -44,7 +44,7 @@ def _pages(settings: EngineSettings, loaded: Loaded, slots: int, page: int) -> i
 
 
 def bytes_per_token(loaded: Loaded) -> int:
-    """Keys and values of all layers for one token."""
+    """Returns the bytes of keys and values of all layers for one token."""
     config = loaded.model.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

@@ -1,4 +1,4 @@
--- with time, keys, tiers, chunks, fence, grace, tenants, waiting, settle, suspects
+-- with time, keys, tiers, chunks, fence, grace, tenants, waiting, settle
 -- A worker with n free slots takes what is its due, in one call, so that nothing is ever stranded between stream and
 -- worker: its inbox, then resume, one job on its last try, then tier by tier the tenant with the smallest virtual time,
 -- of whose jobs the one with the earliest deadline. Fewer than n are all there is for it now.

@@ -3,7 +3,7 @@
 -- `first` is the seq of a job's first chunk, `ending` how it is settled, if it is: `state` is finished or failed, `usage` JSON.
 -- argv: worker ids:list
 -- each: lease first:number chunks:list ending(state finish usage tokens:number)
--- Returns for each job {ok | fenced | behind | cancel | preempt, last seq}
+-- Returns for each job {ok | fenced | lagging | cancel | preempt, last seq}
 local replies, frames = {}, {}
 
 local function announce(gateways, frame)
@@ -13,7 +13,7 @@ end
 
 -- Chunks already logged are passed over, a gap is refused: the worker then sends again from the hole on.
 local function log_chunks(id, lease, gateways, last, first, from, to)
-  if first > last + 1 then return last, 'behind' end
+  if first > last + 1 then return last, 'lagging' end
   for i = from + last + 1 - first, to do
     last = last + 1
     write_chunk(id, last, ARGV[i])

@@ -1,4 +1,4 @@
--- with time, keys, fence, grace, readers, waiting, routing, settle, suspects
+-- with time, keys, fence, grace, readers, waiting, routing, settle
 -- What time brings about: deadlines that passed, jobs whose gateway died and whom nobody came back for, jobs on their
 -- last try for which a worker is free.
 -- No gateway counts as dead for `grace_ms` after a restart or a stall; the jobs of a dead one run on for `orphan_grace_ms`.

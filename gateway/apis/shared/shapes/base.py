@@ -1,4 +1,4 @@
-"""What all request shapes have in common."""
+"""The base of all request shapes."""
 
 from typing import Annotated
 

@@ -18,14 +18,14 @@ from millstream.gateway.apis.shared.shapes.base import (
 
 
 class StreamOptions(Shape):
-    """How a stream is written."""
+    """Options of a stream."""
 
     include_usage: bool | None = None
     include_obfuscation: bool | None = None  # accepted; our chunks carry no padding
 
 
 class SamplingFields(Shape):
-    """How tokens are chosen and when generation ends."""
+    """The fields that tell how tokens are chosen and when generation ends."""
 
     model: str
     stream: bool | None = None

@@ -1,4 +1,4 @@
-"""From a name to a model in memory, with its tokenizer. Fails early, naming the cause and the remedy."""
+"""Makes a model in memory, with its tokenizer, out of a name. Fails early, naming the cause and the remedy."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportMissingTypeStubs=false
@@ -29,7 +29,7 @@ from millstream.worker.engines.transformers.settings import SAMPLE_CHAT, SAMPLE_
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """Where the files are: a folder or hub id, and the GGUF file in it if that is what to load."""
+    """The place of the model's files: a folder or hub id, and the GGUF file in it if that is what to load."""
 
     path: str
     name: str
@@ -48,7 +48,7 @@ class Loaded:
 
     @property
     def vocabulary(self) -> int:
-        """Tokens the model's logits have; may be more than its tokenizer knows."""
+        """Returns how many tokens the model's logits have; they may be more than its tokenizer knows."""
         return self.model.config.get_text_config().vocab_size
 
 
@@ -76,7 +76,8 @@ def _from_modelscope(source: ModelSource) -> str:
 
 
 def _quieten_library() -> None:
-    """Its progress bars are told by `progress`, and its batching logs past `logging`'s root: bring that back."""
+    """Quietens the library: its progress bars are told by `progress`, and its batching, which logs past `logging`'s
+    root, is brought back there."""
     disable_progress_bar()
     batching = logging.getLogger("ContinuousBatchingLogger")
     batching.handlers.clear()
@@ -85,7 +86,7 @@ def _quieten_library() -> None:
 
 
 def load(settings: EngineSettings, progress: LoadProgress) -> Loaded:
-    """Blocking; seconds to minutes. Raises `MillstreamError`."""
+    """Loads the model and blocks meanwhile, for seconds to minutes. Raises `MillstreamError`."""
     device = pick_device(settings.device)
     _quieten_library()
     if settings.threads:
@@ -117,7 +118,7 @@ def _template(file: Path) -> str:
 
 
 def _check_template(rendered: HuggingFaceTokenizer, file: Path) -> None:
-    """A template may refuse this conversation, but it must be a template."""
+    """Checks that the template can be read. It may refuse this conversation, but it must be a template."""
     try:
         rendered.chat([{"role": "user", "content": "hello"}], [], go_on=False, kwargs={})
     except BadRequest as error:
@@ -149,7 +150,7 @@ def _context_length(config: PretrainedConfig, wanted: int | None) -> int:
 
 
 def _sketch(config: PretrainedConfig, settings: EngineSettings) -> PreTrainedModel:
-    """The model without weights."""
+    """Returns the model without weights."""
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, trust_remote_code=settings.source.trust_remote_code)
 
@@ -206,7 +207,7 @@ def _quantization(kind: str) -> Any:
 
 
 def _adapted(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
-    """The model with a LoRA adapter merged into its weights: no cost per token."""
+    """Returns the model with a LoRA adapter merged into its weights: no cost per token."""
     if find_spec("peft") is None:
         raise LoadFailed("--adapter needs the package peft: `pip install peft`.", param="adapter")
     try:

@@ -1,4 +1,5 @@
-"""Where the library expects its logits processors: who is in the batch, and the logits of its newest tokens."""
+"""The hook at which the library expects its logits processors: who is in the batch, and the logits of its newest
+tokens."""
 
 from typing import Any
 
@@ -8,7 +9,7 @@ from millstream.worker.engines.transformers.sampling.sequence import Sequence
 
 
 class LogitsHook:
-    """Set by every step, read behind it."""
+    """Holds the logits that a step sets and that are read after it."""
 
     do_processing = True
     tensors_required = 0

@@ -30,8 +30,8 @@ class Sampler:
         self._noise = SeededNoise(vocabulary, device)
 
     def choose(self, logits: torch.Tensor, batch: Many[Sequence]) -> torch.Tensor:
-        """The next token of each sequence: int64 `[batch]`. `logits` float32 `[batch, vocabulary]`, edited in place.
-        Sequences that asked for it get their `logprob`."""
+        """Returns the next token of each sequence: int64 `[batch]`. `logits` float32 `[batch, vocabulary]`, edited in
+        place. Sequences that asked for it get their `logprob`."""
         asked = [i for i, s in enumerate(batch) if s.spec.sampling.logprobs is not None]
         ranking = None
         if asked:
@@ -53,12 +53,12 @@ class Sampler:
         return tokens
 
     def _draw_free(self, logits: torch.Tensor, batch: Many[Sequence]) -> torch.Tensor:
-        """From the whole vocabulary."""
+        """Draws from the whole vocabulary."""
         return _warm(logits, batch).add_(self._noise.rows(_keys(batch))).argmax(-1)
 
     def _draw_limited(self, logits: torch.Tensor, batch: Many[Sequence]) -> torch.Tensor:
-        """From the best tokens only, as top-k, top-p and min-p say. Where the first candidates do not hold all that
-        the limits keep (flat distributions), more are looked at."""
+        """Draws from the best tokens only, as top-k, top-p and min-p say. Where the first candidates do not hold all
+        that the limits keep (flat distributions), more are looked at."""
         warm = _warm(logits, batch)
         tokens = torch.zeros(len(batch), dtype=torch.long, device=logits.device)
         rows = list(range(len(batch)))
@@ -74,13 +74,13 @@ class Sampler:
 
 
 def _widths(batch: Many[Sequence], size: int) -> list[int]:
-    """How many candidates to look at, first and then; all of them in the end."""
+    """Returns how many candidates to look at, first and then; all of them in the end."""
     ks = [s.spec.sampling.top_k or size for s in batch]
     return [min(width, size) for width in (min(max(ks), _CANDIDATES), _MORE_CANDIDATES, size)]
 
 
 def needed(batch: Many[Sequence]) -> bool:
-    """Whether any row wants more than the arg-max of the model's own logits."""
+    """Tells whether any row wants more than the arg-max of the model's own logits."""
     return not all(_plain(s) for s in batch)
 
 
@@ -92,7 +92,7 @@ def _plain(s: Sequence) -> bool:
 
 
 def _edit(logits: torch.Tensor, batch: Many[Sequence]) -> None:
-    """Bias, minimum length, penalties and grammar, in place."""
+    """Applies bias, minimum length, penalties and grammar, in place."""
     add_bias(logits, [(i, {int(t): v for t, v in s.spec.sampling.logit_bias.items()}) for i, s in enumerate(batch)])
     penalise(logits, [(i, s.tally) for i, s in enumerate(batch) if s.tally is not None])
     forbid(logits, [(i, s.banned_early) for i, s in enumerate(batch) if _too_early(s)])
@@ -100,13 +100,15 @@ def _edit(logits: torch.Tensor, batch: Many[Sequence]) -> None:
 
 
 def _too_early(s: Sequence) -> bool:
-    """A finished grammar leaves nothing but the end: then the minimum length cannot be kept."""
+    """Tells whether the end comes too early. A finished grammar leaves nothing but the end: then the minimum length
+    cannot be kept."""
     short = bool(s.banned_early) and len(s.tokens) < s.spec.sampling.min_tokens
     return short and not (s.matcher is not None and s.matcher.stopped)
 
 
 def _split(batch: Many[Sequence]) -> tuple[list[int], list[int]]:
-    """Rows that draw from the whole vocabulary, and rows that draw from a part of it; greedy rows are in neither."""
+    """Returns the rows that draw from the whole vocabulary, and those that draw from a part of it; greedy rows are in
+    neither."""
     free: list[int] = []
     limited: list[int] = []
     for i, s in enumerate(batch):
@@ -129,8 +131,8 @@ def _column(values: list[float], like: torch.Tensor) -> torch.Tensor:
 
 
 def _keep(warm: torch.Tensor, batch: Many[Sequence], width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The best `width` tokens of each row, best first, what the limits exclude at minus infinity: scores and ids
-    `[batch, width]`, and whether `width` was enough to know `[batch]`."""
+    """Returns the best `width` tokens of each row, best first, what the limits exclude at minus infinity: scores and
+    ids `[batch, width]`, and whether `width` was enough to know `[batch]`."""
     size = warm.shape[1]
     ks = [min(s.spec.sampling.top_k or size, size) for s in batch]
     scores, ids = torch.topk(warm, width, dim=-1)

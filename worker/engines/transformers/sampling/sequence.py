@@ -31,7 +31,7 @@ class Sequence:
 
     @property
     def input_ids(self) -> list[int]:
-        """What the model reads first: the prompt and what an earlier lease already made."""
+        """Returns what the model reads first: the prompt and what an earlier lease already made."""
         return self.spec.prompt + self.spec.generated
 
     @property
@@ -54,7 +54,7 @@ class Sequence:
             self.finish = "length"
 
     def output(self) -> Output:
-        """What the sink is told of the newest token."""
+        """Returns what the sink is told of the newest token."""
         if self.error is not None:
             return Output(key=self.key, error=self.error)
         told, self.prompt_logprobs = self.prompt_logprobs, None
@@ -70,7 +70,8 @@ class Sequence:
 
 
 def begin(spec: SequenceSpec, eos_ids: frozenset[int], matcher: Matcher | None) -> Sequence:
-    """A sequence as its first step finds it: counters, penalties and grammar stand after the `generated` tokens."""
+    """Returns a sequence as its first step finds it: counters, penalties and grammar stand after the `generated`
+    tokens."""
     sampling = spec.sampling
     own_stops = frozenset(sampling.stop_token_ids)
     # A finished grammar allows nothing but the end of the sequence, so that must end it.
