@@ -23,6 +23,7 @@ from millstream.bench.chaos.stream import Ask, Client, judge
 from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.models.directory import model_info
 from millstream.common.errors import Unavailable
+from millstream.common.process.tasks import TaskGroup
 
 LAST_ANSWERS = 120.0  # seconds the streams still open may take when the time is over
 SLOWNESS = 0.05  # seconds a slow client takes over each event
@@ -42,7 +43,7 @@ class Crowd:
         """Ask until the time is over, then read to the end what was begun."""
         until = monotonic() + seconds
         try:
-            async with asyncio.timeout(seconds + LAST_ANSWERS), asyncio.TaskGroup() as tasks:
+            async with asyncio.timeout(seconds + LAST_ANSWERS), TaskGroup() as tasks:
                 for _ in range(self.site.settings.clients):
                     tasks.create_task(self._ask_on(until))
         except TimeoutError:
@@ -102,7 +103,7 @@ async def chaos(settings: ChaosSettings, directory: Path) -> Tally:
         faults = Faults(site)
         crowd = Crowd(site, faults)
         began = monotonic()
-        async with asyncio.TaskGroup() as tasks:
+        async with TaskGroup() as tasks:
             tasks.create_task(faults.run(settings.seconds))
             tasks.create_task(crowd.run(settings.seconds))
         crowd.tally.seconds = monotonic() - began

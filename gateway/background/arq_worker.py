@@ -8,7 +8,7 @@ arq's own worker ends when Redis restarts; `Runner` then starts another one.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, cast
@@ -20,12 +20,14 @@ from arq import ArqRedis, Retry, Worker, cron, func
 from millstream.common.broker.connection.broker import is_cluster, open_client, redis_errors
 from millstream.common.errors import MillstreamError, Unavailable
 from millstream.common.process.backoff import Backoff
+from millstream.common.process.tasks import leaves
 
 POLL = 0.1  # seconds between two looks at the queue while a process is idle
 PUT_OFF = 5.0  # seconds until an insisting task that could not be done is tried again
 REMEMBERED_JOB = 7 * 86400  # seconds a job waits for a process to be there at all
 JSON: Any = {"job_serializer": msgspec.json.encode, "job_deserializer": msgspec.json.decode}
 INSIST = 0.2  # seconds until arq's loop is told again to end
+FAREWELL = 1.0  # seconds until its jobs are; and for what it has to tell Redis
 REMEMBERED = 60  # seconds a periodic job's result is kept, so that no second process runs it again
 log = structlog.stdlib.get_logger(part="background")
 
@@ -101,7 +103,7 @@ class Runner:
             self._pool = pool
             try:
                 backoff.reset()
-                await _to_its_end(worker.async_run())
+                await _to_its_end(worker)
             finally:
                 self._pool = None
                 await asyncio.shield(_close(worker))
@@ -121,26 +123,48 @@ class Runner:
         )
 
 
-async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """The work's result. Cancelled, it insists: in arq's loop nothing brings back a cancellation that redis-py forgot,
-    as `redis_errors` does in ours."""
-    working = asyncio.create_task(work)
+async def _to_its_end(worker: Worker) -> None:
+    """Until arq's loop ends. Cancelled, it insists: in arq's loop nothing brings back a cancellation that redis-py
+    forgot, as `redis_errors` does in ours. A job that was cancelled ends the whole loop as cancelled, which is no
+    cancellation of ours: raises `Unavailable`, and what arq raises."""
+    working = asyncio.create_task(worker.async_run())
     try:
         await asyncio.wait({working})
     finally:
         while not working.done():
             working.cancel()
             await asyncio.wait({working}, timeout=INSIST)
+    if working.cancelled():
+        raise Unavailable("arq's loop was cancelled, and nobody had asked for it.")
     working.result()
 
 
 async def _close(worker: Worker) -> None:
-    """Its jobs are cancelled, and wait for another process."""
+    """Its jobs are cancelled, and wait for another process. What arq wanted to tell a Redis that is away follows from
+    its silence."""
+    await _end_jobs(worker)
     try:
-        async with redis_errors():
+        async with asyncio.timeout(FAREWELL), redis_errors():
             await worker.close()
-    except Unavailable:
-        pass  # what it wanted to tell Redis follows from its silence
+    except (Unavailable, TimeoutError) as error:
+        log.debug("left_without_farewell", error=str(error))
+
+
+async def _end_jobs(worker: Worker) -> None:
+    """arq cancels each once and looks at one failure; the others would each be a traceback in the log."""
+    jobs = dict(worker.tasks)
+    pending = set(jobs.values())
+    for job in pending:
+        job.cancel()
+    while pending:
+        _, pending = await asyncio.wait(pending, timeout=FAREWELL)
+        for id, job in jobs.items():
+            if job in pending:  # our work, or else arq, which wants to tell Redis
+                worker.job_tasks.get(id, job).cancel()
+    for id, job in jobs.items():
+        if not job.cancelled() and (error := job.exception()):
+            log.debug("job_ended_untold", job=id, error=str(error))
+    worker.tasks.clear()
 
 
 def _called(work: Task | Periodic) -> Any:
@@ -152,18 +176,11 @@ def _called(work: Task | Periodic) -> Any:
             await work.work(*args)
         except* MillstreamError as errors:
             again = isinstance(work, Task) and work.insist
-            log.warning("put_off", work=work.name, errors=[str(error) for error in _leaves(errors)])
+            log.warning("put_off", work=work.name, errors=[str(error) for error in leaves(errors)])
         if again:
             raise Retry(defer=PUT_OFF)
 
     return run
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    if not isinstance(error, BaseExceptionGroup):
-        return [error]
-    group = cast(BaseExceptionGroup[BaseException], error)
-    return [leaf for each in group.exceptions for leaf in _leaves(each)]
 
 
 def _cron(periodic: Periodic) -> Any:

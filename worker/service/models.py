@@ -10,6 +10,7 @@ from millstream.common.broker.models.directory import announce, model_info
 from millstream.common.broker.models.load_requests import LOADING_MS, begin_loading, end_loading, tell_loading, wish_of
 from millstream.common.errors import MillstreamError
 from millstream.common.job import ModelName, WorkerId
+from millstream.common.process.tasks import TaskGroup
 from millstream.worker.engines.base import Engine, ModelCard
 from millstream.worker.service.registry import Offer
 from millstream.worker.service.service import ModelService
@@ -83,7 +84,7 @@ class Roster:
     async def serve(self, stop: asyncio.Event) -> None:
         """Until `stop`, then every model drains. Raises `EngineGone` in a group."""
         try:
-            async with asyncio.TaskGroup() as services:
+            async with TaskGroup() as services:
                 for entry in self._entries:
                     if entry.card is not None:
                         await self._start(entry, services)
@@ -97,7 +98,7 @@ class Roster:
                 if not (self.loading and entry.card is None):
                     await entry.close()
 
-    async def _start(self, entry: Entry, services: asyncio.TaskGroup) -> None:
+    async def _start(self, entry: Entry, services: TaskGroup) -> None:
         assert entry.engine is not None
         assert entry.card is not None
         try:
@@ -110,7 +111,7 @@ class Roster:
 
     # ------------------------------------------------------------------------------------------------ coming and going
 
-    async def _look_at_all(self, services: asyncio.TaskGroup, stop: asyncio.Event) -> None:
+    async def _look_at_all(self, services: TaskGroup, stop: asyncio.Event) -> None:
         for entry in self._entries:
             try:
                 if entry.service is not None:
@@ -134,7 +135,7 @@ class Roster:
             await entry.close()
             log.info("unloaded", model=entry.name)
 
-    async def _perhaps_load(self, entry: Entry, services: asyncio.TaskGroup, stop: asyncio.Event) -> None:
+    async def _perhaps_load(self, entry: Entry, services: TaskGroup, stop: asyncio.Event) -> None:
         await announce(self._broker, entry.name)  # so that requests for it wait instead of failing
         if not await self._wanted(entry.name) or not await begin_loading(self._broker, entry.name, self._worker):
             return
