@@ -10,7 +10,7 @@ Key = TypeVar("Key", bound=Hashable)
 Found = TypeVar("Found")
 
 
-class Together(Generic[Key, Found]):
+class SingleFlight(Generic[Key, Found]):
     """`ask`, for many at once. Raises to all of them what it raises; when all of them have left it is given up."""
 
     def __init__(self, ask: Callable[[Key], Awaitable[Found]]) -> None:

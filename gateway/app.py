@@ -13,21 +13,21 @@ from fastapi.middleware.cors import CORSMiddleware
 from millstream.common.process.tasks import tell_why_it_ends
 from millstream.gateway.access.authentication import check_exposure, static_keys
 from millstream.gateway.apis.shared.examples import FAILURES
-from millstream.gateway.connection.protocol import BoundedHeads
-from millstream.gateway.connection.sse import Farewells
+from millstream.gateway.connection.protocol import BoundedHeadProtocol
+from millstream.gateway.connection.sse import DrainNotifier
 from millstream.gateway.http.app import DirectApp
-from millstream.gateway.http.drain import LAST_WORDS, DrainingServer, Exit
+from millstream.gateway.http.drain import LAST_WORDS, DrainingServer, RefuseWhileDraining
 from millstream.gateway.http.exception_handlers import handle_faults
 from millstream.gateway.http.health import release
-from millstream.gateway.http.json_route import Shortcut, short_ways
-from millstream.gateway.http.middleware import Gatekeeper, Journal, Limits, PlainBodies
-from millstream.gateway.http.normalize import Manners
+from millstream.gateway.http.json_route import JsonRoute, short_ways
+from millstream.gateway.http.middleware import AccessLog, Authentication, PlainBodies, SizeLimits
+from millstream.gateway.http.normalize import PathNormalization
 from millstream.gateway.http.routes import ROUTERS
 from millstream.gateway.services.aliases import parse_aliases
-from millstream.gateway.services.background_tasks import Afterwork
+from millstream.gateway.services.background_tasks import BackgroundTasks
 from millstream.gateway.services.cluster import Connect
 from millstream.gateway.services.metrics import Metrics
-from millstream.gateway.services.services import Rooms
+from millstream.gateway.services.services import Services
 from millstream.gateway.settings import GatewaySettings
 
 EXPOSED = [  # headers that a browser's script may read
@@ -54,8 +54,14 @@ def create_app(settings: GatewaySettings, connect: Connect, failed: Callable[[],
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         try:
-            async with connect(settings) as cluster, Afterwork() as afterwork, Farewells(settings.drain) as farewells:
-                app.state.rooms = Rooms(settings, cluster, cluster.keys or keys, aliases, metrics, afterwork, farewells)
+            async with (
+                connect(settings) as cluster,
+                BackgroundTasks() as background_tasks,
+                DrainNotifier(settings.drain) as drain_notifier,
+            ):
+                app.state.services = Services(
+                    settings, cluster, cluster.keys or keys, aliases, metrics, background_tasks, drain_notifier
+                )
                 yield
         except ExceptionGroup as group:
             app.state.failure = tell_why_it_ends(log, group)
@@ -69,7 +75,7 @@ def create_app(settings: GatewaySettings, connect: Connect, failed: Callable[[],
         lifespan=lifespan,
         strict_content_type=False,  # curl's -d sends a form's content type; OpenAI's servers read the JSON anyway
     )
-    app.state.leaving, app.state.failure = False, 0
+    app.state.draining, app.state.failure = False, 0
     for router in ROUTERS:
         app.include_router(router, responses=FAILURES)
     handle_faults(app)
@@ -81,15 +87,15 @@ def _surround(app: DirectApp, settings: GatewaySettings, metrics: Metrics) -> No
     """The last one added is the outermost: a browser's preflight request carries no key."""
     uploads = {"/v1/files": settings.max_file_bytes + FORM_BYTES}
     app.surround(PlainBodies)
-    app.surround(partial(Shortcut, framework=app, ways=short_ways(ROUTERS)))
-    app.surround(partial(Limits, body=settings.max_body_bytes, head=settings.max_header_bytes, wide=uploads))
-    app.surround(Gatekeeper)
-    app.surround(Exit)
-    app.surround(partial(Journal, metrics=metrics))
+    app.surround(partial(JsonRoute, framework=app, ways=short_ways(ROUTERS)))
+    app.surround(partial(SizeLimits, body=settings.max_body_bytes, head=settings.max_header_bytes, wide=uploads))
+    app.surround(Authentication)
+    app.surround(RefuseWhileDraining)
+    app.surround(partial(AccessLog, metrics=metrics))
     if settings.cors_origins:
         browsers = partial(CORSMiddleware, allow_origins=settings.cors_origins, expose_headers=EXPOSED)
         app.surround(partial(browsers, allow_methods=["*"], allow_headers=["*"]))
-    app.surround(partial(Manners, root=settings.root_path))
+    app.surround(partial(PathNormalization, root=settings.root_path))
 
 
 def server(settings: GatewaySettings, connect: Connect) -> DrainingServer:
@@ -106,7 +112,7 @@ def server_config(settings: GatewaySettings, app: FastAPI | Callable[[], FastAPI
         workers=settings.processes,
         host=settings.host,
         port=settings.port,
-        http=BoundedHeads,
+        http=BoundedHeadProtocol,
         h11_max_incomplete_event_size=2 * settings.max_header_bytes + SPARE_HEAD,
         log_config=None,
         access_log=False,

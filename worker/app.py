@@ -14,7 +14,7 @@ from millstream.common.process.stopping import on_stop_signals
 from millstream.common.process.tasks import START_ANEW, LoopEnded, leaves, tell_why_it_ends
 from millstream.common.telemetry import configure
 from millstream.worker.service import registry as build
-from millstream.worker.service.models import Roster
+from millstream.worker.service.models import WorkerModels
 from millstream.worker.service.service import EngineGone
 from millstream.worker.settings import WorkerSettings
 
@@ -45,19 +45,19 @@ async def _run(settings: WorkerSettings, worker: WorkerId) -> int:
     on_stop_signals(stop.set)
     offers = build.offers(settings)
     async with Broker(settings.redis_url, min(COMMAND_TIMEOUT, settings.lease / 3)) as broker:
-        roster = Roster(broker, worker, settings, offers)
-        if not await roster.load_residents(stop):
+        worker_models = WorkerModels(broker, worker, settings, offers)
+        if not await worker_models.load_residents(stop):
             build.leave_at_once(0)  # loading cannot be interrupted, and nothing is held yet
         loop.keep_what_is_loaded()
         status = 0
         try:
-            await roster.serve(stop)
+            await worker_models.serve(stop)
         except* EngineGone as group:
             status = ENGINE_GONE
             for error in leaves(group):
                 log.error("engine_gone", error=str(error))
         except* (MillstreamError, LoopEnded) as group:
             status = tell_why_it_ends(log, group)
-    if roster.loading:
+    if worker_models.loading:
         build.leave_at_once(status)
     return status

@@ -15,11 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
+from millstream.bench.chaos import sdk_client
 from millstream.bench.chaos.faults import Faults
-from millstream.bench.chaos.report import Tally, report
+from millstream.bench.chaos.report import FaultTally, report
+from millstream.bench.chaos.sdk_client import SdkClient
 from millstream.bench.chaos.settings import ChaosSettings
 from millstream.bench.chaos.site import MODEL, Site
-from millstream.bench.chaos.stream import Ask, Client, judge
+from millstream.bench.chaos.stream import Ask, StreamClient, judge
 from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.models.directory import model_info
 from millstream.common.errors import Unavailable
@@ -27,6 +29,7 @@ from millstream.common.process.tasks import TaskGroup
 
 LAST_ANSWERS = 120.0  # seconds the streams still open may take when the time is over
 SLOWNESS = 0.05  # seconds a slow client takes over each event
+SDK_EVERY = 4  # one client in so many is OpenAI's SDK, where that is installed
 QUIET = 30.0  # seconds after the last answer until nothing may be held any more
 
 
@@ -36,7 +39,7 @@ class Crowd:
 
     site: Site
     faults: Faults
-    tally: Tally = field(default_factory=Tally)
+    tally: FaultTally = field(default_factory=FaultTally)
     _asked: int = 0
 
     async def run(self, seconds: float) -> None:
@@ -60,17 +63,19 @@ class Crowd:
         self._asked += 1
         tokens = choice.randrange(5, settings.longest)
         ask = Ask(MODEL, f"question {self._asked}", choice.randrange(1 << 31), tokens)
-        client = Client(self.site.http, self.site.gateway, ask, f"chaos-{self._asked}")
-        kind = choice.random()
+        key, kind = f"chaos-{self._asked}", choice.random()
         if kind < settings.leaving:
-            await self._leave(client, choice.randrange(1, tokens))
+            await self._leave(StreamClient(self.site.http, self.site.gateway, ask, key), choice.randrange(1, tokens))
             return
+        by_sdk = self._asked % SDK_EVERY == 0 and sdk_client.there()
+        client = (SdkClient if by_sdk else StreamClient)(self.site.http, self.site.gateway, ask, key)
+        self.tally.by_sdk += by_sdk
         client.pace = SLOWNESS if kind > 1 - settings.slow else 0.0
         heard = await client.run()
         self.tally.add(heard, judge(ask, heard), slow=bool(client.pace))
         self.tally.add_gaps(heard, self.faults.struck)
 
-    async def _leave(self, client: Client, words: int) -> None:
+    async def _leave(self, client: StreamClient, words: int) -> None:
         """Read some of it and go, not to come back: the job is to be cancelled."""
         client.key = ""
         reading = asyncio.create_task(client.listen())
@@ -95,7 +100,7 @@ async def quiet(broker: Broker) -> bool:
     return False
 
 
-async def chaos(settings: ChaosSettings, directory: Path) -> Tally:
+async def chaos(settings: ChaosSettings, directory: Path) -> FaultTally:
     """One run. What it found."""
     choice = random.Random(settings.seed if settings.seed is not None else secrets.randbits(32))
     async with Site(settings, directory, choice) as site:

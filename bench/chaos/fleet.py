@@ -26,7 +26,7 @@ class FleetError(Exception):
     """A process did not start; the message ends with its last words."""
 
 
-class Part:
+class FleetPart:
     """One process. Its log, a JSON object a line, is in the file `log`."""
 
     def __init__(self, name: str, process: Process, log: Path) -> None:
@@ -88,7 +88,7 @@ class Fleet:
     def __init__(self, directory: Path, redis_url: str, **common: str) -> None:
         self._directory = directory
         self._common = {"redis_url": redis_url, "log_format": "json", **common}
-        self.parts: list[Part] = []
+        self.parts: list[FleetPart] = []
 
     async def __aenter__(self) -> Self:
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -101,19 +101,19 @@ class Fleet:
             part.signal(signal.SIGKILL)
         await asyncio.gather(*(part.wait() for part in self.parts))
 
-    async def gateway(self, **settings: str) -> Part:
+    async def gateway(self, **settings: str) -> FleetPart:
         """A gateway that listens; any port unless `port` says which."""
         part = await self._start("gateway", {"port": "0", **settings})
         listening = (await self._until_it_tells(part, "listening"))[0]
         part.url = f"http://{listening['host']}:{listening['port']}"
         return part
 
-    async def worker(self, *, supervised: bool = False, **settings: str) -> Part:
+    async def worker(self, *, supervised: bool = False, **settings: str) -> FleetPart:
         """A worker of the simulated engine unless `engine` says which; returns before it has announced itself."""
         extra = {"supervise": "true"} if supervised else {}
         return await self._start("worker", {"engine": "simulated", **extra, **settings})
 
-    async def _start(self, command: str, settings: dict[str, str]) -> Part:
+    async def _start(self, command: str, settings: dict[str, str]) -> FleetPart:
         name = f"{command}-{len(self.parts) + 1}"
         log = self._directory / f"{name}.log"
         environment = child_environment(**{**self._common, **settings})
@@ -126,11 +126,11 @@ class Fleet:
                 stderr=STDOUT,
                 start_new_session=True,
             )
-        part = Part(name, process, log)
+        part = FleetPart(name, process, log)
         self.parts.append(part)
         return part
 
-    async def _until_it_tells(self, part: Part, event: str) -> list[dict[str, Any]]:
+    async def _until_it_tells(self, part: FleetPart, event: str) -> list[dict[str, Any]]:
         async with asyncio.timeout(START_PATIENCE):
             while not (entries := part.told(event)):
                 if not part.alive:

@@ -11,11 +11,12 @@ WORST_SHOWN = 5
 
 
 @dataclass
-class Tally:
+class FaultTally:
     """The counts of a run. `gaps` are seconds without a token around each fault, for the streams it hit."""
 
     open: int = 0
     streams: int = 0
+    by_sdk: int = 0  # streams read by OpenAI's SDK
     left: int = 0  # clients that went away on purpose
     tokens: int = 0
     lost: int = 0
@@ -81,7 +82,7 @@ def percentile(values: Sequence[float], part: float) -> float:
     return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
 
 
-def report(tally: Tally) -> str:
+def report(tally: FaultTally) -> str:
     """Two tables in Markdown, and what went wrong."""
     lines = [
         "",
@@ -98,6 +99,7 @@ def report(tally: Tally) -> str:
         figures = [f"{percentile(gaps, part):.2f}" for part in (0.5, 0.95, 0.99, 1.0)] if gaps else ["-"] * 4
         lines.append(f"| {fault} | {times} | {len(gaps)} | {' | '.join(figures)} |")
     lines += ["", f"{tally.seconds:.0f} s; afterwards {'nothing' if tally.quiet else 'something'} was still held."]
+    lines.append(f"{tally.by_sdk} streams were read by OpenAI's SDK.")
     lines += [f"! {note}" for note in tally.notes[:WORST_SHOWN]]
     if tally.odd:
         lines.append(f"! {tally.odd} streams were whole but had wrong ids, finish, usage or [DONE].")

@@ -15,7 +15,7 @@ from typing import Self, cast
 
 import httpx
 
-from millstream.bench.chaos.fleet import START_PATIENCE, Fleet, Part
+from millstream.bench.chaos.fleet import START_PATIENCE, Fleet, FleetPart
 from millstream.bench.chaos.settings import ChaosSettings
 from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker, redis_errors
@@ -24,6 +24,7 @@ from millstream.common.broker.models.directory import WorkerInfo, model_info
 from millstream.common.job import ModelName
 
 MODEL = ModelName("simulated")
+KEEP_ALIVE = "0.5"  # seconds: every fault makes a silence that is told
 MAX_ATTEMPTS = 50  # here workers die of our hand, never of a job
 
 
@@ -34,7 +35,7 @@ class Site:
     settings: ChaosSettings
     directory: Path
     choice: random.Random
-    gateways: list[Part] = field(default_factory=list[Part])
+    gateways: list[FleetPart] = field(default_factory=list[FleetPart])
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def __aenter__(self) -> Self:
@@ -57,7 +58,7 @@ class Site:
         await self._stack.aclose()
 
     async def start_gateway(self) -> None:
-        self.gateways.append(await self.fleet.gateway())
+        self.gateways.append(await self.fleet.gateway(keep_alive=KEEP_ALIVE))
 
     async def start_worker(self) -> None:
         rate, length = str(self.settings.rate), "1000000"

@@ -158,7 +158,7 @@ async def events(response: httpx.Response) -> AsyncGenerator[tuple[str, str]]:
             id = data = ""
 
 
-class Client:
+class StreamClient:
     """Asks once and reads to the end, whatever happens on the way: it comes back with `Last-Event-ID`, or with its
     `Idempotency-Key` if it has heard nothing yet. `base` gives the gateway to try next."""
 

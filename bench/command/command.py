@@ -5,7 +5,7 @@ from time import monotonic
 from rich.console import Console
 from rich.status import Status
 
-from millstream.bench.command.load import Progress, measured
+from millstream.bench.command.load import LoadProgressShown, measured
 from millstream.bench.command.plot import plot
 from millstream.bench.command.processes import Processes, find, spent
 from millstream.bench.command.report import Report
@@ -21,7 +21,7 @@ def run(settings: BenchSettings) -> int:
     with Status("connecting", console=console) as status:
         before, began = processes.read(), monotonic()
 
-        def watch(progress: Progress) -> None:
+        def watch(progress: LoadProgressShown) -> None:
             status.update(_line(progress, settings, monotonic() - began))
 
         answers = loop.run(measured(settings, watch))
@@ -34,7 +34,7 @@ def run(settings: BenchSettings) -> int:
     return 1 if report.figures.errors else 0
 
 
-def _line(progress: Progress, settings: BenchSettings, seconds: float) -> str:
+def _line(progress: LoadProgressShown, settings: BenchSettings, seconds: float) -> str:
     done = len(progress.answers)
     tokens = sum(answer.count for answer in progress.answers)
     failed = sum(1 for answer in progress.answers if answer.error)

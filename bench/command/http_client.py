@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import cast
 from urllib.parse import urlsplit
 
-from millstream.bench.command.statistics import Answer
+from millstream.bench.command.statistics import AnswerTimes
 
 EVENT = b"\ndata: "
 DONE = b"data: [DONE]"
@@ -56,7 +56,7 @@ class Target:
 class _Reading:
     """One answer being read."""
 
-    answer: Answer
+    answer: AnswerTimes
     done: asyncio.Future[None]
     head: bytes = b""
     body: bool = False  # the head is complete
@@ -85,10 +85,10 @@ class Connection(asyncio.Protocol):
             else:
                 self._fail(reading, "connection closed")
 
-    async def ask(self, request: bytes, timeout: float) -> Answer:
+    async def ask(self, request: bytes, timeout: float) -> AnswerTimes:
         """Send and read to the end; failures are in the answer."""
         assert self._transport is not None
-        reading = _Reading(Answer(perf_counter()), asyncio.get_running_loop().create_future())
+        reading = _Reading(AnswerTimes(perf_counter()), asyncio.get_running_loop().create_future())
         self._reading = reading
         self._transport.write(request)
         try:
@@ -170,12 +170,12 @@ class Connections:
         self._target = target
         self._idle: list[Connection] = []
 
-    async def ask(self, request: bytes, timeout: float) -> Answer:
+    async def ask(self, request: bytes, timeout: float) -> AnswerTimes:
         """On an idle connection, or a new one."""
         try:
             connection = await self._take(timeout)
         except (OSError, TimeoutError) as error:
-            return Answer(perf_counter(), error=f"no connection: {error}")
+            return AnswerTimes(perf_counter(), error=f"no connection: {error}")
         answer = await connection.ask(request, timeout)
         if connection.usable:
             self._idle.append(connection)

@@ -12,7 +12,7 @@ import httpx
 from millstream.bench.command.datasets import Body, bodies
 from millstream.bench.command.http_client import Connections, Target
 from millstream.bench.command.settings import BenchSettings
-from millstream.bench.command.statistics import Answer
+from millstream.bench.command.statistics import AnswerTimes
 from millstream.common.errors import NotFound, Unavailable
 from millstream.common.process.tasks import TaskGroup
 
@@ -20,14 +20,14 @@ CHAT = "/chat/completions"
 
 
 @dataclass(slots=True)
-class Progress:
+class LoadProgressShown:
     """How far a run is."""
 
     sent: int = 0
-    answers: list[Answer] = field(default_factory=list[Answer])
+    answers: list[AnswerTimes] = field(default_factory=list[AnswerTimes])
 
 
-Watch = Callable[[Progress], None]
+Watch = Callable[[LoadProgressShown], None]
 
 
 class Load:
@@ -38,9 +38,9 @@ class Load:
         self._target = Target.of(settings.base_url, settings.api_key)
         self._connections = Connections(self._target)
         self._bodies = bodies(settings, model)
-        self.progress = Progress()
+        self.progress = LoadProgressShown()
 
-    async def run(self) -> list[Answer]:
+    async def run(self) -> list[AnswerTimes]:
         """Until the last answer. Failures are in the answers, nothing is raised for them."""
         try:
             await (self._open_loop() if self._settings.rate else self._closed_loop())
@@ -97,7 +97,7 @@ async def first_model(settings: BenchSettings) -> str:
     return str(listed[0]["id"])
 
 
-async def measured(settings: BenchSettings, watch: Watch | None = None) -> list[Answer]:
+async def measured(settings: BenchSettings, watch: Watch | None = None) -> list[AnswerTimes]:
     """A run; `watch` is told twice a second how far it is."""
     load = Load(settings, await first_model(settings))
     running = asyncio.create_task(load.run())

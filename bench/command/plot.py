@@ -6,11 +6,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from millstream.bench.command.statistics import Answer
+from millstream.bench.command.statistics import AnswerTimes
 from millstream.common.errors import Unavailable
 
 
-def plot(answers: Sequence[Answer], path: Path) -> None:
+def plot(answers: Sequence[AnswerTimes], path: Path) -> None:
     """A PNG. Raises `Unavailable` without matplotlib."""
     try:
         from matplotlib.figure import Figure

@@ -12,7 +12,7 @@ def _gaps() -> "array[float]":
 
 
 @dataclass(slots=True)
-class Answer:
+class AnswerTimes:
     """Moments are seconds of `time.perf_counter`. Events that arrive in one read have no gap between them."""
 
     start: float
@@ -81,7 +81,7 @@ class Figures:
     whole_ms: Spread
 
 
-def summed(answers: Sequence[Answer]) -> Figures:
+def summed(answers: Sequence[AnswerTimes]) -> Figures:
     """The figures of a run; only answers that went well have latencies."""
     good = [answer for answer in answers if not answer.error]
     errors = Counter(answer.error for answer in answers if answer.error)

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class ClusterShape:
     """What to start. `rate`: tokens/s of each sequence; `step_tokens`: tokens of a sequence in one chunk."""
 
     gateways: int = 1
@@ -105,7 +105,7 @@ async def floor(rate: float = 50.0, slots: int = 1024) -> AsyncGenerator[Running
 
 
 @asynccontextmanager
-async def cluster(shape: Shape) -> AsyncGenerator[Running]:
+async def cluster(shape: ClusterShape) -> AsyncGenerator[Running]:
     """Valkey, gateways and simulated workers, each a process."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="millstream-bench-")))
@@ -123,7 +123,7 @@ async def cluster(shape: Shape) -> AsyncGenerator[Running]:
 
 
 @asynccontextmanager
-async def _gateway(redis_url: str, shape: Shape) -> AsyncGenerator[tuple[str, asyncio.subprocess.Process]]:
+async def _gateway(redis_url: str, shape: ClusterShape) -> AsyncGenerator[tuple[str, asyncio.subprocess.Process]]:
     port = free_port()
     command = own_command(
         "gateway", "--port", str(port), "--drain", "1", "--max-waiting", "0", "--max-waiting-tenant", "0", *shape.extra
@@ -134,7 +134,7 @@ async def _gateway(redis_url: str, shape: Shape) -> AsyncGenerator[tuple[str, as
 
 
 @asynccontextmanager
-async def _worker(redis_url: str, shape: Shape) -> AsyncGenerator[asyncio.subprocess.Process]:
+async def _worker(redis_url: str, shape: ClusterShape) -> AsyncGenerator[asyncio.subprocess.Process]:
     simulated = ["--simulated-rate", f"{shape.rate:g}", "--simulated-step-tokens", str(shape.step_tokens)]
     command = own_command("worker", "--engine", "simulated", "--slots", str(shape.slots), "--drain", "0", *simulated)
     async with process(command, redis_url=redis_url) as child:

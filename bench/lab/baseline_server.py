@@ -20,7 +20,7 @@ from millstream.worker.engines.base import Output, SequenceKey, SequenceSpec
 from millstream.worker.engines.simulated.engine import SimulatedEngine, SimulatedSettings
 
 
-class Floor:
+class BaselineServer:
     """The engine with one queue per request."""
 
     def __init__(self, settings: SimulatedSettings) -> None:
@@ -60,7 +60,7 @@ def _chunk(head: dict[str, Any], delta: dict[str, str], finish: str | None) -> d
     return {"data": json.dumps({**head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})}
 
 
-async def _events(floor: Floor, body: dict[str, Any]) -> AsyncGenerator[dict[str, str]]:
+async def _events(floor: BaselineServer, body: dict[str, Any]) -> AsyncGenerator[dict[str, str]]:
     head = {
         "id": f"chatcmpl-{uuid4().hex}",
         "object": "chat.completion.chunk",
@@ -78,7 +78,7 @@ async def _events(floor: Floor, body: dict[str, Any]) -> AsyncGenerator[dict[str
     yield {"data": "[DONE]"}
 
 
-def app_of(floor: Floor) -> FastAPI:
+def app_of(floor: BaselineServer) -> FastAPI:
     """The whole server."""
 
     @asynccontextmanager
@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=1024)
     parser.add_argument("--rate", type=float, default=50.0)
     given = parser.parse_args()
-    floor = Floor(SimulatedSettings(slots=given.slots, rate=given.rate))
+    floor = BaselineServer(SimulatedSettings(slots=given.slots, rate=given.rate))
     config = uvicorn.Config(app_of(floor), port=given.port, log_level="warning", access_log=False, backlog=4096)
     loop.run(uvicorn.Server(config).serve())
 

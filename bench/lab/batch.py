@@ -20,7 +20,7 @@ import httpx
 from rich.console import Console
 
 from millstream.bench.command.processes import Processes
-from millstream.bench.harness.cluster import MODEL, Running, Shape, cluster, process
+from millstream.bench.harness.cluster import MODEL, ClusterShape, Running, cluster, process
 from millstream.common.process import loop
 from millstream.common.process.command import own_command
 from millstream.common.process.tasks import TaskGroup
@@ -30,7 +30,7 @@ MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BatchPlan:
     """`rate` is tokens/s of one sequence."""
 
     lines: int
@@ -55,7 +55,7 @@ class Plan:
             yield json.dumps(line) + "\n"
 
 
-async def directly(http: httpx.AsyncClient, plan: Plan) -> float:
+async def directly(http: httpx.AsyncClient, plan: BatchPlan) -> float:
     """Seconds for all of them."""
     numbers = iter(range(plan.lines))
 
@@ -70,7 +70,7 @@ async def directly(http: httpx.AsyncClient, plan: Plan) -> float:
     return time.monotonic() - began
 
 
-async def as_batch(http: httpx.AsyncClient, plan: Plan, folder: Path) -> dict[str, float]:
+async def as_batch(http: httpx.AsyncClient, plan: BatchPlan, folder: Path) -> dict[str, float]:
     """Seconds until the file was checked, until all was answered, and until the output was there."""
     path = folder / "input.jsonl"
     path.write_text("".join(plan.file()))
@@ -87,18 +87,18 @@ async def as_batch(http: httpx.AsyncClient, plan: Plan, folder: Path) -> dict[st
     return moments
 
 
-async def measure(plan: Plan, console: Console) -> None:
+async def measure(plan: BatchPlan, console: Console) -> None:
     """Print the figures."""
     with tempfile.TemporaryDirectory(prefix="millstream-bench-files-") as name:
         folder = Path(name)
         files = str(folder / "files")
-        async with cluster(Shape(slots=plan.slots, rate=plan.rate, extra=("--files-url", files))) as running:
+        async with cluster(ClusterShape(slots=plan.slots, rate=plan.rate, extra=("--files-url", files))) as running:
             command = own_command("background")
             async with process(command, redis_url=running.redis_url, files_url=files) as background:
                 await _measure(plan, running, background.pid, folder, console)
 
 
-async def _measure(plan: Plan, running: Running, background: int, folder: Path, console: Console) -> None:
+async def _measure(plan: BatchPlan, running: Running, background: int, folder: Path, console: Console) -> None:
     processes = Processes({"gateway": running.pids["gateway"], "background": [background]})
     limits = httpx.Limits(max_connections=4 * plan.slots)
     async with httpx.AsyncClient(base_url=running.url, timeout=600, trust_env=False, limits=limits) as http:
@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=100.0, help="tokens/s of one sequence")
     parser.add_argument("--tokens", type=int, default=64, help="of each answer")
     given = parser.parse_args()
-    loop.run(measure(Plan(given.lines, given.slots, given.rate, given.tokens), Console()))
+    loop.run(measure(BatchPlan(given.lines, given.slots, given.rate, given.tokens), Console()))
 
 
 if __name__ == "__main__":

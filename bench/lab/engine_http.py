@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import psutil
 
-from millstream.bench.chaos.fleet import Fleet, Part
+from millstream.bench.chaos.fleet import Fleet, FleetPart
 from millstream.common.broker.embedded import EmbeddedValkey
 
 LOADED_WITHIN = 300.0  # seconds
@@ -46,7 +46,7 @@ async def loaded(client: httpx.AsyncClient) -> None:
             await asyncio.sleep(0.1)
 
 
-async def one_round(client: httpx.AsyncClient, worker: Part, args: Namespace, prompts: list[Any]) -> float:
+async def one_round(client: httpx.AsyncClient, worker: FleetPart, args: Namespace, prompts: list[Any]) -> float:
     began = clock(args, worker)
     await asyncio.gather(*(answer(client, messages, args.tokens) for messages in prompts))
     return len(prompts) * args.tokens / (clock(args, worker) - began)
@@ -60,7 +60,7 @@ async def answer(client: httpx.AsyncClient, messages: list[dict[str, Any]], toke
             pass
 
 
-def clock(args: Namespace, worker: Part) -> float:
+def clock(args: Namespace, worker: FleetPart) -> float:
     """Seconds of the wall, or of the worker's process."""
     if args.clock == "wall":
         return time.perf_counter()

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from time import monotonic
 
-from millstream.bench.lab.in_process_cluster import Served, Town, leave_work, town
+from millstream.bench.lab.in_process_cluster import InProcessCluster, Served, in_process_cluster, leave_work
 from millstream.common.broker.models.policy import Policy, Rule, write_policy
 from millstream.common.job import ModelName, Tier
 from millstream.common.process import loop
@@ -75,13 +75,13 @@ async def shares(directory: Path) -> None:
         "random": lambda: chance.choice(list(SPEEDS)),
     }
     for name, choose in ways.items():
-        async with town(directory / name) as place:
+        async with in_process_cluster(directory / name) as place:
             for worker, rate in SPEEDS.items():
                 await place.worker(worker, f"{worker}-1", slots=SLOTS, rate=rate)
             report(name, await _asked(place, choose))
     rules: tuple[Rule, ...] = ("lottery", "shortest_queue")
     for rule in rules:
-        async with town(directory / rule) as place:
+        async with in_process_cluster(directory / rule) as place:
             for worker, rate in SPEEDS.items():
                 await place.worker(SHARED, f"{worker}-1", slots=SLOTS, rate=rate)
             await write_policy(place.broker, ModelName(SHARED), Policy(rule))
@@ -89,7 +89,7 @@ async def shares(directory: Path) -> None:
     await _saturated(directory)
 
 
-async def _asked(place: Town, choose: Choose) -> list[Served]:
+async def _asked(place: InProcessCluster, choose: Choose) -> list[Served]:
     for model in {choose() for _ in range(9)}:  # every worker's speed is measured once
         await asyncio.gather(*(place.ask(model, TOKENS) for _ in range(SLOTS * len(SPEEDS))))
     return await arrivals(CAPACITY * LOAD, SECONDS, lambda: place.ask(choose(), TOKENS))
@@ -97,7 +97,7 @@ async def _asked(place: Town, choose: Choose) -> list[Served]:
 
 async def _saturated(directory: Path) -> None:
     """As many jobs open as fill every slot twice: each worker takes what it can."""
-    async with town(directory / "saturated") as place:
+    async with in_process_cluster(directory / "saturated") as place:
         for worker, rate in SPEEDS.items():
             await place.worker(SHARED, f"{worker}-1", slots=SLOTS, rate=rate)
         ends = monotonic() + SECONDS
@@ -124,7 +124,7 @@ async def beside(directory: Path) -> None:
         ("as default, another tenant", "default", 0),
     ]
     for name, tier, reserve in cases:
-        async with town(directory / name.replace(" ", "-")) as place:
+        async with in_process_cluster(directory / name.replace(" ", "-")) as place:
             for worker in ("a", "b"):
                 await place.worker(SHARED, worker, slots=4, rate=50, first_token=0.1)
             await write_policy(place.broker, ModelName(SHARED), Policy(reserve=reserve))
@@ -134,7 +134,7 @@ async def beside(directory: Path) -> None:
         print(f"{name:30} {len(served):5} {figures}", flush=True)
 
 
-async def _chats(place: Town, tier: Tier | None) -> list[Served]:
+async def _chats(place: InProcessCluster, tier: Tier | None) -> list[Served]:
     """Chat for a while, beside more work than can be done meanwhile."""
     if tier is not None:
         await leave_work(place.broker, SHARED, tier, 64, 400)
@@ -144,7 +144,7 @@ async def _chats(place: Town, tier: Tier | None) -> list[Served]:
 
 async def tenants(directory: Path) -> None:
     """One tenant floods, the other asks now and then."""
-    async with town(directory / "tenants") as place:
+    async with in_process_cluster(directory / "tenants") as place:
         await place.worker(SHARED, "a", slots=4, rate=100)
         alone = [(await place.ask(SHARED, TOKENS, tenant="small")).first for _ in range(20)]
         flood = [asyncio.create_task(place.ask(SHARED, TOKENS, tenant="big")) for _ in range(1000)]

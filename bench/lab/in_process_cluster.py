@@ -18,9 +18,9 @@ from millstream.common.broker.models.directory import model_info
 from millstream.common.job import ChatPrompt, GatewayId, JobId, JobRequest, ModelName, Sampling, Tier, WorkerId
 from millstream.common.process.identity import incarnation
 from millstream.gateway.queue.client import Submission
-from millstream.gateway.queue.hub import Switchboard
-from millstream.gateway.queue.redis_client import QueueDispatch, Terms
-from millstream.gateway.queue.wait_estimate import Forecast
+from millstream.gateway.queue.hub import FrameHub
+from millstream.gateway.queue.redis_client import RedisQueueClient, Terms
+from millstream.gateway.queue.wait_estimate import WaitEstimator
 from millstream.gateway.queue.watchdog import Watchdog
 from millstream.worker.engines.simulated.engine import SimulatedEngine, SimulatedSettings
 from millstream.worker.service.service import ModelService
@@ -39,12 +39,12 @@ class Served:
     tokens: int
 
 
-class Town:
+class InProcessCluster:
     """Its workers and its gateway live until the scope ends."""
 
-    def __init__(self, broker: Broker, dispatch: QueueDispatch, scope: AsyncExitStack) -> None:
+    def __init__(self, broker: Broker, queue: RedisQueueClient, scope: AsyncExitStack) -> None:
         self.broker = broker
-        self._dispatch = dispatch
+        self._dispatch = queue
         self._scope = scope
 
     async def worker(self, model: str, name: str, *, slots: int, rate: float, first_token: float = 0.0) -> None:
@@ -90,16 +90,16 @@ async def leave_work(broker: Broker, model: str, tier: Tier, count: int, tokens:
 
 
 @asynccontextmanager
-async def town(directory: Path, **terms: Any) -> AsyncGenerator[Town]:
+async def in_process_cluster(directory: Path, **terms: Any) -> AsyncGenerator[InProcessCluster]:
     """An empty town around a Valkey of its own."""
     async with EmbeddedValkey(directory) as valkey, Broker(valkey.url) as broker, AsyncExitStack() as scope:
         gateway = GatewayId(incarnation("gateway"))
-        board, forecast = Switchboard(), Forecast(broker)
-        watchdog = Watchdog(broker, gateway, board, forecast, keep_alive=15)
+        board, wait_estimator = FrameHub(), WaitEstimator(broker)
+        watchdog = Watchdog(broker, gateway, board, wait_estimator, keep_alive=15)
         frames = board.read(FrameChannel(valkey.url, gateway))
         loops = [asyncio.create_task(frames), asyncio.create_task(watchdog.watch())]
         scope.push_async_callback(_end, loops)
-        yield Town(broker, QueueDispatch(broker, gateway, board, forecast, Terms(**terms)), scope)
+        yield InProcessCluster(broker, RedisQueueClient(broker, gateway, board, wait_estimator, Terms(**terms)), scope)
 
 
 async def _end(loops: list[asyncio.Task[None]]) -> None:

@@ -19,7 +19,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-from millstream.bench.harness.cluster import Running, Shape, cluster, floor
+from millstream.bench.harness.cluster import ClusterShape, Running, cluster, floor
 from millstream.bench.harness.measurement import Trial, arrivals, median_cpu, streams, trial
 from millstream.bench.lab.peers import PEERS, Peer, install, light, running
 from millstream.bench.lab.worker_without_outbox import mute_cost
@@ -28,7 +28,7 @@ from millstream.common.process import loop
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class OverheadPlan:
     """What to measure."""
 
     streams: int = 64
@@ -42,7 +42,7 @@ class Plan:
 class Overhead:
     """One run."""
 
-    def __init__(self, plan: Plan, console: Console) -> None:
+    def __init__(self, plan: OverheadPlan, console: Console) -> None:
         self._plan = plan
         self._console = console
         self._table = Table("server", "CPU µs per token", "in all", "x floor", "tokens/s", "between tokens p99 ms")
@@ -52,7 +52,7 @@ class Overhead:
         """Everything in the plan."""
         async with AsyncExitStack() as stack:
             base = await stack.enter_async_context(floor())
-            ours = await stack.enter_async_context(cluster(Shape()))
+            ours = await stack.enter_async_context(cluster(ClusterShape()))
             await self._tokens(base, ours)
             for peer in PEERS if self._plan.peers else ():
                 await self._peer(peer, base)
@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--json-file", type=Path)
     given = parser.parse_args()
     peers = given.peers_folder if given.peers else None
-    plan = Plan(given.streams, given.tokens, given.rounds, given.rate, given.seconds, peers)
+    plan = OverheadPlan(given.streams, given.tokens, given.rounds, given.rate, given.seconds, peers)
     overhead = Overhead(plan, Console())
     loop.run(overhead.run())
     if given.json_file:

@@ -33,7 +33,7 @@ LOOK_EVERY = 0.2  # seconds
 
 
 @dataclass(slots=True)
-class Turn:
+class ChatTurn:
     """One turn's figures: prompt tokens, those of them from a cache, seconds to the first token."""
 
     prompt: int
@@ -46,7 +46,7 @@ def words(chance: random.Random, count: int) -> str:
     return " ".join(chance.choices(WORDS, k=count))
 
 
-async def turn(http: httpx.AsyncClient, model: str, messages: list[dict[str, str]]) -> tuple[Turn, str]:
+async def turn(http: httpx.AsyncClient, model: str, messages: list[dict[str, str]]) -> tuple[ChatTurn, str]:
     """Ask for the next answer."""
     body = {"model": model, "messages": messages, "max_tokens": ANSWER, "temperature": 0, "stream": True}
     began, first, text = monotonic(), 0.0, ""
@@ -65,14 +65,14 @@ async def turn(http: httpx.AsyncClient, model: str, messages: list[dict[str, str
             if usage := event.get("usage"):
                 prompt = int(usage["prompt_tokens"])
                 cached = int(usage["prompt_tokens_details"]["cached_tokens"])
-    return Turn(prompt, cached, first or monotonic() - began), text
+    return ChatTurn(prompt, cached, first or monotonic() - began), text
 
 
-async def converse(http: httpx.AsyncClient, model: str, seed: int, turns: int) -> list[Turn]:
+async def converse(http: httpx.AsyncClient, model: str, seed: int, turns: int) -> list[ChatTurn]:
     """One conversation, with a pause for thought between its turns."""
     chance = random.Random(seed)
     messages = [{"role": "system", "content": words(chance, OPENING_WORDS)}]
-    done: list[Turn] = []
+    done: list[ChatTurn] = []
     for _ in range(turns):
         messages.append({"role": "user", "content": words(chance, TURN_WORDS)})
         figures, answer = await turn(http, model, messages)

@@ -23,7 +23,7 @@ from rich.table import Table
 
 from millstream.bench.command.load import Load
 from millstream.bench.command.processes import Processes, spent
-from millstream.bench.harness.cluster import MODEL, Running, Shape, cluster, process, until_signed_in
+from millstream.bench.harness.cluster import MODEL, ClusterShape, Running, cluster, process, until_signed_in
 from millstream.bench.harness.measurement import streams, trial
 from millstream.bench.harness.redis_info import commands, waiting
 from millstream.bench.harness.redis_load import RedisLoad
@@ -49,7 +49,7 @@ class Scale:
         for gateway_count in gateways:
             for worker_count in workers:
                 async with AsyncExitStack() as stack:
-                    server = await stack.enter_async_context(cluster(Shape(gateways=gateway_count, workers=0)))
+                    server = await stack.enter_async_context(cluster(ClusterShape(gateways=gateway_count, workers=0)))
                     await self._hire(stack, server, worker_count)
                     for count in counts:
                         row = await self._cell(server, count)
@@ -110,7 +110,7 @@ class Scale:
     async def waiting(self, count: int, seconds: float = 30.0) -> None:
         """Requests that wait for a slot: what they cost while nothing happens."""
         unbounded = ["--max-waiting", "0", "--max-waiting-tenant", "0"]
-        async with cluster(Shape(slots=1, rate=0.05, extra=unbounded)) as server:
+        async with cluster(ClusterShape(slots=1, rate=0.05, extra=unbounded)) as server:
             settings = streams(count, 4).model_copy(update={"base_url": server.url, "model": "simulated"})
             processes, load = Processes(server.pids), Load(settings, MODEL)
             empty = processes.read()

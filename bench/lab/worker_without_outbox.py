@@ -17,42 +17,42 @@ from millstream.common.telemetry import configure
 from millstream.worker.engines.simulated.engine import SimulatedEngine, SimulatedSettings
 from millstream.worker.jobs.outbox import Outbox
 from millstream.worker.jobs.runner import Runner
-from millstream.worker.jobs.running_jobs import HeldJob, Holdings
+from millstream.worker.jobs.running_jobs import RunningJob, RunningJobs
 
 NOWHERE = "redis://127.0.0.1:1"  # never connected to: only the continuation of a job reads its log
 PROMPT = ChatPrompt([{"role": "user", "content": "hello " * 16}])
 
 
-class Mute(Outbox):
+class WorkerWithoutOutbox(Outbox):
     """Forgets what the jobs made, at the moments at which it would be sent."""
 
     async def run(self) -> None:
         while True:
             await self._work.wait()
             self._work.clear()
-            for job in self._holdings:
+            for job in self._running_jobs:
                 job.drafts.clear()
                 if job.end is not None:
-                    self._holdings.remove(job)
+                    self._running_jobs.remove(job)
 
 
 async def spend(streams: int, tokens: int, rate: float) -> float:
     """CPU seconds of so many streams of so many tokens, from their claim to their end."""
     engine = SimulatedEngine(SimulatedSettings(MODEL, slots=streams, rate=rate))
-    holdings, broker = Holdings(), Broker(NOWHERE)
-    outbox = Mute(broker, ModelName(MODEL), WorkerId("mute"), holdings, lambda job, answer: None)
-    runner = Runner(broker, engine, engine.load(), holdings, outbox)
+    running_jobs, broker = RunningJobs(), Broker(NOWHERE)
+    outbox = WorkerWithoutOutbox(broker, ModelName(MODEL), WorkerId("mute"), running_jobs, lambda job, answer: None)
+    runner = Runner(broker, engine, engine.load(), running_jobs, outbox)
     engine.start(runner.on_outputs)
     loops = [asyncio.create_task(outbox.run()), asyncio.create_task(runner.run())]
     request = JobRequest(PROMPT, Sampling(max_tokens=tokens))
     began = time.process_time()
     for number in range(streams):
         claimed = Claimed(JobId(f"job-{number}"), ModelName(MODEL), Lease("1:mute"), NOTHING_YET, 0, 0, request)
-        holdings.add(job := HeldJob(claimed))
+        running_jobs.add(job := RunningJob(claimed))
         runner.begin(job)
-    while len(holdings):
-        holdings.freed.clear()
-        await holdings.freed.wait()
+    while len(running_jobs):
+        running_jobs.freed.clear()
+        await running_jobs.freed.wait()
     spent = time.process_time() - began
     for each in loops:
         each.cancel()

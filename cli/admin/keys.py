@@ -10,7 +10,7 @@ from millstream.cli.inspect.tables import print_table
 from millstream.cli.settings import KeyTerms, LimitSettings, RevokeSettings
 from millstream.common.broker.accounts.keyring import (
     ApiKey,
-    Limits,
+    KeyLimits,
     digest,
     key_of,
     list_keys,
@@ -22,7 +22,7 @@ from millstream.common.broker.accounts.limits import periods, usage
 from millstream.common.broker.connection.broker import Broker
 from millstream.common.settings import ClusterSettings
 
-LIMITS = tuple(Limits.__struct_fields__)
+LIMITS = tuple(KeyLimits.__struct_fields__)
 
 
 def changed(record: ApiKey, terms: KeyTerms) -> ApiKey:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from millstream.cli.settings import ForgetSettings, PolicySettings, WishSettings
 from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.models.directory import forget_model, model_info, model_names, other_names
-from millstream.common.broker.models.load_requests import Verb, wish
+from millstream.common.broker.models.load_requests import LoadVerb, request_load
 from millstream.common.broker.models.policy import read_policy, write_policy
 from millstream.common.errors import BadRequest, ModelNotFound
 from millstream.common.job import ModelName
@@ -34,11 +34,11 @@ async def forget(settings: ForgetSettings) -> None:
     sys.stdout.write(f"{model} is no longer listed; a worker that serves it brings it back.\n")
 
 
-async def make_wish(settings: WishSettings, verb: Verb) -> None:
+async def make_wish(settings: WishSettings, verb: LoadVerb) -> None:
     """One worker that is configured for the model loads it; all that serve it unload it. Raises `ModelNotFound`."""
     async with Broker(settings.redis_url) as broker:
         model = await _known(broker, settings.model)
-        await wish(broker, model, verb)
+        await request_load(broker, model, verb)
     sys.stdout.write(f"{model}: asked to {verb}; `millstream models` shows its workers.\n")
 
 

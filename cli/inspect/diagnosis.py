@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from millstream.cli.inspect.finding import Finding
+from millstream.cli.inspect.finding import DoctorFinding
 from millstream.common.broker.models.directory import ModelInfo
 from millstream.common.broker.models.inspection import Queue
 from millstream.common.broker.models.policy import Policy
@@ -19,18 +19,18 @@ def loaders(models: Sequence[ModelInfo], model: ModelName) -> int:
     return len({worker.id for worker in alive if model in worker.details.get("on_demand", "").split()})
 
 
-def waiting(info: ModelInfo, queued: Sequence[Queue], policy: Policy, loaders: int = 0) -> Iterator[Finding]:
+def waiting(info: ModelInfo, queued: Sequence[Queue], policy: Policy, loaders: int = 0) -> Iterator[DoctorFinding]:
     """Why the jobs of a model wait, if any do; `loaders`: how many workers could load it."""
     for worker in info.workers:
         if worker.alive and worker.details.get("state") == "sick":
             remedy = "Several engine errors in a row: look at its log. It is tried again by itself."
-            yield Finding("bad", f"worker {worker.id} is sick and gets no jobs", remedy)
+            yield DoctorFinding("bad", f"worker {worker.id} is sick and gets no jobs", remedy)
         elif worker.alive and worker.details.get("state") == "draining":
-            yield Finding("note", f"worker {worker.id} is leaving and takes no jobs")
+            yield DoctorFinding("note", f"worker {worker.id} is leaving and takes no jobs")
     if not queued:
         return
     who = ", ".join(f"{queue.waiting} {queue.tier}/{queue.tenant}" for queue in queued[:8])
-    yield Finding("note", f"waiting for {info.name}: {who}", _why(info, queued, policy, loaders))
+    yield DoctorFinding("note", f"waiting for {info.name}: {who}", _why(info, queued, policy, loaders))
 
 
 def _why(info: ModelInfo, queued: Sequence[Queue], policy: Policy, loaders: int) -> str:
@@ -51,14 +51,14 @@ def _why(info: ModelInfo, queued: Sequence[Queue], policy: Policy, loaders: int)
     )
 
 
-def versions(models: Sequence[ModelInfo]) -> Iterator[Finding]:
+def versions(models: Sequence[ModelInfo]) -> Iterator[DoctorFinding]:
     """Workers of different versions understand each other's jobs only by luck."""
     found = {worker.details.get("version", "unknown") for info in models for worker in info.workers if worker.alive}
     if len(found) > 1:
-        yield Finding("note", f"workers run versions {', '.join(sorted(found))}", "Bring them to one version.")
+        yield DoctorFinding("note", f"workers run versions {', '.join(sorted(found))}", "Bring them to one version.")
 
 
-def processors(models: Sequence[ModelInfo]) -> Iterator[Finding]:
+def processors(models: Sequence[ModelInfo]) -> Iterator[DoctorFinding]:
     """Which instruction sets torch uses where a model computes on CPUs, as its workers said; alike ones together."""
     places: dict[tuple[str, ...], set[str]] = {}
     for worker in (worker for info in models for worker in info.workers if worker.alive):
@@ -69,14 +69,14 @@ def processors(models: Sequence[ModelInfo]) -> Iterator[Finding]:
         where = f"model {model} in {dtype} on {', '.join(sorted(hosts))}"
         what = f"{where}: torch uses {instructions}; bfloat16 fast: {fast}; packed weights: {packed}"
         if dtype == "bfloat16" and fast == "no":
-            yield Finding("note", what, "--dtype float32 is faster there, if twice the memory is free.")
+            yield DoctorFinding("note", what, "--dtype float32 is faster there, if twice the memory is free.")
         else:
-            yield Finding("good", what)
+            yield DoctorFinding("good", what)
 
 
-def clocks(skew: float) -> Iterator[Finding]:
+def clocks(skew: float) -> Iterator[DoctorFinding]:
     """`skew` is by how many seconds this machine is ahead of the server."""
     if abs(skew) > SKEW:
         way = "ahead of" if skew > 0 else "behind"
         remedy = "All decisions use the server's clock, so nothing breaks; logs will not line up. Run NTP."
-        yield Finding("note", f"clock: this machine is {abs(skew):.1f} s {way} the queue's server", remedy)
+        yield DoctorFinding("note", f"clock: this machine is {abs(skew):.1f} s {way} the queue's server", remedy)

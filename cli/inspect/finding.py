@@ -5,7 +5,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class DoctorFinding:
     """One thing looked at. `remedy` says what to do about it, empty when nothing need be done."""
 
     grade: Literal["good", "note", "bad"]

@@ -23,7 +23,7 @@ from millstream.gateway.queue.wait_estimate import service
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class TopView:
     """Everything at one moment. `at` is monotonic seconds."""
 
     at: float
@@ -40,15 +40,15 @@ class Look:
         }
 
 
-async def look(broker: Broker) -> Look:
+async def look(broker: Broker) -> TopView:
     """Raises `RedisAway`."""
     models = await census(broker)
     waiting = {info.name: await queues(broker, info.name) for info in models}
     policies = {info.name: await read_policy(broker, info.name) for info in models}
-    return Look(monotonic(), models, waiting, policies)
+    return TopView(monotonic(), models, waiting, policies)
 
 
-def rates(now: Look, before: Look | None) -> dict[str, float]:
+def rates(now: TopView, before: TopView | None) -> dict[str, float]:
     """Tokens/s of each worker between two looks; what it measured itself where there is only one."""
     if before is None or now.at <= before.at:
         return {}
@@ -64,13 +64,13 @@ def wait_of(info: ModelInfo) -> str:
     return f"{info.waiting / rate:.1f} s" if rate else "unknown"
 
 
-def screen(now: Look, before: Look | None) -> RenderableType:
+def screen(now: TopView, before: TopView | None) -> RenderableType:
     """The whole view."""
     made = rates(now, before)
     return Group(_models(now, made), Text(), _workers(now, made), Text(), _queues(now))
 
 
-def _models(now: Look, made: Mapping[str, float]) -> Table:
+def _models(now: TopView, made: Mapping[str, float]) -> Table:
     table = _table("model", "policy", "workers", "running", "slots", "waiting", "tokens/s", "wait")
     for info in now.models:
         alive = [worker for worker in info.workers if worker.alive]
@@ -81,7 +81,7 @@ def _models(now: Look, made: Mapping[str, float]) -> Table:
     return table
 
 
-def _workers(now: Look, made: Mapping[str, float]) -> Table:
+def _workers(now: TopView, made: Mapping[str, float]) -> Table:
     table = _table("worker", "model", "state", "load", "", "tokens/s", "speed", "KV", "prefix hits", "host")
     for info in now.models:
         for worker in info.workers:
@@ -106,7 +106,7 @@ def _worker_row(worker: WorkerInfo, made: float) -> tuple[str, ...]:
     )
 
 
-def _queues(now: Look) -> RenderableType:
+def _queues(now: TopView) -> RenderableType:
     table = _table("queue", "tier", "tenant", "waiting", "served (tokens / weight)")
     for model, found in now.queues.items():
         for queue in found:

@@ -7,7 +7,7 @@ from millstream.common.broker.models.directory import WorkerInfo, census
 from millstream.common.broker.workers import evict_now
 from millstream.common.errors import Unavailable
 from millstream.common.process.command import host_name
-from millstream.common.process.supervise import Exit, OnExit
+from millstream.common.process.supervise import ChildExit, OnExit
 
 _log = structlog.stdlib.get_logger(part="supervisor")
 
@@ -15,7 +15,7 @@ _log = structlog.stdlib.get_logger(part="supervisor")
 def evictor(broker: Broker, max_attempts: int) -> OnExit:
     """What a supervisor does when a worker of its own has ended."""
 
-    async def on_exit(exit: Exit) -> None:
+    async def on_exit(exit: ChildExit) -> None:
         if exit.status == 0:
             return  # it has withdrawn by itself
         try:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from structlog.dev import ConsoleRenderer
 
-Event = Mapping[str, Any]
+LogEvent = Mapping[str, Any]
 PLAIN_STEP = 0.25  # of a stage: how much progress is worth another line
 
 
@@ -31,14 +31,14 @@ class LogView:
         """Asked for each time: while bars are drawn, rich puts itself in front of standard error."""
         return self._given or sys.stderr
 
-    def text(self, child: str, event: Event) -> str:
+    def text(self, child: str, event: LogEvent) -> str:
         """One event as one line."""
         if self._render is None:
             return json.dumps({**event, "child": child}, ensure_ascii=False, default=str)
         level = str(event.get("level", "info"))
         return f"{child:10} {self._render(None, level, dict(event))}"
 
-    def event(self, child: str, event: Event) -> None:
+    def event(self, child: str, event: LogEvent) -> None:
         self._target.write(self.text(child, event) + "\n")
         self._target.flush()
 

@@ -35,7 +35,7 @@ STOP_MARGIN = 5.0  # seconds beyond the drain window until a child that does not
 
 
 @dataclass
-class Cluster:
+class LocalCluster:
     """The running parts, and why they are to stop."""
 
     settings: UpSettings
@@ -150,7 +150,7 @@ async def _queue(settings: UpSettings) -> AsyncGenerator[str]:
         yield valkey.url
 
 
-def _cluster(settings: UpSettings, screen: Screen, broker: Broker, port: int) -> Cluster:
+def _cluster(settings: UpSettings, screen: Screen, broker: Broker, port: int) -> LocalCluster:
     gateway = read(GatewaySettings, {})
     common = ["--drain", f"{settings.drain:g}"]
     where = ["--host", settings.host, "--port", str(port)]
@@ -164,7 +164,7 @@ def _cluster(settings: UpSettings, screen: Screen, broker: Broker, port: int) ->
         listen = Listener(name, screen).line
         return Child(program, listen, evictor(broker, settings.max_attempts)) if worker else Child(program, listen)
 
-    return Cluster(
+    return LocalCluster(
         settings=settings,
         gateway_settings=gateway,
         screen=screen,

@@ -80,7 +80,7 @@ class Submitted:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class JobPosition:
     """Where a job stands: its state, the last seq of its log and the lease that wrote it (or runs it now). `ahead`,
     where that was asked: how many jobs come before it, an estimate beyond a hundred tenants of one tier; -1: it is not
     queued."""
@@ -157,28 +157,30 @@ class Delivered:
 
 async def attach(
     broker: Broker, model: ModelName, job: JobId, gateway: GatewayId, tenant: str, have: Delivered
-) -> Place:
+) -> JobPosition:
     """Take over a job's stream. `missing`: no such job of this tenant; `lost`: its log ends before what the client has
     and cannot be put back."""
     args = (have.lease, have.seq, have.last, len(have.chunks), have.first, *have.chunks)
     reply = await broker.run("job/attach", model, job, gateway, tenant, *args)
     match reply:
         case ["ok", state, seq, lease]:
-            return Place(state, Seq(int(seq)), Lease(lease))
+            return JobPosition(state, Seq(int(seq)), Lease(lease))
         case ["lost", seq]:
-            return Place("lost", Seq(int(seq)))
+            return JobPosition("lost", Seq(int(seq)))
         case _:
-            return Place("missing", Seq(0))
+            return JobPosition("missing", Seq(0))
 
 
 async def watch(
     broker: Broker, model: ModelName, gateway: GatewayId, ttl_ms: int, jobs: Sequence[tuple[JobId, Seq]]
-) -> dict[JobId, Place]:
+) -> dict[JobId, JobPosition]:
     """Those of these jobs that have chunks beyond the given seq, are queued, or are gone; also says that the gateway
     lives."""
     flat = [part for pair in jobs for part in pair]
     reply = await broker.run("job/watch", model, gateway, ttl_ms, *flat)
-    return {JobId(id): Place(state, Seq(int(seq)), Lease(lease), int(ahead)) for id, state, seq, lease, ahead in reply}
+    return {
+        JobId(id): JobPosition(state, Seq(int(seq)), Lease(lease), int(ahead)) for id, state, seq, lease, ahead in reply
+    }
 
 
 async def cancel(

@@ -22,7 +22,7 @@ log = structlog.stdlib.get_logger(part="upkeep")
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class UpkeepDone:
     """What one round did."""
 
     evicted: list[WorkerId]
@@ -30,12 +30,14 @@ class Kept:
     orphans: int = 0
 
 
-async def keep_up(broker: Broker, model: ModelName, max_attempts: int, orphan_grace_ms: int = ORPHAN_GRACE_MS) -> Kept:
+async def keep_up(
+    broker: Broker, model: ModelName, max_attempts: int, orphan_grace_ms: int = ORPHAN_GRACE_MS
+) -> UpkeepDone:
     """One round for one model, unless another process did it a moment ago. Raises `RedisAway`."""
     async with redis_errors():
         election = broker.redis.set(keys.upkeep(model), 1, nx=True, px=ELECTION_MS)
         if not await cast(Awaitable[Any], election):
-            return Kept([])
+            return UpkeepDone([])
     evicted: list[WorkerId] = []
     while worker := await evict_stale(broker, model, max_attempts):
         if worker not in evicted:
@@ -45,7 +47,7 @@ async def keep_up(broker: Broker, model: ModelName, max_attempts: int, orphan_gr
     await settle_owed(broker, model)
     if expired or orphans:
         log.info("jobs_stopped", model=model, expired=expired, orphans=orphans)
-    return Kept(evicted, expired, orphans)
+    return UpkeepDone(evicted, expired, orphans)
 
 
 async def _stop_overdue(broker: Broker, model: ModelName, orphan_grace_ms: int) -> tuple[int, int]:

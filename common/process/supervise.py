@@ -36,7 +36,7 @@ class Program:
 
 
 @dataclass(frozen=True, slots=True)
-class Exit:
+class ChildExit:
     """One end of a child: `status` is its exit status, or minus the signal that killed it."""
 
     name: str
@@ -50,16 +50,16 @@ class Exit:
 class GaveUp(Exception):
     """A child that restarting does not help. `exit` is its last one."""
 
-    def __init__(self, exit: Exit) -> None:
+    def __init__(self, exit: ChildExit) -> None:
         super().__init__(f"{exit.name} ended with status {exit.status} and is not started again.")
         self.exit = exit
 
 
 OnLine = Callable[[str], None]
-OnExit = Callable[[Exit], Awaitable[None]]
+OnExit = Callable[[ChildExit], Awaitable[None]]
 
 
-async def ignore_exit(exit: Exit) -> None:
+async def ignore_exit(exit: ChildExit) -> None:
     """An `OnExit` that does nothing."""
 
 
@@ -129,11 +129,11 @@ class Child:
             except ProcessLookupError:
                 pass  # it went by itself just now
 
-    def _hopeless(self, exit: Exit) -> bool:
+    def _hopeless(self, exit: ChildExit) -> bool:
         self._early = 0 if exit.lasted > HEALTHY_AFTER else self._early + 1
         return not self._ready and (exit.status == WRONG_USAGE or self._early >= EARLY_EXITS)
 
-    async def _run_once(self) -> Exit:
+    async def _run_once(self) -> ChildExit:
         started = asyncio.get_running_loop().time()
         self._last.clear()
         process = self._process = await asyncio.create_subprocess_exec(
@@ -158,7 +158,7 @@ class Child:
                 await process.wait()
         lasted = asyncio.get_running_loop().time() - started
         expected = self._stopping.is_set()
-        return Exit(self.program.name, process.pid, status, lasted, expected, tuple(self._last))
+        return ChildExit(self.program.name, process.pid, status, lasted, expected, tuple(self._last))
 
     async def _listen(self, pipe: asyncio.StreamReader) -> None:
         rest = b""

@@ -3,7 +3,7 @@
 # pyright: reportUnknownParameterType=false
 """The door to arq: jobs named and counted there, in JSON (a pickle in Redis would be a way in), run under supervision.
 
-arq's own worker ends when Redis restarts; `Runner` then starts another one.
+arq's own worker ends when Redis restarts; `ArqRunner` then starts another one.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Queue:
+class ArqQueue:
     """Work of one kind, which waits for nothing but its like. `at_once` jobs run in one process, `longest` seconds
     each; one whose process was killed runs again ten seconds after that."""
 
@@ -63,11 +63,11 @@ class Queue:
     periodic: Sequence[Periodic] = ()
 
 
-class Runner:
+class ArqRunner:
     """Runs a queue's tasks and periodic work until it is cancelled. Raises `ValueError` for a Redis Cluster, and for a
     URL that is none."""
 
-    def __init__(self, url: str, queue: Queue) -> None:
+    def __init__(self, url: str, queue: ArqQueue) -> None:
         if is_cluster(url):
             raise ValueError("background_redis_url (MILLSTREAM_BACKGROUND_REDIS_URL) is needed with a Redis Cluster.")
         self._url = url

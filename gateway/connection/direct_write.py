@@ -22,7 +22,7 @@ SERVER = "millstream.server"  # the server's own `send`, in the scope
 log = structlog.stdlib.get_logger(part="stream")
 
 
-class Express:
+class DirectWrite:
     """One response's. It stays closed for ever with a server other than uvicorn on httptools, and for HTTP/1.0."""
 
     def __init__(self, scope: Scope) -> None:

@@ -6,21 +6,21 @@ from types import TracebackType
 from starlette.requests import Request
 
 from millstream.common.errors import Cancelled, MillstreamError
-from millstream.gateway.connection.direct_write import Express
+from millstream.gateway.connection.direct_write import DirectWrite
 
 
 class ClientGone(Cancelled):
     """The client closed the connection before its answer was complete."""
 
 
-class Client:
+class ClientWatch:
     """Who waits for an answer. What is done inside `with client` ends with `ClientGone` as soon as it leaves. The
     body must have been read: the next message can then only be the disconnect. One task listens for it, from the
     first `with` until `release`; the work stays where it is, in the request's own task."""
 
-    def __init__(self, request: Request, served: "set[Client]") -> None:
+    def __init__(self, request: Request, served: "set[ClientWatch]") -> None:
         """`served`: where it is to be found as long as it is listened for."""
-        self.express = Express(request.scope)
+        self.direct = DirectWrite(request.scope)
         self.comes_back = _comes_back(request)  # it knows how to go on with a stream that breaks off, and where
         self._receive = request.receive
         self._served = served

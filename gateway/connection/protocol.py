@@ -9,7 +9,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from millstream.gateway.errors.table import HeadTooLarge, error_json
 
 
-class Unframed(RequestResponseCycle):
+class Http10Response(RequestResponseCycle):
     """An answer to a client of HTTP/1.0, which knows no chunks: the body ends where the connection does."""
 
     async def send(self, message: ASGISendEvent) -> None:
@@ -19,7 +19,7 @@ class Unframed(RequestResponseCycle):
         await super().send(message)
 
 
-class BoundedHeads(HttpToolsProtocol):
+class BoundedHeadProtocol(HttpToolsProtocol):
     """httptools keeps an endless head in memory; this closes the connection instead. Below the bound, heads are judged
     by the app (`Limits`), which can answer with all its headers. The bound is the configuration's
     `h11_max_incomplete_event_size` (bytes), which means the same for uvicorn's other protocol."""
@@ -42,7 +42,7 @@ class BoundedHeads(HttpToolsProtocol):
         self._in_head = False
         super().on_headers_complete()
         if self.scope.get("http_version") == "1.0":
-            self.cycle.__class__ = Unframed
+            self.cycle.__class__ = Http10Response
 
     def on_message_complete(self) -> None:
         self._in_head, self._head = True, 0  # whatever follows is the next request's

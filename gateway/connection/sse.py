@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from millstream.common.errors import Unavailable
 from millstream.gateway.connection.direct_write import hang_up
-from millstream.gateway.connection.disconnect import Client, ClientGone
+from millstream.gateway.connection.disconnect import ClientGone, ClientWatch
 
 # The farewell of a gateway that stops: come back, to another one, in so many milliseconds. The line counts when it is
 # read; no blank line ends it, for the same reason as with `gateway.writer.KEEP_ALIVE`.
@@ -29,7 +29,7 @@ class Final(bytes):
     """A stream's last events. They leave in one write with its end."""
 
 
-class CutOff(Unavailable):
+class DrainTimeout(Unavailable):
     """The answer outlived the drain window of a gateway that stops."""
 
 
@@ -38,7 +38,7 @@ class EventStream(EventSourceResponse):
     when it is silent. `closing` runs in every case: the client left, the process stops, or all was sent.
 
     It runs in the request's own task. sse-starlette's way, a group of three tasks and their cancel scopes for each
-    stream, cost a fifth of a request: `client` knows when to end it, and `Farewells` listens once for all."""
+    stream, cost a fifth of a request: `client` knows when to end it, and `DrainNotifier` listens once for all."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class EventStream(EventSourceResponse):
         *,
         headers: Mapping[str, str],
         closing: Callable[[], Awaitable[None]],
-        client: Client,
+        client: ClientWatch,
     ) -> None:
         # Not its constructor: the lock and the maps of headers made there are a tenth of a request, and not used here.
         self.status_code, self.background = 200, None
@@ -67,7 +67,7 @@ class EventStream(EventSourceResponse):
                 await self._stream_response(send)
         except ClientGone:
             pass  # there is nobody to tell
-        except CutOff:  # no end, or it would look whole
+        except DrainTimeout:  # no end, or it would look whole
             await send({"type": "http.response.body", "body": RETRY, "more_body": True})
             hang_up(scope)
         finally:
@@ -84,14 +84,14 @@ class EventStream(EventSourceResponse):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-class Farewells:
+class DrainNotifier:
     """Tells a process's open streams that it stops, and cuts off the answers that outlive the drain window. An
     `async with` scope: one listener, whatever the number of clients."""
 
     def __init__(self, drain: float) -> None:
         """`drain`: seconds that answers may go on after the stop signal."""
-        self.leaving = False
-        self.served: set[Client] = set()
+        self.draining = False
+        self.served: set[ClientWatch] = set()
         self._drain = drain
 
     async def __aenter__(self) -> Self:
@@ -104,9 +104,9 @@ class Farewells:
 
     async def _listen(self) -> None:
         await EventStream.stop_signal()
-        self.leaving = True
+        self.draining = True
         await asyncio.sleep(self._drain)
         while True:
             for client in list(self.served):
-                client.interrupt(CutOff("This gateway stops."))
+                client.interrupt(DrainTimeout("This gateway stops."))
             await asyncio.sleep(LATECOMERS)

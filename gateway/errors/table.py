@@ -56,7 +56,7 @@ class StorageFailed(MillstreamError):
 
 
 @dataclass(frozen=True, slots=True)
-class Wire:
+class WireError:
     """How an error code leaves: HTTP status, OpenAI's `type`, and its `code` where that is not our own."""
 
     status: int
@@ -65,36 +65,36 @@ class Wire:
 
 
 INVALID = "invalid_request_error"
-TABLE: dict[str, Wire] = {
-    BadRequest.code: Wire(400, INVALID, None),
-    "context_length_exceeded": Wire(400, INVALID, "context_length_exceeded"),
-    "invalid_grammar": Wire(400, INVALID, "invalid_grammar"),
-    TooLargeToWait.code: Wire(400, INVALID, "too_large_to_wait"),
-    Unauthorized.code: Wire(401, INVALID, "invalid_api_key"),
-    Forbidden.code: Wire(403, "permission_error", "forbidden"),
-    ModelNotFound.code: Wire(404, INVALID, "model_not_found"),
-    NotFound.code: Wire(404, INVALID, "not_found"),
-    WrongMethod.code: Wire(405, INVALID, "method_not_allowed"),
-    IdempotencyConflict.code: Wire(409, INVALID, "idempotency_conflict"),
-    LogExpired.code: Wire(410, INVALID, "stream_expired"),
-    BodyTooLarge.code: Wire(413, INVALID, "request_too_large"),
-    HeadTooLarge.code: Wire(431, INVALID, "headers_too_large"),
-    Overloaded.code: Wire(429, "rate_limit_error", "rate_limit_exceeded"),
-    QuotaExceeded.code: Wire(429, "insufficient_quota", "insufficient_quota"),
-    Cancelled.code: Wire(499, "cancelled", "cancelled"),
-    MillstreamError.code: Wire(500, "server_error", "internal_error"),
-    JobFailed.code: Wire(500, "server_error", "job_failed"),
-    "engine_error": Wire(500, "server_error", "engine_error"),
-    "worker_lost": Wire(500, "server_error", "worker_lost"),
-    "stream_lost": Wire(500, "server_error", "stream_lost"),
-    Unavailable.code: Wire(503, "service_unavailable", "service_unavailable"),
-    StorageFailed.code: Wire(507, "server_error", "storage_failed"),
-    Expired.code: Wire(504, "timeout", "deadline_exceeded"),
+TABLE: dict[str, WireError] = {
+    BadRequest.code: WireError(400, INVALID, None),
+    "context_length_exceeded": WireError(400, INVALID, "context_length_exceeded"),
+    "invalid_grammar": WireError(400, INVALID, "invalid_grammar"),
+    TooLargeToWait.code: WireError(400, INVALID, "too_large_to_wait"),
+    Unauthorized.code: WireError(401, INVALID, "invalid_api_key"),
+    Forbidden.code: WireError(403, "permission_error", "forbidden"),
+    ModelNotFound.code: WireError(404, INVALID, "model_not_found"),
+    NotFound.code: WireError(404, INVALID, "not_found"),
+    WrongMethod.code: WireError(405, INVALID, "method_not_allowed"),
+    IdempotencyConflict.code: WireError(409, INVALID, "idempotency_conflict"),
+    LogExpired.code: WireError(410, INVALID, "stream_expired"),
+    BodyTooLarge.code: WireError(413, INVALID, "request_too_large"),
+    HeadTooLarge.code: WireError(431, INVALID, "headers_too_large"),
+    Overloaded.code: WireError(429, "rate_limit_error", "rate_limit_exceeded"),
+    QuotaExceeded.code: WireError(429, "insufficient_quota", "insufficient_quota"),
+    Cancelled.code: WireError(499, "cancelled", "cancelled"),
+    MillstreamError.code: WireError(500, "server_error", "internal_error"),
+    JobFailed.code: WireError(500, "server_error", "job_failed"),
+    "engine_error": WireError(500, "server_error", "engine_error"),
+    "worker_lost": WireError(500, "server_error", "worker_lost"),
+    "stream_lost": WireError(500, "server_error", "stream_lost"),
+    Unavailable.code: WireError(503, "service_unavailable", "service_unavailable"),
+    StorageFailed.code: WireError(507, "server_error", "storage_failed"),
+    Expired.code: WireError(504, "timeout", "deadline_exceeded"),
 }
 RETRY_SOON = 2.0  # seconds: a Redis restart or fail-over is usually over by then
 
 
-def wire(error: MillstreamError) -> Wire:
+def wire(error: MillstreamError) -> WireError:
     """The error's row; one without a row is the server's fault."""
     return TABLE.get(error.code, TABLE[MillstreamError.code])
 

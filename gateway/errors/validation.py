@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from millstream.gateway.errors.table import FieldError
 
-Finding = Mapping[str, Any]  # one of pydantic's error dicts
+ValidationFinding = Mapping[str, Any]  # one of pydantic's error dicts
 EXPECTED = {
     "string_type": "a string",
     "string_unicode": "a string of valid Unicode",
@@ -23,7 +23,7 @@ EXPECTED = {
 }
 
 
-def field_error(findings: Sequence[Finding], body: object) -> FieldError:
+def field_error(findings: Sequence[ValidationFinding], body: object) -> FieldError:
     """The one error to tell: the deepest (in a union, the branch that was meant got furthest)."""
     if findings and findings[0]["type"] == "json_invalid":
         return no_json()
@@ -54,7 +54,7 @@ def spelt(path: Sequence[str | int]) -> str:
     return out
 
 
-def _path(finding: Finding, body: object) -> tuple[str | int, ...]:
+def _path(finding: ValidationFinding, body: object) -> tuple[str | int, ...]:
     """The finding's place in the body. Pydantic mixes names of union branches in; only what leads on stays."""
     place = cast(tuple[str | int, ...], finding["loc"])
     path: list[str | int] = []
@@ -72,7 +72,7 @@ def _path(finding: Finding, body: object) -> tuple[str | int, ...]:
     return tuple(path)
 
 
-def _told(findings: Sequence[Finding], param: str) -> FieldError:
+def _told(findings: Sequence[ValidationFinding], param: str) -> FieldError:
     finding = findings[0]
     kinds = [EXPECTED[one["type"]] for one in findings if one["type"] in EXPECTED]
     if finding["type"] == "missing":
@@ -91,7 +91,7 @@ def _missing(param: str) -> FieldError:
     return FieldError(f"Missing required parameter: '{param}'.", param=param, wire_code="missing_required_parameter")
 
 
-def _outside(finding: Finding, param: str) -> FieldError:
+def _outside(finding: ValidationFinding, param: str) -> FieldError:
     """Right type, wrong value."""
     context = cast(Mapping[str, Any], finding.get("ctx") or {})
     number = "decimal" if isinstance(finding["input"], float) else "integer"  # a query's numbers are text

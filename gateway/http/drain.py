@@ -38,7 +38,7 @@ class DrainingServer(uvicorn.Server):
         return int(self._app.state.failure)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._app.state.leaving = True
+        self._app.state.draining = True
         until = monotonic() + (0.0 if self.failure else self._drain)
         while (open_requests := self.server_state.tasks) and not self.force_exit and monotonic() < until:
             await asyncio.wait(open_requests, timeout=LOOK_EVERY)
@@ -46,12 +46,12 @@ class DrainingServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def leaving(app: FastAPI) -> bool:
+def draining(app: FastAPI) -> bool:
     """Whether the process has been told to stop."""
-    return bool(app.state.leaving)
+    return bool(app.state.draining)
 
 
-class Exit:
+class RefuseWhileDraining:
     """Refuses new requests once the process is leaving: another gateway will take them. What the server cancels in the
     end, because it took longer than its last words, ends here, quietly: it is as much as was announced."""
 
@@ -59,13 +59,13 @@ class Exit:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and leaving(scope["app"]) and own_path(scope) not in STILL_OPEN:
+        if scope["type"] == "http" and draining(scope["app"]) and own_path(scope) not in STILL_OPEN:
             await _refuse(scope, receive, send)
             return
         try:
             await self._app(scope, receive, send)
         except asyncio.CancelledError:
-            if not leaving(scope["app"]):
+            if not draining(scope["app"]):
                 raise
             if begun(scope):
                 hang_up(scope)

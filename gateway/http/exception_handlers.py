@@ -15,7 +15,7 @@ from millstream.gateway.errors.table import FieldError, UnknownRoute, WrongMetho
 from millstream.gateway.errors.validation import field_error, no_json, wrong_media
 from millstream.gateway.http.middleware import error_response
 from millstream.gateway.http.normalize import own_path
-from millstream.gateway.services.services import rooms_of
+from millstream.gateway.services.services import services_of
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 log = structlog.stdlib.get_logger(part="http")
@@ -31,7 +31,7 @@ def handle_faults(app: FastAPI) -> None:
 
 async def _known(request: Request, error: Exception) -> Response:
     assert isinstance(error, MillstreamError)
-    rooms_of(request).metrics.failures.labels(error.code).inc()
+    services_of(request).metrics.failures.labels(error.code).inc()
     if wire(error).status >= 500:
         log.warning("request failed", code=error.code, error=error.message)
     return error_response(error, own_path(request.scope))

@@ -13,8 +13,8 @@ from millstream.common.errors import MillstreamError
 from millstream.gateway.apis.shared.examples import answers
 from millstream.gateway.http.batch_metrics import batch_text
 from millstream.gateway.http.cluster_metrics import cluster_text
-from millstream.gateway.http.drain import STOPPING, leaving
-from millstream.gateway.services.services import InRooms
+from millstream.gateway.http.drain import STOPPING, draining
+from millstream.gateway.services.services import InServices
 
 router = APIRouter(tags=["health"])
 
@@ -28,16 +28,16 @@ async def health() -> dict[str, str]:
 @router.get(
     "/ready", summary="Can a request be served now", responses=answers({"status": "ready", "redis": True, "workers": 1})
 )
-async def ready(request: Request, rooms: InRooms) -> JSONResponse:
+async def ready(request: Request, services: InServices) -> JSONResponse:
     """200 if Redis answers and at least one worker is alive, else 503 saying which is missing; 503 as well once this
     process has been told to stop."""
     try:
-        await rooms.cluster.directory.ping()
-        models = await rooms.cluster.directory.models()
+        await services.cluster.directory.ping()
+        models = await services.cluster.directory.models()
     except MillstreamError as error:
         return _readiness(False, redis=False, workers=0, reason=error.message)
     workers = sum(model.live for model in models)
-    if leaving(request.app):
+    if draining(request.app):
         return _readiness(False, redis=True, workers=workers, reason=STOPPING)
     reason = "" if workers else "no live worker: start one with `millstream worker --model ...`"
     return _readiness(workers > 0, redis=True, workers=workers, reason=reason)
@@ -56,13 +56,13 @@ def _readiness(ready: bool, *, redis: bool, workers: int, reason: str) -> JSONRe
     responses={200: {"content": {"text/plain": {}}}},
     response_class=Response,
 )
-async def metrics(rooms: InRooms) -> Response:
+async def metrics(services: InServices) -> Response:
     """This process's counters, and the cluster's figures as its workers' heartbeats tell them: workers open no port."""
     try:
-        cluster = cluster_text(await rooms.cluster.directory.models()) + await batch_text(rooms.cluster.batches)
+        cluster = cluster_text(await services.cluster.directory.models()) + await batch_text(services.cluster.batches)
     except MillstreamError:  # without Redis there are still this process's own
         cluster = b""
-    return Response(rooms.metrics.text() + cluster, media_type=CONTENT_TYPE_LATEST)
+    return Response(services.metrics.text() + cluster, media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/version", summary="Which Millstream this is", responses=answers({"version": "0.1.0"}))

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from millstream.gateway.http.middleware import FORM
 from millstream.gateway.http.normalize import own_path
-from millstream.gateway.services.services import Rooms, rooms_of
+from millstream.gateway.services.services import Services, services_of
 
 JSON = b"application/json"
 WAY = "millstream.way"  # in the scope: the endpoint that was found
@@ -34,7 +34,7 @@ class Way:
 
     route: APIRoute
     shape: type[BaseModel]
-    endpoint: Callable[[Any, Request, Rooms], Awaitable[Response]]
+    endpoint: Callable[[Any, Request, Services], Awaitable[Response]]
 
 
 def short_ways(routers: Iterable[APIRouter]) -> dict[str, Way]:
@@ -51,7 +51,7 @@ def _way(route: APIRoute) -> Way | None:
     return Way(route, parameters["body"].annotation, route.endpoint)
 
 
-class Shortcut:
+class JsonRoute:
     """Around the framework."""
 
     def __init__(self, app: ASGIApp, framework: FastAPI, ways: Mapping[str, Way]) -> None:
@@ -76,7 +76,7 @@ class Shortcut:
         except (ValidationError, ClientDisconnect):
             await self._general(scope, replayed(raw, receive), send)
             return
-        response = await way.endpoint(body, request, rooms_of(request))
+        response = await way.endpoint(body, request, services_of(request))
         await response(scope, receive, send)
 
 

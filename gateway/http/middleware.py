@@ -20,7 +20,7 @@ from millstream.gateway.apis.anthropic.errors import anthropic_error
 from millstream.gateway.errors.table import HeadTooLarge, error_headers, error_json, wire
 from millstream.gateway.http.normalize import own_path
 from millstream.gateway.services.metrics import Metrics
-from millstream.gateway.services.services import Rooms
+from millstream.gateway.services.services import Services
 
 log = structlog.stdlib.get_logger(part="http")
 REQUEST_ID = re.compile(r"^[\w.:-]{1,128}$")
@@ -28,7 +28,7 @@ FORM = b"application/x-www-form-urlencoded"
 READINESS = "/ready"
 
 
-class Journal:
+class AccessLog:
     """Gives every response its `x-request-id` and `openai-processing-ms`, counts it and logs it."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -106,7 +106,7 @@ class _Entry:
         }
 
 
-class Gatekeeper:
+class Authentication:
     """Lets nobody past without a key, but on the open paths; notes the tenant. `/ready` says itself that Redis, which
     knows whether there are keys, is away."""
 
@@ -116,7 +116,7 @@ class Gatekeeper:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and own_path(scope) not in OPEN_PATHS:
             try:
-                keys = cast(Rooms, scope["app"].state.rooms).keys
+                keys = cast(Services, scope["app"].state.services).keys
                 owner = await authenticate(Headers(scope=scope), keys)
                 scope.setdefault("state", {}).update(tenant=owner.tenant, key=owner)
             except MillstreamError as error:
@@ -139,7 +139,7 @@ class PlainBodies:
         await self._app(scope, receive, send)
 
 
-class Limits:
+class SizeLimits:
     """Refuses bodies above the limit, by their announced length or as they come, and heads above theirs."""
 
     def __init__(self, app: ASGIApp, body: int, head: int, wide: Mapping[str, int] | None = None) -> None:

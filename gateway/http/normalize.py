@@ -4,7 +4,7 @@ that mean the same whether or not the proxy in front cut its prefix off."""
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 
-class Manners:
+class PathNormalization:
     """The outermost of our layers: all others see GET for HEAD (the server keeps the body back), no trailing slash, and
     a path that begins with the root path, as ASGI has it."""
 

@@ -51,10 +51,10 @@ class Waiting:
 
 
 # Offers a chunk to the fast path (none: a sign of life); whether it was taken.
-Offer = Callable[[Seq, Chunk | None], bool]
+DirectSink = Callable[[Seq, Chunk | None], bool]
 
 
-class Dispatch(Protocol):
+class QueueClient(Protocol):
     """The gateway's way to the queue."""
 
     async def submit(self, submission: Submission) -> Admission:
@@ -69,7 +69,7 @@ class Dispatch(Protocol):
         *,
         tenant: str,
         after: Seq = NOTHING_YET,
-        express: Offer | None = None,
+        direct: DirectSink | None = None,
     ) -> AsyncIterator[list[tuple[Seq, Chunk]]]:
         """The job's chunks from seq `after` + 1 to its last one, in order, without holes or repeats; each item is all
         that is there now (at least one). An empty list is a sign of life: nothing new for a keep-alive interval, or

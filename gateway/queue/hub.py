@@ -15,36 +15,36 @@ from millstream.common.broker.connection.broker import RedisAway
 from millstream.common.job import JobId
 from millstream.common.process.backoff import Backoff
 from millstream.gateway.queue.client import Waiting
-from millstream.gateway.queue.job_stream import Follower
-from millstream.gateway.queue.timing_wheel import Rounds
+from millstream.gateway.queue.job_stream import JobStream
+from millstream.gateway.queue.timing_wheel import TimingWheel
 
 log = structlog.stdlib.get_logger(part="switchboard")
 
 
-class Switchboard:
+class FrameHub:
     """The streams of one gateway process, by job; a job may have several (a retry beside the first try)."""
 
     def __init__(self) -> None:
-        self._followers: dict[str, list[Follower]] = defaultdict(list)
-        self.rounds = Rounds()
+        self._followers: dict[str, list[JobStream]] = defaultdict(list)
+        self.wheel = TimingWheel()
 
     def __len__(self) -> int:
         return sum(map(len, self._followers.values()))
 
-    def add(self, follower: Follower) -> None:
-        self._followers[follower.job].append(follower)
-        self.rounds.add(follower)
+    def add(self, job_stream: JobStream) -> None:
+        self._followers[job_stream.job].append(job_stream)
+        self.wheel.add(job_stream)
 
-    def remove(self, follower: Follower) -> None:
+    def remove(self, job_stream: JobStream) -> None:
         """Forget a stream; one that is not there is fine."""
-        self.rounds.remove(follower)
-        streams = self._followers.get(follower.job, [])
-        if follower in streams:
-            streams.remove(follower)
+        self.wheel.remove(job_stream)
+        streams = self._followers.get(job_stream.job, [])
+        if job_stream in streams:
+            streams.remove(job_stream)
         if not streams:
-            self._followers.pop(follower.job, None)
+            self._followers.pop(job_stream.job, None)
 
-    def expected(self, job: JobId) -> Follower | None:
+    def expected(self, job: JobId) -> JobStream | None:
         """The stream prepared when this gateway submitted the job, if nobody reads it yet."""
         return next((each for each in self._followers.get(job, ()) if not each.read), None)
 
@@ -56,7 +56,7 @@ class Switchboard:
         """Where the job stands in its queue, as last told; None if that is not known, or it waits no more."""
         return next((each.waiting for each in self._followers.get(job, ())), None)
 
-    def __iter__(self) -> Iterator[Follower]:
+    def __iter__(self) -> Iterator[JobStream]:
         return (each for streams in list(self._followers.values()) for each in list(streams))
 
     async def read(self, channel: FrameChannel) -> None:
@@ -70,10 +70,10 @@ class Switchboard:
                         backoff.reset()
                         lost = False
                     for job, lease, seq, raw in frames:
-                        for follower in self._followers.get(job, ()):
-                            follower.take(lease, seq, raw)
-                            if follower.resting:
-                                self.rounds.rouse(follower)
+                        for job_stream in self._followers.get(job, ()):
+                            job_stream.take(lease, seq, raw)
+                            if job_stream.resting:
+                                self.wheel.rouse(job_stream)
             except RedisAway as error:
                 if not lost:  # said once, until the subscription stands again
                     log.warning("frames_lost", error=error.message)
@@ -87,6 +87,6 @@ class Switchboard:
         self._lose_place()
 
     def _lose_place(self) -> None:
-        for follower in self:
-            if not follower.done:
-                follower.lost()
+        for job_stream in self:
+            if not job_stream.done:
+                job_stream.lost()

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Literal
 
-from millstream.common.broker.jobs import Delivered, Envelope, Place
+from millstream.common.broker.jobs import Delivered, Envelope, JobPosition
 from millstream.common.chunk import NOTHING_YET, Chunk, Seq, decode_chunk
 from millstream.common.job import JobId, JobRequest, Lease, ModelName
-from millstream.gateway.queue.client import Offer, Waiting
+from millstream.gateway.queue.client import DirectSink, Waiting
 
 SILENT = 0.5  # seconds without a frame until Redis is asked about a stream
 BUFFER = 1024  # chunks kept for a slow client; beyond, they are read from the log again when it is ready for them
 
-Item = tuple[Seq, Chunk]
+LoggedChunk = tuple[Seq, Chunk]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Origin:
     envelope: Envelope
 
 
-class Follower:
+class JobStream:
     """Follows `job` from seq `after` + 1. Without an `origin` its place in Redis has to be found first."""
 
     def __init__(self, model: ModelName, job: JobId, tenant: str, after: Seq, origin: Origin | None = None) -> None:
@@ -54,10 +54,10 @@ class Follower:
         self.spread = random.uniform(0.8, 1)  # many that came together are not asked about together for ever
         self.nudged = 0.0  # when it last showed a sign of life
         self.read = False  # somebody reads it
-        self.express: Offer | None = None  # the reader's fast path
+        self.direct: DirectSink | None = None  # the reader's fast path
         self._place: Waiting | None = None  # in the queue, as last told
         self._chunks: list[bytes] = []  # all since `first`: what Redis may have to be given back
-        self._ready: list[Item] = []
+        self._ready: list[LoggedChunk] = []
         self._waiter: asyncio.Future[None] | None = None
 
     def take(self, lease: str, seq: int, raw: bytes) -> None:
@@ -68,7 +68,7 @@ class Follower:
             self.behind = True
         else:
             chunk = self._keep(raw)
-            if self._parked and self.express is not None and self.express(Seq(seq), chunk):
+            if self._parked and self.direct is not None and self.direct(Seq(seq), chunk):
                 return
             self._ready.append((Seq(seq), chunk))
         self.wake()
@@ -109,10 +109,10 @@ class Follower:
     def show_life(self) -> None:
         """A sign of life is due."""
         self.nudged = monotonic()
-        if not (self._parked and self.express is not None and self.express(NOTHING_YET, None)):
+        if not (self._parked and self.direct is not None and self.direct(NOTHING_YET, None)):
             self.wake()
 
-    def told(self, place: Place, had: Seq) -> None:
+    def told(self, place: JobPosition, had: Seq) -> None:
         """Redis says where it stands; it was asked when `had` was the last chunk here. Less than that is a loss, which
         no broken connection need have announced: another node may have taken over."""
         if place.state == "missing" or place.seq < had:
@@ -133,7 +133,7 @@ class Follower:
         self.unsure = True
         self.wake()
 
-    def drain(self) -> list[Item]:
+    def drain(self) -> list[LoggedChunk]:
         """All that is ready, in order."""
         ready, self._ready = self._ready, []
         return ready

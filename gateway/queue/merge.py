@@ -6,11 +6,11 @@ from collections.abc import AsyncGenerator
 from millstream.common.chunk import Chunk, Seq
 
 Chunks = list[tuple[Seq, Chunk]]
-Follower = AsyncGenerator[Chunks]
-Item = tuple[int, Chunks]  # which job, and its next chunks; no chunks: a sign of life
+ChunkSource = AsyncGenerator[Chunks]
+ChoiceChunks = tuple[int, Chunks]  # which job, and its next chunks; no chunks: a sign of life
 
 
-async def merged(followed: list[Follower]) -> AsyncGenerator[Item]:
+async def merged(followed: list[ChunkSource]) -> AsyncGenerator[ChoiceChunks]:
     """All jobs' chunks as they come. One job, the usual case, costs no task."""
     if len(followed) == 1:
         async for chunks in followed[0]:
@@ -31,17 +31,17 @@ async def merged(followed: list[Follower]) -> AsyncGenerator[Item]:
         await asyncio.gather(*turns, return_exceptions=True)
 
 
-async def _turn(source: Follower) -> Chunks | None:
+async def _turn(source: ChunkSource) -> Chunks | None:
     return await anext(source, None)
 
 
-class Flow:
+class MergedStream:
     """The jobs' followers in one; `aclose` closes them all."""
 
-    def __init__(self, followed: list[Follower]) -> None:
+    def __init__(self, followed: list[ChunkSource]) -> None:
         self._followed = followed
         self._items = merged(followed)
-        self._ahead: asyncio.Task[Item | None] | None = None
+        self._ahead: asyncio.Task[ChoiceChunks | None] | None = None
         self._had = False  # what the task ahead found has been handed out
         self._heeded = False  # signs of life are heeded from now on
 
@@ -59,7 +59,7 @@ class Flow:
         """Whether the first item is there."""
         return self._ahead is not None and self._ahead.done()
 
-    async def look(self, wait: float) -> Item | None:
+    async def look(self, wait: float) -> ChoiceChunks | None:
         """The first item, left in the flow; None if none came within `wait` seconds, or none ever will. Raises what
         following raises."""
         if self._ahead is None:
@@ -67,13 +67,13 @@ class Flow:
         await _settled(self._ahead, wait)
         return self._ahead.result() if self._ahead.done() else None
 
-    async def _first(self) -> Item | None:
+    async def _first(self) -> ChoiceChunks | None:
         async for item in self._items:
             if item[1] or self._heeded:
                 return item
         return None
 
-    async def items(self) -> AsyncGenerator[Item]:
+    async def items(self) -> AsyncGenerator[ChoiceChunks]:
         """Everything, from the first item on; before it come signs of life too."""
         self._heeded = True
         if self._ahead is not None:
@@ -86,7 +86,7 @@ class Flow:
             yield item
 
 
-async def _settled(task: asyncio.Task[Item | None], wait: float) -> None:
+async def _settled(task: asyncio.Task[ChoiceChunks | None], wait: float) -> None:
     """Until the task is done, at most `wait` seconds: `asyncio.wait` for one task, at a third of its cost."""
     loop = asyncio.get_running_loop()
     waiter = loop.create_future()

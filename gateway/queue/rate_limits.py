@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from millstream.common.broker.accounts.keyring import ApiKey, Limits
+from millstream.common.broker.accounts.keyring import ApiKey, KeyLimits
 from millstream.common.broker.accounts.limits import Meter, Reserved, refund, reserve, settle_owed
 from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.models.directory import model_names
@@ -35,7 +35,7 @@ def duration(seconds: float) -> str:
     return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s" if minutes else f"{rest}s"
 
 
-def rate_headers(limits: Limits, meter: Meter) -> dict[str, str]:
+def rate_headers(limits: KeyLimits, meter: Meter) -> dict[str, str]:
     """OpenAI's `x-ratelimit-*`, for the limits the key has."""
     headers: dict[str, str] = {}
     if limits.requests_per_minute:
@@ -74,7 +74,7 @@ def refusal(key: ApiKey, answer: Reserved, asked: int) -> Overloaded:
     return Overloaded(text + wait, retry_after=answer.wait, headers=headers)
 
 
-class Allowance:
+class RateLimiter:
     """Reserves and gives back for one gateway. Settling is the upkeep's, wherever it runs."""
 
     def __init__(self, broker: Broker) -> None:

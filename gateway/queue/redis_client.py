@@ -11,19 +11,19 @@ import structlog
 
 from millstream.common.broker import jobs
 from millstream.common.broker.connection.broker import Broker, RedisAway
-from millstream.common.broker.connection.retry import patiently
+from millstream.common.broker.connection.retry import retry_while_away
 from millstream.common.broker.models.directory import model_names
 from millstream.common.chunk import NOTHING_YET, Chunk, Seq
 from millstream.common.errors import IdempotencyConflict, ModelNotFound, Overloaded, TooLargeToWait, Unavailable
 from millstream.common.job import GatewayId, JobId, ModelName
 from millstream.common.process.backoff import Backoff
-from millstream.common.single_flight import Together
-from millstream.gateway.queue.client import Admission, Offer, Submission, Waiting
-from millstream.gateway.queue.hub import Switchboard
-from millstream.gateway.queue.job_stream import Follower, Origin
-from millstream.gateway.queue.rate_limits import Allowance
+from millstream.common.single_flight import SingleFlight
+from millstream.gateway.queue.client import Admission, DirectSink, Submission, Waiting
+from millstream.gateway.queue.hub import FrameHub
+from millstream.gateway.queue.job_stream import JobStream, Origin
+from millstream.gateway.queue.rate_limits import RateLimiter
 from millstream.gateway.queue.replay import LogReader
-from millstream.gateway.queue.wait_estimate import Forecast
+from millstream.gateway.queue.wait_estimate import WaitEstimator
 
 UNKNOWN_WAIT = 5.0  # seconds until a refused client comes back while no service rate is measured
 SUBMIT_PATIENCE = 5.0  # seconds a request waits for a Redis that is away before it is told to come back later
@@ -41,20 +41,20 @@ class Terms:
     bounds: jobs.Bounds = field(default_factory=jobs.Bounds)
 
 
-class QueueDispatch:
+class RedisQueueClient:
     """Implements `gateway.queue.client.Dispatch` over Redis."""
 
     def __init__(
-        self, broker: Broker, gateway: GatewayId, switchboard: Switchboard, forecast: Forecast, terms: Terms
+        self, broker: Broker, gateway: GatewayId, hub: FrameHub, wait_estimator: WaitEstimator, terms: Terms
     ) -> None:
         self._broker = broker
         self._gateway = gateway
-        self._switchboard = switchboard
-        self._reader = LogReader(broker, gateway, switchboard)
-        self._forecast = forecast
+        self._hub = hub
+        self._reader = LogReader(broker, gateway, hub)
+        self._wait_estimator = wait_estimator
         self._terms = terms
-        self._allowance = Allowance(broker)
-        self._names = Together(model_names)
+        self._allowance = RateLimiter(broker)
+        self._names = SingleFlight(model_names)
         self._known: frozenset[str] = frozenset()
         self._known_at = 0.0
         self._unanswered: asyncio.Queue[Submission] = asyncio.Queue()
@@ -65,12 +65,12 @@ class QueueDispatch:
         await self._check_model(submission.model)
         envelope = self._envelope(submission)
         limits = await self._reserve(submission, envelope)
-        followers = [
-            Follower(submission.model, id, submission.tenant, NOTHING_YET, Origin(request, envelope))
+        job_streams = [
+            JobStream(submission.model, id, submission.tenant, NOTHING_YET, Origin(request, envelope))
             for id, request in submission.jobs
         ]
-        for follower in followers:  # before the call: the first frame may be here before its reply
-            self._switchboard.add(follower)
+        for job_stream in job_streams:  # before the call: the first frame may be here before its reply
+            self._hub.add(job_stream)
         accepted = False
         try:
             answer = await self._submit(submission, envelope)
@@ -83,8 +83,8 @@ class QueueDispatch:
             raise
         finally:
             if not accepted:
-                for follower in followers:
-                    self._switchboard.remove(follower)
+                for job_stream in job_streams:
+                    self._hub.remove(job_stream)
         if answer.jobs != [id for id, _ in submission.jobs]:  # refused, or the jobs of an earlier request
             await self._allowance.give_back(submission)
         admission = await self._admission(submission, answer)
@@ -103,7 +103,7 @@ class QueueDispatch:
         if model in self._known and monotonic() - self._known_at < KNOWN:
             return
         try:
-            self._known = frozenset(await patiently(lambda: self._names(self._broker), SUBMIT_PATIENCE))
+            self._known = frozenset(await retry_while_away(lambda: self._names(self._broker), SUBMIT_PATIENCE))
             self._known_at = monotonic()
         except RedisAway:
             if model not in self._known:
@@ -133,7 +133,9 @@ class QueueDispatch:
     async def _submit(self, submission: Submission, envelope: jobs.Envelope) -> jobs.Submitted:
         """The ids are ours, so a call whose reply was lost is simply made again."""
         new = [jobs.NewJob(id, request) for id, request in submission.jobs]
-        answer = await patiently(lambda: jobs.submit(self._broker, submission.model, envelope, new), SUBMIT_PATIENCE)
+        answer = await retry_while_away(
+            lambda: jobs.submit(self._broker, submission.model, envelope, new), SUBMIT_PATIENCE
+        )
         log.info("jobs_submitted", jobs=answer.jobs, model=submission.model, outcome=answer.outcome)
         ours = answer.jobs == [job.id for job in new]  # known already: the reply to an earlier try was lost
         return replace(answer, outcome="routed") if ours and answer.outcome == "duplicate" else answer
@@ -164,21 +166,21 @@ class QueueDispatch:
         match answer.outcome:
             case "refused":
                 self._check_size(submission)
-                wait = await self._forecast.wait(model, answer.waiting_jobs) or UNKNOWN_WAIT
+                wait = await self._wait_estimator.wait(model, answer.waiting_jobs) or UNKNOWN_WAIT
                 message = (
                     f"The queue for `{model}` is full ({answer.reason}): {answer.waiting_jobs} requests wait. "
                     f"Please try again in {wait:.0f} s."
                 )
                 raise Overloaded(message, retry_after=wait)
             case "queued":
-                service = await self._forecast.service(model)
+                service = await self._wait_estimator.service(model)
                 if service.workers == 0:
                     log.warning(
                         "no_worker", model=model, jobs=answer.jobs, waits="until a worker comes or its deadline"
                     )
                 for at, job in enumerate(answer.jobs):
-                    if follower := self._switchboard.expected(job):
-                        follower.stands(service.waiting(answer.position + at))
+                    if job_stream := self._hub.expected(job):
+                        job_stream.stands(service.waiting(answer.position + at))
                 place = service.waiting(answer.position)
                 return Admission("queued", answer.jobs, place.position, place.wait, place.workers)
             case outcome:
@@ -202,9 +204,9 @@ class QueueDispatch:
         *,
         tenant: str,
         after: Seq = NOTHING_YET,
-        express: Offer | None = None,
+        direct: DirectSink | None = None,
     ) -> AsyncIterator[list[tuple[Seq, Chunk]]]:
-        return self._reader.follow(model, job, tenant=tenant, after=after, express=express)
+        return self._reader.follow(model, job, tenant=tenant, after=after, direct=direct)
 
     async def logged(
         self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET, most: int | None = None
@@ -212,7 +214,7 @@ class QueueDispatch:
         return await self._reader.logged(model, job, tenant=tenant, after=after, most=most)
 
     def waiting(self, job: JobId) -> Waiting | None:
-        return self._switchboard.waiting(job)
+        return self._hub.waiting(job)
 
     # ------------------------------------------------------------------------------------------------------ cancel
 
@@ -222,14 +224,14 @@ class QueueDispatch:
 
     async def leave(self, model: ModelName, ids: list[JobId]) -> None:
         self._forget(ids)
-        if unread := [job for job in ids if not self._switchboard.reads(job)]:
+        if unread := [job for job in ids if not self._hub.reads(job)]:
             await self._stop(model, unread, left=self._gateway)
 
     def _forget(self, ids: list[JobId]) -> None:
         """The streams prepared at submit that nobody came to read."""
         for job in ids:
-            if follower := self._switchboard.expected(job):
-                self._switchboard.remove(follower)
+            if job_stream := self._hub.expected(job):
+                self._hub.remove(job_stream)
 
     async def _stop(
         self, model: ModelName, ids: list[JobId], tenant: str = "", left: GatewayId | Literal[""] = ""

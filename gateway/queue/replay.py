@@ -9,14 +9,14 @@ import structlog
 from millstream.common.broker import jobs
 from millstream.common.broker.chunks import PAGE, read_log
 from millstream.common.broker.connection.broker import Broker, RedisAway
-from millstream.common.broker.connection.retry import patiently
+from millstream.common.broker.connection.retry import retry_while_away
 from millstream.common.chunk import NOTHING_YET, Chunk, Seq, decode_chunk
 from millstream.common.errors import Expired, LogExpired, MillstreamError, NotFound, StreamLost
 from millstream.common.job import GatewayId, JobId, ModelName
 from millstream.common.process.backoff import Backoff
-from millstream.gateway.queue.client import Offer
-from millstream.gateway.queue.hub import Switchboard
-from millstream.gateway.queue.job_stream import Follower, Item
+from millstream.gateway.queue.client import DirectSink
+from millstream.gateway.queue.hub import FrameHub
+from millstream.gateway.queue.job_stream import JobStream, LoggedChunk
 
 LOOK_PATIENCE = 30.0  # seconds a look waits for a Redis that restarts or fails over; proxies cut a silence after 60
 
@@ -26,10 +26,10 @@ log = structlog.stdlib.get_logger(part="dispatch")
 class LogReader:
     """The reading half of a `Dispatch`; the switchboard brings the news."""
 
-    def __init__(self, broker: Broker, gateway: GatewayId, switchboard: Switchboard) -> None:
+    def __init__(self, broker: Broker, gateway: GatewayId, hub: FrameHub) -> None:
         self._broker = broker
         self._gateway = gateway
-        self._switchboard = switchboard
+        self._hub = hub
 
     async def follow(
         self,
@@ -38,102 +38,102 @@ class LogReader:
         *,
         tenant: str,
         after: Seq = NOTHING_YET,
-        express: Offer | None = None,
+        direct: DirectSink | None = None,
     ) -> AsyncIterator[list[tuple[Seq, Chunk]]]:
-        follower = self._take_up(model, job, tenant, after)
-        follower.express = express
+        job_stream = self._take_up(model, job, tenant, after)
+        job_stream.direct = direct
         backoff = Backoff()
         try:
-            while not follower.ended:
+            while not job_stream.ended:
                 try:
-                    await self.catch_up(follower)
+                    await self.catch_up(job_stream)
                 except RedisAway:
-                    if follower.overdue:
+                    if job_stream.overdue:
                         raise Expired("The queue (Redis) was away until the request's deadline passed.") from None
                     await backoff.sleep()
                     yield []
                     continue
-                if items := follower.drain():
+                if items := job_stream.drain():
                     yield items
-                elif not follower.ended and not await follower.wait():
+                elif not job_stream.ended and not await job_stream.wait():
                     yield []
         finally:
-            self._switchboard.remove(follower)
+            self._hub.remove(job_stream)
 
-    def _take_up(self, model: ModelName, job: JobId, tenant: str, after: Seq) -> Follower:
+    def _take_up(self, model: ModelName, job: JobId, tenant: str, after: Seq) -> JobStream:
         """The stream prepared at submit, or a new one that must find its place first."""
-        follower = self._switchboard.expected(job) if after == NOTHING_YET else None
-        if follower is None or follower.tenant != tenant:
-            follower = Follower(model, job, tenant, after)
-            self._switchboard.add(follower)
-        follower.read = True
-        return follower
+        job_stream = self._hub.expected(job) if after == NOTHING_YET else None
+        if job_stream is None or job_stream.tenant != tenant:
+            job_stream = JobStream(model, job, tenant, after)
+            self._hub.add(job_stream)
+        job_stream.read = True
+        return job_stream
 
-    async def catch_up(self, follower: Follower) -> None:
+    async def catch_up(self, job_stream: JobStream) -> None:
         """Find our place in Redis if we are unsure of it, and fill a hole from the log. Raises `RedisAway`."""
-        if follower.unsure:
-            await self._attach(follower)
-        while follower.behind and not follower.full and not follower.unsure:
-            await self._read_on(follower)
+        if job_stream.unsure:
+            await self._attach(job_stream)
+        while job_stream.behind and not job_stream.full and not job_stream.unsure:
+            await self._read_on(job_stream)
 
-    async def _read_on(self, follower: Follower) -> None:
+    async def _read_on(self, job_stream: JobStream) -> None:
         """One page of the log. Frames may arrive meanwhile, and the place may be lost: then the page counts no more."""
-        asked, follower.behind = follower.next, False
+        asked, job_stream.behind = job_stream.next, False
         try:
-            page = await read_log(self._broker, follower.model, follower.job, Seq(asked - 1))
+            page = await read_log(self._broker, job_stream.model, job_stream.job, Seq(asked - 1))
         except RedisAway:
-            follower.behind = True
+            job_stream.behind = True
             raise
-        if follower.unsure:
+        if job_stream.unsure:
             return
         if page and page[0][0] != asked:
-            raise StreamLost(f"Chunk {asked} of `{follower.job}` is no longer in its log.")
+            raise StreamLost(f"Chunk {asked} of `{job_stream.job}` is no longer in its log.")
         for seq, raw in page:
-            if seq == follower.next:
-                follower.accept(raw)
-        follower.behind = (follower.behind or bool(page)) and not follower.done
+            if seq == job_stream.next:
+                job_stream.accept(raw)
+        job_stream.behind = (job_stream.behind or bool(page)) and not job_stream.done
 
-    async def _attach(self, follower: Follower) -> None:
-        have = follower.delivered
-        place = await self._place(follower, replace(have, chunks=()))
+    async def _attach(self, job_stream: JobStream) -> None:
+        have = job_stream.delivered
+        place = await self._place(job_stream, replace(have, chunks=()))
         if place.state == "lost" and have.chunks:
-            place = await self._place(follower, have)
+            place = await self._place(job_stream, have)
         match place.state:
             case "missing":
-                await self._submit_again(follower)
+                await self._submit_again(job_stream)
             case "lost":
                 raise StreamLost(
-                    f"The stream of `{follower.job}` ends at {place.seq}, before the place asked for "
-                    f"({follower.next - 1}): the rest was lost and cannot be restored."
+                    f"The stream of `{job_stream.job}` ends at {place.seq}, before the place asked for "
+                    f"({job_stream.next - 1}): the rest was lost and cannot be restored."
                 )
             case _:
-                follower.unsure = False
-                follower.news(place.seq, place.lease)
-                follower.settle_at(place.seq if place.settled else None)
+                job_stream.unsure = False
+                job_stream.news(place.seq, place.lease)
+                job_stream.settle_at(place.seq if place.settled else None)
 
-    async def _place(self, follower: Follower, have: jobs.Delivered) -> jobs.Place:
-        return await jobs.attach(self._broker, follower.model, follower.job, self._gateway, follower.tenant, have)
+    async def _place(self, job_stream: JobStream, have: jobs.Delivered) -> jobs.JobPosition:
+        return await jobs.attach(self._broker, job_stream.model, job_stream.job, self._gateway, job_stream.tenant, have)
 
-    async def _submit_again(self, follower: Follower) -> None:
+    async def _submit_again(self, job_stream: JobStream) -> None:
         """Redis does not know the job. If we submitted it and have all its chunks, it goes on from them."""
-        origin, prefix = follower.origin, follower.prefix
+        origin, prefix = job_stream.origin, job_stream.prefix
         if origin is None or prefix is None:
-            raise _unknown(follower.job, Seq(follower.first - 1))
-        log.warning("job_submitted_again", job=follower.job, model=follower.model, chunks=len(prefix))
-        left = max(1, int(origin.envelope.timeout_ms - (monotonic() - follower.born) * 1000))
+            raise _unknown(job_stream.job, Seq(job_stream.first - 1))
+        log.warning("job_submitted_again", job=job_stream.job, model=job_stream.model, chunks=len(prefix))
+        left = max(1, int(origin.envelope.timeout_ms - (monotonic() - job_stream.born) * 1000))
         envelope = replace(origin.envelope, timeout_ms=left, idempotency_digest="", bounds=jobs.Bounds())
-        again = jobs.NewJob(follower.job, origin.request, prefix, follower.grant)
-        await jobs.submit(self._broker, follower.model, envelope, [again])
-        follower.unsure = False
+        again = jobs.NewJob(job_stream.job, origin.request, prefix, job_stream.grant)
+        await jobs.submit(self._broker, job_stream.model, envelope, [again])
+        job_stream.unsure = False
 
     async def logged(
         self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET, most: int | None = None
-    ) -> list[Item]:
+    ) -> list[LoggedChunk]:
         async def look() -> tuple[list[tuple[Seq, bytes]], str | None]:
             found = await self._from(model, job, after, most)
             return found, await jobs.owner(self._broker, model, job)  # last: a log that expired is not an empty one
 
-        found, owner = await patiently(look, LOOK_PATIENCE)
+        found, owner = await retry_while_away(look, LOOK_PATIENCE)
         if owner != tenant:
             raise _unknown(job, after)
         if after > NOTHING_YET and (not found or found[0][0] != after):

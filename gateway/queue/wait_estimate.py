@@ -7,7 +7,7 @@ from millstream.common.broker.connection.broker import Broker, RedisAway
 from millstream.common.broker.models.directory import ModelInfo, model_info
 from millstream.common.broker.models.load_requests import loading_stage
 from millstream.common.job import ModelName
-from millstream.common.single_flight import Together
+from millstream.common.single_flight import SingleFlight
 from millstream.gateway.queue.client import Waiting
 
 FRESH = 1.0  # seconds a model's figures are used again
@@ -49,13 +49,13 @@ def estimate(ahead: int, rate: float) -> float | None:
     return min(max(ahead / rate, LEAST), MOST) if rate > 0 else None
 
 
-class Forecast:
+class WaitEstimator:
     """Estimates from figures at most `FRESH` seconds old."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._seen: dict[ModelName, tuple[float, Service]] = {}
-        self._look = Together(self._service)
+        self._look = SingleFlight(self._service)
 
     async def service(self, model: ModelName) -> Service:
         """As far as is known: while Redis is away, what it said last."""

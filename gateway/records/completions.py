@@ -7,12 +7,12 @@ import msgspec
 
 from millstream.common.errors import NotFound
 from millstream.common.request_id import parse_request_id
-from millstream.gateway.records.store import Record, Store
+from millstream.gateway.records.store import Record, RecordStore
 
 PAGE = 100  # records read at once while a filtered list is gathered
 
 
-class Kept(msgspec.Struct):
+class StoredCompletion(msgspec.Struct):
     """One stored completion: the answer as it was given, and the messages it answered."""
 
     completion: dict[str, Any]
@@ -30,37 +30,37 @@ class Kept(msgspec.Struct):
         return same_model and all(own.get(key) == value for key, value in metadata.items())
 
 
-class Completions:
+class StoredCompletions:
     """A tenant's stored completions."""
 
-    def __init__(self, store: Store, tenant: str, ttl: float) -> None:
+    def __init__(self, store: RecordStore, tenant: str, ttl: float) -> None:
         self._store = store
         self._tenant = tenant
         self._ttl = ttl
 
-    async def put(self, kept: Kept) -> None:
+    async def put(self, kept: StoredCompletion) -> None:
         """Keeps it, new or anew. Raises `Unavailable`."""
         record = Record(kept.id, parse_request_id(kept.id).created, msgspec.json.encode(kept))
         await self._store.put(self._tenant, "completion", record, self._ttl)
 
-    async def get(self, identity: str) -> Kept:
+    async def get(self, identity: str) -> StoredCompletion:
         """Raises `NotFound`."""
         record = await self._store.get(self._tenant, "completion", identity)
         if record is None:
             raise _unknown(identity)
-        return msgspec.json.decode(record.body, type=Kept)
+        return msgspec.json.decode(record.body, type=StoredCompletion)
 
     async def delete(self, identity: str) -> None:
         """Raises `NotFound`."""
         if not await self._store.delete(self._tenant, "completion", identity):
             raise _unknown(identity)
 
-    async def walk(self, after: str | None, *, descending: bool) -> AsyncGenerator[Kept]:
+    async def walk(self, after: str | None, *, descending: bool) -> AsyncGenerator[StoredCompletion]:
         """All of them from behind `after`, by their age."""
         while True:
             page = await self._store.list(self._tenant, "completion", after=after, limit=PAGE, descending=descending)
             for record in page:
-                yield msgspec.json.decode(record.body, type=Kept)
+                yield msgspec.json.decode(record.body, type=StoredCompletion)
             if len(page) < PAGE:
                 return
             after = page[-1].id

@@ -6,10 +6,10 @@ from millstream.common.broker.records.store import Record
 
 Kind = Literal["completion", "response", "file", "batch"]
 
-__all__ = ["Kind", "Record", "Store"]
+__all__ = ["Kind", "Record", "RecordStore"]
 
 
-class Store(Protocol):
+class RecordStore(Protocol):
     """Records of a tenant, by kind. Every record has a time to live; nothing is kept for ever."""
 
     async def put(self, tenant: str, kind: Kind, record: Record, ttl: float, *, anew: bool = False) -> None:

@@ -16,7 +16,7 @@ class CalledTool:
 
 
 @dataclass(slots=True)
-class Fold:
+class Accumulator:
     """The sum of a job's chunks so far."""
 
     start: Start = field(default_factory=lambda: Start(prompt_tokens=0))

@@ -13,7 +13,7 @@ from millstream.common.request_id import RequestId, parse_request_id
 PLACE = re.compile(r"^([A-Za-z0-9_-]{1,80}):(\d{1,9}(?:\.\d{1,9})*)$")
 
 
-class Places:
+class EventIds:
     """How far each choice of one request has come."""
 
     def __init__(self, request: RequestId, after: list[Seq] | None = None) -> None:
@@ -33,7 +33,7 @@ class Places:
         return self._prefix + ".".join(str(seq + 1) for seq in lasts).encode()
 
 
-def parse_place(text: str) -> Places:
+def parse_event_id(text: str) -> EventIds:
     """A client's `Last-Event-ID`. Raises `BadRequest` for what is none, `NotFound` for an id not made here."""
     match = PLACE.match(text)
     if match is None:
@@ -44,4 +44,4 @@ def parse_place(text: str) -> Places:
     if len(seqs) != request.count:
         message = f"Invalid 'Last-Event-ID': {len(seqs)} positions for a request of {request.count} choices."
         raise BadRequest(message, param="Last-Event-ID")
-    return Places(request, seqs)
+    return EventIds(request, seqs)

@@ -16,7 +16,7 @@ from millstream.gateway.services.caller import Caller
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class PreparedRequest:
     """A request's jobs and how its answer is to be written."""
 
     id: RequestId
@@ -40,7 +40,7 @@ def fingerprint(body: BaseModel) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RequestContext:
     """Where an order goes: its kind of request, its model (aliases resolved) and who asks."""
 
     family: Family
@@ -49,9 +49,9 @@ class Place:
     max_jobs: int
 
 
-def order(
-    place: Place, body: BaseModel, requests: list[JobRequest], tier: Tier = "default", affinity: str = ""
-) -> Order:
+def prepared(
+    place: RequestContext, body: BaseModel, requests: list[JobRequest], tier: Tier = "default", affinity: str = ""
+) -> PreparedRequest:
     """The order for these jobs. Raises `BadRequest` for more than one request may have."""
     if len(requests) > place.max_jobs:
         message = f"The request asks for {len(requests)} sequences (prompts x choices); at most {place.max_jobs}."
@@ -74,7 +74,7 @@ def order(
         affinity=affinity_keys(caller.tenant, caller.session or affinity, _only_prompt(requests)),
         key=caller.key,
     )
-    return Order(identity, caller, submission)
+    return PreparedRequest(identity, caller, submission)
 
 
 def _only_prompt(requests: list[JobRequest]) -> JobInput | None:
@@ -83,6 +83,6 @@ def _only_prompt(requests: list[JobRequest]) -> JobInput | None:
     return first if all(request.input == first for request in requests) else None
 
 
-def streamed(order: Order, stream: bool | None, include_usage: bool) -> Order:
+def streamed(prepared: PreparedRequest, stream: bool | None, include_usage: bool) -> PreparedRequest:
     """The same order, answered as a stream or not."""
-    return Order(order.id, order.caller, order.submission, bool(stream), include_usage)
+    return PreparedRequest(prepared.id, prepared.caller, prepared.submission, bool(stream), include_usage)

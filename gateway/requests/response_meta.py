@@ -7,7 +7,7 @@ from millstream.common.job import ModelName, Tier
 
 
 @dataclass(slots=True)
-class Head:
+class ResponseMeta:
     """The request as its answer names it. `fingerprint` is known from the first chunk on."""
 
     id: str

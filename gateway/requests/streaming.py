@@ -6,17 +6,17 @@ import structlog
 
 from millstream.common.chunk import NOTHING_YET, Chunk, Seq
 from millstream.common.errors import MillstreamError, from_failure
-from millstream.gateway.connection.disconnect import Client
-from millstream.gateway.connection.sse import STOPPING, CutOff, EventStream, Final
-from millstream.gateway.queue.merge import Flow
-from millstream.gateway.requests.admitted import Desk, Ticket
-from millstream.gateway.requests.event_id import Places
+from millstream.gateway.connection.disconnect import ClientWatch
+from millstream.gateway.connection.sse import STOPPING, DrainTimeout, EventStream, Final
+from millstream.gateway.queue.merge import MergedStream
+from millstream.gateway.requests.admitted import AdmittedRequest, Desk
+from millstream.gateway.requests.event_id import EventIds
 from millstream.gateway.requests.presenter import Presenter
 from millstream.gateway.requests.usage import total
 from millstream.gateway.requests.writer import KEEP_ALIVE, Writer
-from millstream.gateway.services.services import Rooms
+from millstream.gateway.services.services import Services
 
-Ended = Callable[[Ticket, bool], Awaitable[None]]
+StreamEnded = Callable[[AdmittedRequest, bool], Awaitable[None]]
 log = structlog.stdlib.get_logger(part="stream")
 
 
@@ -24,29 +24,36 @@ class Streaming:
     """One open stream. `resumable`: its jobs run on when the client leaves."""
 
     def __init__(
-        self, rooms: Rooms, ticket: Ticket, flow: Flow, presenter: Presenter, client: Client, *, resumable: bool
+        self,
+        services: Services,
+        admitted: AdmittedRequest,
+        flow: MergedStream,
+        presenter: Presenter,
+        client: ClientWatch,
+        *,
+        resumable: bool,
     ) -> None:
-        self._desk = Desk(rooms.cluster.dispatch)
-        self._metrics = rooms.metrics
-        self._farewells = rooms.farewells
-        self._ticket = ticket
+        self._desk = Desk(services.cluster.queue)
+        self._metrics = services.metrics
+        self._drain_notifier = services.drain_notifier
+        self._admitted = admitted
         self._flow = flow
         self._client = client
-        self._writer = Writer(presenter, Places(ticket.id, ticket.after), ticket.after)
+        self._writer = Writer(presenter, EventIds(admitted.id, admitted.after), admitted.after)
         self._resumable = resumable
         self._complete = False
 
-    def response(self, ended: Ended | None = None) -> EventStream:
+    def response(self, ended: StreamEnded | None = None) -> EventStream:
         """The HTTP response. `ended` is told whether the stream was complete."""
 
         async def closing() -> None:
             await self._close()
             if ended is not None:
-                await ended(self._ticket, self._complete)
+                await ended(self._admitted, self._complete)
 
         return EventStream(
             self._events(),
-            headers=self._ticket.headers(),
+            headers=self._admitted.headers(),
             closing=closing,
             client=self._client,
         )
@@ -54,7 +61,7 @@ class Streaming:
     async def _events(self) -> AsyncGenerator[bytes]:
         if not self._flow.begun:
             yield self._sign_of_life()
-        self._client.express.open(self._at_once)
+        self._client.direct.open(self._at_once)
         last = b""
         try:
             async for choice, chunks in self._flow.items():
@@ -67,8 +74,8 @@ class Streaming:
                     continue
                 if out:
                     yield out
-                if self._client.comes_back and self._farewells.leaving:
-                    self._client.interrupt(CutOff(STOPPING))
+                if self._client.comes_back and self._drain_notifier.draining:
+                    self._client.interrupt(DrainTimeout(STOPPING))
             failure = await self._recall()
             yield Final(failure) if failure else self._end(last)
         except MillstreamError as error:
@@ -83,7 +90,7 @@ class Streaming:
 
     def _at_once(self, choice: int, seq: Seq, chunk: Chunk | None) -> bytes | None:
         """The event of a chunk that needs nothing but to be sent."""
-        if self._farewells.leaving:
+        if self._drain_notifier.draining:
             return None
         if chunk is None:
             return self._sign_of_life()
@@ -91,7 +98,7 @@ class Streaming:
 
     def _sign_of_life(self) -> bytes:
         """In a silence, for proxies; while the job is queued also for people."""
-        waiting = self._desk.waiting(self._ticket)
+        waiting = self._desk.waiting(self._admitted)
         if waiting is None:
             return KEEP_ALIVE
         about = "" if waiting.wait is None else f", about {waiting.wait:.0f} s"
@@ -104,8 +111,8 @@ class Streaming:
         """A client that resumed behind a job's last chunk has not seen it here: read it once more for the usage, or for
         the error that ended the job. Behind the usage event there is none, and nothing but the end is left to tell."""
         for choice in self._writer.unsettled:
-            had = self._ticket.after[choice]
-            found = await self._desk.chunk_after(self._ticket, choice, Seq(had - 1)) if had > NOTHING_YET else None
+            had = self._admitted.after[choice]
+            found = await self._desk.chunk_after(self._admitted, choice, Seq(had - 1)) if had > NOTHING_YET else None
             if found is not None and found[1].finish is not None:
                 self._writer.settle(choice, *found)
             elif found is not None and found[1].error is not None:
@@ -113,23 +120,23 @@ class Streaming:
         return b""
 
     async def _close(self) -> None:
-        self._client.express.close()
+        self._client.direct.close()
         await self._flow.aclose()
         error = self._writer.error
-        ticket = self._ticket
+        admitted = self._admitted
         if self._complete and not self._writer.unsettled:
-            self._metrics.count(ticket.model, ticket.tenant, total(self._writer.usages, 1))
+            self._metrics.count(admitted.model, admitted.tenant, total(self._writer.usages, 1))
         if error is not None:
             self._metrics.failures.labels(error.code).inc()
-            log.warning("request failed", request=ticket.id.text, code=error.code, error=error.message)
+            log.warning("request failed", request=admitted.id.text, code=error.code, error=error.message)
         elif not self._complete:
-            self._metrics.departures.labels(ticket.model).inc()
-            log.info("client left", request=ticket.id.text, resumable=self._resumable)
+            self._metrics.departures.labels(admitted.model).inc()
+            log.info("client left", request=admitted.id.text, resumable=self._resumable)
         if self._abandoned(error):
-            await self._desk.leave(ticket)
+            await self._desk.leave(admitted)
 
     def _abandoned(self, error: MillstreamError | None) -> bool:
         """Whether jobs may still run that nobody will read. One choice's failure ends the others."""
         if error is not None:
-            return len(self._ticket.jobs) > 1
-        return not (self._complete or self._resumable or self._farewells.leaving)
+            return len(self._admitted.jobs) > 1
+        return not (self._complete or self._resumable or self._drain_notifier.draining)

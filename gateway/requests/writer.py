@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from millstream.common.chunk import NOTHING_YET, Chunk, Seq, Usage
 from millstream.common.errors import MillstreamError, from_failure
-from millstream.gateway.requests.event_id import Places
+from millstream.gateway.requests.event_id import EventIds
 from millstream.gateway.requests.presenter import Presenter
 
 # No blank line ends it: after one, many clients take what went before for an event, though it has no data, as soon as
@@ -16,12 +16,12 @@ KEEP_ALIVE = b": keep-alive\n"
 class Writer:
     """One request's stream being written. Chunks up to `had` (per choice) are folded but not written again."""
 
-    def __init__(self, presenter: Presenter, places: Places, had: list[Seq] | None = None) -> None:
+    def __init__(self, presenter: Presenter, event_ids: EventIds, had: list[Seq] | None = None) -> None:
         self._presenter = presenter
-        self._places = places
-        self._had = had or [NOTHING_YET] * places.request.count
-        self._lasts: list[Seq] = list(places.seqs)
-        self._usages: list[Usage | None] = [None] * places.request.count
+        self._event_ids = event_ids
+        self._had = had or [NOTHING_YET] * event_ids.request.count
+        self._lasts: list[Seq] = list(event_ids.seqs)
+        self._usages: list[Usage | None] = [None] * event_ids.request.count
         self.error: MillstreamError | None = None
         self.tokens = 0
 
@@ -36,7 +36,7 @@ class Writer:
 
     def event(self, choice: int, seq: Seq, chunk: Chunk) -> bytes:
         """The same for one chunk."""
-        place = self._places.mark(choice, seq)
+        place = self._event_ids.mark(choice, seq)
         self.tokens += len(chunk.ids)
         if chunk.error is not None:
             return self.fail(from_failure(chunk.error), place)
@@ -68,4 +68,4 @@ class Writer:
     def close(self) -> bytes:
         """What ends a stream that went well."""
         usages = None if self.unsettled else self.usages
-        return self._presenter.closing(usages, self._places.end(self._lasts))
+        return self._presenter.closing(usages, self._event_ids.end(self._lasts))

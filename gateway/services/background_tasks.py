@@ -9,7 +9,7 @@ import structlog
 log = structlog.stdlib.get_logger(part="afterwork")
 
 
-class Afterwork:
+class BackgroundTasks:
     """An `async with` scope; leaving it cancels what still runs. What fails is logged: nobody waits for it."""
 
     def __init__(self) -> None:

@@ -7,14 +7,14 @@ from typing import Protocol
 
 from millstream.common.broker.accounts.usage import UsageBook
 from millstream.common.broker.models.directory import ModelInfo
-from millstream.common.broker.models.load_requests import Verb
+from millstream.common.broker.models.load_requests import LoadVerb
 from millstream.common.broker.records.batches import Batches
 from millstream.common.broker.records.pending import Pending
 from millstream.common.job import ModelName
 from millstream.gateway.access.authentication import Keys
-from millstream.gateway.queue.client import Dispatch
+from millstream.gateway.queue.client import QueueClient
 from millstream.gateway.records.files.storage import Storage
-from millstream.gateway.records.store import Store
+from millstream.gateway.records.store import RecordStore
 from millstream.gateway.settings import GatewaySettings
 
 
@@ -25,7 +25,7 @@ class Directory(Protocol):
         """Raises `Unavailable`."""
         ...
 
-    async def wish(self, model: ModelName, verb: Verb) -> None:
+    async def wish(self, model: ModelName, verb: LoadVerb) -> None:
         """Ask the workers that have the model to load it, or to unload it. Raises `Unavailable`."""
         ...
 
@@ -35,13 +35,13 @@ class Directory(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Cluster:
+class ClusterServices:
     """The cluster as one gateway process sees it. Without a store nothing is kept
     for later retrieval."""
 
-    dispatch: Dispatch
+    queue: QueueClient
     directory: Directory
-    store: Store | None = None
+    store: RecordStore | None = None
     storage: Storage | None = None  # of files
     batches: Batches | None = None
     pending: Pending | None = None  # background responses
@@ -49,4 +49,4 @@ class Cluster:
     keys: Keys | None = None  # None: the settings' own
 
 
-Connect = Callable[[GatewaySettings], AbstractAsyncContextManager[Cluster]]
+Connect = Callable[[GatewaySettings], AbstractAsyncContextManager[ClusterServices]]

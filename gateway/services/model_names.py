@@ -10,12 +10,12 @@ from millstream.common.chunk import NOTHING_YET, Chunk, Seq
 from millstream.common.errors import ModelNotFound
 from millstream.common.job import JobId, ModelName
 from millstream.common.process.backoff import Backoff
-from millstream.gateway.queue.client import Admission, Dispatch, Offer, Submission, Waiting
+from millstream.gateway.queue.client import Admission, DirectSink, QueueClient, Submission, Waiting
 
 REFRESH = 1.0  # seconds between two looks at the names
 
 
-class Names:
+class ModelNames:
     """The other names of models, as last read."""
 
     def __init__(self, broker: Broker) -> None:
@@ -54,10 +54,10 @@ def _as(submission: Submission, model: ModelName) -> Submission:
     return submission if submission.model == model else replace(submission, model=model)
 
 
-class NamedDispatch:
-    """Implements `Dispatch`: the inner one, asked by any of a model's names."""
+class NamedQueueClient:
+    """Implements `QueueClient`: the inner one, asked by any of a model's names."""
 
-    def __init__(self, inner: Dispatch, names: Names) -> None:
+    def __init__(self, inner: QueueClient, names: ModelNames) -> None:
         self._inner = inner
         self._names = names
 
@@ -78,9 +78,9 @@ class NamedDispatch:
         *,
         tenant: str,
         after: Seq = NOTHING_YET,
-        express: Offer | None = None,
+        direct: DirectSink | None = None,
     ) -> AsyncIterator[list[tuple[Seq, Chunk]]]:
-        return self._inner.follow(self._names.model(model), job, tenant=tenant, after=after, express=express)
+        return self._inner.follow(self._names.model(model), job, tenant=tenant, after=after, direct=direct)
 
     async def logged(
         self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET, most: int | None = None

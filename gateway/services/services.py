@@ -8,26 +8,26 @@ from fastapi import Depends, Request
 from millstream.common.broker.accounts.keyring import ApiKey
 from millstream.common.job import ModelName
 from millstream.gateway.access.authentication import Keys
-from millstream.gateway.connection.sse import Farewells
+from millstream.gateway.connection.sse import DrainNotifier
 from millstream.gateway.services.aliases import Aliases
-from millstream.gateway.services.background_tasks import Afterwork
+from millstream.gateway.services.background_tasks import BackgroundTasks
 from millstream.gateway.services.caller import Caller, caller
-from millstream.gateway.services.cluster import Cluster
+from millstream.gateway.services.cluster import ClusterServices
 from millstream.gateway.services.metrics import Metrics
 from millstream.gateway.settings import GatewaySettings
 
 
 @dataclass(frozen=True, slots=True)
-class Rooms:
+class Services:
     """One gateway process."""
 
     settings: GatewaySettings
-    cluster: Cluster
+    cluster: ClusterServices
     keys: Keys
     aliases: Aliases
     metrics: Metrics
-    afterwork: Afterwork
-    farewells: Farewells
+    background_tasks: BackgroundTasks
+    drain_notifier: DrainNotifier
 
     def caller(self, request: Request) -> Caller:
         """What the request's headers say. Raises `BadRequest`."""
@@ -51,14 +51,14 @@ def key_of(request: Request) -> ApiKey:
     return cast(ApiKey, request.scope["state"]["key"])
 
 
-def rooms_of(request: Request) -> Rooms:
+def services_of(request: Request) -> Services:
     """The process that answers this request."""
-    return cast(Rooms, request.app.state.rooms)
+    return cast(Services, request.app.state.services)
 
 
-async def _rooms_here(request: Request) -> Rooms:
+async def _services_here(request: Request) -> Services:
     """A coroutine, because FastAPI calls a plain function in a thread: two task switches and a queue per request."""
-    return rooms_of(request)
+    return services_of(request)
 
 
-InRooms = Annotated[Rooms, Depends(_rooms_here)]
+InServices = Annotated[Services, Depends(_services_here)]

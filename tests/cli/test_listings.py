@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from millstream.cli.inspect.doctor import Finding, examine, queue, served
+from millstream.cli.inspect.doctor import DoctorFinding, examine, queue, served
 from millstream.cli.inspect.tables import show_jobs, show_models, show_workers
 from millstream.cli.inspect.top import watch
 from millstream.cli.settings import DoctorSettings, JobsSettings, TopSettings, WorkersSettings
@@ -17,7 +17,7 @@ from millstream.common.broker.models.inspection import live_jobs, server_facts
 from millstream.common.broker.workers import beat, claim, evict_now
 from millstream.common.job import GatewayId, JobId, JobRequest, ModelName, TextPrompt, WorkerId
 from millstream.common.process.command import host_name
-from millstream.common.process.supervise import Exit
+from millstream.common.process.supervise import ChildExit
 from millstream.common.settings import ClusterSettings
 
 MODEL, WORKER, PID = ModelName("tiny"), WorkerId("worker-1"), 4321
@@ -89,22 +89,22 @@ async def test_a_worker_seen_to_die_loses_its_jobs_at_once(broker: Broker) -> No
     (found,) = await workers_of_process(broker, PID)
     assert found.id == WORKER
     assert await workers_of_process(broker, PID + 1) == []
-    await evictor(broker, 3)(Exit("worker-1", PID, -9, 1.0, False, ()))
+    await evictor(broker, 3)(ChildExit("worker-1", PID, -9, 1.0, False, ()))
     assert (await census(broker))[0].workers == []
     assert {job.state for job in await live_jobs(broker, MODEL)} == {"queued"}
 
 
 async def test_a_worker_that_left_by_itself_is_not_evicted(broker: Broker) -> None:
-    await evictor(broker, 3)(Exit("worker-1", PID, 0, 1.0, True, ()))
+    await evictor(broker, 3)(ChildExit("worker-1", PID, 0, 1.0, True, ()))
     assert (await census(broker))[0].live == 1
 
 
 async def test_eviction_waits_for_the_lease_when_redis_is_away() -> None:
     async with Broker(NOWHERE) as broker:
-        await evictor(broker, 3)(Exit("worker-1", PID, -9, 1.0, False, ()))
+        await evictor(broker, 3)(ChildExit("worker-1", PID, -9, 1.0, False, ()))
 
 
-def graded(findings: list[Finding], word: str) -> list[tuple[str, str]]:
+def graded(findings: list[DoctorFinding], word: str) -> list[tuple[str, str]]:
     return [(finding.grade, finding.what) for finding in findings if word in finding.what]
 
 

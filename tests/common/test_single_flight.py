@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from millstream.common.broker.connection.broker import RedisAway
-from millstream.common.single_flight import Together
+from millstream.common.single_flight import SingleFlight
 
 
 class Oracle:
@@ -25,7 +25,7 @@ class Oracle:
 
 async def test_many_at_once_ask_once_and_later_ones_anew() -> None:
     oracle = Oracle()
-    together = Together(oracle.ask)
+    together = SingleFlight(oracle.ask)
     many = [asyncio.ensure_future(together("a")) for _ in range(100)]
     await asyncio.sleep(0)
     oracle.answers.put_nowait(1)
@@ -36,7 +36,7 @@ async def test_many_at_once_ask_once_and_later_ones_anew() -> None:
 
 async def test_whoever_asked_first_may_leave() -> None:
     oracle = Oracle()
-    together = Together(oracle.ask)
+    together = SingleFlight(oracle.ask)
     first, second = (asyncio.ensure_future(together("a")) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
@@ -47,7 +47,7 @@ async def test_whoever_asked_first_may_leave() -> None:
 
 async def test_all_hear_of_a_failure_and_the_next_one_asks_again() -> None:
     oracle = Oracle()
-    together = Together(oracle.ask)
+    together = SingleFlight(oracle.ask)
     many = [asyncio.ensure_future(together("a")) for _ in range(3)]
     await asyncio.sleep(0)
     oracle.answers.put_nowait(RedisAway("no"))
@@ -60,7 +60,7 @@ async def test_all_hear_of_a_failure_and_the_next_one_asks_again() -> None:
 
 async def test_what_nobody_waits_for_any_more_is_given_up_and_asked_anew_by_the_next() -> None:
     oracle = Oracle()
-    together = Together(oracle.ask)
+    together = SingleFlight(oracle.ask)
     many = [asyncio.ensure_future(together("a")) for _ in range(2)]
     await asyncio.sleep(0)
     for each in many:

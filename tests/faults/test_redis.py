@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from millstream.bench.chaos.stream import Client, Heard
+from millstream.bench.chaos.stream import Heard, StreamClient
 from millstream.bench.chaos.truncate_aof import cut_tail
 from millstream.common.broker import keys
 from tests.harness.cluster import CHAT, MODEL, PATIENCE, Cluster, all_exact, body, heard_some
@@ -16,7 +16,7 @@ from tests.harness.support import wait_until
 Running = list[asyncio.Task[Heard]]
 
 
-async def begin(site: Cluster, count: int = 6, tokens: int = 300) -> tuple[list[Client], Running]:
+async def begin(site: Cluster, count: int = 6, tokens: int = 300) -> tuple[list[StreamClient], Running]:
     """A gateway, two workers and clients in the middle of their answers."""
     gateway, _, _ = await site.gateway(), await site.worker(), await site.worker()
     clients = [site.client(gateway, tokens) for _ in range(count)]
@@ -87,7 +87,7 @@ async def test_connections_that_are_cut_fall_silent_or_are_slow(site: Cluster, w
         await all_exact(clients, running)
 
 
-async def stalled(clients: list[Client]) -> bool:
+async def stalled(clients: list[StreamClient]) -> bool:
     before = [len(client.heard.arrivals) for client in clients]
     await asyncio.sleep(1.5)  # longer than the lease
     return before == [len(client.heard.arrivals) for client in clients]

@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx
 
-from millstream.bench.chaos.fleet import Fleet, Part
-from millstream.bench.chaos.stream import Ask, Client, Heard, judge
+from millstream.bench.chaos.fleet import Fleet, FleetPart
+from millstream.bench.chaos.stream import Ask, Heard, StreamClient, judge
 from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.embedded import EmbeddedValkey
@@ -36,32 +36,32 @@ class Cluster:
     http: httpx.AsyncClient
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
-    async def gateway(self, **settings: str) -> Part:
+    async def gateway(self, **settings: str) -> FleetPart:
         return await self.fleet.gateway(**settings)
 
-    async def worker(self, **settings: str) -> Part:
+    async def worker(self, **settings: str) -> FleetPart:
         """A worker that has announced itself."""
         part = await self.fleet.worker(**{"simulated_rate": "100", "simulated_length": "100000", **settings})
         await wait_until(lambda: self.info(part), within=PATIENCE, what=f"{part.name} announces itself")
         return part
 
-    async def info(self, part: Part) -> WorkerInfo | None:
+    async def info(self, part: FleetPart) -> WorkerInfo | None:
         """What a worker process tells in its heartbeat; None while it is not alive."""
         workers = (await model_info(self.broker, MODEL)).workers
         return next((w for w in workers if w.alive and w.details.get("pid") == str(part.pid)), None)
 
-    async def id_of(self, part: Part) -> WorkerId:
+    async def id_of(self, part: FleetPart) -> WorkerId:
         info = await wait_until(lambda: self.info(part), within=PATIENCE)
         assert info is not None
         return info.id
 
-    def client(self, base: Part | str, tokens: int = 100) -> Client:
+    def client(self, base: FleetPart | str, tokens: int = 100) -> StreamClient:
         """A client with a question of its own."""
         number = next(self.numbers)
         url = base if isinstance(base, str) else base.url
-        return Client(self.http, lambda: url, Ask(MODEL, f"question {number}", number, tokens), f"key-{number}")
+        return StreamClient(self.http, lambda: url, Ask(MODEL, f"question {number}", number, tokens), f"key-{number}")
 
-    async def holder(self, client: Client) -> str:
+    async def holder(self, client: StreamClient) -> str:
         """The worker that runs a client's job; empty if none does."""
         return await self.broker.redis.hget(keys.job(MODEL, JobId(client.heard.request)), "worker") or ""  # type: ignore[misc]
 
@@ -98,12 +98,12 @@ async def cluster(valkey: EmbeddedValkey, directory: Path, **common: str) -> Asy
         yield Cluster(valkey, directory / "valkey", fleet, broker, http)
 
 
-async def heard_some(client: Client, words: int = 5) -> None:
+async def heard_some(client: StreamClient, words: int = 5) -> None:
     """Wait until a client is in the middle of its answer."""
     await wait_until(lambda: len(client.heard.arrivals) >= words, within=PATIENCE, what="an answer has begun")
 
 
-async def all_exact(clients: list[Client], running: list[asyncio.Task[Heard]]) -> None:
+async def all_exact(clients: list[StreamClient], running: list[asyncio.Task[Heard]]) -> None:
     """Every answer complete, every token in its place."""
     async with asyncio.timeout(PATIENCE):
         await asyncio.gather(*running)

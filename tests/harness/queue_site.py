@@ -13,9 +13,9 @@ from millstream.common.chunk import Seq
 from millstream.common.job import ChatPrompt, GatewayId, JobId, JobRequest, ModelName, Sampling, Tier, WorkerId
 from millstream.common.process.identity import incarnation
 from millstream.gateway.queue.client import Submission
-from millstream.gateway.queue.hub import Switchboard
-from millstream.gateway.queue.redis_client import QueueDispatch, Terms
-from millstream.gateway.queue.wait_estimate import Forecast
+from millstream.gateway.queue.hub import FrameHub
+from millstream.gateway.queue.redis_client import RedisQueueClient, Terms
+from millstream.gateway.queue.wait_estimate import WaitEstimator
 from millstream.gateway.queue.watchdog import Watchdog
 from millstream.worker.engines.simulated.engine import SimulatedEngine, SimulatedSettings
 from millstream.worker.service.service import ModelService
@@ -59,14 +59,14 @@ class Site:
         info = await model_info(self.broker, MODEL)
         return any(each.id == name and each.alive for each in info.workers)
 
-    async def gateway(self, *, watchful: bool = True, **terms: Any) -> QueueDispatch:
+    async def gateway(self, *, watchful: bool = True, **terms: Any) -> RedisQueueClient:
         """A gateway's queue, with its reader and its watchdog."""
         gateway = GatewayId(incarnation("gateway"))
-        board, forecast = Switchboard(), Forecast(self.broker)
+        board, wait_estimator = FrameHub(), WaitEstimator(self.broker)
         channel = FrameChannel(self.broker.url, gateway)
         tasks = [asyncio.create_task(board.read(channel))]
         if watchful:
-            watchdog = Watchdog(self.broker, gateway, board, forecast, keep_alive=0.2)
+            watchdog = Watchdog(self.broker, gateway, board, wait_estimator, keep_alive=0.2)
             tasks.append(asyncio.create_task(watchdog.watch()))
 
         async def leave() -> None:
@@ -75,7 +75,7 @@ class Site:
             await asyncio.gather(*tasks, return_exceptions=True)
 
         self._scope.push_async_callback(leave)
-        return QueueDispatch(self.broker, gateway, board, forecast, Terms(**terms))
+        return RedisQueueClient(self.broker, gateway, board, wait_estimator, Terms(**terms))
 
     def submission(self, tokens: int = 8, **changes: Any) -> Submission:
         self._made += 1

@@ -7,7 +7,7 @@ SHORTEST, LONGEST = 2.0, 60.0  # seconds out of rotation; doubles with each spel
 
 
 @dataclass(slots=True)
-class Health:
+class CircuitBreaker:
     """Pure; `now` is monotonic seconds. After a spell one more error is enough for the next."""
 
     errors: int = 0

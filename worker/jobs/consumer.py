@@ -11,7 +11,7 @@ from millstream.common.broker.control import Doorbell
 from millstream.common.broker.workers import Claim, Claimed, claim
 from millstream.common.job import ModelName, WorkerId
 from millstream.common.process.backoff import Backoff
-from millstream.worker.jobs.running_jobs import HeldJob, Holdings
+from millstream.worker.jobs.running_jobs import RunningJob, RunningJobs
 
 log = structlog.stdlib.get_logger(part="consumer")
 
@@ -19,8 +19,8 @@ log = structlog.stdlib.get_logger(part="consumer")
 class Runs(Protocol):
     """What runs the jobs: `begin` is given each that is new here, `drop` each that is held no more."""
 
-    def begin(self, job: HeldJob) -> None: ...
-    def drop(self, job: HeldJob) -> None: ...
+    def begin(self, job: RunningJob) -> None: ...
+    def drop(self, job: RunningJob) -> None: ...
 
 
 class Consumer:
@@ -31,14 +31,14 @@ class Consumer:
         broker: Broker,
         model: ModelName,
         worker: WorkerId,
-        holdings: Holdings,
+        running_jobs: RunningJobs,
         slots: int,
         runner: Runs,
     ) -> None:
         self._broker = broker
         self._model = model
         self._worker = worker
-        self._holdings = holdings
+        self._running_jobs = running_jobs
         self._slots = slots
         self._runner = runner
         self._rung = asyncio.Event()  # set when a round has ended that began after the inbox rang
@@ -47,17 +47,17 @@ class Consumer:
 
     @property
     def room(self) -> int:
-        return 0 if self.draining or self.resting else self._slots - len(self._holdings)
+        return 0 if self.draining or self.resting else self._slots - len(self._running_jobs)
 
     def wake(self) -> None:
         """Look again whether there is something to claim."""
-        self._holdings.freed.set()
+        self._running_jobs.freed.set()
 
     async def run(self) -> None:
         """Claim for ever; ends by cancellation only."""
         backoff = Backoff()
         while True:
-            self._holdings.freed.clear()
+            self._running_jobs.freed.clear()
             rung = self._rung
             try:
                 pause = await self._claim_all()
@@ -68,13 +68,13 @@ class Consumer:
             if pause:
                 await asyncio.sleep(pause)
             else:
-                await self._holdings.freed.wait()
+                await self._running_jobs.freed.wait()
 
     async def _claim_all(self) -> float:
         """Claim until nothing more is due; seconds to wait if Redis asks for patience, else 0. Fewer jobs than there
         was room for are all there were: whatever comes later rings."""
         while (room := self.room) > 0:
-            async with self._holdings.ledger:
+            async with self._running_jobs.ledger:
                 found = await claim(self._broker, self._model, self._worker, room)
                 for job in found.jobs:
                     self.take(job)
@@ -90,13 +90,13 @@ class Consumer:
 
     def take(self, claimed: Claimed) -> None:
         """Hold a job from now on. An older lease of the same job is superseded; the very same one goes on as it is."""
-        known = self._holdings.by_id(claimed.id)
+        known = self._running_jobs.by_id(claimed.id)
         if known and known.claimed.lease == claimed.lease:
             return
         if known:
             self._runner.drop(known)
-        job = HeldJob(claimed)
-        self._holdings.add(job)
+        job = RunningJob(claimed)
+        self._running_jobs.add(job)
         log.info("job_claimed", **job.facts, worker=self._worker, lease=claimed.lease, after=claimed.seq)
         self._runner.begin(job)
 

@@ -12,7 +12,7 @@ from millstream.common.broker.workers import JobStep, StepAnswer, step
 from millstream.common.chunk import Seq
 from millstream.common.job import ModelName, WorkerId
 from millstream.common.process.backoff import Backoff
-from millstream.worker.jobs.running_jobs import HeldJob, Holdings
+from millstream.worker.jobs.running_jobs import RunningJob, RunningJobs
 
 MAX_JOBS_PER_STEP = 128  # keeps the script near a millisecond
 
@@ -28,13 +28,13 @@ class Outbox:
         broker: Broker,
         model: ModelName,
         worker: WorkerId,
-        holdings: Holdings,
-        on_answer: Callable[[HeldJob, StepAnswer], None],
+        running_jobs: RunningJobs,
+        on_answer: Callable[[RunningJob, StepAnswer], None],
     ) -> None:
         self._broker = broker
         self._model = model
         self._worker = worker
-        self._holdings = holdings
+        self._running_jobs = running_jobs
         self._on_answer = on_answer
         self._work = asyncio.Event()
         self._idle = asyncio.Event()
@@ -59,14 +59,14 @@ class Outbox:
         self._work.set()
         await self._idle.wait()
 
-    def _dirty(self) -> list[HeldJob]:
+    def _dirty(self) -> list[RunningJob]:
         """The jobs of the next step; when there are more than fit, those that waited longest come first."""
-        dirty = [job for job in self._holdings if job.dirty]
+        dirty = [job for job in self._running_jobs if job.dirty]
         if len(dirty) > MAX_JOBS_PER_STEP:
             dirty.sort(key=lambda job: job.sent_at)
         return dirty[:MAX_JOBS_PER_STEP]
 
-    async def _flush(self, batch: list[HeldJob]) -> None:
+    async def _flush(self, batch: list[RunningJob]) -> None:
         now = monotonic()
         for job in batch:
             job.sent_at = now
@@ -74,18 +74,18 @@ class Outbox:
         tokens = [len(job.tokens) for job in batch]
         answers = await self._send(steps)
         for job, sent, made, (answer, seq) in zip(batch, steps, tokens, answers, strict=True):
-            if self._holdings.has(job):
+            if self._running_jobs.has(job):
                 self._settle_answer(job, sent, answer, seq)
                 if answer == "ok":
                     job.delivered = made
 
-    def _settle_answer(self, job: HeldJob, sent: JobStep, answer: StepAnswer, seq: Seq) -> None:
+    def _settle_answer(self, job: RunningJob, sent: JobStep, answer: StepAnswer, seq: Seq) -> None:
         if answer == "fenced":
             self._on_answer(job, answer)
             return
         job.acked = seq
         if answer == "ok" and sent.end is not None:
-            self._holdings.remove(job)
+            self._running_jobs.remove(job)
         elif answer in ("cancel", "preempt"):
             self._on_answer(job, answer)
 

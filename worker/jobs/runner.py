@@ -20,12 +20,12 @@ from millstream.common.job import ChatPrompt, TextPrompt, TokensPrompt
 from millstream.common.process.backoff import Backoff
 from millstream.common.process.tasks import TaskGroup
 from millstream.worker.engines.base import Engine, ModelCard, Output
-from millstream.worker.jobs.circuit_breaker import Health
+from millstream.worker.jobs.circuit_breaker import CircuitBreaker
 from millstream.worker.jobs.compute import Work, compute
 from millstream.worker.jobs.outbox import Outbox
 from millstream.worker.jobs.prepare import begin_sequence, brief, earlier_tokens
-from millstream.worker.jobs.running_jobs import HeldJob, Holdings
-from millstream.worker.jobs.speed import Pace
+from millstream.worker.jobs.running_jobs import RunningJob, RunningJobs
+from millstream.worker.jobs.speed import SpeedMeter
 from millstream.worker.text.parsers.formats import CallFormat
 
 log = structlog.stdlib.get_logger(part="runner")
@@ -39,24 +39,24 @@ class Runner:
         broker: Broker,
         engine: Engine,
         card: ModelCard,
-        holdings: Holdings,
+        running_jobs: RunningJobs,
         outbox: Outbox,
         notation: CallFormat | None = None,
     ) -> None:
         self._broker = broker
         self._engine = engine
         self._card = card
-        self._holdings = holdings
+        self._running_jobs = running_jobs
         self._outbox = outbox
         self._notation = notation
-        self._new: asyncio.Queue[HeldJob] = asyncio.Queue()
+        self._new: asyncio.Queue[RunningJob] = asyncio.Queue()
         self._paused = False
-        self.pace = Pace()
-        self.health = Health()
+        self.pace = SpeedMeter()
+        self.health = CircuitBreaker()
 
     # ------------------------------------------------------------------------------------------------------- begin
 
-    def begin(self, job: HeldJob) -> None:
+    def begin(self, job: RunningJob) -> None:
         """Let a job begin, in a task of `run`'s."""
         self._new.put_nowait(job)
 
@@ -67,7 +67,7 @@ class Runner:
                 job = await self._new.get()
                 tasks.create_task(self._begin(job), name=f"begin {job.claimed.id}")
 
-    async def _begin(self, job: HeldJob) -> None:
+    async def _begin(self, job: RunningJob) -> None:
         try:
             await self._recall(job)
             match job.claimed.request.input:
@@ -81,7 +81,7 @@ class Runner:
             log.exception("job_broke", **job.facts)
             self.fail(job, EngineError(f"The worker could not run this request: {type(error).__name__}: {error}"))
 
-    async def _recall(self, job: HeldJob) -> None:
+    async def _recall(self, job: RunningJob) -> None:
         """Read what earlier leases logged."""
         backoff = Backoff()
         while len(job.written) < job.claimed.seq:
@@ -95,13 +95,13 @@ class Runner:
             job.written += [raw for _, raw in page]
         job.acked = len(job.written)
 
-    async def _generate(self, job: HeldJob) -> None:
+    async def _generate(self, job: RunningJob) -> None:
         logged = [decode_chunk(raw) for raw in job.written]
         job.tokens = earlier_tokens(logged)
         request = job.claimed.request
         begin = partial(begin_sequence, self._engine, self._card, request, job.key, job.tokens, notation=self._notation)
         begun = begin() if brief(request, job.tokens) else await asyncio.to_thread(begin)
-        if not self._holdings.has(job):
+        if not self._running_jobs.has(job):
             return
         job.spec, job.transcript = begun.spec, begun.transcript
         if not logged:
@@ -113,7 +113,7 @@ class Runner:
         elif not self._paused:
             self._engine.add(begun.spec)
 
-    async def _compute(self, job: HeldJob, work: Work) -> None:
+    async def _compute(self, job: RunningJob, work: Work) -> None:
         result, tokens = await asyncio.to_thread(compute, self._engine, work)
         usage = Usage(prompt=tokens)
         self._close(
@@ -124,7 +124,7 @@ class Runner:
             Chunk(finish="stop", usage=usage),
         )
 
-    def _draft_start(self, job: HeldJob, output: Output | None = None) -> None:
+    def _draft_start(self, job: RunningJob, output: Output | None = None) -> None:
         """Chunk 1: the prompt was accepted."""
         if job.start is None or job.transcript is None:
             return
@@ -141,12 +141,12 @@ class Runner:
     def on_outputs(self, outputs: list[Output]) -> None:
         """The engine's sink: one call per step, on the event loop."""
         for output in outputs:
-            job = self._holdings.by_key(output.key)
+            job = self._running_jobs.by_key(output.key)
             if job is not None and job.end is None and not self._paused:
                 self._carry(job, output)
         self._outbox.ring()
 
-    def _carry(self, job: HeldJob, output: Output) -> None:
+    def _carry(self, job: RunningJob, output: Output) -> None:
         if output.error is not None:
             if self._engine.broken is None:  # else the job is not at fault: it moves on with all the others
                 self.fail(job, output.error)
@@ -169,8 +169,8 @@ class Runner:
         if away == self._paused:
             return
         self._paused = away
-        log.warning("paused" if away else "resumed", model=self._card.name, jobs=len(self._holdings))
-        for job in self._holdings:
+        log.warning("paused" if away else "resumed", model=self._card.name, jobs=len(self._running_jobs))
+        for job in self._running_jobs:
             if job.spec is None or job.end is not None:
                 continue
             if away:
@@ -180,7 +180,7 @@ class Runner:
 
     # --------------------------------------------------------------------------------------------------------- end
 
-    def _end(self, job: HeldJob, reason: FinishReason) -> None:
+    def _end(self, job: RunningJob, reason: FinishReason) -> None:
         """The job is finished: what was held back, then its last chunk."""
         assert job.transcript is not None
         chunks = job.transcript.end(reason, job.cached)
@@ -188,28 +188,28 @@ class Runner:
         end = End("finished", chunks[-1].finish or reason, encode_chunk(usage), usage.prompt + usage.completion)
         self._close(job, end, *chunks)
 
-    def fail(self, job: HeldJob, error: MillstreamError) -> None:
+    def fail(self, job: RunningJob, error: MillstreamError) -> None:
         """The job is at fault: its last chunk says why."""
         self._engine.abort(job.key)
         if isinstance(error, EngineError):
             self.health.failed(monotonic())
         self._close(job, End("failed", "error", b"{}", job.used), Chunk(error=error.failure()))
 
-    def cancel(self, job: HeldJob) -> None:
+    def cancel(self, job: RunningJob) -> None:
         """Nobody wants the job any more: its slot is free within one step."""
         self._engine.abort(job.key)
         self.pace.wasted += len(job.tokens) - job.delivered if job.end is None else 0
         error = Cancelled("The request was cancelled.")
         self._close(job, End("cancelled", "cancelled", b"{}", job.used), Chunk(error=error.failure()))
 
-    def drop(self, job: HeldJob) -> None:
+    def drop(self, job: RunningJob) -> None:
         """The job is another's now."""
         self._engine.abort(job.key)
-        self._holdings.remove(job)
+        self._running_jobs.remove(job)
         log.info("job_dropped", **job.facts, lease=job.claimed.lease)
 
-    def _close(self, job: HeldJob, end: End, *last: Chunk) -> None:
-        if job.end is None and self._holdings.has(job):
+    def _close(self, job: RunningJob, end: End, *last: Chunk) -> None:
+        if job.end is None and self._running_jobs.has(job):
             job.finish(end, *last)
             self.pace.job_done(job.age, job.made)
             if end.state == "finished":

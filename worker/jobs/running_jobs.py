@@ -14,7 +14,7 @@ from millstream.worker.text.transcript import Transcript, merge
 
 
 @dataclass(slots=True, eq=False)
-class HeldJob:
+class RunningJob:
     """One job under this worker's lease. `written` holds every chunk from seq 1 on, those of earlier leases included:
     whatever a restarted Redis turns out to have lost can be sent again."""
 
@@ -96,13 +96,13 @@ def _alone(chunk: Chunk) -> bool:
     return chunk.start is not None or chunk.finish is not None or chunk.error is not None or chunk.result is not None
 
 
-class Holdings:
+class RunningJobs:
     """The jobs by id and by sequence. `ledger` is held while a claim or a beat compares notes with Redis, so that
     neither sees the other half done; `freed` is set whenever a job goes."""
 
     def __init__(self) -> None:
-        self._by_id: dict[JobId, HeldJob] = {}
-        self._by_key: dict[SequenceKey, HeldJob] = {}
+        self._by_id: dict[JobId, RunningJob] = {}
+        self._by_key: dict[SequenceKey, RunningJob] = {}
         self.ledger = asyncio.Lock()
         self.freed = asyncio.Event()
         self._emptied = monotonic()
@@ -110,7 +110,7 @@ class Holdings:
     def __len__(self) -> int:
         return len(self._by_id)
 
-    def __iter__(self) -> Iterator[HeldJob]:
+    def __iter__(self) -> Iterator[RunningJob]:
         return iter(list(self._by_id.values()))
 
     @property
@@ -122,21 +122,21 @@ class Holdings:
     def ids(self) -> list[JobId]:
         return list(self._by_id)
 
-    def add(self, job: HeldJob) -> None:
+    def add(self, job: RunningJob) -> None:
         self._by_id[job.claimed.id] = job
         self._by_key[job.key] = job
 
-    def by_id(self, id: JobId) -> HeldJob | None:
+    def by_id(self, id: JobId) -> RunningJob | None:
         return self._by_id.get(id)
 
-    def by_key(self, key: SequenceKey) -> HeldJob | None:
+    def by_key(self, key: SequenceKey) -> RunningJob | None:
         return self._by_key.get(key)
 
-    def has(self, job: HeldJob) -> bool:
+    def has(self, job: RunningJob) -> bool:
         """Whether this very lease of the job is still held."""
         return self._by_id.get(job.claimed.id) is job
 
-    def remove(self, job: HeldJob) -> None:
+    def remove(self, job: RunningJob) -> None:
         """Forget a job; one that is not held (any more) is fine."""
         if self.has(job):
             del self._by_id[job.claimed.id]

@@ -12,7 +12,7 @@ from millstream.common.broker.upkeep import keep_up
 from millstream.common.broker.workers import Claimed, Pulse, beat
 from millstream.common.job import ModelName, WorkerId
 from millstream.common.process.backoff import Backoff
-from millstream.worker.jobs.running_jobs import HeldJob, Holdings
+from millstream.worker.jobs.running_jobs import RunningJob, RunningJobs
 from millstream.worker.settings import WorkerSettings
 
 BEATS_PER_LEASE = 5  # a lease survives four lost beats
@@ -25,9 +25,9 @@ class Notes(Protocol):
 
     def about(self) -> Mapping[str, str]: ...
     def adopt(self, claimed: Claimed) -> None: ...
-    def drop(self, job: HeldJob) -> None: ...
-    def cancel(self, job: HeldJob) -> None: ...
-    def preempt(self, job: HeldJob) -> None: ...
+    def drop(self, job: RunningJob) -> None: ...
+    def cancel(self, job: RunningJob) -> None: ...
+    def preempt(self, job: RunningJob) -> None: ...
     def wake(self) -> None: ...
 
 
@@ -48,12 +48,12 @@ class Heartbeat:
         """Beat at once: something about this worker changed."""
         self._now.set()
 
-    async def run(self, holdings: Holdings, notes: Notes) -> None:
+    async def run(self, running_jobs: RunningJobs, notes: Notes) -> None:
         """Beat for ever; ends by cancellation only. A Redis that is away is waited for."""
         backoff, away = Backoff(), False
         while True:
             try:
-                await self.once(holdings, notes)
+                await self.once(running_jobs, notes)
                 await keep_up(self._broker, self._model, self._max_attempts)
             except RedisAway as error:
                 if not away:
@@ -74,27 +74,27 @@ class Heartbeat:
             pass
         self._now.clear()
 
-    async def once(self, holdings: Holdings, notes: Notes) -> None:
+    async def once(self, running_jobs: RunningJobs, notes: Notes) -> None:
         """One beat. Raises `RedisAway`."""
         await announce(self._broker, self._model, self._names)  # each time: an operator may have emptied Redis
-        async with holdings.ledger:
+        async with running_jobs.ledger:
             lease_ms = int(self._lease * 1000)
-            pulse = await beat(self._broker, self._model, self._worker, lease_ms, notes.about(), holdings.ids)
-            self._compare(pulse, holdings, notes)
+            pulse = await beat(self._broker, self._model, self._worker, lease_ms, notes.about(), running_jobs.ids)
+            self._compare(pulse, running_jobs, notes)
         self.signed_in.set()
         notes.wake()
 
-    def _compare(self, pulse: Pulse, holdings: Holdings, notes: Notes) -> None:
+    def _compare(self, pulse: Pulse, running_jobs: RunningJobs, notes: Notes) -> None:
         for id in pulse.lost:
-            if (job := holdings.by_id(id)) and job.end is None:
+            if (job := running_jobs.by_id(id)) and job.end is None:
                 log.warning("job_lost", job=id, model=self._model, worker=self._worker)
                 notes.drop(job)
         for claimed in pulse.unknown:
             log.warning("job_adopted", job=claimed.id, model=self._model, worker=self._worker)
             notes.adopt(claimed)
         for id in pulse.cancel:
-            if job := holdings.by_id(id):
+            if job := running_jobs.by_id(id):
                 notes.cancel(job)
         for id in pulse.preempt:
-            if job := holdings.by_id(id):
+            if job := running_jobs.by_id(id):
                 notes.preempt(job)

@@ -7,12 +7,18 @@ import structlog
 
 from millstream.common.broker.connection.broker import Broker, RedisAway
 from millstream.common.broker.models.directory import announce, model_info
-from millstream.common.broker.models.load_requests import LOADING_MS, begin_loading, end_loading, tell_loading, wish_of
+from millstream.common.broker.models.load_requests import (
+    LOADING_MS,
+    begin_loading,
+    end_loading,
+    load_request_of,
+    tell_loading,
+)
 from millstream.common.errors import MillstreamError
 from millstream.common.job import ModelName, WorkerId
 from millstream.common.process.tasks import TaskGroup
 from millstream.worker.engines.base import Engine, ModelCard
-from millstream.worker.service.registry import Offer
+from millstream.worker.service.registry import ModelOffer
 from millstream.worker.service.service import ModelService
 from millstream.worker.settings import WorkerSettings
 
@@ -25,7 +31,7 @@ log = structlog.stdlib.get_logger(part="roster")
 class Entry:
     """One model of the worker: what it can serve, and what serves it now."""
 
-    def __init__(self, offer: Offer) -> None:
+    def __init__(self, offer: ModelOffer) -> None:
         self.offer = offer
         self.name = ModelName(offer.name or "")
         self.engine: Engine | None = None
@@ -64,10 +70,10 @@ class Entry:
             await asyncio.to_thread(engine.close)
 
 
-class Roster:
+class WorkerModels:
     """Loads, serves and unloads. `loading` tells whether a thread is loading a model that nobody waits for any more."""
 
-    def __init__(self, broker: Broker, worker: WorkerId, settings: WorkerSettings, offers: list[Offer]) -> None:
+    def __init__(self, broker: Broker, worker: WorkerId, settings: WorkerSettings, offers: list[ModelOffer]) -> None:
         self._broker = broker
         self._worker = worker
         self._settings = settings
@@ -102,7 +108,7 @@ class Roster:
         assert entry.engine is not None
         assert entry.card is not None
         try:
-            entry.seen = await wish_of(self._broker, entry.name)
+            entry.seen = await load_request_of(self._broker, entry.name)
         except RedisAway:
             entry.seen = ""
         entry.stop = asyncio.Event()
@@ -123,7 +129,7 @@ class Roster:
 
     async def _perhaps_unload(self, entry: Entry) -> None:
         assert entry.service is not None
-        wish = await wish_of(self._broker, entry.name)
+        wish = await load_request_of(self._broker, entry.name)
         asked = wish.startswith("unload") and wish != entry.seen
         limit = self._settings.idle_unload
         idle = limit > 0 and not entry.offer.resident and entry.service.idle > limit
@@ -168,7 +174,7 @@ class Roster:
 
     async def _wanted(self, model: ModelName) -> bool:
         """Somebody asked for it to be loaded, or requests wait and no worker has it."""
-        if (await wish_of(self._broker, model)).startswith("load"):
+        if (await load_request_of(self._broker, model)).startswith("load"):
             return True
         info = await model_info(self._broker, model)
         return info.waiting > 0 and info.live == 0

@@ -12,7 +12,7 @@ from millstream.worker.settings import WorkerSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class ModelOffer:
     """A model this worker can serve. `name`: what clients call it, None until its engine has loaded and says so.
     A resident one is loaded at the start, any other when somebody asks for it."""
 
@@ -21,7 +21,7 @@ class Offer:
     resident: bool = True
 
 
-def offers(settings: WorkerSettings) -> list[Offer]:
+def offers(settings: WorkerSettings) -> list[ModelOffer]:
     """All models of this worker; nothing is loaded yet. Raises `BadRequest` for settings that cannot be read."""
     match settings.engine:
         case "simulated":
@@ -30,10 +30,10 @@ def offers(settings: WorkerSettings) -> list[Offer]:
             return _transformers_offers(settings)
 
 
-def _simulated_offers(settings: WorkerSettings) -> list[Offer]:
+def _simulated_offers(settings: WorkerSettings) -> list[ModelOffer]:
     first = first_name(settings) or ("simulated" if settings.model == "smollm2" else settings.model)
-    later = [Offer(name, partial(_simulated, settings, name), resident=False) for name, _ in on_demand(settings)]
-    return [Offer(first, partial(_simulated, settings, first)), *later]
+    later = [ModelOffer(name, partial(_simulated, settings, name), resident=False) for name, _ in on_demand(settings)]
+    return [ModelOffer(first, partial(_simulated, settings, first)), *later]
 
 
 def _simulated(settings: WorkerSettings, name: str) -> Engine:
@@ -52,13 +52,15 @@ def _simulated(settings: WorkerSettings, name: str) -> Engine:
     )
 
 
-def _transformers_offers(settings: WorkerSettings) -> list[Offer]:
+def _transformers_offers(settings: WorkerSettings) -> list[ModelOffer]:
     make = partial(_transformers, settings)
-    chosen = [Offer(first_name(settings), partial(make, settings.model, first_name(settings)))]
-    chosen += [Offer(name, partial(make, settings.model, name, path)) for name, path in adapters(settings)]
+    chosen = [ModelOffer(first_name(settings), partial(make, settings.model, first_name(settings)))]
+    chosen += [ModelOffer(name, partial(make, settings.model, name, path)) for name, path in adapters(settings)]
     if settings.embedding_model:
-        chosen.append(Offer(None, partial(make, settings.embedding_model, None, embedding=True)))
-    return chosen + [Offer(name, partial(make, source, name), resident=False) for name, source in on_demand(settings)]
+        chosen.append(ModelOffer(None, partial(make, settings.embedding_model, None, embedding=True)))
+    return chosen + [
+        ModelOffer(name, partial(make, source, name), resident=False) for name, source in on_demand(settings)
+    ]
 
 
 def _transformers(

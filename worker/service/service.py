@@ -23,7 +23,7 @@ from millstream.worker.engines.base import Engine, ModelCard
 from millstream.worker.jobs.consumer import Consumer
 from millstream.worker.jobs.outbox import Outbox
 from millstream.worker.jobs.runner import Runner
-from millstream.worker.jobs.running_jobs import HeldJob, Holdings
+from millstream.worker.jobs.running_jobs import RunningJob, RunningJobs
 from millstream.worker.service.heartbeat import Heartbeat
 from millstream.worker.service.preemption import Preemption
 from millstream.worker.service.registry import on_demand
@@ -55,13 +55,13 @@ class ModelService:
         self.model = ModelName(card.name)
         self._started = int(time.time())
         self._state = "ready"
-        self._holdings = Holdings()
-        self._outbox = Outbox(broker, self.model, worker, self._holdings, self._on_answer)
+        self._running_jobs = RunningJobs()
+        self._outbox = Outbox(broker, self.model, worker, self._running_jobs, self._on_answer)
         self._heartbeat = Heartbeat(broker, self.model, worker, settings)
         notation = FORMATS[settings.tool_parser] if settings.tool_parser else None
-        self._runner = Runner(broker, engine, card, self._holdings, self._outbox, notation)
-        self._preemption = Preemption(broker, self.model, worker, self._holdings)
-        self._consumer = Consumer(broker, self.model, worker, self._holdings, engine.slots, self._runner)
+        self._runner = Runner(broker, engine, card, self._running_jobs, self._outbox, notation)
+        self._preemption = Preemption(broker, self.model, worker, self._running_jobs)
+        self._consumer = Consumer(broker, self.model, worker, self._running_jobs, engine.slots, self._runner)
 
     @property
     def signed_in(self) -> asyncio.Event:
@@ -71,7 +71,7 @@ class ModelService:
     @property
     def idle(self) -> float:
         """Seconds since this model had its last job; 0 while it has one."""
-        return self._holdings.idle
+        return self._running_jobs.idle
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then drain. Raises `EngineGone` after moving all jobs elsewhere."""
@@ -80,7 +80,7 @@ class ModelService:
         control = ControlChannel(self._broker.url, self._worker)
         try:
             async with TaskGroup() as loops:
-                beating = loops.keep(partial(self._heartbeat.run, self._holdings, self), "heartbeat")
+                beating = loops.keep(partial(self._heartbeat.run, self._running_jobs, self), "heartbeat")
                 background = [
                     loops.keep(self._outbox.run, "outbox"),
                     loops.keep(self._consumer.run, "consumer"),
@@ -140,19 +140,19 @@ class ModelService:
     def adopt(self, claimed: Claimed) -> None:
         self._consumer.take(claimed)
 
-    def drop(self, job: HeldJob) -> None:
+    def drop(self, job: RunningJob) -> None:
         self._runner.drop(job)
 
-    def cancel(self, job: HeldJob) -> None:
+    def cancel(self, job: RunningJob) -> None:
         self._runner.cancel(job)
 
-    def preempt(self, job: HeldJob) -> None:
+    def preempt(self, job: RunningJob) -> None:
         self._preemption.ask(job)
 
     def wake(self) -> None:
         self._consumer.wake()
 
-    def _on_answer(self, job: HeldJob, answer: StepAnswer) -> None:
+    def _on_answer(self, job: RunningJob, answer: StepAnswer) -> None:
         match answer:
             case "cancel":
                 self.cancel(job)
@@ -167,7 +167,7 @@ class ModelService:
         while True:
             try:
                 async for verb, id in control.hints():
-                    if job := self._holdings.by_id(id):
+                    if job := self._running_jobs.by_id(id):
                         self.cancel(job) if verb == "cancel" else self.preempt(job)
             except RedisAway:
                 await backoff.sleep()
@@ -208,36 +208,36 @@ class ModelService:
 
     async def _drain(self) -> None:
         """Claim nothing more, let running jobs end within the window, hand over the rest mid-stream, leave."""
-        log.info("draining", model=self.model, worker=self._worker, jobs=len(self._holdings))
+        log.info("draining", model=self.model, worker=self._worker, jobs=len(self._running_jobs))
         self._state = "draining"
         self._consumer.draining = True
         await self._leave(self._close_inbox())
         try:
             async with asyncio.timeout(self._settings.drain):
-                while len(self._holdings):
-                    self._holdings.freed.clear()
-                    await self._holdings.freed.wait()
+                while len(self._running_jobs):
+                    self._running_jobs.freed.clear()
+                    await self._running_jobs.freed.wait()
         except TimeoutError:
             await self._leave(self._hand_over())
 
     async def _close_inbox(self) -> None:
         """First let it be known, then give back what was handed to us: in the other order a job could come in between
         and would wait here for the whole window."""
-        await self._heartbeat.once(self._holdings, self)
+        await self._heartbeat.once(self._running_jobs, self)
         for _ in range(1 + self._engine.slots // HANDED_BACK):
             await handoff(self._broker, self.model, self._worker, [])
 
     async def _hand_over(self) -> None:
         """What was made so far goes to the log first, so that the next worker goes on from there."""
-        jobs = list(self._holdings)
+        jobs = list(self._running_jobs)
         for job in jobs:
             self._engine.abort(job.key)
         await self._outbox.settle()
-        held = [(job.claimed.id, job.claimed.lease) for job in jobs if self._holdings.has(job)]
+        held = [(job.claimed.id, job.claimed.lease) for job in jobs if self._running_jobs.has(job)]
         log.info("handing_over", model=self.model, worker=self._worker, jobs=[id for id, _ in held])
         await handoff(self._broker, self.model, self._worker, held)
         for job in jobs:
-            self._holdings.remove(job)
+            self._running_jobs.remove(job)
 
     async def _leave(self, farewell: Coroutine[Any, Any, object]) -> None:
         """Say something before going, if Redis is there to hear it."""

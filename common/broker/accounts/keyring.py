@@ -18,7 +18,7 @@ from millstream.common.job import TIERS, ModelName, Tier
 UNCOUNTED = -1
 
 
-class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
+class KeyLimits(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a key may use; 0: no limit. Tokens are those of prompts and answers together."""
 
     requests_per_minute: int = 0
@@ -37,7 +37,7 @@ class ApiKey(msgspec.Struct, frozen=True, omit_defaults=True):
     weight: float = 1.0
     ceiling: Tier = "priority"
     models: tuple[str, ...] = ()
-    limits: Limits = Limits()
+    limits: KeyLimits = KeyLimits()
     created: int = 0  # seconds since the epoch
 
     def may_use(self, model: ModelName) -> bool:

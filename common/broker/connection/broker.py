@@ -18,9 +18,9 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 
 from millstream.common.broker import keys
-from millstream.common.broker.connection.cluster import ClusterClient, ClusterLine
-from millstream.common.broker.connection.pipeline import Line
-from millstream.common.broker.connection.url import Place, parse
+from millstream.common.broker.connection.cluster import ClusterClient, ClusterPipeline
+from millstream.common.broker.connection.pipeline import ScriptPipeline
+from millstream.common.broker.connection.url import RedisAddress, parse
 from millstream.common.broker.scripts.source import script_text
 from millstream.common.errors import MillstreamError, Unavailable
 from millstream.common.job import ModelName
@@ -76,7 +76,7 @@ class _MasterClient(Redis):
             await sentinel.aclose()
 
 
-def _sentinel(place: Place, options: dict[str, Any]) -> Redis:
+def _sentinel(place: RedisAddress, options: dict[str, Any]) -> Redis:
     own = {name.removeprefix("sentinel_"): options.pop(name) for name in list(options) if name.startswith("sentinel_")}
     tls = {name: value for name, value in options.items() if name.startswith("ssl")}
     sentinel = Sentinel(place.hosts, sentinel_kwargs={"socket_timeout": CONNECT_TIMEOUT, **tls, **own})
@@ -104,11 +104,11 @@ def open_client(url: str, *, text: bool = True, timeout: float | None = COMMAND_
             return Redis.from_pool(BlockingConnectionPool(**options))
 
 
-def open_line(client: Redis) -> Line | ClusterLine:
+def open_pipeline(client: Redis) -> ScriptPipeline | ClusterPipeline:
     """Calls to the client's server past its pool; to be closed before the client."""
     if isinstance(client, ClusterClient):
-        return ClusterLine(client)
-    return Line(cast(Callable[[], AbstractConnection], client.connection_pool.make_connection))
+        return ClusterPipeline(client)
+    return ScriptPipeline(cast(Callable[[], AbstractConnection], client.connection_pool.make_connection))
 
 
 def open_listener(url: str) -> Redis:
@@ -176,7 +176,7 @@ class Broker:
     def __init__(self, url: str, timeout: float = COMMAND_TIMEOUT) -> None:
         self.url = url
         self.redis = open_client(url, timeout=timeout)
-        self._line = open_line(self.redis)
+        self._line = open_pipeline(self.redis)
 
     async def __aenter__(self) -> Self:
         return self

@@ -7,7 +7,7 @@ from typing import Any, cast
 from redis import exceptions
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 
-from millstream.common.broker.connection.pipeline import Line
+from millstream.common.broker.connection.pipeline import ScriptPipeline
 
 ELSEWHERE = (exceptions.AskError, exceptions.TryAgainError, exceptions.ClusterDownError, exceptions.SlotNotCoveredError)
 
@@ -26,12 +26,12 @@ class ClusterClient(RedisCluster):
         return self
 
 
-class ClusterLine:
-    """As `Line`, to the node that holds the key."""
+class ClusterPipeline:
+    """As `ScriptPipeline`, to the node that holds the key."""
 
     def __init__(self, client: ClusterClient) -> None:
         self._client = client
-        self._lines: dict[str, Line] = {}
+        self._lines: dict[str, ScriptPipeline] = {}
 
     async def call(self, key: str, *command: Any) -> Any:
         """A command whose slot has moved was not done: redis-py's client says it again, and learns where to. When a
@@ -40,7 +40,7 @@ class ClusterLine:
         try:
             node = cast(ClusterNode, self._client.get_node_from_key(key))
             if node.name not in self._lines:
-                self._lines[node.name] = Line(lambda: node.connection_class(**node.connection_kwargs))
+                self._lines[node.name] = ScriptPipeline(lambda: node.connection_class(**node.connection_kwargs))
             return await self._lines[node.name].call(key, *command)
         except ELSEWHERE:
             return await self._client.execute_command(*command)

@@ -9,12 +9,12 @@ from typing import Any
 from redis import exceptions
 from redis.asyncio.connection import AbstractConnection
 
-from millstream.common.broker.connection.protocol import Wire
+from millstream.common.broker.connection.protocol import RedisConnection
 
 MOVE_ON = (exceptions.ConnectionError, exceptions.ReadOnlyError)  # replies of a server that loads, or serves no more
 
 
-class Calls(Wire):
+class Calls(RedisConnection):
     """Replies come in the order of the commands. One that nobody waits for any more is passed over."""
 
     def __init__(
@@ -56,7 +56,7 @@ class Calls(Wire):
                 answer.set_exception(why)
 
 
-class Line:
+class ScriptPipeline:
     """Opened by the first call, and again by the first one after a loss. Nothing is sent twice."""
 
     def __init__(self, connect: Callable[[], AbstractConnection]) -> None:

@@ -19,7 +19,7 @@ SECOND_LOOK = 0.05  # seconds
 UNREADABLE = (exceptions.InvalidResponse, UnicodeDecodeError)
 
 
-class Wire(asyncio.Protocol):
+class RedisConnection(asyncio.Protocol):
     """Commands out, replies in. Subclasses say what a reply means, and what follows from `patience` seconds without
     one. A wire that is lost stays lost."""
 

@@ -11,12 +11,12 @@ from redis import exceptions
 from redis.asyncio.connection import AbstractConnection
 
 from millstream.common.broker.connection.broker import open_listener, redis_errors
-from millstream.common.broker.connection.protocol import Wire
+from millstream.common.broker.connection.protocol import RedisConnection
 
 PING_EVERY = 2.0  # seconds of silence until the subscription is pinged through its own channel
 
 
-class Messages(Wire):
+class Messages(RedisConnection):
     """What a subscribed connection says. A dead one raises nothing by itself, so silence is answered by a ping through
     the channel, and no pong within another `PING_EVERY` counts as lost."""
 

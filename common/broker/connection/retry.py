@@ -10,7 +10,7 @@ from millstream.common.process.backoff import Backoff
 Found = TypeVar("Found")
 
 
-async def patiently(call: Callable[[], Awaitable[Found]], seconds: float) -> Found:
+async def retry_while_away(call: Callable[[], Awaitable[Found]], seconds: float) -> Found:
     """What the call returns; while Redis is away it is made again, for so long. Raises what it raises, `RedisFull` at
     once."""
     backoff, give_up = Backoff(), monotonic() + seconds

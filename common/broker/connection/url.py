@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 from redis.asyncio.connection import parse_url
 
-Kind = Literal["server", "sentinel", "cluster"]
-PORTS: dict[Kind, int] = {"server": 6379, "sentinel": 26379, "cluster": 6379}
-SCHEMES: dict[str, tuple[str, Kind]] = {
+ServerKind = Literal["server", "sentinel", "cluster"]
+PORTS: dict[ServerKind, int] = {"server": 6379, "sentinel": 26379, "cluster": 6379}
+SCHEMES: dict[str, tuple[str, ServerKind]] = {
     "redis": ("redis", "server"),
     "rediss": ("rediss", "server"),
     "unix": ("unix", "server"),
@@ -30,16 +30,16 @@ WRONG = "no Redis URL: reserved characters of user and password must be percent-
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RedisAddress:
     """What a URL says. `options` are redis-py's, the login among them; of one server also host and port."""
 
-    kind: Kind
+    kind: ServerKind
     options: dict[str, Any]
     hosts: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
     service: str = ""
 
 
-def parse(url: str) -> Place:
+def parse(url: str) -> RedisAddress:
     """Raises `ValueError`, without repeating the URL: it may hold a password."""
     scheme, _, rest = url.partition("://")
     if scheme not in SCHEMES or not rest:
@@ -47,7 +47,7 @@ def parse(url: str) -> Place:
     base, kind = SCHEMES[scheme]
     if kind == "server":
         database = "" if base == "unix" else urlsplit(url).path.strip("/")
-        return Place("server", _options(url, database))
+        return RedisAddress("server", _options(url, database))
     rest, question, query = rest.partition("?")
     login, at, place = rest.rpartition("@")
     hosts, _, path = place.partition("/")
@@ -58,7 +58,7 @@ def parse(url: str) -> Place:
     del options["host"]
     if options.pop("connection_class", None):
         options["ssl"] = True  # how clients of several servers are told
-    return Place(kind, options, [_host(text, PORTS[kind]) for text in hosts.split(",")], service or "mymaster")
+    return RedisAddress(kind, options, [_host(text, PORTS[kind]) for text in hosts.split(",")], service or "mymaster")
 
 
 def _options(url: str, database: str) -> dict[str, Any]:

@@ -10,19 +10,19 @@ from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker, redis_errors
 from millstream.common.job import ModelName, WorkerId
 
-Verb = Literal["load", "unload"]
+LoadVerb = Literal["load", "unload"]
 WISH_MS = 60_000  # a wish nobody could fulfil by then is forgotten
 LOADING_MS = 10_000  # how long a worker that says nothing more counts as loading
 
 
-async def wish(broker: Broker, model: ModelName, verb: Verb) -> None:
+async def request_load(broker: Broker, model: ModelName, verb: LoadVerb) -> None:
     """Ask the workers that have this model to load it (one does) or to unload it (all do)."""
     async with redis_errors():
         stamp = f"{verb} {secrets.token_hex(4)}"  # so that the same wish twice is two wishes
         await cast(Awaitable[Any], broker.redis.set(keys.wish(model), stamp, px=WISH_MS))
 
 
-async def wish_of(broker: Broker, model: ModelName) -> str:
+async def load_request_of(broker: Broker, model: ModelName) -> str:
     """The wish as it was made (`load …` or `unload …`), empty if there is none."""
     async with redis_errors():
         return await cast(Awaitable[str | None], broker.redis.get(keys.wish(model))) or ""

@@ -23,7 +23,7 @@ class Awaited(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class EndedResponse:
     """A background response whose job is over, or gone."""
 
     id: str
@@ -42,7 +42,7 @@ class Pending:
         async with redis_errors():
             await cast(Awaitable[int], self._broker.redis.hset(keys.RESPONSES, response, value))
 
-    async def ended(self) -> list[Ended]:
+    async def ended(self) -> list[EndedResponse]:
         """The background responses whose jobs have settled."""
         async with redis_errors():
             found = await cast(Awaitable[dict[str, str]], self._broker.redis.hgetall(keys.RESPONSES))
@@ -53,7 +53,9 @@ class Pending:
             states = cast(list[str | None], await pipe.execute()) if awaited else []
         over = (None, *SETTLED)
         return [
-            Ended(id, each.tenant) for (id, each), state in zip(awaited.items(), states, strict=True) if state in over
+            EndedResponse(id, each.tenant)
+            for (id, each), state in zip(awaited.items(), states, strict=True)
+            if state in over
         ]
 
     async def awaits(self, response: str) -> bool:

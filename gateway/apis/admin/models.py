@@ -5,31 +5,31 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from millstream.common.broker.models.directory import ModelInfo
-from millstream.common.broker.models.load_requests import Verb
+from millstream.common.broker.models.load_requests import LoadVerb
 from millstream.common.errors import Forbidden, ModelNotFound
 from millstream.gateway.apis.shared.examples import SERVED, answers
-from millstream.gateway.services.services import InRooms, Rooms, key_of, tenant_of
+from millstream.gateway.services.services import InServices, Services, key_of, tenant_of
 
 router = APIRouter(tags=["models"])
 
 
 @router.get("/v1/models", summary="List the models", responses=answers({"object": "list", "data": [SERVED]}))
-async def list_models(request: Request, rooms: InRooms) -> dict[str, Any]:
+async def list_models(request: Request, services: InServices) -> dict[str, Any]:
     """Models with live workers, and those whose workers are away while jobs may wait for them; of these the ones that
     the key may use."""
-    models = await _usable(request, rooms)
+    models = await _usable(request, services)
     return {"object": "list", "data": [model_object(model) for model in models]}
 
 
-async def _usable(request: Request, rooms: Rooms) -> list[ModelInfo]:
-    return [info for info in await rooms.cluster.directory.models() if key_of(request).may_use(info.name)]
+async def _usable(request: Request, services: Services) -> list[ModelInfo]:
+    return [info for info in await services.cluster.directory.models() if key_of(request).may_use(info.name)]
 
 
 @router.get("/v1/models/{model:path}", summary="Look at one model", responses=answers(SERVED))
-async def retrieve_model(model: str, request: Request, rooms: InRooms) -> dict[str, Any]:
+async def retrieve_model(model: str, request: Request, services: InServices) -> dict[str, Any]:
     """One model, by its own name or an alias; one that the key may not use is none."""
-    name = await rooms.model(model)
-    models = await _usable(request, rooms)
+    name = await services.model(model)
+    models = await _usable(request, services)
     for info in models:
         if info.name == name:
             return model_object(info)
@@ -42,9 +42,9 @@ async def retrieve_model(model: str, request: Request, rooms: InRooms) -> dict[s
     responses=answers(SERVED | {"wish": "load"}, status=202),
     status_code=202,
 )
-async def load_model(model: str, request: Request, rooms: InRooms) -> dict[str, Any]:
+async def load_model(model: str, request: Request, services: InServices) -> dict[str, Any]:
     """A worker that is configured for the model loads it. For the tenants in `admins`; answered before it is done."""
-    return await _wish(model, "load", request, rooms)
+    return await _wish(model, "load", request, services)
 
 
 @router.post(
@@ -53,19 +53,19 @@ async def load_model(model: str, request: Request, rooms: InRooms) -> dict[str, 
     responses=answers(SERVED | {"wish": "unload"}, status=202),
     status_code=202,
 )
-async def unload_model(model: str, request: Request, rooms: InRooms) -> dict[str, Any]:
+async def unload_model(model: str, request: Request, services: InServices) -> dict[str, Any]:
     """Every worker that serves the model drains it and frees its memory; the next request loads it again."""
-    return await _wish(model, "unload", request, rooms)
+    return await _wish(model, "unload", request, services)
 
 
-async def _wish(model: str, verb: Verb, request: Request, rooms: Rooms) -> dict[str, Any]:
-    if tenant_of(request) not in rooms.settings.admins:
+async def _wish(model: str, verb: LoadVerb, request: Request, services: Services) -> dict[str, Any]:
+    if tenant_of(request) not in services.settings.admins:
         raise Forbidden("Only the tenants in the setting `admins` may load and unload models.")
-    name = await rooms.model(model)
-    models = await rooms.cluster.directory.models()
+    name = await services.model(model)
+    models = await services.cluster.directory.models()
     for info in models:
         if info.name == name:
-            await rooms.cluster.directory.wish(info.name, verb)
+            await services.cluster.directory.wish(info.name, verb)
             return {**model_object(info), "wish": verb}
     raise unknown_model(model, models)
 

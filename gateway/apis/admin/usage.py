@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from millstream.common.broker.accounts.usage import MOST_DAYS, Used, today
 from millstream.common.errors import BadRequest, Forbidden, Unavailable
 from millstream.gateway.apis.shared.examples import USED, answers
-from millstream.gateway.services.services import InRooms, Rooms, tenant_of
+from millstream.gateway.services.services import InServices, Services, tenant_of
 
 router = APIRouter(tags=["usage"])
 USUAL_DAYS = 30
@@ -17,7 +17,7 @@ USUAL_DAYS = 30
 @router.get("/v1/usage", summary="What was used", responses=answers({"object": "list", "data": [USED]}))
 async def read_usage(
     request: Request,
-    rooms: InRooms,
+    services: InServices,
     start_date: Annotated[
         str | None, Query(description="First day (UTC), as 2026-01-31; 30 days until the last.")
     ] = None,
@@ -27,23 +27,23 @@ async def read_usage(
 ) -> dict[str, Any]:
     """Jobs (sequences) and tokens of the tenant this key belongs to, counted when each job ends; an admin's key sees
     every tenant's."""
-    if rooms.cluster.usage is None:
+    if services.cluster.usage is None:
         raise Unavailable("This gateway counts no usage.")
     last = _day(end_date, "end_date") or today()
     first = _day(start_date, "start_date") or last - min(timedelta(days=USUAL_DAYS - 1), last - date.min)
     if not timedelta() <= last - first < timedelta(days=MOST_DAYS):
         raise BadRequest(f"Expected 1 to {MOST_DAYS} days from 'start_date' to 'end_date'.", param="start_date")
-    used = await rooms.cluster.usage.read(first, last, _whose(request, rooms, tenant))
+    used = await services.cluster.usage.read(first, last, _whose(request, services, tenant))
     told = [usage_object(each) for each in used if model in (None, each.model)]
     return {"object": "list", "data": told}
 
 
-def _whose(request: Request, rooms: Rooms, asked: str | None) -> str:
+def _whose(request: Request, services: Services, asked: str | None) -> str:
     """The tenant to tell of, empty for all. Raises `Forbidden`."""
     own = tenant_of(request)
     if asked in (None, own):
         return own
-    if own not in rooms.settings.admins:
+    if own not in services.settings.admins:
         raise Forbidden("Only the tenants in the setting `admins` may see what others used.", param="tenant")
     return "" if asked == "*" else str(asked)
 

@@ -12,27 +12,25 @@ from millstream.gateway.apis.anthropic.shape import (
     CountRequest,
     MessageRequest,
 )
-from millstream.gateway.apis.chat.read import chat_order, rewritten
+from millstream.gateway.apis.chat.read import prepare_chat, rewritten
 from millstream.gateway.apis.chat.shape import ChatRequest
-from millstream.gateway.apis.shared.read.messages import missing, unsupported
-from millstream.gateway.requests.prepared import Order, Place, order
-
-Message = dict[str, Any]
+from millstream.gateway.apis.shared.read.messages import ChatMessage, missing, unsupported
+from millstream.gateway.requests.prepared import PreparedRequest, RequestContext, prepared
 
 
-def message_order(body: MessageRequest, place: Place) -> Order:
+def prepare_message(body: MessageRequest, place: RequestContext) -> PreparedRequest:
     """The one job of a message. Raises `BadRequest` naming the field at fault."""
     for name in ("container", "mcp_servers"):
         if getattr(body, name) is not None:
             raise unsupported(name, "nothing is executed here")
-    made, _ = chat_order(_chat(body), place, None)
+    made, _ = prepare_chat(_chat(body), place, None)
     return made
 
 
-def count_order(body: CountRequest, place: Place) -> Order:
+def prepare_count(body: CountRequest, place: RequestContext) -> PreparedRequest:
     """A job that only counts."""
     work = TokenizeInput(messages=messages(body), tools=_tools(body.tools) or [])
-    return order(place, body, [JobRequest(work)])
+    return prepared(place, body, [JobRequest(work)])
 
 
 def _chat(body: MessageRequest) -> ChatRequest:
@@ -69,9 +67,9 @@ def _format(body: MessageRequest) -> dict[str, Any] | None:
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": body.output_config.format.body}}
 
 
-def messages(body: CountRequest) -> list[Message]:
+def messages(body: CountRequest) -> list[ChatMessage]:
     """As chat templates read them."""
-    written: list[Message] = []
+    written: list[ChatMessage] = []
     if body.system:
         written.append({"role": "system", "content": _text(body.system, "system")})
     for index, message in enumerate(body.messages):
@@ -79,7 +77,7 @@ def messages(body: CountRequest) -> list[Message]:
     return written
 
 
-def _written(message: AnthropicMessage, path: str) -> list[Message]:
+def _written(message: AnthropicMessage, path: str) -> list[ChatMessage]:
     """A user's tool results become messages of their own, before what else the user says."""
     if isinstance(message.content, str):
         return [{"role": message.role, "content": message.content}]
@@ -90,11 +88,11 @@ def _written(message: AnthropicMessage, path: str) -> list[Message]:
     return results + ([{"role": message.role, "content": _text(rest, path)}] if rest or not results else [])
 
 
-def _assistant(blocks: list[Block], path: str) -> Message:
+def _assistant(blocks: list[Block], path: str) -> ChatMessage:
     calls = [_call(block, path) for block in blocks if block.type == "tool_use"]
     thoughts = [block.thinking or "" for block in blocks if block.type == "thinking"]
     said = _text([block for block in blocks if block.type not in ("tool_use", "thinking")], path)
-    message: Message = {"role": "assistant", "content": said or (None if calls else "")}
+    message: ChatMessage = {"role": "assistant", "content": said or (None if calls else "")}
     message |= {"tool_calls": calls} if calls else {}
     return message | ({"reasoning_content": "".join(thoughts)} if thoughts else {})
 
@@ -106,7 +104,7 @@ def _call(block: Block, path: str) -> dict[str, Any]:
     return {"id": block.id, "type": "function", "function": function}
 
 
-def _result(block: Block, path: str) -> Message:
+def _result(block: Block, path: str) -> ChatMessage:
     if block.tool_use_id is None:
         raise missing(f"{path}.tool_use_id")
     said = _text(block.content or "", path)

@@ -3,13 +3,13 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from millstream.gateway.apis.anthropic.read import count_order, message_order
+from millstream.gateway.apis.anthropic.read import prepare_count, prepare_message
 from millstream.gateway.apis.anthropic.shape import CountRequest, MessageRequest
 from millstream.gateway.apis.anthropic.write import MessageStream, count_body, message_body
 from millstream.gateway.apis.shared.examples import MESSAGE, MESSAGE_STREAM, answers
-from millstream.gateway.requests.handler import Answer, exchange
-from millstream.gateway.requests.prepared import Place
-from millstream.gateway.services.services import InRooms
+from millstream.gateway.requests.handler import Writers, request_handler
+from millstream.gateway.requests.prepared import RequestContext
+from millstream.gateway.services.services import InServices
 
 router = APIRouter(tags=["messages (Anthropic)"])
 
@@ -17,11 +17,13 @@ router = APIRouter(tags=["messages (Anthropic)"])
 @router.post(
     "/v1/messages", summary="Continue a conversation (Anthropic's API)", responses=answers(MESSAGE, MESSAGE_STREAM)
 )
-async def create_message(body: MessageRequest, request: Request, rooms: InRooms) -> Response:
+async def create_message(body: MessageRequest, request: Request, services: InServices) -> Response:
     """A whole message, or a stream of Anthropic's events."""
-    model = await rooms.model(body.model)
-    order = message_order(body, Place("msg", model, rooms.caller(request), rooms.settings.max_jobs))
-    return await exchange(rooms, request, order).answer(order, Answer(whole=message_body, stream=MessageStream))
+    model = await services.model(body.model)
+    order = prepare_message(body, RequestContext("msg", model, services.caller(request), services.settings.max_jobs))
+    return await request_handler(services, request, order).answer(
+        order, Writers(whole=message_body, stream=MessageStream)
+    )
 
 
 @router.post(
@@ -29,8 +31,8 @@ async def create_message(body: MessageRequest, request: Request, rooms: InRooms)
     summary="Count a conversation's tokens (Anthropic's API)",
     responses=answers({"input_tokens": 12}),
 )
-async def count_tokens(body: CountRequest, request: Request, rooms: InRooms) -> Response:
+async def count_tokens(body: CountRequest, request: Request, services: InServices) -> Response:
     """As the model's own template writes it."""
-    model = await rooms.model(body.model)
-    order = count_order(body, Place("tok", model, rooms.caller(request), rooms.settings.max_jobs))
-    return await exchange(rooms, request, order).answer(order, Answer(whole=count_body))
+    model = await services.model(body.model)
+    order = prepare_count(body, RequestContext("tok", model, services.caller(request), services.settings.max_jobs))
+    return await request_handler(services, request, order).answer(order, Writers(whole=count_body))

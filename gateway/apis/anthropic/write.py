@@ -9,11 +9,11 @@ import msgspec
 from millstream.common.chunk import Chunk, ToolDelta, Usage
 from millstream.common.errors import MillstreamError
 from millstream.gateway.apis.anthropic.errors import anthropic_error
-from millstream.gateway.requests.accumulator import CalledTool, Fold
-from millstream.gateway.requests.response_meta import Head
+from millstream.gateway.requests.accumulator import Accumulator, CalledTool
+from millstream.gateway.requests.response_meta import ResponseMeta
 
 encode = msgspec.json.Encoder().encode
-Event = dict[str, Any]
+MessageEvent = dict[str, Any]
 UNSIGNED = "dW5zaWduZWQ="  # many clients send back only those thoughts that have a signature; nothing is checked by it
 
 
@@ -30,13 +30,13 @@ class MessageStream:
 
     needs_history = True  # the blocks' indexes count from the beginning
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: ResponseMeta) -> None:
         self._head = head
         self._open: OpenBlock | None = None
         self._index = -1
 
     def event(self, choice: int, chunk: Chunk, place: bytes) -> bytes:
-        events: list[Event] = []
+        events: list[MessageEvent] = []
         if chunk.start is not None:
             usage = _usage(Usage(prompt=chunk.start.prompt_tokens))
             events.append({"type": "message_start", "message": _message(self._head, [], None, "", usage)})
@@ -50,8 +50,8 @@ class MessageStream:
             events += self._end(chunk)
         return told(events, place)
 
-    def _grow(self, block: OpenBlock, delta: Event, tool: ToolDelta | None = None) -> list[Event]:
-        events: list[Event] = []
+    def _grow(self, block: OpenBlock, delta: MessageEvent, tool: ToolDelta | None = None) -> list[MessageEvent]:
+        events: list[MessageEvent] = []
         if self._open != block:
             events += self._close()
             self._open, self._index = block, self._index + 1
@@ -61,21 +61,24 @@ class MessageStream:
             events.append({"type": "content_block_delta", "index": self._index, "delta": delta})
         return events
 
-    def _close(self) -> list[Event]:
+    def _close(self) -> list[MessageEvent]:
         block, self._open = self._open, None
         if block is None:
             return []
         at = {"index": self._index}
         signature = {"type": "signature_delta", "signature": UNSIGNED}
-        signed: Event = {"type": "content_block_delta", **at, "delta": signature}
+        signed: MessageEvent = {"type": "content_block_delta", **at, "delta": signature}
         return [*([signed] if block.kind == "thinking" else []), {"type": "content_block_stop", **at}]
 
-    def _end(self, chunk: Chunk) -> list[Event]:
+    def _end(self, chunk: Chunk) -> list[MessageEvent]:
         reason, sequence = _stop(chunk.finish, chunk.stopped_by)
         delta = {"stop_reason": reason, "stop_sequence": sequence}
         usage = _usage(chunk.usage or Usage())
         del usage["service_tier"]
-        ending: list[Event] = [{"type": "message_delta", "delta": delta, "usage": usage}, {"type": "message_stop"}]
+        ending: list[MessageEvent] = [
+            {"type": "message_delta", "delta": delta, "usage": usage},
+            {"type": "message_stop"},
+        ]
         return self._close() + ending
 
     def closing(self, usages: list[Usage] | None, place: bytes) -> bytes:
@@ -85,7 +88,7 @@ class MessageStream:
         return told([anthropic_error(error)], place)
 
 
-def told(events: list[Event], place: bytes) -> bytes:
+def told(events: list[MessageEvent], place: bytes) -> bytes:
     """Only the last event of a chunk carries its place: behind it the next chunk begins."""
     out = [b"event: %b\ndata: %b\n\n" % (event["type"].encode(), encode(event)) for event in events]
     if out and place:
@@ -93,7 +96,7 @@ def told(events: list[Event], place: bytes) -> bytes:
     return b"".join(out)
 
 
-def _opened(block: OpenBlock, tool: ToolDelta | None) -> Event:
+def _opened(block: OpenBlock, tool: ToolDelta | None) -> MessageEvent:
     match block.kind:
         case "text":
             return {"type": "text", "text": ""}
@@ -104,20 +107,20 @@ def _opened(block: OpenBlock, tool: ToolDelta | None) -> Event:
             return {"type": "tool_use", "id": tool.id, "name": tool.name, "input": {}}
 
 
-def _tool_delta(delta: ToolDelta) -> Event:
+def _tool_delta(delta: ToolDelta) -> MessageEvent:
     return {"type": "input_json_delta", "partial_json": delta.arguments}
 
 
-def message_body(head: Head, folds: list[Fold]) -> dict[str, Any]:
+def message_body(head: ResponseMeta, accumulators: list[Accumulator]) -> dict[str, Any]:
     """The whole message."""
-    [fold] = folds
+    [accumulator] = accumulators
     content: list[dict[str, Any]] = []
-    if fold.thoughts:
-        content.append({"type": "thinking", "thinking": fold.reasoning, "signature": UNSIGNED})
-    if fold.texts:
-        content.append({"type": "text", "text": fold.text})
-    content += [_used(call) for call in fold.calls]
-    return _message(head, content, fold.finish, fold.stopped_by, _usage(fold.usage))
+    if accumulator.thoughts:
+        content.append({"type": "thinking", "thinking": accumulator.reasoning, "signature": UNSIGNED})
+    if accumulator.texts:
+        content.append({"type": "text", "text": accumulator.text})
+    content += [_used(call) for call in accumulator.calls]
+    return _message(head, content, accumulator.finish, accumulator.stopped_by, _usage(accumulator.usage))
 
 
 def _used(call: CalledTool) -> dict[str, Any]:
@@ -134,7 +137,7 @@ def _arguments(text: str) -> dict[str, Any]:
 
 
 def _message(
-    head: Head, content: list[dict[str, Any]], finish: str | None, stopped_by: str, usage: dict[str, Any]
+    head: ResponseMeta, content: list[dict[str, Any]], finish: str | None, stopped_by: str, usage: dict[str, Any]
 ) -> dict[str, Any]:
     reason, sequence = _stop(finish, stopped_by)
     return {
@@ -174,7 +177,7 @@ def _usage(usage: Usage) -> dict[str, Any]:
     }
 
 
-def count_body(head: Head, folds: list[Fold]) -> dict[str, int]:
+def count_body(head: ResponseMeta, accumulators: list[Accumulator]) -> dict[str, int]:
     """How many tokens the messages are."""
-    [fold] = folds
-    return {"input_tokens": len(fold.result.ids) if fold.result else 0}
+    [accumulator] = accumulators
+    return {"input_tokens": len(accumulator.result.ids) if accumulator.result else 0}

@@ -15,8 +15,8 @@ from millstream.gateway.apis.batches.shape import BatchRequest
 from millstream.gateway.apis.files.route import catalogue_of, listing
 from millstream.gateway.apis.shared.examples import BATCH, answers, listed
 from millstream.gateway.records.batches import Batch, batch_object, window_seconds
-from millstream.gateway.records.store import Record, Store
-from millstream.gateway.services.services import InRooms, Rooms, key_of
+from millstream.gateway.records.store import Record, RecordStore
+from millstream.gateway.services.services import InServices, Services, key_of
 
 router = APIRouter(tags=["batches"])
 
@@ -24,7 +24,7 @@ router = APIRouter(tags=["batches"])
 class Ledger:
     """One tenant's batches."""
 
-    def __init__(self, batches: Batches, store: Store, key: ApiKey) -> None:
+    def __init__(self, batches: Batches, store: RecordStore, key: ApiKey) -> None:
         self._batches = batches
         self._store = store
         self._key = key
@@ -75,39 +75,39 @@ class Ledger:
         return await self.get(batch.id)
 
 
-def _ledger(request: Request, rooms: Rooms) -> Ledger:
-    cluster = rooms.cluster
+def _ledger(request: Request, services: Services) -> Ledger:
+    cluster = services.cluster
     if cluster.batches is None or cluster.store is None:
         raise Unavailable("This gateway keeps no batches.")
     return Ledger(cluster.batches, cluster.store, key_of(request))
 
 
 @router.post("/v1/batches", summary="Work through a file of requests", responses=answers(BATCH), response_model=None)
-async def create_batch(body: BatchRequest, request: Request, rooms: InRooms) -> Response:
+async def create_batch(body: BatchRequest, request: Request, services: InServices) -> Response:
     """The file (purpose `batch`) is validated as a whole before its first line runs."""
     try:
-        file = await catalogue_of(request, rooms).get(body.input_file_id)
+        file = await catalogue_of(request, services).get(body.input_file_id)
     except NotFound as error:
         raise BadRequest(f"Invalid 'input_file_id': {error.message}", param="input_file_id") from error
     if file.purpose != "batch":
         message = f"Invalid 'input_file_id': the file's purpose is '{file.purpose}', expected 'batch'."
         raise BadRequest(message, param="input_file_id")
-    return _json(await _ledger(request, rooms).create(body, rooms.settings.stored_ttl))
+    return _json(await _ledger(request, services).create(body, services.settings.stored_ttl))
 
 
 @router.get("/v1/batches", summary="List the batches", responses=listed(BATCH), response_model=None)
 async def list_batches(
-    request: Request, rooms: InRooms, after: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
+    request: Request, services: InServices, after: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
 ) -> Response:
     """The newest first."""
-    batches, more = await _ledger(request, rooms).list(after, limit)
+    batches, more = await _ledger(request, services).list(after, limit)
     return _encoded(listing([batch_object(batch) for batch in batches], [batch.id for batch in batches], more))
 
 
 @router.get("/v1/batches/{batch_id}", summary="Look at a batch", responses=answers(BATCH), response_model=None)
-async def retrieve_batch(batch_id: str, request: Request, rooms: InRooms) -> Response:
+async def retrieve_batch(batch_id: str, request: Request, services: InServices) -> Response:
     """Its status and counts now."""
-    return _json(await _ledger(request, rooms).get(batch_id))
+    return _json(await _ledger(request, services).get(batch_id))
 
 
 @router.post(
@@ -116,9 +116,9 @@ async def retrieve_batch(batch_id: str, request: Request, rooms: InRooms) -> Res
     responses=answers(BATCH | {"status": "cancelling"}),
     response_model=None,
 )
-async def cancel_batch(batch_id: str, request: Request, rooms: InRooms) -> Response:
+async def cancel_batch(batch_id: str, request: Request, services: InServices) -> Response:
     """What is running stops; the answers that are there are written to the output file."""
-    return _json(await _ledger(request, rooms).cancel(batch_id))
+    return _json(await _ledger(request, services).cancel(batch_id))
 
 
 def _json(batch: Batch) -> Response:

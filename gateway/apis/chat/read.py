@@ -13,7 +13,7 @@ from millstream.gateway.apis.shared.read.messages import template_messages, unsu
 from millstream.gateway.apis.shared.read.sampling import check_stream_options, choice_seed, sampling, tier
 from millstream.gateway.apis.shared.read.tools import Tools, tools
 from millstream.gateway.errors.validation import field_error
-from millstream.gateway.requests.prepared import Order, Place, order, streamed
+from millstream.gateway.requests.prepared import PreparedRequest, RequestContext, prepared, streamed
 
 REFUSED = {
     "audio": "the models here answer in text",
@@ -22,7 +22,9 @@ REFUSED = {
 }
 
 
-def chat_order(body: ChatRequest, place: Place, default_max_tokens: int | None) -> tuple[Order, Tools]:
+def prepare_chat(
+    body: ChatRequest, place: RequestContext, default_max_tokens: int | None
+) -> tuple[PreparedRequest, Tools]:
     """The jobs of a chat completion, one per choice. Raises `BadRequest` naming the field at fault."""
     _refuse(body)
     used = tools(body)
@@ -35,7 +37,7 @@ def chat_order(body: ChatRequest, place: Place, default_max_tokens: int | None) 
     first_seed = choice_seed(body.seed, 0)
     jobs = [choice_request(base, first_seed, index) for index in range(body.n or 1)]
     affinity = body.prompt_cache_key or body.safety_identifier or body.user or ""
-    made = order(place, body, jobs, tier(body), affinity)
+    made = prepared(place, body, jobs, tier(body), affinity)
     return streamed(made, body.stream, check_stream_options(body)), used
 
 

@@ -10,7 +10,7 @@ from millstream.gateway.apis.shared.shapes.messages import Message
 from millstream.gateway.apis.shared.shapes.sampling import SamplingFields
 from millstream.gateway.apis.shared.shapes.tools import Function, NamedFunction, Tool, ToolChoice
 
-Tier = Literal["auto", "default", "flex", "scale", "priority", "fast"]
+ServiceTier = Literal["auto", "default", "flex", "scale", "priority", "fast"]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 EXAMPLE: dict[str, Any] = {
@@ -41,7 +41,7 @@ class ChatRequest(SamplingFields):
     reasoning_effort: Effort | None = None
     verbosity: Literal["low", "medium", "high"] | None = None
     modalities: list[str] | None = None
-    service_tier: Tier | None = None
+    service_tier: ServiceTier | None = None
     store: bool | None = None
     metadata: Metadata | None = None
     safety_identifier: str | None = None

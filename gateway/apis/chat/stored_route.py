@@ -9,11 +9,11 @@ from pydantic import ConfigDict
 from millstream.common.errors import BadRequest
 from millstream.gateway.apis.shared.examples import ID, STORED, STORED_MESSAGE, answers, deleted, listed
 from millstream.gateway.apis.shared.shapes.base import Metadata, Shape
-from millstream.gateway.records.completions import Completions, Kept
-from millstream.gateway.services.services import InRooms, Rooms, tenant_of
+from millstream.gateway.records.completions import StoredCompletion, StoredCompletions
+from millstream.gateway.services.services import InServices, Services, tenant_of
 
 router = APIRouter(tags=["chat"])
-Order = Literal["asc", "desc"]
+ListOrder = Literal["asc", "desc"]
 Limit = Annotated[int, Query(ge=1, le=100)]
 
 
@@ -25,18 +25,18 @@ class MetadataUpdate(Shape):
     metadata: Metadata | None
 
 
-def completions_of(request: Request, rooms: Rooms) -> Completions:
+def completions_of(request: Request, services: Services) -> StoredCompletions:
     """The tenant's. Raises `BadRequest` where nothing is kept."""
-    if rooms.cluster.store is None:
+    if services.cluster.store is None:
         raise BadRequest("This gateway stores no completions.", param="store")
-    return Completions(rooms.cluster.store, tenant_of(request), rooms.settings.stored_ttl)
+    return StoredCompletions(services.cluster.store, tenant_of(request), services.settings.stored_ttl)
 
 
-def _completions(request: Request, rooms: InRooms) -> Completions:
-    return completions_of(request, rooms)
+def _completions(request: Request, services: InServices) -> StoredCompletions:
+    return completions_of(request, services)
 
 
-InCompletions = Annotated[Completions, Depends(_completions)]
+InCompletions = Annotated[StoredCompletions, Depends(_completions)]
 
 
 @router.get("/v1/chat/completions", summary="List stored completions", responses=listed(STORED))
@@ -45,7 +45,7 @@ async def list_completions(
     completions: InCompletions,
     after: str | None = None,
     limit: Limit = 20,
-    order: Order = "asc",
+    order: ListOrder = "asc",
     model: str | None = None,
 ) -> dict[str, Any]:
     """By age; `model` and `metadata[key]=value` filter."""
@@ -54,7 +54,7 @@ async def list_completions(
         for name, value in request.query_params.items()
         if name.startswith("metadata[") and name.endswith("]")
     }
-    found: list[Kept] = []
+    found: list[StoredCompletion] = []
     async with aclosing(completions.walk(after, descending=order == "desc")) as walk:
         async for kept in walk:
             if kept.matches(model, wanted):
@@ -76,7 +76,7 @@ async def retrieve_completion(id: str, completions: InCompletions) -> dict[str, 
     responses=listed(STORED_MESSAGE),
 )
 async def list_messages(
-    id: str, completions: InCompletions, after: str | None = None, limit: Limit = 20, order: Order = "asc"
+    id: str, completions: InCompletions, after: str | None = None, limit: Limit = 20, order: ListOrder = "asc"
 ) -> dict[str, Any]:
     """In the order of the conversation, or from its end."""
     kept = await completions.get(id)

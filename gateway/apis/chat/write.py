@@ -12,8 +12,8 @@ from millstream.common.chunk import Chunk, ToolDelta, Usage
 from millstream.common.errors import MillstreamError
 from millstream.gateway.apis.shared.write.logprobs import chat_logprobs
 from millstream.gateway.errors.table import error_json
-from millstream.gateway.requests.accumulator import CalledTool, Fold
-from millstream.gateway.requests.response_meta import Head
+from millstream.gateway.requests.accumulator import Accumulator, CalledTool
+from millstream.gateway.requests.response_meta import ResponseMeta
 from millstream.gateway.requests.usage import total, usage_object
 
 DONE = b"data: [DONE]\n\n"
@@ -30,7 +30,7 @@ class ChatStream:
 
     needs_history = False
 
-    def __init__(self, head: Head, *, include_usage: bool, legacy: bool = False) -> None:
+    def __init__(self, head: ResponseMeta, *, include_usage: bool, legacy: bool = False) -> None:
         self._head = head
         self._include_usage = include_usage
         self._legacy = legacy
@@ -118,10 +118,12 @@ def _finish(reason: str | None, legacy: bool) -> str | None:
     return "function_call" if legacy and reason == "tool_calls" else reason
 
 
-def chat_body(head: Head, folds: list[Fold], *, logprobs: bool, legacy: bool = False) -> dict[str, Any]:
+def chat_body(
+    head: ResponseMeta, accumulators: list[Accumulator], *, logprobs: bool, legacy: bool = False
+) -> dict[str, Any]:
     """The whole answer of a chat completion that was not streamed."""
-    for fold in folds:
-        head.learn(fold.start)
+    for accumulator in accumulators:
+        head.learn(accumulator.start)
     return {
         "id": head.id,
         "object": "chat.completion",
@@ -130,24 +132,24 @@ def chat_body(head: Head, folds: list[Fold], *, logprobs: bool, legacy: bool = F
         "choices": [
             {
                 "index": index,
-                "message": _message(fold, legacy),
-                "logprobs": chat_logprobs(fold.logprobs) if logprobs else None,
-                "finish_reason": _finish(fold.finish, legacy),
+                "message": _message(accumulator, legacy),
+                "logprobs": chat_logprobs(accumulator.logprobs) if logprobs else None,
+                "finish_reason": _finish(accumulator.finish, legacy),
             }
-            for index, fold in enumerate(folds)
+            for index, accumulator in enumerate(accumulators)
         ],
-        "usage": usage_object(total([fold.usage for fold in folds], per_prompt=len(folds))),
+        "usage": usage_object(total([accumulator.usage for accumulator in accumulators], per_prompt=len(accumulators))),
         "service_tier": head.tier,
         "system_fingerprint": head.fingerprint,
     }
 
 
-def _message(fold: Fold, legacy: bool) -> dict[str, Any]:
-    calls = fold.calls
-    content = fold.text if fold.texts or not calls else None
+def _message(accumulator: Accumulator, legacy: bool) -> dict[str, Any]:
+    calls = accumulator.calls
+    content = accumulator.text if accumulator.texts or not calls else None
     message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None, "annotations": []}
-    if fold.thoughts:
-        message["reasoning_content"] = fold.reasoning
+    if accumulator.thoughts:
+        message["reasoning_content"] = accumulator.reasoning
     if calls and legacy:
         message["function_call"] = {"name": calls[0].name, "arguments": calls[0].arguments}
     elif calls:

@@ -9,7 +9,7 @@ from millstream.gateway.apis.completions.shape import CompletionRequest
 from millstream.gateway.apis.shared.read.guides import guide
 from millstream.gateway.apis.shared.read.messages import unsupported
 from millstream.gateway.apis.shared.read.sampling import check_stream_options, choice_seed, sampling, tier
-from millstream.gateway.requests.prepared import Order, Place, order, streamed
+from millstream.gateway.requests.prepared import PreparedRequest, RequestContext, prepared, streamed
 
 LEGACY_MAX_TOKENS = 16  # OpenAI's default of this endpoint
 
@@ -23,7 +23,9 @@ class Candidates:
     logprobs: int | None  # as the client asked; ranking may have needed them beside
 
 
-def completion_order(body: CompletionRequest, place: Place, default: int | None) -> tuple[Order, Candidates]:
+def prepare_completion(
+    body: CompletionRequest, place: RequestContext, default: int | None
+) -> tuple[PreparedRequest, Candidates]:
     """The jobs of a completion: for each prompt `best_of` (or `n`). Raises `BadRequest` naming the field at fault."""
     if body.suffix:
         raise unsupported("suffix", "the models here write on, they do not fill in")
@@ -42,7 +44,7 @@ def completion_order(body: CompletionRequest, place: Place, default: int | None)
         for prompt in prompts(body)
         for index in range(candidates.made)
     ]
-    made = order(place, body, jobs, tier(body), body.prompt_cache_key or body.user or "")
+    made = prepared(place, body, jobs, tier(body), body.prompt_cache_key or body.user or "")
     return streamed(made, body.stream, check_stream_options(body)), candidates
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from millstream.gateway.apis.chat.shape import Tier
+from millstream.gateway.apis.chat.shape import ServiceTier
 from millstream.gateway.apis.shared.shapes.base import TokenId
 from millstream.gateway.apis.shared.shapes.formats import ResponseFormat
 from millstream.gateway.apis.shared.shapes.sampling import SamplingFields
@@ -23,5 +23,5 @@ class CompletionRequest(SamplingFields):
     logprobs: int | None = Field(default=None, ge=0, le=20)
     best_of: int | None = Field(default=None, ge=1, le=128)
     response_format: ResponseFormat | None = None
-    service_tier: Tier | None = None
+    service_tier: ServiceTier | None = None
     prompt_cache_key: str | None = None

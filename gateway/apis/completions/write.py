@@ -10,8 +10,8 @@ from millstream.gateway.apis.chat.write import DONE, sse
 from millstream.gateway.apis.completions.read import Candidates
 from millstream.gateway.apis.shared.write.logprobs import completion_logprobs, finite
 from millstream.gateway.errors.table import error_json
-from millstream.gateway.requests.accumulator import Fold
-from millstream.gateway.requests.response_meta import Head
+from millstream.gateway.requests.accumulator import Accumulator
+from millstream.gateway.requests.response_meta import ResponseMeta
 from millstream.gateway.requests.usage import total, usage_object
 
 encode = msgspec.json.Encoder().encode
@@ -21,7 +21,7 @@ class CompletionStream:
     """A completion as a stream of `text_completion`. With logprobs each token's place in the text is told, so a
     resumed stream is folded from its beginning."""
 
-    def __init__(self, head: Head, candidates: Candidates, *, include_usage: bool) -> None:
+    def __init__(self, head: ResponseMeta, candidates: Candidates, *, include_usage: bool) -> None:
         self.needs_history = candidates.logprobs is not None
         self._head = head
         self._candidates = candidates
@@ -73,40 +73,42 @@ class CompletionStream:
         return sse(error_json(error), place)
 
 
-def completion_body(head: Head, folds: list[Fold], candidates: Candidates) -> dict[str, Any]:
+def completion_body(head: ResponseMeta, accumulators: list[Accumulator], candidates: Candidates) -> dict[str, Any]:
     """The whole answer: of each prompt's candidates the best, ranked by log probability per token."""
-    for fold in folds:
-        head.learn(fold.start)
+    for accumulator in accumulators:
+        head.learn(accumulator.start)
     kept = [
-        fold
-        for first in range(0, len(folds), candidates.made)
-        for fold in best(folds[first : first + candidates.made], candidates.kept)
+        accumulator
+        for first in range(0, len(accumulators), candidates.made)
+        for accumulator in best(accumulators[first : first + candidates.made], candidates.kept)
     ]
     return _head(head) | {
-        "choices": [_choice(index, fold, candidates.logprobs is not None) for index, fold in enumerate(kept)],
-        "usage": usage_object(total([fold.usage for fold in folds], candidates.made)),
+        "choices": [
+            _choice(index, accumulator, candidates.logprobs is not None) for index, accumulator in enumerate(kept)
+        ],
+        "usage": usage_object(total([accumulator.usage for accumulator in accumulators], candidates.made)),
         "system_fingerprint": head.fingerprint,
     }
 
 
-def best(folds: list[Fold], kept: int) -> list[Fold]:
+def best(accumulators: list[Accumulator], kept: int) -> list[Accumulator]:
     """All in order if all are wanted, else the likeliest per token first."""
-    return folds if kept == len(folds) else sorted(folds, key=_likelihood, reverse=True)[:kept]
+    return accumulators if kept == len(accumulators) else sorted(accumulators, key=_likelihood, reverse=True)[:kept]
 
 
-def _likelihood(fold: Fold) -> float:
-    if not fold.logprobs:
+def _likelihood(accumulator: Accumulator) -> float:
+    if not accumulator.logprobs:
         return finite(None)
-    return sum(finite(token.logprob) for token in fold.logprobs) / len(fold.logprobs)
+    return sum(finite(token.logprob) for token in accumulator.logprobs) / len(accumulator.logprobs)
 
 
-def _choice(index: int, fold: Fold, logprobs: bool) -> dict[str, Any]:
-    tokens = fold.start.prompt_logprobs + fold.logprobs
+def _choice(index: int, accumulator: Accumulator, logprobs: bool) -> dict[str, Any]:
+    tokens = accumulator.start.prompt_logprobs + accumulator.logprobs
     return {
         "index": index,
-        "text": fold.start.echo + fold.text,
+        "text": accumulator.start.echo + accumulator.text,
         "logprobs": completion_logprobs(tokens, 0) if logprobs else None,
-        "finish_reason": _finish(fold.finish),
+        "finish_reason": _finish(accumulator.finish),
     }
 
 
@@ -118,5 +120,5 @@ def _finish(reason: str | None) -> Literal["stop", "length", "content_filter"] |
             return "stop"
 
 
-def _head(head: Head) -> dict[str, Any]:
+def _head(head: ResponseMeta) -> dict[str, Any]:
     return {"id": head.id, "object": "text_completion", "created": head.created, "model": head.model}

@@ -3,13 +3,13 @@
 from millstream.common.errors import BadRequest
 from millstream.common.job import EmbedInput, JobRequest
 from millstream.gateway.apis.embeddings.shape import EmbeddingRequest
-from millstream.gateway.requests.prepared import Order, Place, order
+from millstream.gateway.requests.prepared import PreparedRequest, RequestContext, prepared
 
 BATCH = 128  # inputs per job: enough to fill an engine, few enough for a chunk of moderate size
 MOST_INPUTS = 2048  # OpenAI's limit
 
 
-def embedding_order(body: EmbeddingRequest, place: Place) -> Order:
+def prepare_embeddings(body: EmbeddingRequest, place: RequestContext) -> PreparedRequest:
     """Raises `BadRequest` naming the input at fault."""
     given = inputs(body)
     if len(given) > MOST_INPUTS:
@@ -18,7 +18,7 @@ def embedding_order(body: EmbeddingRequest, place: Place) -> Order:
     cut = bool(body.truncate)
     batches = (given[at : at + BATCH] for at in range(0, len(given), BATCH))
     jobs = [JobRequest(EmbedInput(batch, body.dimensions, cut)) for batch in batches]
-    return order(place, body, jobs, affinity=body.user or "")
+    return prepared(place, body, jobs, affinity=body.user or "")
 
 
 def inputs(body: EmbeddingRequest) -> list[str | list[int]]:

@@ -16,7 +16,7 @@ from millstream.gateway.apis.shared.examples import FILE, answers, deleted, list
 from millstream.gateway.connection.disconnect import ClientGone
 from millstream.gateway.errors.table import FieldError, StorageFailed
 from millstream.gateway.records.files.catalogue import Catalogue, StoredFile
-from millstream.gateway.services.services import InRooms, Rooms, tenant_of
+from millstream.gateway.services.services import InServices, Services, tenant_of
 
 router = APIRouter(tags=["files"])
 PURPOSES = ("assistants", "batch", "evals", "fine-tune", "user_data", "vision")
@@ -43,26 +43,26 @@ FORM: dict[str, Any] = {  # read by hand, so described by hand
 }
 
 
-def catalogue_of(request: Request, rooms: Rooms) -> Catalogue:
+def catalogue_of(request: Request, services: Services) -> Catalogue:
     """The caller's files. Raises `Unavailable` for a gateway without a storage."""
-    cluster = rooms.cluster
+    cluster = services.cluster
     if cluster.storage is None or cluster.store is None:
         raise Unavailable("This gateway has no file storage.")
     return Catalogue(cluster.storage, cluster.store, tenant_of(request))
 
 
 @router.post("/v1/files", summary="Upload a file", responses=answers(FILE), openapi_extra=FORM, response_model=None)
-async def upload_file(request: Request, rooms: InRooms) -> Response:
+async def upload_file(request: Request, services: InServices) -> Response:
     """A form with `file`, `purpose` and, if wanted, `expires_after[anchor]` (`created_at`) and
     `expires_after[seconds]`, or both as JSON in `expires_after`. The file is stored when it has arrived whole, or not
     at all."""
-    catalogue = catalogue_of(request, rooms)
+    catalogue = catalogue_of(request, services)
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise BadRequest("Expected a form (multipart/form-data) with the fields 'file' and 'purpose'.", param="file")
     try:
         async with request.form(max_files=1, max_fields=16) as form:
-            purpose, ttl = _purpose(form), _ttl(form, rooms.settings.file_ttl)
-            upload = _file(form, rooms.settings.max_file_bytes)
+            purpose, ttl = _purpose(form), _ttl(form, services.settings.file_ttl)
+            upload = _file(form, services.settings.max_file_bytes)
             file = await catalogue.add(upload.file, upload.filename or "upload", purpose, ttl)
     except ClientDisconnect as error:
         raise ClientGone("The upload was cut off.") from error
@@ -124,14 +124,14 @@ def _expiry(form: FormData) -> dict[str, object]:
 @router.get("/v1/files", summary="List the files", responses=listed(FILE), response_model=None)
 async def list_files(
     request: Request,
-    rooms: InRooms,
+    services: InServices,
     purpose: str | None = None,
     after: str | None = None,
     limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = MOST_LISTED,
     order: Literal["asc", "desc"] = "desc",
 ) -> Response:
     """The newest first, unless asked otherwise."""
-    catalogue = catalogue_of(request, rooms)
+    catalogue = catalogue_of(request, services)
     files, more = await catalogue.list(purpose, after=after, limit=limit, descending=order == "desc")
     return _json(listing(files, [file.id for file in files], more))
 
@@ -143,9 +143,9 @@ def listing(found: Sequence[object], ids: list[str], more: bool) -> dict[str, An
 
 
 @router.get("/v1/files/{file_id}", summary="Look at a file", responses=answers(FILE), response_model=None)
-async def retrieve_file(file_id: str, request: Request, rooms: InRooms) -> Response:
+async def retrieve_file(file_id: str, request: Request, services: InServices) -> Response:
     """What it is, not what is in it."""
-    return _json(await catalogue_of(request, rooms).get(file_id))
+    return _json(await catalogue_of(request, services).get(file_id))
 
 
 @router.get(
@@ -155,9 +155,9 @@ async def retrieve_file(file_id: str, request: Request, rooms: InRooms) -> Respo
     response_class=Response,
     response_model=None,
 )
-async def read_file(file_id: str, request: Request, rooms: InRooms) -> Response:
+async def read_file(file_id: str, request: Request, services: InServices) -> Response:
     """Its bytes, as they were uploaded."""
-    catalogue = catalogue_of(request, rooms)
+    catalogue = catalogue_of(request, services)
     file = await catalogue.get(file_id)
     blocks = await _opened(catalogue.read(file))
     name = f"attachment; filename*=UTF-8''{quote(file.filename, safe='')}"
@@ -178,9 +178,9 @@ async def _opened(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 @router.delete("/v1/files/{file_id}", summary="Delete a file", responses=deleted(FILE["id"], "file"))
-async def delete_file(file_id: str, request: Request, rooms: InRooms) -> dict[str, Any]:
+async def delete_file(file_id: str, request: Request, services: InServices) -> dict[str, Any]:
     """Forgets it and removes its bytes."""
-    await catalogue_of(request, rooms).delete(file_id)
+    await catalogue_of(request, services).delete(file_id)
     return {"id": file_id, "object": "file", "deleted": True}
 
 

@@ -4,17 +4,15 @@ import base64
 import binascii
 from typing import Any
 
-from millstream.gateway.apis.responses.shape import Item
-from millstream.gateway.apis.shared.read.messages import missing, text, unsupported
+from millstream.gateway.apis.responses.shape import ResponseItem
+from millstream.gateway.apis.shared.read.messages import ChatMessage, missing, text, unsupported
 from millstream.gateway.errors.table import FieldError
 
-Message = dict[str, Any]
 
-
-def item_messages(items: list[Item], path: str) -> list[Message]:
+def item_messages(items: list[ResponseItem], path: str) -> list[ChatMessage]:
     """Raises `BadRequest` naming the item at fault. What the model thought goes with what it said next; calls made
     in one breath become one message, as templates expect."""
-    messages: list[Message] = []
+    messages: list[ChatMessage] = []
     thought = ""
     for index, item in enumerate(items):
         here = f"{path}[{index}]"
@@ -34,16 +32,16 @@ def item_messages(items: list[Item], path: str) -> list[Message]:
     return messages
 
 
-def _message(item: Item, path: str, thought: str) -> Message:
+def _message(item: ResponseItem, path: str, thought: str) -> ChatMessage:
     if item.role is None:
         raise missing(f"{path}.role")
     if item.content is None:
         raise missing(f"{path}.content")
-    message: Message = {"role": item.role, "content": text(item.content, f"{path}.content")}
+    message: ChatMessage = {"role": item.role, "content": text(item.content, f"{path}.content")}
     return message | {"reasoning_content": thought} if thought and item.role == "assistant" else message
 
 
-def _add_call(messages: list[Message], item: Item, path: str, thought: str) -> None:
+def _add_call(messages: list[ChatMessage], item: ResponseItem, path: str, thought: str) -> None:
     for name in ("call_id", "name"):
         if getattr(item, name) is None:
             raise missing(f"{path}.{name}")
@@ -52,11 +50,11 @@ def _add_call(messages: list[Message], item: Item, path: str, thought: str) -> N
     if messages and messages[-1]["role"] == "assistant":
         messages[-1].setdefault("tool_calls", []).append(call)
         return
-    message: Message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    message: ChatMessage = {"role": "assistant", "content": None, "tool_calls": [call]}
     messages.append(message | {"reasoning_content": thought} if thought else message)
 
 
-def _output(item: Item, path: str) -> Message:
+def _output(item: ResponseItem, path: str) -> ChatMessage:
     if item.call_id is None:
         raise missing(f"{path}.call_id")
     if item.output is None:
@@ -64,14 +62,14 @@ def _output(item: Item, path: str) -> Message:
     return {"role": "tool", "tool_call_id": item.call_id, "content": text(item.output, f"{path}.output")}
 
 
-def _thought(item: Item, path: str) -> str:
+def _thought(item: ResponseItem, path: str) -> str:
     """From our own `encrypted_content`, or the item's plain content."""
     if item.encrypted_content is not None:
         return unsealed(item.encrypted_content, path)
     return text(item.content, f"{path}.content") if not isinstance(item.content, list) else _plain(item)
 
 
-def _plain(item: Item) -> str:
+def _plain(item: ResponseItem) -> str:
     parts = item.content if isinstance(item.content, list) else []
     return "".join(part.text or "" for part in parts)
 
@@ -91,12 +89,12 @@ def unsealed(value: str, path: str) -> str:
         raise FieldError(message, param=f"{path}.encrypted_content", wire_code="invalid_value") from error
 
 
-def listed_items(items: list[Item], identity: str) -> list[dict[str, Any]]:
+def listed_items(items: list[ResponseItem], identity: str) -> list[dict[str, Any]]:
     """The input as `input_items` lists it: every item with an id and its content in parts."""
     return [_listed(item, f"{identity}{index:03x}") for index, item in enumerate(items)]
 
 
-def _listed(item: Item, digits: str) -> dict[str, Any]:
+def _listed(item: ResponseItem, digits: str) -> dict[str, Any]:
     match item.type:
         case "message":
             kind = "output_text" if item.role == "assistant" else "input_text"

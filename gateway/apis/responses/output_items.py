@@ -6,7 +6,7 @@ from millstream.common.chunk import TokenLogprob, ToolDelta
 from millstream.gateway.apis.responses.items import sealed
 from millstream.gateway.apis.shared.write.logprobs import chat_token
 
-Event = dict[str, Any]  # without its sequence number
+ResponseEvent = dict[str, Any]  # without its sequence number
 
 
 class OutputItem(Protocol):
@@ -14,18 +14,18 @@ class OutputItem(Protocol):
 
     index: int
 
-    def opening(self) -> list[Event]: ...
+    def opening(self) -> list[ResponseEvent]: ...
 
-    def closing(self, status: str) -> list[Event]: ...
+    def closing(self, status: str) -> list[ResponseEvent]: ...
 
     def object(self, status: str) -> dict[str, Any]: ...
 
 
-def added(item: OutputItem) -> Event:
+def added(item: OutputItem) -> ResponseEvent:
     return {"type": "response.output_item.added", "output_index": item.index, "item": item.object("in_progress")}
 
 
-def done(item: OutputItem, status: str) -> Event:
+def done(item: OutputItem, status: str) -> ResponseEvent:
     return {"type": "response.output_item.done", "output_index": item.index, "item": item.object(status)}
 
 
@@ -40,17 +40,17 @@ class MessageItem:
         self._wanted = logprobs
         self._at = {"item_id": self._id, "output_index": index, "content_index": 0}
 
-    def opening(self) -> list[Event]:
+    def opening(self) -> list[ResponseEvent]:
         return [added(self), {"type": "response.content_part.added", **self._at, "part": self._part()}]
 
-    def grow(self, text: str, tokens: list[TokenLogprob]) -> Event:
+    def grow(self, text: str, tokens: list[TokenLogprob]) -> ResponseEvent:
         """A piece of text."""
         self._texts.append(text)
         told = [chat_token(token) for token in tokens] if self._wanted else []
         self._logprobs += told
         return {"type": "response.output_text.delta", **self._at, "delta": text, "logprobs": _brief(told)}
 
-    def closing(self, status: str) -> list[Event]:
+    def closing(self, status: str) -> list[ResponseEvent]:
         text = "".join(self._texts)
         return [
             {"type": "response.output_text.done", **self._at, "text": text, "logprobs": _brief(self._logprobs)},
@@ -85,15 +85,15 @@ class ReasoningItem:
         self._seal = seal
         self._at = {"item_id": self._id, "output_index": index, "content_index": 0}
 
-    def opening(self) -> list[Event]:
+    def opening(self) -> list[ResponseEvent]:
         return [added(self), {"type": "response.content_part.added", **self._at, "part": self._part()}]
 
-    def grow(self, text: str) -> Event:
+    def grow(self, text: str) -> ResponseEvent:
         """A piece of thought."""
         self._texts.append(text)
         return {"type": "response.reasoning_text.delta", **self._at, "delta": text}
 
-    def closing(self, status: str) -> list[Event]:
+    def closing(self, status: str) -> list[ResponseEvent]:
         part = self._part()
         return [
             {"type": "response.reasoning_text.done", **self._at, "text": part["text"]},
@@ -122,16 +122,16 @@ class CallItem:
         self._name = first.name
         self._arguments: list[str] = []
 
-    def opening(self) -> list[Event]:
+    def opening(self) -> list[ResponseEvent]:
         return [added(self)]
 
-    def grow(self, arguments: str) -> Event:
+    def grow(self, arguments: str) -> ResponseEvent:
         """A piece of the arguments' JSON."""
         self._arguments.append(arguments)
         at = {"item_id": self._id, "output_index": self.index}
         return {"type": "response.function_call_arguments.delta", **at, "delta": arguments}
 
-    def closing(self, status: str) -> list[Event]:
+    def closing(self, status: str) -> list[ResponseEvent]:
         at = {"item_id": self._id, "output_index": self.index}
         arguments = "".join(self._arguments)
         return [{"type": "response.function_call_arguments.done", **at, "arguments": arguments}, done(self, status)]

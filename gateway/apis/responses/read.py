@@ -5,12 +5,12 @@ from typing import Any
 
 from millstream.common.errors import BadRequest, MillstreamError
 from millstream.common.job import JobRequest, TokenizeInput
-from millstream.gateway.apis.chat.read import chat_order, rewritten
+from millstream.gateway.apis.chat.read import prepare_chat, rewritten
 from millstream.gateway.apis.chat.shape import ChatRequest
 from millstream.gateway.apis.responses.items import item_messages
-from millstream.gateway.apis.responses.shape import FlatChoice, FlatTool, Item, ResponseRequest, TextFormat
+from millstream.gateway.apis.responses.shape import FlatChoice, FlatTool, ResponseItem, ResponseRequest, TextFormat
 from millstream.gateway.apis.shared.read.messages import missing, unsupported
-from millstream.gateway.requests.prepared import Order, Place, order
+from millstream.gateway.requests.prepared import PreparedRequest, RequestContext, prepared
 
 REFUSED = {
     "conversation": "conversations are not kept here; use 'previous_response_id'",
@@ -31,38 +31,42 @@ def in_own_terms(error: MillstreamError) -> None:
         error.message, error.param = error.message.replace(f"'{error.param}'", f"'{own}'"), own
 
 
-def response_order(
-    body: ResponseRequest, place: Place, history: list[Item], default_max_tokens: int | None, dropped: int = 0
-) -> Order:
+def prepare_response(
+    body: ResponseRequest,
+    place: RequestContext,
+    history: list[ResponseItem],
+    default_max_tokens: int | None,
+    dropped: int = 0,
+) -> PreparedRequest:
     """The one job of a response. `history`: the items of the turns before; the oldest `dropped` of all items are left
     out. Raises `BadRequest` naming the field."""
     _check(body)
     before, now = history[dropped:], own_items(body)[max(0, dropped - len(history)) :]
-    made, _ = chat_order(_chat(body, _messages(body, before, now)), place, default_max_tokens)
+    made, _ = prepare_chat(_chat(body, _messages(body, before, now)), place, default_max_tokens)
     return made
 
 
-def own_items(body: ResponseRequest) -> list[Item]:
+def own_items(body: ResponseRequest) -> list[ResponseItem]:
     """This turn's items."""
-    return [Item(role="user", content=body.input)] if isinstance(body.input, str) else body.input
+    return [ResponseItem(role="user", content=body.input)] if isinstance(body.input, str) else body.input
 
 
-def count_order(body: ResponseRequest, place: Place, history: list[Item]) -> Order:
+def prepare_count(body: ResponseRequest, place: RequestContext, history: list[ResponseItem]) -> PreparedRequest:
     """A job that only counts what the turn's input would be."""
     _check(body)
     messages = _messages(body, history, own_items(body))
     tools = [_tool(tool, index) for index, tool in enumerate(body.tools or [])]
-    return order(place, body, [JobRequest(TokenizeInput(messages=messages, tools=tools))])
+    return prepared(place, body, [JobRequest(TokenizeInput(messages=messages, tools=tools))])
 
 
-def _messages(body: ResponseRequest, before: list[Item], now: list[Item]) -> list[dict[str, Any]]:
+def _messages(body: ResponseRequest, before: list[ResponseItem], now: list[ResponseItem]) -> list[dict[str, Any]]:
     messages = item_messages(before, "previous_response_id") + item_messages(now, "input")
     if body.instructions is not None:
         messages.insert(0, {"role": "system", "content": body.instructions})
     return messages
 
 
-def droppings(items: list[Item], truncation: str | None) -> Iterator[int]:
+def droppings(items: list[ResponseItem], truncation: str | None) -> Iterator[int]:
     """How many of the oldest items to leave out, in one attempt after the other: none, then (with `auto`) 1, 2, 4, …
     and all but the last; never a tool's answer without its call."""
     yield 0

@@ -6,14 +6,14 @@ from typing import Any, Literal
 from millstream.common.chunk import FinishReason, Usage
 from millstream.common.errors import Cancelled, MillstreamError
 from millstream.gateway.apis.responses.shape import FlatChoice, FlatTool, ResponseRequest
-from millstream.gateway.requests.accumulator import Fold
-from millstream.gateway.requests.response_meta import Head
+from millstream.gateway.requests.accumulator import Accumulator
+from millstream.gateway.requests.response_meta import ResponseMeta
 
 Status = Literal["completed", "failed", "in_progress", "cancelled", "queued", "incomplete"]
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class ResponseFrame:
     """What a response repeats of its request; JSON, so that a stored one can be gone on with anywhere."""
 
     fields: dict[str, Any]
@@ -63,7 +63,9 @@ def _tool(tool: FlatTool) -> dict[str, Any]:
     }
 
 
-def response_object(head: Head, frame: Frame, status: Status, output: list[dict[str, Any]]) -> dict[str, Any]:
+def response_object(
+    head: ResponseMeta, frame: ResponseFrame, status: Status, output: list[dict[str, Any]]
+) -> dict[str, Any]:
     """A response that is not over."""
     return {
         "id": head.id,
@@ -80,9 +82,9 @@ def response_object(head: Head, frame: Frame, status: Status, output: list[dict[
     }
 
 
-def counted_body(head: Head, folds: list[Fold]) -> dict[str, Any]:
+def counted_body(head: ResponseMeta, accumulators: list[Accumulator]) -> dict[str, Any]:
     """How many tokens an input is."""
-    result = folds[0].result
+    result = accumulators[0].result
     return {"object": "response.input_tokens", "input_tokens": len(result.ids) if result else 0}
 
 

@@ -18,34 +18,34 @@ from millstream.common.errors import (
 )
 from millstream.common.job import ModelName
 from millstream.common.request_id import parse_request_id
-from millstream.gateway.apis.responses.shape import Item
-from millstream.gateway.apis.responses.store import Turn, Turns, failed_response
+from millstream.gateway.apis.responses.shape import ResponseItem
+from millstream.gateway.apis.responses.store import StoredResponse, StoredResponses, failed_response
 from millstream.gateway.apis.responses.write import ResponseFold
 from millstream.gateway.errors.table import FieldError
-from millstream.gateway.requests.admitted import Desk, Ticket
+from millstream.gateway.requests.admitted import AdmittedRequest, Desk
 
 log = structlog.stdlib.get_logger(part="responses")
 
 
-def turn_ticket(turn: Turn, tenant: str) -> Ticket:
+def admitted_response(turn: StoredResponse, tenant: str) -> AdmittedRequest:
     """The turn's job, to be followed from its beginning."""
     identity = parse_request_id(turn.id)
-    return Ticket(identity, ModelName(turn.model), tenant, turn.tier, identity.jobs(), [NOTHING_YET])
+    return AdmittedRequest(identity, ModelName(turn.model), tenant, turn.tier, identity.jobs(), [NOTHING_YET])
 
 
-class Keeper:
+class ResponseService:
     """Follows one tenant's turns in the chunk log and stores what became of them."""
 
-    def __init__(self, desk: Desk, turns: Turns, tenant: str) -> None:
+    def __init__(self, desk: Desk, turns: StoredResponses, tenant: str) -> None:
         self._desk = desk
         self._turns = turns
         self._tenant = tenant
 
-    async def read(self, identity: str) -> Turn:
+    async def read(self, identity: str) -> StoredResponse:
         """The turn as it is now: a client may have read its end before it was stored. Raises `NotFound`."""
         return await self.refresh(await self._turns.get(identity))
 
-    async def previous(self, identity: str | None) -> list[Item]:
+    async def previous(self, identity: str | None) -> list[ResponseItem]:
         """The conversation so far. Raises `BadRequest` if that turn is unknown or not over."""
         if identity is None:
             return []
@@ -60,38 +60,38 @@ class Keeper:
             raise BadRequest(message, param="previous_response_id")
         return turn.history()
 
-    async def referred(self, items: list[Item]) -> list[Item]:
+    async def referred(self, items: list[ResponseItem]) -> list[ResponseItem]:
         """The items, those that only refer to one of a stored turn replaced by it. Raises `NotFound`."""
         return [item if item.type != "item_reference" else await self._referred(item.id or "") for item in items]
 
-    async def _referred(self, identity: str) -> Item:
+    async def _referred(self, identity: str) -> ResponseItem:
         """An item's id holds its response's, whatever the item is."""
         digits = identity.partition("_")[2][:32]
         with suppress(NotFound):
             for item in (await self.read(f"resp_{digits}")).items():
                 if item["id"] == identity:
-                    return Item.model_validate(item)
+                    return ResponseItem.model_validate(item)
         kept = "Items are kept with their response, unless its `store` was false."
         raise NotFound(f"Item with id '{identity[:80]}' not found. {kept}", param="input")
 
-    async def refresh(self, turn: Turn) -> Turn:
+    async def refresh(self, turn: StoredResponse) -> StoredResponse:
         """The turn as the log has it now; its end is stored."""
         if turn.under_way:
             await self._read(turn, self._so_far(turn))
         return turn
 
-    async def finish(self, turn: Turn) -> None:
+    async def finish(self, turn: StoredResponse) -> None:
         """Follows the turn until its end, which is stored. For a background response: nobody else may be reading."""
         try:
             await self._read(turn, self._until_the_end(turn))
         except Unavailable as error:
             log.warning("response not stored yet", response=turn.id, error=error.message)  # the next look does it
 
-    async def cancel(self, turn: Turn) -> Turn:
+    async def cancel(self, turn: StoredResponse) -> StoredResponse:
         """Stops the turn's job, if it is still running."""
         await self.refresh(turn)
         if turn.under_way:
-            await self._desk.cancel(turn_ticket(turn, self._tenant))
+            await self._desk.cancel(admitted_response(turn, self._tenant))
             turn.response = failed_response(turn, Cancelled("The response was cancelled."))
             await self._turns.put(turn, anew=True)
         return turn
@@ -101,16 +101,16 @@ class Keeper:
         turn = await self._turns.get(identity)
         await self._turns.delete(identity)
         if turn.under_way and turn.response.get("background"):
-            await self._desk.cancel(turn_ticket(turn, self._tenant))
+            await self._desk.cancel(admitted_response(turn, self._tenant))
 
-    async def _so_far(self, turn: Turn) -> AsyncGenerator[Chunk]:
+    async def _so_far(self, turn: StoredResponse) -> AsyncGenerator[Chunk]:
         """What the log has now. Whoever follows the job goes on doing so, and nobody waits here for the next chunk."""
-        for chunk in await self._desk.logged(turn_ticket(turn, self._tenant)):
+        for chunk in await self._desk.logged(admitted_response(turn, self._tenant)):
             yield chunk
 
-    async def _until_the_end(self, turn: Turn) -> AsyncGenerator[Chunk]:
+    async def _until_the_end(self, turn: StoredResponse) -> AsyncGenerator[Chunk]:
         """All chunks, as they come."""
-        flow = self._desk.follow(turn_ticket(turn, self._tenant), [NOTHING_YET])
+        flow = self._desk.follow(admitted_response(turn, self._tenant), [NOTHING_YET])
         try:
             async for _, chunks in flow.items():
                 for _, chunk in chunks:
@@ -118,7 +118,7 @@ class Keeper:
         finally:
             await flow.aclose()
 
-    async def _read(self, turn: Turn, chunks: AsyncGenerator[Chunk]) -> None:
+    async def _read(self, turn: StoredResponse, chunks: AsyncGenerator[Chunk]) -> None:
         growing = ResponseFold(turn.head(), turn.framed())
         try:
             async with aclosing(chunks):

@@ -23,7 +23,7 @@ Includable = Literal[
 ]
 
 
-class Item(Shape):
+class ResponseItem(Shape):
     """One item of the input: a message, a call the model made, a tool's answer, what the model thought."""
 
     type: str = "message"
@@ -87,7 +87,7 @@ class ResponseRequest(Shape):
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
     model: str
-    input: str | list[Item]
+    input: str | list[ResponseItem]
     instructions: str | None = None
     previous_response_id: str | None = None
     tools: list[FlatTool] | None = Field(default=None, max_length=1024)

@@ -8,17 +8,17 @@ from millstream.common.chunk import Chunk, Start, ToolDelta
 from millstream.common.errors import MillstreamError, NotFound
 from millstream.common.job import ModelName, Tier
 from millstream.common.request_id import parse_request_id
-from millstream.gateway.apis.responses.response_object import Frame
-from millstream.gateway.apis.responses.shape import Item
+from millstream.gateway.apis.responses.response_object import ResponseFrame
+from millstream.gateway.apis.responses.shape import ResponseItem
 from millstream.gateway.apis.responses.write import ResponseFold
-from millstream.gateway.records.store import Record, Store
-from millstream.gateway.requests.accumulator import Fold
-from millstream.gateway.requests.response_meta import Head
+from millstream.gateway.records.store import Record, RecordStore
+from millstream.gateway.requests.accumulator import Accumulator
+from millstream.gateway.requests.response_meta import ResponseMeta
 
 UNDER_WAY = ("queued", "in_progress")
 
 
-class Turn(msgspec.Struct):
+class StoredResponse(msgspec.Struct):
     """One response as it is kept. `input`: its own items as they are listed; `context`: all items up to its answer,
     as they came; `frame` rebuilds the response from its chunks while the log lives."""
 
@@ -41,17 +41,17 @@ class Turn(msgspec.Struct):
         """Whether its end is not stored yet."""
         return self.response["status"] in UNDER_WAY
 
-    def head(self) -> Head:
+    def head(self) -> ResponseMeta:
         """What a presenter begins with."""
-        return Head(self.id, parse_request_id(self.id).created, ModelName(self.model), self.tier)
+        return ResponseMeta(self.id, parse_request_id(self.id).created, ModelName(self.model), self.tier)
 
-    def framed(self) -> Frame:
+    def framed(self) -> ResponseFrame:
         """What the response repeats of its request."""
-        return Frame(self.frame, self.sealed, self.logprobs)
+        return ResponseFrame(self.frame, self.sealed, self.logprobs)
 
-    def history(self) -> list[Item]:
+    def history(self) -> list[ResponseItem]:
         """All items of the conversation, this turn's answer included, for the next turn."""
-        return [Item.model_validate(item) for item in [*self.context, *self._output]]
+        return [ResponseItem.model_validate(item) for item in [*self.context, *self._output]]
 
     def items(self) -> list[dict[str, Any]]:
         """This turn's own, as they are listed: its input and its output."""
@@ -62,10 +62,10 @@ class Turn(msgspec.Struct):
         return cast(list[dict[str, Any]], self.response["output"])
 
 
-class Turns:
+class StoredResponses:
     """A tenant's turns. Without a store nothing is kept, and every look-up says so."""
 
-    def __init__(self, store: Store | None, tenant: str, ttl: float) -> None:
+    def __init__(self, store: RecordStore | None, tenant: str, ttl: float) -> None:
         self._store = store
         self._tenant = tenant
         self._ttl = ttl
@@ -75,7 +75,7 @@ class Turns:
         """Whether there is a store at all."""
         return self._store is not None
 
-    async def put(self, turn: Turn, *, anew: bool = False) -> None:
+    async def put(self, turn: StoredResponse, *, anew: bool = False) -> None:
         """Keeps the turn; with `anew` only one that is kept already: a deleted one does not come back. Raises
         `Unavailable`."""
         if self._store is None:
@@ -83,17 +83,17 @@ class Turns:
         record = Record(turn.id, parse_request_id(turn.id).created, msgspec.json.encode(turn))
         await self._store.put(self._tenant, "response", record, self._ttl, anew=anew)
 
-    async def get(self, identity: str) -> Turn:
+    async def get(self, identity: str) -> StoredResponse:
         """Raises `NotFound`."""
         turn = await self.find(identity)
         if turn is None:
             raise NotFound(f"Response with id '{identity[:80]}' not found.", param="response_id")
         return turn
 
-    async def find(self, identity: str) -> Turn | None:
+    async def find(self, identity: str) -> StoredResponse | None:
         """None: never stored, expired, deleted, or another tenant's."""
         record = await self._store.get(self._tenant, "response", identity) if self._store else None
-        return msgspec.json.decode(record.body, type=Turn) if record else None
+        return msgspec.json.decode(record.body, type=StoredResponse) if record else None
 
     async def delete(self, identity: str) -> None:
         """Raises `NotFound`."""
@@ -101,17 +101,19 @@ class Turns:
             raise NotFound(f"Response with id '{identity[:80]}' not found.", param="response_id")
 
 
-def whole_response(order_head: Head, frame: Frame, fold: Fold) -> dict[str, Any]:
+def whole_response(order_head: ResponseMeta, frame: ResponseFrame, accumulator: Accumulator) -> dict[str, Any]:
     """A response from a job's fold: thoughts, then text, then calls, as models write them."""
     growing = ResponseFold(order_head, frame)
-    calls = [ToolDelta(index, call.id, call.name, call.arguments) for index, call in enumerate(fold.calls)]
-    growing.take(Chunk(start=Start(fold.usage.prompt)))
-    growing.take(Chunk(reasoning=fold.reasoning, text=fold.text, logprobs=fold.logprobs, tools=calls))
-    growing.take(Chunk(finish=fold.finish or "stop", usage=fold.usage))
+    calls = [ToolDelta(index, call.id, call.name, call.arguments) for index, call in enumerate(accumulator.calls)]
+    growing.take(Chunk(start=Start(accumulator.usage.prompt)))
+    growing.take(
+        Chunk(reasoning=accumulator.reasoning, text=accumulator.text, logprobs=accumulator.logprobs, tools=calls)
+    )
+    growing.take(Chunk(finish=accumulator.finish or "stop", usage=accumulator.usage))
     return growing.response
 
 
-def failed_response(turn: Turn, error: MillstreamError) -> dict[str, Any]:
+def failed_response(turn: StoredResponse, error: MillstreamError) -> dict[str, Any]:
     """A response whose job failed, was cancelled, or left nothing to read."""
     growing = ResponseFold(turn.head(), turn.framed())
     growing.fail(error)

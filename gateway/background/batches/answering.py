@@ -12,15 +12,15 @@ from millstream.common.broker.records.batches import LineResult
 from millstream.common.chunk import NOTHING_YET
 from millstream.common.errors import BadRequest, Expired, LogExpired, MillstreamError, NotFound, Overloaded, Unavailable
 from millstream.common.process.backoff import Backoff
-from millstream.gateway.apis.responses.service import Keeper
-from millstream.gateway.apis.responses.shape import Item
-from millstream.gateway.background.batches.endpoints import Prepared, Reception
-from millstream.gateway.background.batches.lines import Line, named, parse_line
+from millstream.gateway.apis.responses.service import ResponseService
+from millstream.gateway.apis.responses.shape import ResponseItem
+from millstream.gateway.background.batches.endpoints import LineReader, Prepared
+from millstream.gateway.background.batches.lines import BatchLine, named, parse_line
 from millstream.gateway.errors.table import error_object, wire
 from millstream.gateway.records.batches import Batch
 from millstream.gateway.requests.admitted import Desk
-from millstream.gateway.requests.handler import fold_all
-from millstream.gateway.requests.prepared import Order
+from millstream.gateway.requests.handler import accumulate_all
+from millstream.gateway.requests.prepared import PreparedRequest
 
 log = structlog.stdlib.get_logger(part="batches")
 LONGEST_PAUSE = 5.0  # seconds between two tries to submit
@@ -31,14 +31,16 @@ def line_id(batch: str, index: int) -> str:
     return f"batch_req_{batch.removeprefix('batch_')}{index:06x}"
 
 
-class Answering:
+class LineRunner:
     """The lines of one batch."""
 
-    def __init__(self, batch: Batch, reception: Reception, desk: Desk, keeper: Keeper, line_timeout: float) -> None:
+    def __init__(
+        self, batch: Batch, reception: LineReader, desk: Desk, response_service: ResponseService, line_timeout: float
+    ) -> None:
         self._batch = batch
         self._reception = reception
         self._desk = desk
-        self._keeper = keeper
+        self._response_service = response_service
         self._line_timeout = line_timeout
 
     async def answer(self, index: int, text: bytes) -> LineResult:
@@ -56,14 +58,14 @@ class Answering:
             fault = MillstreamError("The server had an error while processing this request. Sorry about that!")
             return self._result(index, line, "", wire(fault).status, error_object(fault))
 
-    async def order(self, index: int, text: bytes) -> Order:
+    async def order(self, index: int, text: bytes) -> PreparedRequest:
         """The line's order as its first try submits it. Raises `BadRequest`."""
         line = parse_line(text, self._batch.endpoint)
         return self._named(self._reception.prepare(line.body, await self._history(line)).order, index, 0)
 
-    async def _history(self, line: Line) -> list[Item]:
+    async def _history(self, line: BatchLine) -> list[ResponseItem]:
         previous = line.body.get("previous_response_id") if self._batch.endpoint == "/v1/responses" else None
-        return await self._keeper.previous(previous) if isinstance(previous, str) else []
+        return await self._response_service.previous(previous) if isinstance(previous, str) else []
 
     async def _until_answered(self, index: int, prepared: Prepared) -> tuple[str, dict[str, Any]]:
         backoff, attempt = Backoff(most=LONGEST_PAUSE), 0
@@ -82,23 +84,23 @@ class Answering:
             except Expired:  # it waited too long; the batch's window is not over, or we would have been cancelled
                 attempt += 1
 
-    async def _try(self, order: Order, prepared: Prepared) -> tuple[str, dict[str, Any]]:
-        ticket = await self._desk.admit(order)
-        flow = self._desk.follow(ticket, [NOTHING_YET] * len(ticket.jobs))
+    async def _try(self, order: PreparedRequest, prepared: Prepared) -> tuple[str, dict[str, Any]]:
+        admitted = await self._desk.admit(order)
+        flow = self._desk.follow(admitted, [NOTHING_YET] * len(admitted.jobs))
         try:
-            folds = await fold_all(flow, len(ticket.jobs))
+            accumulators = await accumulate_all(flow, len(admitted.jobs))
         finally:
             await flow.aclose()
-        return ticket.id.text, prepared.whole(ticket.head(), folds)
+        return admitted.id.text, prepared.whole(admitted.head(), accumulators)
 
-    def _named(self, order: Order, index: int, attempt: int) -> Order:
+    def _named(self, order: PreparedRequest, index: int, attempt: int) -> PreparedRequest:
         order = named(order, self._batch.id, self._batch.created, index, attempt)
         left = max(1.0, self._batch.expires - time.time())
         timeout = min(left, self._line_timeout)
         submission = replace(order.submission, tier="batch", timeout=timeout, resumable=True, idempotency_key=None)
         return replace(order, submission=submission)
 
-    def _result(self, index: int, line: Line, request: str, status: int, body: dict[str, Any]) -> LineResult:
+    def _result(self, index: int, line: BatchLine, request: str, status: int, body: dict[str, Any]) -> LineResult:
         response = {"status_code": status, "request_id": request, "body": body}
         told = {"id": line_id(self._batch.id, index), "custom_id": line.custom_id, "response": response, "error": None}
         return LineResult(index, "completed" if status == 200 else "failed", msgspec.json.encode(told))

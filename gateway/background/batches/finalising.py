@@ -9,9 +9,9 @@ import msgspec
 from millstream.common.broker.records.batches import Batches
 from millstream.common.errors import NotFound
 from millstream.gateway.background.batches.answering import line_id
-from millstream.gateway.background.batches.lease import Lease, LeaseLost
+from millstream.gateway.background.batches.lease import BatchLease, LeaseLost
 from millstream.gateway.background.batches.lines import parse_line, raw_lines
-from millstream.gateway.background.batches.parts import Output, Outputs, Parts, writing_outputs
+from millstream.gateway.background.batches.parts import OutputFile, OutputFiles, Parts, writing_outputs
 from millstream.gateway.records.batches import Batch
 from millstream.gateway.records.files.catalogue import Catalogue, StoredFile, blob_name
 from millstream.gateway.records.files.storage import Storage
@@ -38,7 +38,7 @@ class Finalising:
         self._expires = self._began + (batch.number("output_ttl") or int(file_ttl))
         self._parts = Parts(storage, batches, batch.id)
 
-    async def finish(self, lease: Lease, ending: Ending) -> None:
+    async def finish(self, lease: BatchLease, ending: Ending) -> None:
         """Raises `LeaseLost`, `Unavailable`, `StorageFailed`."""
         names = [blob_name(self._batch.tenant, self._file_id(kind), self._expires) for kind in ("output", "error")]
         async with writing_outputs(self._storage, names[0], names[1]) as outputs:
@@ -57,7 +57,7 @@ class Finalising:
     def _file_id(self, kind: str) -> str:
         return f"file-{hashlib.sha256(f'{self._batch.id}:{kind}'.encode()).hexdigest()[:24]}"
 
-    async def _rest(self, outputs: Outputs, ending: Ending) -> None:
+    async def _rest(self, outputs: OutputFiles, ending: Ending) -> None:
         """The lines behind the last part: a batch that ended early has some."""
         first, page = self._batch.flushed, list[bytes | None]()
         if first >= self._batch.total:
@@ -74,7 +74,7 @@ class Finalising:
             page = [None] * (1 + max(await self._batches.recorded(self._batch.id), default=first - 1) - first)
         await self._page(outputs, first, page, ending)
 
-    async def _page(self, outputs: Outputs, first: int, page: Sequence[bytes | None], ending: Ending) -> None:
+    async def _page(self, outputs: OutputFiles, first: int, page: Sequence[bytes | None], ending: Ending) -> None:
         found = await self._batches.results(self._batch.id, first, len(page))
         good = [each.json for each in found if each is not None and each.outcome == "completed"]
         bad = [
@@ -92,7 +92,7 @@ class Finalising:
         told = {"id": line_id(self._batch.id, index), "custom_id": line.custom_id, "response": None, "error": error}
         return msgspec.json.encode(told)
 
-    async def _record(self, kind: str, output: Output, name: str) -> str:
+    async def _record(self, kind: str, output: OutputFile, name: str) -> str:
         """The file's id; empty if there is nothing in it."""
         if not output.size:
             await self._storage.delete(name)

@@ -20,7 +20,7 @@ class LeaseLost(Exception):
     """Another process works on the batch now."""
 
 
-class Lease:
+class BatchLease:
     """A batch held by this process."""
 
     def __init__(self, batches: Batches, batch: str, owner: str, hold: Hold) -> None:
@@ -71,14 +71,14 @@ class Lease:
 
 
 @asynccontextmanager
-async def leased(batches: Batches, batch: str, owner: str) -> AsyncGenerator[Lease | None]:
+async def leased(batches: Batches, batch: str, owner: str) -> AsyncGenerator[BatchLease | None]:
     """The lease, renewed until the block ends; None if somebody else has it. The block is cancelled, and `LeaseLost`
     raised, when it is lost. Raises `Unavailable`."""
     hold = await batches.hold(batch, owner, LEASE)
     if hold is None:
         yield None
         return
-    lease = Lease(batches, batch, owner, hold)
+    lease = BatchLease(batches, batch, owner, hold)
     try:
         async with TaskGroup() as tasks:
             keeping = tasks.keep(lease.keep, "lease")

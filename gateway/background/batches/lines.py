@@ -9,7 +9,7 @@ import msgspec
 
 from millstream.common.errors import BadRequest
 from millstream.common.request_id import RequestId, separator
-from millstream.gateway.requests.prepared import Order
+from millstream.gateway.requests.prepared import PreparedRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class RawLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class BatchLine:
     """One request of a batch."""
 
     custom_id: str
@@ -60,7 +60,7 @@ async def raw_lines(blocks: AsyncIterator[bytes], offset: int, longest: int) -> 
         yield RawLine(number + 1, at + len(rest), rest)
 
 
-def parse_line(text: bytes, endpoint: str) -> Line:
+def parse_line(text: bytes, endpoint: str) -> BatchLine:
     """Raises `LineFault`."""
     try:
         line: object = msgspec.json.decode(text.removeprefix(b"\xef\xbb\xbf"))
@@ -79,10 +79,10 @@ def parse_line(text: bytes, endpoint: str) -> Line:
         raise LineFault("mismatched_endpoint", message, "url")
     if not isinstance(body, dict):
         raise LineFault("invalid_body", "Expected the request's 'body' as a JSON object.", "body")
-    return Line(custom_id, cast(dict[str, Any], body))
+    return BatchLine(custom_id, cast(dict[str, Any], body))
 
 
-def named(order: Order, batch: str, created: int, line: int, attempt: int) -> Order:
+def named(order: PreparedRequest, batch: str, created: int, line: int, attempt: int) -> PreparedRequest:
     """The order under an id that follows from its place, so that whoever submits the line again meets the jobs that
     are there already instead of making others."""
     count, model = order.id.count, order.id.model

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import msgspec
 
 from millstream.common.broker.records.batches import Batches, LineResult
-from millstream.gateway.background.batches.lease import Lease, LeaseLost
+from millstream.gateway.background.batches.lease import BatchLease, LeaseLost
 from millstream.gateway.records.files.storage import Draft, Storage
 
 FLUSH = 256  # answers in a part
 
 
-class Part(msgspec.Struct, frozen=True):
+class OutputPart(msgspec.Struct, frozen=True):
     """Lines [first, last) of the input: the names of what went well and what did not, empty where there is nothing."""
 
     first: int
@@ -35,7 +35,7 @@ class Parts:
         """Where they lie."""
         return f"parts/{self._batch}"
 
-    async def flush(self, lease: Lease, first: int, last: int, offset: int) -> None:
+    async def flush(self, lease: BatchLease, first: int, last: int, offset: int) -> None:
         """Writes the answers of the lines [first, last), all of which are recorded; line `last` begins at `offset` of
         the input. Raises `LeaseLost`, `Unavailable`, `StorageFailed`."""
         found = await self._batches.results(self._batch, first, last - first)
@@ -44,7 +44,7 @@ class Parts:
             raise LeaseLost  # somebody else has flushed them
         # The grant in the name: a process that was frozen meanwhile cannot write over another one's part.
         name = f"{self.folder}/{first:08d}-{lease.grant}"
-        part = Part(
+        part = OutputPart(
             first,
             last,
             await self._write(f"{name}.completed", [each for each in results if each.outcome == "completed"]),
@@ -60,10 +60,10 @@ class Parts:
             await draft.write(b"".join(each.json + b"\n" for each in results))
         return name
 
-    async def copy(self, outputs: "Outputs") -> None:
+    async def copy(self, outputs: "OutputFiles") -> None:
         """All parts into the output files, block by block."""
         for raw in await self._batches.parts(self._batch):
-            part = msgspec.json.decode(raw, type=Part)
+            part = msgspec.json.decode(raw, type=OutputPart)
             await outputs.completed.take(self._storage, part.completed)
             await outputs.failed.take(self._storage, part.failed)
 
@@ -73,7 +73,7 @@ class Parts:
 
 
 @dataclass(slots=True)
-class Output:
+class OutputFile:
     """A file of answers being written."""
 
     draft: Draft
@@ -95,15 +95,15 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
-class Outputs:
+class OutputFiles:
     """What went well, and what did not."""
 
-    completed: Output
-    failed: Output
+    completed: OutputFile
+    failed: OutputFile
 
 
 @asynccontextmanager
-async def writing_outputs(storage: Storage, completed: str, failed: str) -> AsyncGenerator[Outputs]:
+async def writing_outputs(storage: Storage, completed: str, failed: str) -> AsyncGenerator[OutputFiles]:
     """Both files, complete or not at all."""
     async with storage.writing(completed) as good, storage.writing(failed) as bad:
-        yield Outputs(Output(good), Output(bad))
+        yield OutputFiles(OutputFile(good), OutputFile(bad))

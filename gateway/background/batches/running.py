@@ -12,9 +12,9 @@ from millstream.common.broker.records.batches import Batches, LineResult
 from millstream.common.errors import Unavailable
 from millstream.common.process.backoff import Backoff
 from millstream.common.process.tasks import TaskGroup
-from millstream.gateway.background.batches.answering import Answering
+from millstream.gateway.background.batches.answering import LineRunner
 from millstream.gateway.background.batches.concurrency import LEAST, lines_in_flight
-from millstream.gateway.background.batches.lease import Lease
+from millstream.gateway.background.batches.lease import BatchLease
 from millstream.gateway.background.batches.lines import RawLine
 from millstream.gateway.background.batches.parts import FLUSH, Parts
 from millstream.gateway.records.batches import Batch
@@ -22,11 +22,11 @@ from millstream.gateway.records.batches import Batch
 WINDOW = 4096  # lines a slow one may be behind: bounds the answers that wait in Redis
 LOOK_EVERY = 0.25  # seconds between two looks at how busy the workers are
 log = structlog.stdlib.get_logger(part="batches")
-Look = Callable[[], Awaitable[ModelInfo | None]]
+ModelLookup = Callable[[], Awaitable[ModelInfo | None]]
 
 
 @dataclass(slots=True)
-class Progress:
+class SliceProgress:
     """Where a slice stands. Lines below `flushed` lie in parts; `recorded` ones behind it are in Redis."""
 
     flushed: int
@@ -59,16 +59,16 @@ class Progress:
 class Slice:
     """One process's turn at a batch."""
 
-    def __init__(self, batch: Batch, batches: Batches, lease: Lease, answering: Answering, parts: Parts) -> None:
+    def __init__(self, batch: Batch, batches: Batches, lease: BatchLease, answering: LineRunner, parts: Parts) -> None:
         self._batch = batch
         self._batches = batches
         self._lease = lease
         self._answering = answering
         self._parts = parts
         self._changed = asyncio.Event()
-        self._progress = Progress(batch.flushed, set())
+        self._progress = SliceProgress(batch.flushed, set())
 
-    async def work(self, lines: AsyncIterator[RawLine], look: Look, most: int, seconds: float) -> bool:
+    async def work(self, lines: AsyncIterator[RawLine], look: ModelLookup, most: int, seconds: float) -> bool:
         """Works for so many seconds at most, less if the batch is cancelled or its window ends. Whether all lines are
         answered. Raises `LeaseLost`, `StorageFailed`."""
         self._progress.recorded = await self._batches.recorded(self._batch.id)
@@ -125,7 +125,7 @@ class Slice:
         self._progress.active.pop(index)
         self._changed.set()
 
-    async def _watch(self, look: Look, most: int) -> None:
+    async def _watch(self, look: ModelLookup, most: int) -> None:
         """Adapts the number of lines in flight to how busy the workers are."""
         while True:
             try:

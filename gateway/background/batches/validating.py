@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from millstream.common.errors import MillstreamError, NotFound
-from millstream.gateway.background.batches.endpoints import Reception
+from millstream.gateway.background.batches.endpoints import LineReader
 from millstream.gateway.background.batches.lines import LineFault, RawLine, parse_line, raw_lines
 from millstream.gateway.errors.table import FieldError
 
@@ -35,7 +35,7 @@ class Findings:
 class Validation:
     """Of one file."""
 
-    def __init__(self, reception: Reception, known: frozenset[str], most_lines: int) -> None:
+    def __init__(self, reception: LineReader, known: frozenset[str], most_lines: int) -> None:
         self._reception = reception
         self._known = known
         self._most = most_lines

@@ -14,7 +14,7 @@ import msgspec
 from millstream.common.errors import BadRequest, NotFound
 from millstream.common.process.cancellation import cancellation_wins
 from millstream.gateway.records.files.storage import Storage
-from millstream.gateway.records.store import Record, Store
+from millstream.gateway.records.store import Record, RecordStore
 
 PAGE = 100  # records looked at while a list of one purpose is gathered
 
@@ -54,7 +54,7 @@ def has_expired(name: str, idle: float, now: float) -> bool:
 class Catalogue:
     """One tenant's files."""
 
-    def __init__(self, storage: Storage, store: Store, tenant: str) -> None:
+    def __init__(self, storage: Storage, store: RecordStore, tenant: str) -> None:
         self._storage = storage
         self._store = store
         self._tenant = tenant

@@ -203,7 +203,7 @@ async def test_chunks_nobody_holds_any_more_are_said_to_be_lost(broker: Broker) 
     [job] = await claim(broker, worker)
     await step(broker, worker, job, 1, "a")
     place = await jobs.attach(broker, MODEL, job.id, GATEWAY, "acme", jobs.Delivered(Lease("1:w1"), seq=Seq(3)))
-    assert place == jobs.Place("lost", Seq(1))
+    assert place == jobs.JobPosition("lost", Seq(1))
 
 
 async def test_a_vanished_job_is_submitted_again_with_what_was_delivered(broker: Broker) -> None:
@@ -227,7 +227,7 @@ async def test_the_watchdog_tells_only_of_jobs_with_news(broker: Broker) -> None
     job, quiet = await claim(broker, worker)
     await step(broker, worker, job, 1, "a")
     news = await jobs.watch(broker, MODEL, GATEWAY, 5000, [(job.id, Seq(0)), (quiet.id, Seq(0)), (JobId("x"), Seq(0))])
-    assert news == {"j1": jobs.Place("running", Seq(1), job.lease), "x": jobs.Place("missing", Seq(0))}
+    assert news == {"j1": jobs.JobPosition("running", Seq(1), job.lease), "x": jobs.JobPosition("missing", Seq(0))}
 
 
 async def test_nothing_of_a_settled_job_is_immortal(broker: Broker) -> None:

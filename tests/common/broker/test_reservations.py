@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from millstream.common.broker import keys
-from millstream.common.broker.accounts.keyring import UNCOUNTED, ApiKey, Limits
+from millstream.common.broker.accounts.keyring import UNCOUNTED, ApiKey, KeyLimits
 from millstream.common.broker.accounts.limits import Reserved, refund, reserve, settle_owed, usage
 from millstream.common.broker.connection.broker import Broker
 from millstream.common.job import JobId, ModelName
@@ -26,7 +26,7 @@ async def broker(redis_url: str) -> AsyncIterator[Broker]:
 
 
 def key(**limits: int) -> ApiKey:
-    return ApiKey("key_1", "acme", limits=Limits(**limits))
+    return ApiKey("key_1", "acme", limits=KeyLimits(**limits))
 
 
 async def ask(broker: Broker, api_key: ApiKey, name: str, tokens: int = 10, jobs: int = 1) -> Reserved:
@@ -184,7 +184,7 @@ async def _keep_books(redis_url: str, mix: list[tuple[str, int]]) -> None:
 
 
 def test_a_key_is_stored_without_the_key() -> None:
-    stored = ApiKey("key_1", "acme", ending="abcd", limits=Limits(concurrent=2))
+    stored = ApiKey("key_1", "acme", ending="abcd", limits=KeyLimits(concurrent=2))
     assert msgspec.json.decode(msgspec.json.encode(stored), type=ApiKey) == stored
     assert stored.tier("priority") == "priority"
     assert ApiKey("k", "t", ceiling="flex").tier("default") == "flex"

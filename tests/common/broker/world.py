@@ -15,8 +15,8 @@ from millstream.common.broker.connection.broker import Broker
 from millstream.common.chunk import Chunk, Seq, Usage, decode_chunk, encode_chunk
 from millstream.common.errors import LogExpired, NotFound, StreamLost
 from millstream.common.job import ChatPrompt, GatewayId, JobId, JobRequest, ModelName, Tier, WorkerId
-from millstream.gateway.queue.hub import Switchboard
-from millstream.gateway.queue.job_stream import Follower, Origin
+from millstream.gateway.queue.hub import FrameHub
+from millstream.gateway.queue.job_stream import JobStream, Origin
 from millstream.gateway.queue.replay import LogReader
 
 MODEL = ModelName("world")
@@ -65,7 +65,7 @@ class WorkerMind:
 class Reader:
     """One client's stream at one gateway, and what it was given before (by another)."""
 
-    follower: Follower
+    follower: JobStream
     gateway: GatewayId
     had: list[int]
     tokens: list[int] = field(default_factory=list[int])
@@ -85,7 +85,7 @@ class World:
     late: list[tuple[JobId, str, int, bytes]] = field(default_factory=list)  # frames still under way
 
     def log_reader(self, gateway: GatewayId) -> LogReader:
-        return LogReader(self.broker, gateway, Switchboard())
+        return LogReader(self.broker, gateway, FrameHub())
 
     async def submit(self, id: str, gateway: GatewayId, tenant: str, tier: Tier, key: str) -> None:
         envelope = jobs.Envelope(gateway, tenant, tier, 60_000, 60_000, idempotency_digest=key, fingerprint=key)
@@ -93,7 +93,7 @@ class World:
         answer = await jobs.submit(self.broker, MODEL, envelope, [new])
         assert (await jobs.submit(self.broker, MODEL, envelope, [new])).outcome == "duplicate"
         if answer.outcome != "duplicate":
-            follower = Follower(MODEL, new.id, tenant, Seq(0), Origin(REQUEST, envelope))
+            follower = JobStream(MODEL, new.id, tenant, Seq(0), Origin(REQUEST, envelope))
             self.readers.append(Reader(follower, gateway, []))
 
     async def beat(self, mind: WorkerMind) -> None:
@@ -170,7 +170,7 @@ class World:
     async def resume(self, reader: Reader, gateway: GatewayId) -> None:
         """The client comes back to another gateway with the place it had."""
         after = Seq(reader.follower.next - 1)
-        follower = Follower(MODEL, reader.follower.job, reader.follower.tenant, after)
+        follower = JobStream(MODEL, reader.follower.job, reader.follower.tenant, after)
         self.readers.remove(reader)
         self.readers.append(Reader(follower, gateway, [*reader.had, *reader.tokens]))
         await self.read(self.readers[-1])

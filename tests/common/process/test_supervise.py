@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from millstream.common.process.backoff import Backoff
-from millstream.common.process.supervise import Child, Exit, GaveUp, Program
+from millstream.common.process.supervise import Child, ChildExit, GaveUp, Program
 from tests.harness.support import wait_until
 
 OBEDIENT = "import time; print('up', flush=True); time.sleep(600)"
@@ -36,9 +36,9 @@ async def running(child: Child) -> AsyncIterator[None]:
 
 async def test_a_killed_child_comes_back_and_its_end_is_told() -> None:
     lines: list[str] = []
-    exits: list[Exit] = []
+    exits: list[ChildExit] = []
 
-    async def on_exit(exit: Exit) -> None:
+    async def on_exit(exit: ChildExit) -> None:
         exits.append(exit)
 
     child = Child(python(OBEDIENT), lines.append, on_exit)
@@ -73,9 +73,9 @@ async def test_wrong_settings_are_not_tried_again() -> None:
 
 async def test_a_child_that_never_gets_ready_is_given_up_but_not_one_that_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Backoff, "take", lambda self: 0.0)
-    ends: list[Exit] = []
+    ends: list[ChildExit] = []
 
-    async def on_exit(exit: Exit) -> None:
+    async def on_exit(exit: ChildExit) -> None:
         ends.append(exit)
 
     with pytest.raises(GaveUp):

@@ -41,7 +41,7 @@ async def test_the_key_tells_the_tenant(cluster: ScriptedCluster) -> None:
     async with gateway(cluster, api_keys=KEYS) as url, httpx.AsyncClient(base_url=url) as http:
         for headers in ({"Authorization": "Bearer sk-aaaaaaaaaaaaaaaa"}, {"x-api-key": "sk-bbbbbbbbbbbbbbbb"}):
             assert (await http.post("/v1/chat/completions", json=ASK, headers=headers)).status_code == 200
-    assert [submission.tenant for submission in cluster.dispatch.submissions] == ["team-a", "team-b"]
+    assert [submission.tenant for submission in cluster.queue.submissions] == ["team-a", "team-b"]
 
 
 @pytest.mark.parametrize(

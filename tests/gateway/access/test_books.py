@@ -8,13 +8,13 @@ import pytest
 import pytest_asyncio
 
 from millstream.common.broker import jobs
-from millstream.common.broker.accounts.keyring import ApiKey, Limits
+from millstream.common.broker.accounts.keyring import ApiKey, KeyLimits
 from millstream.common.broker.accounts.limits import periods, settle_owed, usage
 from millstream.common.broker.workers import evict_now
 from millstream.common.errors import Overloaded, QuotaExceeded, TooLargeToWait
 from millstream.common.job import JobId, WorkerId
 from millstream.gateway.queue.client import Submission
-from millstream.gateway.queue.redis_client import QueueDispatch
+from millstream.gateway.queue.redis_client import RedisQueueClient
 from tests.harness.queue_site import MODEL, Site, open_site
 from tests.harness.support import wait_until
 
@@ -26,12 +26,12 @@ async def site(redis_url: str) -> AsyncIterator[Site]:
 
 
 def key(**limits: int) -> ApiKey:
-    return ApiKey("key_1", "acme", limits=Limits(**limits))
+    return ApiKey("key_1", "acme", limits=KeyLimits(**limits))
 
 
-async def read(dispatch: QueueDispatch, submission: Submission) -> None:
+async def read(queue: RedisQueueClient, submission: Submission) -> None:
     """Follow a job to its end."""
-    async for _ in dispatch.follow(MODEL, submission.jobs[0][0], tenant=submission.tenant):
+    async for _ in queue.follow(MODEL, submission.jobs[0][0], tenant=submission.tenant):
         pass
 
 
@@ -88,30 +88,30 @@ async def test_requests_at_once_are_exact_over_gateways_and_free_at_once(site: S
 
 async def test_a_request_that_does_not_enter_costs_nothing(site: Site) -> None:
     await site.beat("w", slots="1")
-    dispatch = await site.gateway(bounds=jobs.Bounds(jobs=1))
+    queue = await site.gateway(bounds=jobs.Bounds(jobs=1))
     limited = key(tokens_per_day=1000, requests_per_minute=3)
     await site.put("running")
     first = site.submission(10, tenant="acme", key=limited, idempotency_key="k", fingerprint="f")
-    await dispatch.submit(first)
+    await queue.submit(first)
     once = await spent(site)
     again = site.submission(10, tenant="acme", key=limited, idempotency_key="k", fingerprint="f")
-    assert (await dispatch.submit(again)).outcome == "duplicate"
+    assert (await queue.submit(again)).outcome == "duplicate"
     with pytest.raises(Overloaded, match="is full"):
-        await dispatch.submit(site.submission(10, tenant="acme", key=limited))
+        await queue.submit(site.submission(10, tenant="acme", key=limited))
     assert await spent(site) == once
-    await dispatch.cancel(MODEL, [first.jobs[0][0]])
+    await queue.cancel(MODEL, [first.jobs[0][0]])
     await wait_until(lambda: settled(site))
     assert await spent(site) == 0
     with pytest.raises(QuotaExceeded, match="1000 tokens per day"):
-        await dispatch.submit(site.submission(5000, tenant="acme", key=limited))
+        await queue.submit(site.submission(5000, tenant="acme", key=limited))
 
 
 async def test_an_expired_job_is_settled_too(site: Site) -> None:
     await site.beat("w", slots="1")
-    dispatch = await site.gateway()
+    queue = await site.gateway()
     await site.put("running")
     one = site.submission(10, tenant="acme", key=key(concurrent=1), timeout=0.05)
-    await dispatch.submit(one)
+    await queue.submit(one)
 
     async def expired() -> bool:
         await site.broker.run("job/upkeep", MODEL, 1000, 32, 0)
@@ -124,10 +124,10 @@ async def test_an_expired_job_is_settled_too(site: Site) -> None:
 
 async def test_a_full_queue_refuses_with_the_time_its_backlog_takes(site: Site) -> None:
     await site.beat("w", slots="2", job_seconds="4")
-    dispatch = await site.gateway(bounds=jobs.Bounds(jobs=10))
+    queue = await site.gateway(bounds=jobs.Bounds(jobs=10))
     await site.put(*(f"j{i}" for i in range(12)))
     with pytest.raises(Overloaded) as refused:
-        await dispatch.submit(site.submission(10))
+        await queue.submit(site.submission(10))
     assert refused.value.retry_after == pytest.approx(20)  # 10 waiting, 2 slots, 4 s a job
     assert "10 requests wait" in refused.value.message
 
@@ -149,38 +149,38 @@ async def test_a_request_too_large_to_wait_is_served_while_slots_are_free_and_el
     site: Site, bounds: jobs.Bounds, excess: str
 ) -> None:
     await site.beat("w", slots="5")
-    dispatch = await site.gateway(bounds=bounds)
-    assert (await dispatch.submit(three_at_once(site))).outcome == "routed"
+    queue = await site.gateway(bounds=bounds)
+    assert (await queue.submit(three_at_once(site))).outcome == "routed"
     with pytest.raises(TooLargeToWait, match=excess):
-        await dispatch.submit(three_at_once(site))
+        await queue.submit(three_at_once(site))
 
 
 async def test_a_request_that_alone_could_wait_is_asked_back(site: Site) -> None:
     await site.beat("w", slots="1")
-    dispatch = await site.gateway(bounds=jobs.Bounds(jobs=1, tenant_bytes=10**6))
+    queue = await site.gateway(bounds=jobs.Bounds(jobs=1, tenant_bytes=10**6))
     await site.put("running", "waiting")
     with pytest.raises(Overloaded, match="is full"):
-        await dispatch.submit(site.submission(10))
+        await queue.submit(site.submission(10))
 
 
 async def test_a_queued_request_is_told_its_place_and_wait(site: Site) -> None:
     await site.beat("w", slots="2", job_seconds="4")
-    dispatch = await site.gateway()
+    queue = await site.gateway()
     await site.put(*(f"j{i}" for i in range(5)), tenant="acme")
     one = site.submission(10, tenant="acme")
-    admission = await dispatch.submit(one)
+    admission = await queue.submit(one)
     assert (admission.outcome, admission.position, admission.wait, admission.workers) == ("queued", 4, 8.0, 1)
-    reading = asyncio.create_task(read(dispatch, one))
-    now = dispatch.waiting(one.jobs[0][0])
+    reading = asyncio.create_task(read(queue, one))
+    now = queue.waiting(one.jobs[0][0])
     assert now is not None and (now.position, now.wait, now.workers) == (4, 8.0, 1)
     assert [claimed.id for claimed in await site.claim("w", 4)] == ["j0", "j1", "j2", "j3"]
 
     def moved_up() -> bool:
-        now = dispatch.waiting(one.jobs[0][0])
+        now = queue.waiting(one.jobs[0][0])
         return now is not None and now.position == 2
 
     await wait_until(moved_up)
     await site.claim("w", 2)
-    await wait_until(lambda: dispatch.waiting(one.jobs[0][0]) is None)
+    await wait_until(lambda: queue.waiting(one.jobs[0][0]) is None)
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from millstream.common.broker import jobs
-from millstream.common.broker.accounts.keyring import ApiKey, Limits, digest, revoke_key, store_key
+from millstream.common.broker.accounts.keyring import ApiKey, KeyLimits, digest, revoke_key, store_key
 from millstream.common.broker.connection.broker import RedisAway
 from millstream.common.broker.models.directory import announce, forget_model
 from millstream.common.job import EmbedInput, JobRequest, ModelName, TextPrompt
@@ -62,7 +62,7 @@ async def ask(http: httpx.AsyncClient, **changes: Any) -> httpx.Response:
 
 async def test_limits_are_told_and_kept(site: Site) -> None:
     await site.worker("w")
-    await own(site, limits=Limits(requests_per_minute=2, tokens_per_minute=10_000))
+    await own(site, limits=KeyLimits(requests_per_minute=2, tokens_per_minute=10_000))
     async with gateway(site, require_keys=True) as http:
         first = await ask(http)
         assert first.status_code == 200
@@ -81,7 +81,7 @@ async def test_limits_are_told_and_kept(site: Site) -> None:
 
 async def test_a_budget_that_is_used_up_is_openais_quota_error(site: Site) -> None:
     await site.worker("w")
-    await own(site, limits=Limits(tokens_per_month=10))
+    await own(site, limits=KeyLimits(tokens_per_month=10))
     async with gateway(site, require_keys=True) as http:
         refused = await ask(http, max_tokens=500)
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "insufficient_quota")
@@ -124,7 +124,7 @@ async def test_keys_are_demanded_from_the_first_request_on(site: Site) -> None:
 
 async def test_a_retry_may_come_back_to_what_has_entered_whatever_the_limits(site: Site) -> None:
     await site.worker("w", rate=20)
-    await own(site, limits=Limits(concurrent=1, requests_per_minute=1))
+    await own(site, limits=KeyLimits(concurrent=1, requests_per_minute=1))
     same = {"Idempotency-Key": "mine"}
     async with gateway(site, require_keys=True) as http:
         first = asyncio.create_task(http.post("/v1/chat/completions", json=body(), headers=same))
@@ -152,7 +152,7 @@ async def test_a_submission_redis_did_not_answer_sets_nothing_aside_for_good(
     monkeypatch.setattr(jobs, "submit", unanswered)
     monkeypatch.setattr(queue, "SUBMIT_PATIENCE", -1.0)
     await site.worker("w", rate=5)
-    await own(site, limits=Limits(concurrent=1))
+    await own(site, limits=KeyLimits(concurrent=1))
     async with gateway(site, require_keys=True) as http:
         assert (await ask(http, max_tokens=1000)).status_code == 503
         await wait_until(lambda: _answered(http))

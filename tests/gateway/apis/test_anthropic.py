@@ -56,7 +56,7 @@ async def test_whole(http: httpx.AsyncClient) -> None:
 async def test_streamed_is_the_same(
     claude: anthropic.AsyncAnthropic, http: httpx.AsyncClient, cluster: ScriptedCluster
 ) -> None:
-    cluster.dispatch.script = thinking_and_calling
+    cluster.queue.script = thinking_and_calling
     whole = await claude.messages.create(**ASK, tools=TOOLS)
     async with claude.messages.stream(**ASK, tools=TOOLS) as stream:
         final = await stream.get_final_message()
@@ -107,7 +107,7 @@ async def test_what_the_worker_gets(claude: anthropic.AsyncAnthropic, cluster: S
         extra_body={"top_k": 4},
         metadata={"user_id": "u"},
     )
-    [request] = cluster.dispatch.requests
+    [request] = cluster.queue.requests
     assert isinstance(request.input, ChatPrompt)
     written = request.input.messages
     assert [message["role"] for message in written] == ["system", "user", "assistant", "tool", "user", "assistant"]
@@ -119,18 +119,18 @@ async def test_what_the_worker_gets(claude: anthropic.AsyncAnthropic, cluster: S
 
 
 async def test_stop_reasons(claude: anthropic.AsyncAnthropic, cluster: ScriptedCluster) -> None:
-    cluster.dispatch.script = lambda _: said("x", finish="length")
+    cluster.queue.script = lambda _: said("x", finish="length")
     assert (await claude.messages.create(**ASK)).stop_reason == "max_tokens"
-    cluster.dispatch.script = lambda _: [*said("x")[:-1], Chunk(finish="stop", stopped_by="END", usage=USAGE)]
+    cluster.queue.script = lambda _: [*said("x")[:-1], Chunk(finish="stop", stopped_by="END", usage=USAGE)]
     stopped = await claude.messages.create(**ASK)
     assert (stopped.stop_reason, stopped.stop_sequence) == ("stop_sequence", "END")
 
 
 async def test_count_tokens(claude: anthropic.AsyncAnthropic, cluster: ScriptedCluster) -> None:
-    cluster.dispatch.script = lambda _: [Chunk(finish="stop", result=Result(ids=[1, 2, 3]))]
+    cluster.queue.script = lambda _: [Chunk(finish="stop", result=Result(ids=[1, 2, 3]))]
     counted = await claude.messages.count_tokens(model=MODEL, messages=ASK["messages"], system="s", tools=TOOLS)
     assert counted.input_tokens == 3
-    [request] = cluster.dispatch.requests
+    [request] = cluster.queue.requests
     assert isinstance(request.input, TokenizeInput) and len(request.input.tools) == 1
 
 
@@ -143,14 +143,14 @@ async def test_errors(claude: anthropic.AsyncAnthropic, http: httpx.AsyncClient,
         "type": "invalid_request_error",
         "message": "Missing required parameter: 'max_tokens'.",
     }
-    cluster.dispatch.script = lambda _: [*said("x")[:-1], failed("worker_lost", "gone")]
+    cluster.queue.script = lambda _: [*said("x")[:-1], failed("worker_lost", "gone")]
     with pytest.raises(anthropic.APIStatusError, match="gone"):
         async with claude.messages.stream(**ASK) as stream:
             await stream.get_final_message()
 
 
 async def test_reading_on(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
-    cluster.dispatch.script = thinking_and_calling
+    cluster.queue.script = thinking_and_calling
     asked = ASK | {"stream": True}
     events = (await http.post("/v1/messages", json=asked)).text.split("\n\n")
     marked = [index for index, event in enumerate(events) if event.startswith("id: ")]

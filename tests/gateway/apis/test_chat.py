@@ -26,7 +26,7 @@ async def test_whole_answer(http: httpx.AsyncClient, cluster: ScriptedCluster) -
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens, answer.usage.total_tokens) == (7, 4, 11)
     assert answer.usage.prompt_tokens_details.cached_tokens == 2
     assert answer.system_fingerprint == "fp_test"
-    assert answer.id in cluster.dispatch.jobs
+    assert answer.id in cluster.queue.jobs
     assert response.headers["openai-model"] == MODEL
     assert response.headers["x-request-id"].startswith("req_")
     assert int(response.headers["openai-processing-ms"]) >= 0
@@ -52,7 +52,7 @@ async def test_stream_on_the_wire(http: httpx.AsyncClient, cluster: ScriptedClus
     assert response.headers["x-accel-buffering"] == "no"
     events = response.text.split("\n\n")
     assert events[-1] == "" and events[-2] == "data: [DONE]" and response.text.count("[DONE]") == 1
-    [job] = cluster.dispatch.jobs
+    [job] = cluster.queue.jobs
     assert [event.split("\n")[0] for event in events[:-2]] == [f"id: {job}:{seq}" for seq in range(1, 6)]
     for event in events[:-2]:
         chunk = strictly(ChatCompletionChunk, event.split("\n")[1].removeprefix("data: "))
@@ -68,13 +68,13 @@ def test_sync_client(sync_url: str) -> None:
 
 async def test_text_is_encoded_exactly(client: openai.AsyncOpenAI, cluster: ScriptedCluster) -> None:
     texts = ['"quoted"', "line\nbreak\r\n", "100 %d %b", "Grüße 🌊", "\u2028\x00</script>", "id: x\n\ndata: y"]
-    cluster.dispatch.script = lambda _: said(*texts)
+    cluster.queue.script = lambda _: said(*texts)
     stream = await client.chat.completions.create(**ASK, stream=True)
     assert [chunk.choices[0].delta.content async for chunk in stream][1:-1] == texts
 
 
 async def test_several_choices(client: openai.AsyncOpenAI, cluster: ScriptedCluster) -> None:
-    cluster.dispatch.script = lambda request: said(f"{request.sampling.seed}")
+    cluster.queue.script = lambda request: said(f"{request.sampling.seed}")
     answer = await client.chat.completions.create(**ASK, n=3, seed=5)
     contents = [choice.message.content for choice in answer.choices]
     assert contents[0] == "5" and len(set(contents)) == 3
@@ -88,7 +88,7 @@ async def test_several_choices(client: openai.AsyncOpenAI, cluster: ScriptedClus
 
 
 async def test_logprobs(client: openai.AsyncOpenAI, cluster: ScriptedCluster, http: httpx.AsyncClient) -> None:
-    cluster.dispatch.script = lambda _: [said()[0], Chunk(ids=[4], text="Hi", logprobs=[LOGPROB]), said()[1]]
+    cluster.queue.script = lambda _: [said()[0], Chunk(ids=[4], text="Hi", logprobs=[LOGPROB]), said()[1]]
     asked = ASK | {"logprobs": True, "top_logprobs": 2}
     body = strictly(ChatCompletion, (await http.post("/v1/chat/completions", json=asked)).json())
     [stream_token] = [
@@ -101,7 +101,7 @@ async def test_logprobs(client: openai.AsyncOpenAI, cluster: ScriptedCluster, ht
     assert (stream_token.token, stream_token.logprob, stream_token.bytes) == ("Hi", -0.5, [72, 105])
     alternatives = [(top.token, top.bytes) for top in stream_token.top_logprobs]
     assert alternatives == [("Hi", [72, 105]), ("\ufffd", [0xF0, 0x9F])]
-    assert cluster.dispatch.requests[0].sampling.logprobs == 2
+    assert cluster.queue.requests[0].sampling.logprobs == 2
 
 
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}]
@@ -116,7 +116,7 @@ CALLS = [
 
 
 async def test_tool_calls(client: openai.AsyncOpenAI, cluster: ScriptedCluster, http: httpx.AsyncClient) -> None:
-    cluster.dispatch.script = lambda _: CALLS
+    cluster.queue.script = lambda _: CALLS
     body = strictly(ChatCompletion, (await http.post("/v1/chat/completions", json=ASK | {"tools": TOOLS})).json())
     message = body.choices[0].message
     assert message.content is None and body.choices[0].finish_reason == "tool_calls"
@@ -131,7 +131,7 @@ async def test_tool_calls(client: openai.AsyncOpenAI, cluster: ScriptedCluster, 
 
 
 async def test_functions_in_the_older_form(client: openai.AsyncOpenAI, cluster: ScriptedCluster) -> None:
-    cluster.dispatch.script = lambda _: [*CALLS[:4], CALLS[5]]
+    cluster.queue.script = lambda _: [*CALLS[:4], CALLS[5]]
     functions: list[Any] = [{"name": "weather", "parameters": {"type": "object"}}]
     choice = (await client.chat.completions.create(**ASK, functions=functions)).choices[0]
     assert choice.finish_reason == "function_call" and choice.message.tool_calls is None
@@ -147,7 +147,7 @@ async def test_functions_in_the_older_form(client: openai.AsyncOpenAI, cluster: 
 
 
 async def test_reasoning(client: openai.AsyncOpenAI, cluster: ScriptedCluster) -> None:
-    cluster.dispatch.script = lambda _: [said()[0], Chunk(ids=[1], reasoning="hm"), *said("so")[1:]]
+    cluster.queue.script = lambda _: [said()[0], Chunk(ids=[1], reasoning="hm"), *said("so")[1:]]
     message = (await client.chat.completions.create(**ASK)).choices[0].message
     assert (message.content, getattr(message, "reasoning_content", None)) == ("so", "hm")
     stream = await client.chat.completions.create(**ASK, stream=True)
@@ -156,13 +156,13 @@ async def test_reasoning(client: openai.AsyncOpenAI, cluster: ScriptedCluster) -
 
 
 async def test_tokens_without_text_make_no_event(client: openai.AsyncOpenAI, cluster: ScriptedCluster) -> None:
-    cluster.dispatch.script = lambda _: [said()[0], Chunk(ids=[1]), Chunk(ids=[2], text="ü"), *said()[1:]]
+    cluster.queue.script = lambda _: [said()[0], Chunk(ids=[1]), Chunk(ids=[2], text="ü"), *said()[1:]]
     stream = await client.chat.completions.create(**ASK, stream=True)
     assert [chunk.choices[0].delta.content async for chunk in stream] == ["", "ü", None]
 
 
 async def test_waiting_streams_get_comments(cluster: ScriptedCluster, patient_url: str) -> None:
-    cluster.dispatch.at_first = 0
+    cluster.queue.at_first = 0
     asked = ASK | {"stream": True}
     async with (
         httpx.AsyncClient(base_url=patient_url, timeout=20) as http,
@@ -171,18 +171,18 @@ async def test_waiting_streams_get_comments(cluster: ScriptedCluster, patient_ur
         assert response.status_code == 200
         lines = response.aiter_lines()
         assert (await anext(lines)).startswith(":")
-        await cluster.dispatch.advance(9)
+        await cluster.queue.advance(9)
         rest = [line async for line in lines]
     assert "data: [DONE]" in rest
 
 
 @pytest.mark.parametrize("reason", ["length", "content_filter"])
 async def test_finish_reasons(client: openai.AsyncOpenAI, cluster: ScriptedCluster, reason: Any) -> None:
-    cluster.dispatch.script = lambda _: said("x", finish=reason, usage=Usage(1, 1))
+    cluster.queue.script = lambda _: said("x", finish=reason, usage=Usage(1, 1))
     assert (await client.chat.completions.create(**ASK)).choices[0].finish_reason == reason
 
 
 async def test_requests_side_by_side(client: openai.AsyncOpenAI, cluster: ScriptedCluster) -> None:
-    cluster.dispatch.script = lambda request: said(str(request.sampling.seed), "!")
+    cluster.queue.script = lambda request: said(str(request.sampling.seed), "!")
     answers = await asyncio.gather(*(client.chat.completions.create(**ASK, seed=index) for index in range(20)))
     assert [answer.choices[0].message.content for answer in answers] == [f"{index}!" for index in range(20)]

@@ -48,7 +48,7 @@ async def test_prompts_of_every_kind(client: openai.AsyncOpenAI, cluster: Script
     prompts: list[Any] = ["a", ["b", "c"], [1, 2], [[3], [4, 5]]]
     for prompt in prompts:
         await client.completions.create(model=MODEL, prompt=prompt)
-    assert [request.input for request in cluster.dispatch.requests] == [
+    assert [request.input for request in cluster.queue.requests] == [
         TextPrompt("a"),
         TextPrompt("b"),
         TextPrompt("c"),
@@ -59,7 +59,7 @@ async def test_prompts_of_every_kind(client: openai.AsyncOpenAI, cluster: Script
 
 
 async def test_prompts_times_choices(client: openai.AsyncOpenAI, cluster: ScriptedCluster) -> None:
-    cluster.dispatch.script = lambda request: said(f"{request.input.text}{request.sampling.seed}")  # type: ignore[union-attr]
+    cluster.queue.script = lambda request: said(f"{request.input.text}{request.sampling.seed}")  # type: ignore[union-attr]
     answer = await client.completions.create(model=MODEL, prompt=["a", "b"], n=2, seed=1)
     texts = [choice.text for choice in answer.choices]
     assert texts[0] == "a1" and texts[2] == "b1" and texts[1][1:] == texts[3][1:]
@@ -70,11 +70,11 @@ async def test_prompts_times_choices(client: openai.AsyncOpenAI, cluster: Script
 async def test_default_length_is_openais(client: openai.AsyncOpenAI, cluster: ScriptedCluster) -> None:
     await client.completions.create(**ASK)
     await client.completions.create(**ASK, max_tokens=0)
-    assert [request.sampling.max_tokens for request in cluster.dispatch.requests] == [16, 0]
+    assert [request.sampling.max_tokens for request in cluster.queue.requests] == [16, 0]
 
 
 async def test_echo_with_logprobs(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
-    cluster.dispatch.script = echoed
+    cluster.queue.script = echoed
     answer = (await http.post("/v1/completions", json=ASK | {"echo": True, "logprobs": 1})).json()
     [choice] = answer["choices"]
     assert choice["text"] == "Once upon"
@@ -83,11 +83,11 @@ async def test_echo_with_logprobs(http: httpx.AsyncClient, cluster: ScriptedClus
     assert choice["logprobs"]["text_offset"] == [0, 2, 4, 7]
     assert choice["logprobs"]["top_logprobs"][0] is None
     assert choice["logprobs"]["top_logprobs"][2] == {" up": -0.25, "?": -9.0}
-    assert cluster.dispatch.requests[0].echo and cluster.dispatch.requests[0].prompt_logprobs == 1
+    assert cluster.queue.requests[0].echo and cluster.queue.requests[0].prompt_logprobs == 1
 
 
 async def test_streamed_offsets_also_when_resumed(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
-    cluster.dispatch.script = echoed
+    cluster.queue.script = echoed
     asked = ASK | {"echo": True, "logprobs": 1, "stream": True}
     whole = (await http.post("/v1/completions", json=asked)).text
     events = whole.split("\n\n")
@@ -104,7 +104,7 @@ async def test_best_of(client: openai.AsyncOpenAI, cluster: ScriptedCluster) -> 
         logprob = next(likelihoods)
         return [said()[0], Chunk(ids=[1], text=str(logprob), logprobs=[token("x", logprob)]), said()[1]]
 
-    cluster.dispatch.script = script
+    cluster.queue.script = script
     answer = await client.completions.create(**ASK, best_of=3, n=2)
     assert [choice.text for choice in answer.choices] == ["-0.5", "-2.0"]
     assert answer.choices[0].logprobs is None

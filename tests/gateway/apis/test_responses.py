@@ -70,7 +70,7 @@ async def test_whole(http: httpx.AsyncClient) -> None:
 
 
 async def test_the_full_sequence_of_events(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
-    cluster.dispatch.script = lambda _: THINKING
+    cluster.queue.script = lambda _: THINKING
     tools = [{"type": "function", "name": "weather", "parameters": {"type": "object"}}]
     events = events_of((await http.post(URL, json=ASK | {"stream": True, "tools": tools})).text)
     assert [event["type"].removeprefix("response.") for event in events] == [
@@ -108,7 +108,7 @@ async def test_the_full_sequence_of_events(http: httpx.AsyncClient, cluster: Scr
 
 async def test_logprobs(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
     word = TokenLogprob("Hi", -0.5, 4, [TopLogprob("Hi", -0.5, 4), TopLogprob("Yo", -1.5, 9)], [72, 105])
-    cluster.dispatch.script = lambda _: [said()[0], Chunk(ids=[4], text="Hi", logprobs=[word]), said()[-1]]
+    cluster.queue.script = lambda _: [said()[0], Chunk(ids=[4], text="Hi", logprobs=[word]), said()[-1]]
     ask = ASK | {"include": ["message.output_text.logprobs"], "top_logprobs": 2}
     events = events_of((await http.post(URL, json=ask | {"stream": True})).text)
     [delta] = [event for event in events if event["type"] == "response.output_text.delta"]
@@ -124,11 +124,11 @@ async def test_client_stream(client: openai.AsyncOpenAI) -> None:
 
 
 async def test_cut_and_failed(client: openai.AsyncOpenAI, http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
-    cluster.dispatch.script = lambda _: said("so lo", finish="length")
+    cluster.queue.script = lambda _: said("so lo", finish="length")
     cut = await client.responses.create(**ASK, max_output_tokens=1)
     assert cut.status == "incomplete" and cut.incomplete_details is not None
     assert cut.incomplete_details.reason == "max_output_tokens"
-    cluster.dispatch.script = lambda _: [*said("so")[:-1], failed("worker_lost", "gone")]
+    cluster.queue.script = lambda _: [*said("so")[:-1], failed("worker_lost", "gone")]
     events = events_of((await http.post(URL, json=ASK | {"stream": True})).text)
     assert events[-1]["type"] == "response.failed"
     assert events[-1]["response"]["error"] == {"code": "server_error", "message": "gone"}
@@ -156,7 +156,7 @@ async def test_what_the_worker_gets(client: openai.AsyncOpenAI, cluster: Scripte
         temperature=0,
         reasoning={"effort": "low"},
     )
-    [request] = cluster.dispatch.requests
+    [request] = cluster.queue.requests
     assert isinstance(request.input, ChatPrompt)
     assert [message["role"] for message in request.input.messages] == ["system", "user", "assistant", "tool", "tool"]
     assert request.input.messages[1]["content"] == "ab"
@@ -173,7 +173,7 @@ async def test_conversation(client: openai.AsyncOpenAI, cluster: ScriptedCluster
     first = await client.responses.create(**ASK)
     second = await client.responses.create(model=MODEL, input="more", previous_response_id=first.id)
     await client.responses.create(model=MODEL, input="even more", previous_response_id=second.id)
-    prompt = cluster.dispatch.requests[-1].input
+    prompt = cluster.queue.requests[-1].input
     assert isinstance(prompt, ChatPrompt)
     contents = [message["content"] for message in prompt.messages]
     assert contents == ["hi", "Hello world", "more", "Hello world", "even more"]
@@ -204,7 +204,7 @@ async def test_streamed_ones_are_stored_too(client: openai.AsyncOpenAI) -> None:
 
 
 async def test_reading_on_from_every_event_on_any_gateway(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
-    cluster.dispatch.script = lambda _: THINKING
+    cluster.queue.script = lambda _: THINKING
     events = events_of((await http.post(URL, json=ASK | {"stream": True})).text)
     path = f"{URL}/{events[0]['response']['id']}"
     async with gateway(cluster) as other, httpx.AsyncClient(base_url=other) as elsewhere:
@@ -245,7 +245,7 @@ async def test_a_fault_the_worker_finds_is_named_as_this_api_names_it(
         ("context_length_exceeded", "messages", "input"),
         ("invalid_grammar", "response_format", "text.format"),
     ):
-        cluster.dispatch.script = lambda _, code=code, param=param: [failed(code, f"'{param}' is wrong", param)]
+        cluster.queue.script = lambda _, code=code, param=param: [failed(code, f"'{param}' is wrong", param)]
         with pytest.raises(openai.BadRequestError, match=f"'{own}' is wrong") as caught:
             await client.responses.create(**ASK)
         assert (caught.value.param, caught.value.code) == (own, code)
@@ -257,7 +257,7 @@ async def test_truncation(client: openai.AsyncOpenAI, cluster: ScriptedCluster) 
         long = len(request.input.messages) > 2
         return [failed("context_length_exceeded", "too long", "messages")] if long else said("fits")
 
-    cluster.dispatch.script = script
+    cluster.queue.script = script
     items: list[Any] = [{"role": "user", "content": str(index)} for index in range(7)]
     items[5] = {"type": "function_call_output", "call_id": "c", "output": "an answer without its call"}
     with pytest.raises(openai.BadRequestError) as caught:
@@ -274,10 +274,10 @@ async def test_truncation(client: openai.AsyncOpenAI, cluster: ScriptedCluster) 
 
 
 async def test_counting_input_tokens(client: openai.AsyncOpenAI, cluster: ScriptedCluster) -> None:
-    cluster.dispatch.script = lambda _: [Chunk(finish="stop", result=Result(ids=[1, 2, 3]))]
+    cluster.queue.script = lambda _: [Chunk(finish="stop", result=Result(ids=[1, 2, 3]))]
     counted = await client.responses.input_tokens.count(model=MODEL, input="abc", instructions="s")
     assert (counted.input_tokens, counted.object) == (3, "response.input_tokens")
-    [request] = cluster.dispatch.requests
+    [request] = cluster.queue.requests
     assert isinstance(request.input, TokenizeInput)
     assert [message["role"] for message in request.input.messages or []] == ["system", "user"]
 

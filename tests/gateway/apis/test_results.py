@@ -29,7 +29,7 @@ def computed(request: JobRequest) -> list[Chunk]:
 
 @pytest.fixture(autouse=True)
 def computing(cluster: ScriptedCluster) -> None:
-    cluster.dispatch.script = computed
+    cluster.queue.script = computed
 
 
 async def test_embeddings(client: openai.AsyncOpenAI, http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
@@ -41,7 +41,7 @@ async def test_embeddings(client: openai.AsyncOpenAI, http: httpx.AsyncClient, c
     assert [entry.embedding for entry in packed.data] == [[1.0, 0.5], [3.0, 0.5]]
     for given in ("a", [1, 2], [[1], [2, 3]]):
         await client.embeddings.create(model=MODEL, input=given)  # type: ignore[arg-type]
-    assert [request.input for request in cluster.dispatch.requests] == [
+    assert [request.input for request in cluster.queue.requests] == [
         EmbedInput(["a", "bcd"]),
         EmbedInput(["a", "bcd"], 2),
         EmbedInput(["a"]),
@@ -55,7 +55,7 @@ async def test_long_lists_are_several_jobs(client: openai.AsyncOpenAI, cluster: 
     answer = await client.embeddings.create(model=MODEL, input=texts)
     assert [entry.embedding[0] for entry in answer.data] == [len(text) for text in texts]
     assert [entry.index for entry in answer.data] == list(range(300))
-    assert len(cluster.dispatch.requests) == 3
+    assert len(cluster.queue.requests) == 3
 
 
 async def test_inputs_without_an_embedding(client: openai.AsyncOpenAI) -> None:
@@ -87,7 +87,7 @@ async def test_tokens(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None
     assert (await http.post("/tokenize", json=chat)).json()["token_strs"] is None
     assert (await http.post("/detokenize", json={"model": MODEL, "tokens": [5, 6]})).json() == {"prompt": "text"}
     assert (await http.post("/tokenize", json={"model": MODEL})).json()["error"]["param"] == "prompt"
-    assert [request.input for request in cluster.dispatch.requests] == [
+    assert [request.input for request in cluster.queue.requests] == [
         TokenizeInput(text="abc"),
         TokenizeInput(messages=[{"role": "user", "content": "hi"}]),
         TokenizeInput(ids=[5, 6]),

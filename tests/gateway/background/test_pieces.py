@@ -14,10 +14,10 @@ from millstream.common.broker.records.batches import Batches
 from millstream.common.errors import BadRequest
 from millstream.common.job import ModelName, WorkerId
 from millstream.gateway.background.batches.concurrency import LEAST, lines_in_flight
-from millstream.gateway.background.batches.endpoints import Reception
+from millstream.gateway.background.batches.endpoints import LineReader
 from millstream.gateway.background.batches.lines import LineFault, RawLine, raw_lines
 from millstream.gateway.background.batches.parts import FLUSH
-from millstream.gateway.background.batches.running import WINDOW, Progress
+from millstream.gateway.background.batches.running import WINDOW, SliceProgress
 from millstream.gateway.background.batches.validating import Findings, Validation
 from millstream.gateway.background.settings import BackgroundSettings
 from millstream.gateway.records.batches import window_seconds
@@ -59,7 +59,7 @@ async def test_a_line_is_too_long_wherever_the_blocks_end(size: int) -> None:
 async def findings(body: str, key: ApiKey, aliases: list[str]) -> Findings:
     known = frozenset((ModelName("big"), ModelName("small")))
     resolve = partial(parse_aliases(aliases).resolve, known=known)
-    reception = Reception("/v1/completions", key, BackgroundSettings(max_body_bytes=1024), resolve)
+    reception = LineReader("/v1/completions", key, BackgroundSettings(max_body_bytes=1024), resolve)
     line = f'{{"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": {body}}}\n'
     return await Validation(reception, known, 10).check(blocks(line.encode(), 64))
 
@@ -100,7 +100,7 @@ def test_lines_in_flight_follow_the_free_slots(ours: int, model: ModelInfo | Non
 
 
 def test_answers_leave_redis_in_order_and_in_whole_parts_until_the_end() -> None:
-    progress = Progress(flushed=10, recorded=set(range(10, 10 + FLUSH - 1)), fed=10 + FLUSH + 5)
+    progress = SliceProgress(flushed=10, recorded=set(range(10, 10 + FLUSH - 1)), fed=10 + FLUSH + 5)
     progress.ends = {line: line * 10 for line in range(10, progress.fed)}
     assert progress.flushable() == 10  # one is missing
     progress.recorded.add(10 + FLUSH - 1)

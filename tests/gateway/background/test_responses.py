@@ -19,16 +19,16 @@ from tests.harness.support import wait_until
 
 async def grow(cluster: ScriptedCluster) -> None:
     for _ in itertools.count():
-        await cluster.dispatch.advance(1)
+        await cluster.queue.advance(1)
         await asyncio.sleep(0.01)
 
 
 async def test_a_look_does_not_wait_for_a_stream_that_flows() -> None:
     """Chunk follows chunk for minutes; a look returns at once, and so does a cancellation."""
     cluster = ScriptedCluster()
-    cluster.dispatch.at_first = 0
+    cluster.queue.at_first = 0
     script: list[Chunk] = said(*(f"{n} " for n in range(30_000)))
-    cluster.dispatch.script = lambda request: script
+    cluster.queue.script = lambda request: script
     async with (
         asyncio.TaskGroup() as tasks,
         scripted_gateway(cluster) as url,
@@ -36,11 +36,11 @@ async def test_a_look_does_not_wait_for_a_stream_that_flows() -> None:
     ):
         growing = tasks.create_task(grow(cluster))
         begun = await client.responses.create(model=MODEL, input="hello", background=True)
-        await wait_until(lambda: cluster.dispatch.jobs[begun.id].happened > 5, what="it flows")
+        await wait_until(lambda: cluster.queue.jobs[begun.id].happened > 5, what="it flows")
         seen = await client.responses.retrieve(begun.id)
         assert seen.status == "in_progress"
         assert (await client.responses.cancel(begun.id)).status == "cancelled"
-        assert cluster.dispatch.jobs[begun.id].happened < len(script)
+        assert cluster.queue.jobs[begun.id].happened < len(script)
         growing.cancel()
 
 
@@ -60,7 +60,7 @@ async def test_asked_again_with_its_key_it_is_told_as_it_is() -> None:
         cluster.store.records.clear()  # the gateway died before it had stored the response; the client asks another
         again = await ask()
         assert (begun.status, again.id) == ("queued", begun.id)
-        await wait_until(lambda: cluster.dispatch.followers == 0, what="the follower is done")
+        await wait_until(lambda: cluster.queue.job_streams == 0, what="the follower is done")
         last = await ask()
         assert (last.status, last.output_text) == ("completed", "Hello world")
 

@@ -8,13 +8,13 @@ import pytest
 
 from millstream.common.errors import Unavailable
 from millstream.gateway.background import arq_worker
-from millstream.gateway.background.arq_worker import Queue, Runner, Task
+from millstream.gateway.background.arq_worker import ArqQueue, ArqRunner, Task
 from tests.harness.support import wait_until
 
 
 @asynccontextmanager
-async def running(url: str, *tasks: Task) -> AsyncIterator[Runner]:
-    runner = Runner(url, Queue("arq:test", 4, 5.0, tasks))
+async def running(url: str, *tasks: Task) -> AsyncIterator[ArqRunner]:
+    runner = ArqRunner(url, ArqQueue("arq:test", 4, 5.0, tasks))
     work = asyncio.create_task(runner.run())
     try:
         yield runner
@@ -23,7 +23,7 @@ async def running(url: str, *tasks: Task) -> AsyncIterator[Runner]:
         await asyncio.gather(work, return_exceptions=True)
 
 
-async def asked(runner: Runner, task: str, word: str) -> bool:
+async def asked(runner: ArqRunner, task: str, word: str) -> bool:
     try:
         await runner.ask(task, word, id=f"{task}:{word}")
     except Unavailable:
@@ -51,4 +51,4 @@ async def test_only_a_task_that_insists_is_tried_again(redis_url: str, monkeypat
 def test_a_redis_that_arq_cannot_use() -> None:
     for url in ("redis+cluster://127.0.0.1:1", "nonsense://x"):
         with pytest.raises(ValueError, match=r"Cluster|expected one of"):
-            Runner(url, Queue("arq:test", 4, 5.0, ()))
+            ArqRunner(url, ArqQueue("arq:test", 4, 5.0, ()))

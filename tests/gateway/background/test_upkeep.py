@@ -8,7 +8,7 @@ from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.records.batches import Batches
 from millstream.gateway.background.app import office_of
 from millstream.gateway.background.settings import BackgroundSettings
-from millstream.gateway.background.upkeep import House
+from millstream.gateway.background.upkeep import BackgroundUpkeep
 from millstream.gateway.records.files.catalogue import blob_name
 from millstream.gateway.services.connect import connect
 
@@ -41,5 +41,5 @@ async def test_what_goes_and_what_stays(redis_url: str, tmp_path: Path) -> None:
     settings = BackgroundSettings(redis_url=redis_url, files_url=str(tmp_path))
     async with Broker(redis_url) as broker, connect(settings) as cluster:
         await Batches(broker).create("batch_open", {"tenant": "a"}, now, HOUR)
-        await House(broker, office_of(settings, cluster)).remove_expired_files()
+        await BackgroundUpkeep(broker, office_of(settings, cluster)).remove_expired_files()
     assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == set(stays)

@@ -20,7 +20,7 @@ from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.embedded import EmbeddedValkey, free_port
 from millstream.common.broker.records.pending import Pending
 from millstream.gateway.background.settings import BackgroundSettings
-from millstream.gateway.background.webhooks import Letter, Webhooks, mailbox, pause_after
+from millstream.gateway.background.webhooks import WebhookDelivery, Webhooks, mailbox, pause_after
 from tests.gateway.background.cluster import gateway
 from tests.gateway.background.processes import Processes, processes
 from tests.harness.support import wait_until
@@ -136,11 +136,11 @@ async def test_a_receiver_that_fails_is_tried_again_and_given_up_at_last(redis_u
         assert await webhooks.deliver(letter) is None
         [dead] = await pending.dead()
         assert (dead["event"], dead["reason"], dead["body"]) == (letter.event, "status 302", letter.body)
-        assert await webhooks.deliver(Letter(letter.event, url, letter.body)) is None
+        assert await webhooks.deliver(WebhookDelivery(letter.event, url, letter.body)) is None
         assert len({headers["webhook-id"] for headers, _ in receiver.heard}) == 1 and len(receiver.heard) == 4
         assert [event.event for event in webhooks.letters("x", "batch.failed", "batch_1")] == [letter.event]
         receiver.statuses.append(410)  # nobody wants it any more: not tried again
-        assert await webhooks.deliver(Letter("evt_2", url, letter.body)) is None
+        assert await webhooks.deliver(WebhookDelivery("evt_2", url, letter.body)) is None
         assert [each["event"] for each in await pending.dead()] == ["evt_2", letter.event]
 
 

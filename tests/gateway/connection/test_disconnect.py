@@ -9,7 +9,7 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from millstream.gateway.connection.disconnect import Client, ClientGone
+from millstream.gateway.connection.disconnect import ClientGone, ClientWatch
 from tests.gateway.scripted import MODEL, ScriptedCluster
 from tests.harness.support import wait_until
 
@@ -20,7 +20,7 @@ CHAT = "/v1/chat/completions"
 async def leave(http: httpx.AsyncClient, cluster: ScriptedCluster, body: dict[str, Any], **headers: str) -> None:
     """Sends the request and drops its connection once its jobs are followed."""
     asking = asyncio.create_task(http.post(CHAT, json=body, headers=headers))
-    await wait_until(lambda: cluster.dispatch.followers, what="the jobs are followed")
+    await wait_until(lambda: cluster.queue.job_streams, what="the jobs are followed")
     asking.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await asking
@@ -29,20 +29,20 @@ async def leave(http: httpx.AsyncClient, cluster: ScriptedCluster, body: dict[st
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("happened", [0, 1, 2])
 async def test_leaving_cancels(http: httpx.AsyncClient, cluster: ScriptedCluster, stream: bool, happened: int) -> None:
-    cluster.dispatch.at_first = happened
+    cluster.queue.at_first = happened
     await leave(http, cluster, ASK | {"stream": stream, "n": 2})
-    await wait_until(lambda: len(cluster.dispatch.cancelled) == 2, what="both jobs are cancelled")
-    assert set(cluster.dispatch.cancelled) == set(cluster.dispatch.jobs)
-    await wait_until(lambda: cluster.dispatch.followers == 0, what="nobody follows any more")
+    await wait_until(lambda: len(cluster.queue.cancelled) == 2, what="both jobs are cancelled")
+    assert set(cluster.queue.cancelled) == set(cluster.queue.jobs)
+    await wait_until(lambda: cluster.queue.job_streams == 0, what="nobody follows any more")
 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_resumable_jobs_run_on(http: httpx.AsyncClient, cluster: ScriptedCluster, stream: bool) -> None:
-    cluster.dispatch.at_first = 2
+    cluster.queue.at_first = 2
     await leave(http, cluster, ASK | {"stream": stream}, **{"x-millstream-resumable": "true"})
-    await wait_until(lambda: cluster.dispatch.followers == 0, what="nobody follows any more")
+    await wait_until(lambda: cluster.queue.job_streams == 0, what="nobody follows any more")
     assert (await http.get("/metrics")).text.count("departures_total{") == 1
-    assert cluster.dispatch.cancelled == []
+    assert cluster.queue.cancelled == []
 
 
 class Connection:
@@ -50,7 +50,7 @@ class Connection:
 
     def __init__(self) -> None:
         self.left = asyncio.Event()
-        self.client = Client(Request({"type": "http"}, self.receive), set())
+        self.client = ClientWatch(Request({"type": "http"}, self.receive), set())
 
     async def receive(self) -> Message:
         await self.left.wait()
@@ -96,4 +96,4 @@ async def test_a_process_that_stops_is_not_taken_for_a_client_that_left() -> Non
 async def test_a_complete_answer_cancels_nothing(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
     for stream in (False, True):
         assert (await http.post(CHAT, json=ASK | {"stream": stream})).status_code == 200
-    assert cluster.dispatch.cancelled == [] and cluster.dispatch.followers == 0
+    assert cluster.queue.cancelled == [] and cluster.queue.job_streams == 0

@@ -15,7 +15,7 @@ import pytest
 from millstream.gateway.app import listen, server
 from millstream.gateway.connection.sse import LATECOMERS, EventStream
 from millstream.gateway.queue.client import Admission, Submission
-from millstream.gateway.services.cluster import Cluster
+from millstream.gateway.services.cluster import ClusterServices
 from millstream.gateway.settings import GatewaySettings
 from tests.gateway.conftest import gateway
 from tests.gateway.scripted import MODEL, ScriptedCluster
@@ -88,18 +88,18 @@ async def test_open_streams_finish_and_those_whose_clients_come_back_are_sent_el
 
 
 async def test_stopping_cancels_no_resumable_job(cluster: ScriptedCluster) -> None:
-    cluster.dispatch.at_first = 2
+    cluster.queue.at_first = 2
     async with gateway(cluster) as url, httpx.AsyncClient(base_url=url) as http:
         asking = asyncio.create_task(http.post(CHAT, json=ASK, headers={"x-millstream-resumable": "true"}))
-        await wait_until(lambda: cluster.dispatch.followers, what="the job is followed")
+        await wait_until(lambda: cluster.queue.job_streams, what="the job is followed")
         asking.cancel()
-    assert cluster.dispatch.cancelled == [] and cluster.dispatch.followers == 0
+    assert cluster.queue.cancelled == [] and cluster.queue.job_streams == 0
 
 
 async def test_a_stream_that_outlives_the_drain_window_is_cut_off_and_does_not_look_whole(
     cluster: ScriptedCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cluster.dispatch.at_first = 2
+    cluster.queue.at_first = 2
     read = b""
 
     async def reading(url: str) -> None:
@@ -114,30 +114,30 @@ async def test_a_stream_that_outlives_the_drain_window_is_cut_off_and_does_not_l
     with pytest.raises(httpx.RemoteProtocolError):
         await asking
     assert read.endswith(b"\nretry: 1000\n") and b"[DONE]" not in read
-    assert cluster.dispatch.followers == 0
+    assert cluster.queue.job_streams == 0
     assert not complaints(caplog)
 
 
 async def test_whole_answers_and_streams_not_begun_that_outlive_the_drain_window_are_refused(
     cluster: ScriptedCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cluster.dispatch.at_first = 0
+    cluster.queue.at_first = 0
     async with httpx.AsyncClient(timeout=30) as http:
         async with gateway(cluster, drain=0.1, first_chunk_wait=60) as url:
             asked = [
                 asyncio.create_task(http.post(f"{url}{CHAT}", json=ASK | {"stream": each})) for each in (False, True)
             ]
-            await wait_until(lambda: cluster.dispatch.followers == 2, what="both are followed")
+            await wait_until(lambda: cluster.queue.job_streams == 2, what="both are followed")
         for answer in [await task for task in asked]:
             assert answer.status_code == 503 and "stopping" in answer.json()["error"]["message"]
-    assert cluster.dispatch.followers == 0 and cluster.dispatch.cancelled == [] and not complaints(caplog)
+    assert cluster.queue.job_streams == 0 and cluster.queue.cancelled == [] and not complaints(caplog)
 
 
 async def test_a_request_whose_jobs_are_submitted_too_late_is_refused(
     cluster: ScriptedCluster, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    submit, asked = cluster.dispatch.submit, asyncio.Event()
-    cluster.dispatch.at_first = 0
+    submit, asked = cluster.queue.submit, asyncio.Event()
+    cluster.queue.at_first = 0
 
     async def late(submission: Submission) -> Admission:
         asked.set()
@@ -145,13 +145,13 @@ async def test_a_request_whose_jobs_are_submitted_too_late_is_refused(
         await asyncio.sleep(3 * LATECOMERS)
         return await submit(submission)
 
-    monkeypatch.setattr(cluster.dispatch, "submit", late)
+    monkeypatch.setattr(cluster.queue, "submit", late)
     async with httpx.AsyncClient(timeout=30) as http:
         async with gateway(cluster, drain=0) as url:
             asking = asyncio.create_task(http.post(f"{url}{CHAT}", json=ASK))
             await asked.wait()
         assert (await asking).status_code == 503
-    assert len(cluster.dispatch.jobs) == 1 and not complaints(caplog)
+    assert len(cluster.queue.jobs) == 1 and not complaints(caplog)
 
 
 async def test_what_the_server_cancels_in_the_end_ends_quietly(
@@ -159,7 +159,7 @@ async def test_what_the_server_cancels_in_the_end_ends_quietly(
 ) -> None:
     """A gateway too busy to cut all off in time, or whose clients' sockets are full."""
     monkeypatch.setattr("millstream.gateway.http.drain.LAST_WORDS", 0)
-    cluster.dispatch.at_first = 2
+    cluster.queue.at_first = 2
     submitting = asyncio.Event()
 
     async def unanswered(_: Submission) -> Admission:
@@ -169,15 +169,15 @@ async def test_what_the_server_cancels_in_the_end_ends_quietly(
     async with httpx.AsyncClient(timeout=30) as http:
         async with gateway(cluster, drain=0) as url:
             begun = asyncio.create_task(http.post(f"{url}{CHAT}", json=ASK))
-            await wait_until(lambda: cluster.dispatch.followers, what="the stream has begun")
-            monkeypatch.setattr(cluster.dispatch, "submit", unanswered)
+            await wait_until(lambda: cluster.queue.job_streams, what="the stream has begun")
+            monkeypatch.setattr(cluster.queue, "submit", unanswered)
             waiting = asyncio.create_task(http.post(f"{url}{CHAT}", json=ASK))
             await submitting.wait()
         with pytest.raises(httpx.RemoteProtocolError):
             await begun
         assert (await waiting).status_code == 503 and "stopping" in (await waiting).json()["error"]["message"]
     assert complaints(caplog) == ["Cancel 2 running task(s), timeout graceful shutdown exceeded"]
-    assert cluster.dispatch.followers == 0
+    assert cluster.queue.job_streams == 0
 
 
 async def test_a_gateway_whose_loops_broke_ends_instead_of_standing_there(cluster: ScriptedCluster) -> None:
@@ -185,7 +185,7 @@ async def test_a_gateway_whose_loops_broke_ends_instead_of_standing_there(cluste
     breaking = asyncio.Event()
 
     @asynccontextmanager
-    async def connect(settings: GatewaySettings) -> AsyncGenerator[Cluster]:
+    async def connect(settings: GatewaySettings) -> AsyncGenerator[ClusterServices]:
         async def loop() -> None:
             await breaking.wait()
             raise LookupError("a bug of ours")

@@ -29,7 +29,7 @@ async def test_an_answer_leaves_no_cycle(http: httpx.AsyncClient, cluster: Scrip
     try:
         answer = await http.post("/v1/chat/completions", json=body)
         assert answer.status_code == 200
-        cluster.dispatch.jobs.clear()
+        cluster.queue.jobs.clear()
         gc.set_debug(gc.DEBUG_SAVEALL)
         gc.collect()
         assert serving(gc.garbage) == set()

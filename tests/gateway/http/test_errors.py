@@ -149,7 +149,7 @@ async def test_a_crash_is_answered_like_any_other_error(cluster: ScriptedCluster
     def crash(request: Any) -> Any:
         raise ZeroDivisionError
 
-    cluster.dispatch.script = crash
+    cluster.queue.script = crash
     page = {"origin": "https://app.example"}
     async with gateway(cluster, cors_origins=[page["origin"]]) as url, httpx.AsyncClient(base_url=url) as http:
         for path, body in ((CHAT, ASK), ("/v1/messages", ASK | {"max_tokens": 5})):
@@ -191,7 +191,7 @@ async def test_bodies_above_the_limit(cluster: ScriptedCluster) -> None:
 
 
 async def test_overload_says_when_to_come_back(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
-    cluster.dispatch.refusal = Overloaded("300 jobs wait for this model.", retry_after=7.2)
+    cluster.queue.refusal = Overloaded("300 jobs wait for this model.", retry_after=7.2)
     response = await http.post(CHAT, json=ASK)
     assert (response.status_code, response.headers["retry-after"]) == (429, "8")
     assert response.headers["retry-after-ms"] == "7200"
@@ -199,7 +199,7 @@ async def test_overload_says_when_to_come_back(http: httpx.AsyncClient, cluster:
 
 
 async def test_what_can_never_wait_is_not_to_come_back(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
-    cluster.dispatch.refusal = TooLargeToWait("It has 12 sequences, and at most 10 may wait.")
+    cluster.queue.refusal = TooLargeToWait("It has 12 sequences, and at most 10 may wait.")
     response = await http.post(CHAT, json=ASK)
     assert response.status_code == 400 and "retry-after" not in response.headers
     error = response.json()["error"]
@@ -207,7 +207,7 @@ async def test_what_can_never_wait_is_not_to_come_back(http: httpx.AsyncClient, 
 
 
 async def test_no_redis(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
-    cluster.dispatch.refusal = Unavailable("Redis is away.")
+    cluster.queue.refusal = Unavailable("Redis is away.")
     response = await http.post(CHAT, json=ASK)
     assert response.status_code == 503 and int(response.headers["retry-after"]) >= 1
 
@@ -225,7 +225,7 @@ EARLY = [
 
 async def test_early_failures_are_http_errors(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
     for (code, status, kind), stream in itertools.product(EARLY, (False, True)):
-        cluster.dispatch.script = lambda _, code=code: [failed(code, "too long by 3", "messages")]
+        cluster.queue.script = lambda _, code=code: [failed(code, "too long by 3", "messages")]
         response = await http.post(CHAT, json=ASK | {"stream": stream})
         assert response.status_code == status
         assert response.json() == {
@@ -236,7 +236,7 @@ async def test_early_failures_are_http_errors(http: httpx.AsyncClient, cluster: 
 async def test_failure_in_mid_stream(
     client: openai.AsyncOpenAI, http: httpx.AsyncClient, cluster: ScriptedCluster
 ) -> None:
-    cluster.dispatch.script = lambda _: [*said("Hel")[:-1], failed("worker_lost", "the worker died")]
+    cluster.queue.script = lambda _: [*said("Hel")[:-1], failed("worker_lost", "the worker died")]
     response = await http.post(CHAT, json=ASK | {"stream": True})
     events = response.text.removesuffix("\n\n").split("\n\n")
     assert response.status_code == 200 and "[DONE]" not in response.text
@@ -252,9 +252,9 @@ async def test_failure_in_mid_stream(
 
 async def test_failure_of_one_choice_ends_the_others(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
     def script(request: Any) -> Any:
-        bad = len(cluster.dispatch.jobs) == 1
+        bad = len(cluster.queue.jobs) == 1
         return [said()[0], failed("engine_error")] if bad else said("x")
 
-    cluster.dispatch.script = script
+    cluster.queue.script = script
     response = await http.post(CHAT, json=ASK | {"n": 3})
-    assert response.status_code == 500 and len(cluster.dispatch.cancelled) == 3
+    assert response.status_code == 500 and len(cluster.queue.cancelled) == 3

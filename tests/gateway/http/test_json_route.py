@@ -70,12 +70,12 @@ BODIES = {
 
 async def asked(http: httpx.AsyncClient, cluster: ScriptedCluster, body: bytes, kind: str) -> tuple[Any, ...]:
     """The answer without what is new in each, and the jobs."""
-    cluster.dispatch.jobs.clear()
+    cluster.queue.jobs.clear()
     answer = await http.post(CHAT, content=body, headers={"content-type": kind})
     told = answer.json()
     for name in ("id", "created"):
         told.pop(name, None)
-    return answer.status_code, told, repr(cluster.dispatch.requests)
+    return answer.status_code, told, repr(cluster.queue.requests)
 
 
 @pytest.mark.parametrize("name", BODIES)

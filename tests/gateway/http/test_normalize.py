@@ -34,7 +34,7 @@ async def exchange(url: str, data: bytes) -> str:
 
 
 async def test_pipelined_requests_are_answered_whole_and_in_order(url: str, cluster: ScriptedCluster) -> None:
-    cluster.dispatch.script = lambda _: said("Hello")
+    cluster.queue.script = lambda _: said("Hello")
     ask = httpx.Request("POST", url, json=ASK).content
     streamed = httpx.Request("POST", url, json=ASK | {"stream": True}).content
     answers = await exchange(
@@ -49,7 +49,7 @@ async def test_pipelined_requests_are_answered_whole_and_in_order(url: str, clus
 
 
 async def test_a_client_of_http_1_0_gets_a_body_without_chunks(url: str, cluster: ScriptedCluster) -> None:
-    cluster.dispatch.script = lambda _: said("Hello")
+    cluster.queue.script = lambda _: said("Hello")
     for stream in (False, True):
         ask = httpx.Request("POST", url, json=ASK | {"stream": stream}).content
         answer = await exchange(url, request_bytes("POST", CHAT, ask).replace(b"HTTP/1.1", b"HTTP/1.0"))
@@ -117,7 +117,7 @@ def test_paths_mean_the_same_with_and_without_the_prefix() -> None:
 
 
 async def test_below_a_root_path(cluster: ScriptedCluster) -> None:
-    cluster.dispatch.script = lambda _: said("Hello")
+    cluster.queue.script = lambda _: said("Hello")
     key = {"authorization": "Bearer sk-1"}
     settings = {"root_path": "/llm", "api_keys": ["team:sk-1"], "max_body_bytes": 2000}
     async with gateway(cluster, **settings) as url, httpx.AsyncClient(base_url=url) as http:
@@ -139,7 +139,7 @@ async def test_a_page_of_another_origin_may_not_call_unless_allowed(http: httpx.
 
 
 async def test_tls_of_its_own(cluster: ScriptedCluster, certificate: tuple[Path, Path]) -> None:
-    cluster.dispatch.script = lambda _: said("Hello")
+    cluster.queue.script = lambda _: said("Hello")
     made, key = certificate
     trust = ssl.create_default_context(cafile=str(made))
     async with (

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from millstream.common.chunk import Chunk, Seq
-from millstream.gateway.queue.merge import Chunks, Flow
+from millstream.gateway.queue.merge import Chunks, MergedStream
 from tests.harness.support import wait_until
 
 FIRST: Chunks = [(Seq(1), Chunk(text="a"))]
@@ -19,7 +19,7 @@ async def said(script: "asyncio.Queue[Chunks]") -> AsyncGenerator[Chunks]:
 
 async def test_a_look_passes_over_signs_of_life_and_leaves_the_first_chunks() -> None:
     script: asyncio.Queue[Chunks] = asyncio.Queue()
-    flow = Flow([said(script)])
+    flow = MergedStream([said(script)])
     script.put_nowait([])
     assert await flow.look(0.01) is None and not flow.begun
     script.put_nowait(FIRST)
@@ -33,7 +33,7 @@ async def test_a_look_passes_over_signs_of_life_and_leaves_the_first_chunks() ->
 @pytest.mark.parametrize("looked", [True, False])
 async def test_signs_of_life_come_through_before_the_first_chunks(looked: bool) -> None:
     script: asyncio.Queue[Chunks] = asyncio.Queue()
-    flow = Flow([said(script)])
+    flow = MergedStream([said(script)])
     if looked:
         assert await flow.look(0) is None
     items = flow.items()
@@ -55,7 +55,7 @@ async def test_closing_ends_the_following_while_it_waits() -> None:
         finally:
             ended.append(True)
 
-    flow = Flow([never()])
+    flow = MergedStream([never()])
     assert await flow.look(0) is None
     reading = asyncio.ensure_future(anext(flow.items()))
     await asyncio.sleep(0)

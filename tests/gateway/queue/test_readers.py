@@ -6,7 +6,7 @@ from millstream.common.broker import keys
 from millstream.common.broker.jobs import read
 from millstream.common.chunk import Chunk
 from millstream.common.job import JobId, WorkerId
-from millstream.gateway.queue.redis_client import QueueDispatch
+from millstream.gateway.queue.redis_client import RedisQueueClient
 from tests.harness.queue_site import MODEL, Site
 from tests.harness.support import wait_until
 
@@ -14,7 +14,7 @@ JOB = JobId("job-1")
 WORKER = WorkerId("w1")
 
 
-async def follow(gateway: QueueDispatch, into: list[Chunk]) -> None:
+async def follow(gateway: RedisQueueClient, into: list[Chunk]) -> None:
     async for items in gateway.follow(MODEL, JOB, tenant="acme"):
         into += [chunk for _, chunk in items]
 
@@ -27,7 +27,7 @@ async def readers(site: Site) -> list[str]:
 
 async def read_twice(
     site: Site, one: list[Chunk], two: list[Chunk], tokens: int, watchful: bool = True
-) -> tuple[tuple[QueueDispatch, QueueDispatch], list[asyncio.Task[None]]]:
+) -> tuple[tuple[RedisQueueClient, RedisQueueClient], list[asyncio.Task[None]]]:
     """A job submitted and read at one gateway, then read at another as well."""
     await site.worker(WORKER, rate=50)
     first, second = await site.gateway(watchful=watchful), await site.gateway(watchful=watchful)
@@ -59,7 +59,7 @@ async def test_who_has_left_is_told_nothing_more(site: Site) -> None:
     assert await readers(site) == []
 
 
-async def leave(gateway: QueueDispatch, reading: asyncio.Task[None]) -> None:
+async def leave(gateway: RedisQueueClient, reading: asyncio.Task[None]) -> None:
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)
     await gateway.leave(MODEL, [JOB])

@@ -9,8 +9,8 @@ from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.models.directory import ModelInfo, announce
 from millstream.common.errors import ModelNotFound
 from millstream.common.job import JobId, ModelName
-from millstream.gateway.queue.client import Admission, Dispatch, Submission
-from millstream.gateway.services.model_names import NamedDispatch, Names, under_all_names
+from millstream.gateway.queue.client import Admission, QueueClient, Submission
+from millstream.gateway.services.model_names import ModelNames, NamedQueueClient, under_all_names
 
 MODEL = ModelName("qwen3-8b")
 
@@ -41,13 +41,13 @@ async def broker(redis_url: str) -> AsyncIterator[Broker]:
 
 async def test_a_name_announced_a_moment_ago_is_found_and_an_unknown_one_is_not(broker: Broker) -> None:
     inner = OnlyTheModel()
-    dispatch: Dispatch = NamedDispatch(inner, Names(broker))  # type: ignore[arg-type]
+    queue: QueueClient = NamedQueueClient(inner, ModelNames(broker))  # type: ignore[arg-type]
     with pytest.raises(ModelNotFound):
-        await dispatch.submit(Submission(ModelName("gpt-4o"), []))
+        await queue.submit(Submission(ModelName("gpt-4o"), []))
     await announce(broker, MODEL, ["gpt-4o"])
-    assert (await dispatch.submit(Submission(ModelName("gpt-4o"), []))).outcome == "routed"
-    dispatch.follow(ModelName("gpt-4o"), JobId("j"), tenant="t")
-    await dispatch.cancel(ModelName("gpt-4o"), [JobId("j")])
+    assert (await queue.submit(Submission(ModelName("gpt-4o"), []))).outcome == "routed"
+    queue.follow(ModelName("gpt-4o"), JobId("j"), tenant="t")
+    await queue.cancel(ModelName("gpt-4o"), [JobId("j")])
     assert inner.asked == [("follow", MODEL), ("cancel", MODEL)]
 
 

@@ -8,17 +8,17 @@ from hypothesis import strategies as st
 
 from millstream.common.broker.models.directory import model_info
 from millstream.common.errors import EngineError
-from millstream.gateway.queue.redis_client import QueueDispatch
+from millstream.gateway.queue.redis_client import RedisQueueClient
 from millstream.worker.engines.base import Output
 from millstream.worker.engines.simulated.engine import SimulatedEngine
 from millstream.worker.jobs import circuit_breaker as health
-from millstream.worker.jobs.circuit_breaker import LONGEST, TOLERATED, Health
+from millstream.worker.jobs.circuit_breaker import LONGEST, TOLERATED, CircuitBreaker
 from tests.harness.queue_site import MODEL, Site
 from tests.harness.support import wait_until
 
 
 def test_errors_in_a_row_make_it_sick_and_one_good_job_makes_it_well() -> None:
-    engine = Health()
+    engine = CircuitBreaker()
     for _ in range(TOLERATED - 1):
         engine.failed(0)
     engine.succeeded()
@@ -33,7 +33,7 @@ def test_errors_in_a_row_make_it_sick_and_one_good_job_makes_it_well() -> None:
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 5)), max_size=80))
 def test_it_is_never_given_up_for_good(story: list[tuple[bool, float]]) -> None:
-    engine, now, row = Health(), 0.0, 0
+    engine, now, row = CircuitBreaker(), 0.0, 0
     for good, seconds in story:
         now += seconds
         row = 0 if good else row + 1
@@ -42,7 +42,7 @@ def test_it_is_never_given_up_for_good(story: list[tuple[bool, float]]) -> None:
         assert row < TOLERATED or engine.sick(now)
 
 
-async def outcome(dispatch: QueueDispatch, site: Site) -> str:
+async def outcome(dispatch: RedisQueueClient, site: Site) -> str:
     one = site.submission(3)
     await dispatch.submit(one)
     async for items in dispatch.follow(MODEL, one.jobs[0][0], tenant=one.tenant):

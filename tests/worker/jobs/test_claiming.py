@@ -11,7 +11,7 @@ from millstream.common.broker.control import Doorbell
 from millstream.common.job import JobId, WorkerId
 from millstream.common.process.backoff import Backoff
 from millstream.worker.jobs.consumer import Consumer
-from millstream.worker.jobs.running_jobs import HeldJob, Holdings
+from millstream.worker.jobs.running_jobs import RunningJob, RunningJobs
 from tests.harness.queue_site import MODEL, Site
 from tests.harness.support import wait_until
 
@@ -24,10 +24,10 @@ class Begun:
     def __init__(self) -> None:
         self.jobs: list[JobId] = []
 
-    def begin(self, job: HeldJob) -> None:
+    def begin(self, job: RunningJob) -> None:
         self.jobs.append(job.claimed.id)
 
-    def drop(self, job: HeldJob) -> None:
+    def drop(self, job: RunningJob) -> None:
         raise AssertionError(f"{job.claimed.id} was claimed once only")
 
 
@@ -46,7 +46,7 @@ class SlowBell(Doorbell):
 @asynccontextmanager
 async def consuming(site: Site, bell: Doorbell) -> AsyncIterator[tuple[Consumer, Begun]]:
     begun = Begun()
-    consumer = Consumer(site.broker, MODEL, WORKER, Holdings(), 9, begun)
+    consumer = Consumer(site.broker, MODEL, WORKER, RunningJobs(), 9, begun)
     loops = [asyncio.create_task(consumer.run()), asyncio.create_task(consumer.listen(bell))]
     try:
         yield consumer, begun

@@ -8,15 +8,15 @@ import pytest
 
 from millstream.common.broker import jobs
 from millstream.common.broker.models.directory import model_info
-from millstream.common.broker.models.load_requests import wish, wish_of
+from millstream.common.broker.models.load_requests import load_request_of, request_load
 from millstream.common.job import GatewayId, JobId, ModelName, WorkerId
-from millstream.worker.engines.base import ModelCard, Progress
+from millstream.worker.engines.base import LoadProgress, ModelCard
 from millstream.worker.engines.simulated.engine import SimulatedEngine, SimulatedSettings
-from millstream.worker.jobs.running_jobs import Holdings
+from millstream.worker.jobs.running_jobs import RunningJobs
 from millstream.worker.service import models as roster
 from millstream.worker.service.heartbeat import Heartbeat, Notes
-from millstream.worker.service.models import Roster
-from millstream.worker.service.registry import Offer
+from millstream.worker.service.models import WorkerModels
+from millstream.worker.service.registry import ModelOffer
 from millstream.worker.settings import WorkerSettings
 from tests.harness.queue_site import MODEL, Site, request
 from tests.harness.support import wait_until
@@ -30,7 +30,7 @@ class Counted(SimulatedEngine):
     loads = 0
     faulty = False
 
-    def load(self, progress: Progress = lambda stage, fraction: None) -> ModelCard:
+    def load(self, progress: LoadProgress = lambda stage, fraction: None) -> ModelCard:
         type(self).loads += 1
         if self.faulty:
             raise TypeError("a fault in the model's own code")
@@ -45,10 +45,12 @@ class Faulty(Counted):
 async def working(site: Site, name: str, kind: type[Counted]) -> AsyncGenerator[None]:
     """A worker process's models: one that is there, one on demand."""
     offers = [
-        Offer(MODEL, lambda: SimulatedEngine(SimulatedSettings(name=MODEL))),
-        Offer(EXTRA, lambda: kind(SimulatedSettings(name=EXTRA)), resident=False),
+        ModelOffer(MODEL, lambda: SimulatedEngine(SimulatedSettings(name=MODEL))),
+        ModelOffer(EXTRA, lambda: kind(SimulatedSettings(name=EXTRA)), resident=False),
     ]
-    models = Roster(site.broker, WorkerId(name), WorkerSettings(redis_url=site.broker.url, drain=0, lease=1), offers)
+    models = WorkerModels(
+        site.broker, WorkerId(name), WorkerSettings(redis_url=site.broker.url, drain=0, lease=1), offers
+    )
     stop = asyncio.Event()
     assert await models.load_residents(stop)
     task = asyncio.create_task(models.serve(stop))
@@ -68,9 +70,9 @@ async def test_of_two_workers_one_loads_though_its_first_heartbeat_is_slow(
 ) -> None:
     once = Heartbeat.once
 
-    async def slowly(self: Heartbeat, holdings: Holdings, notes: Notes) -> None:
+    async def slowly(self: Heartbeat, running_jobs: RunningJobs, notes: Notes) -> None:
         await asyncio.sleep(0.3)
-        await once(self, holdings, notes)
+        await once(self, running_jobs, notes)
 
     monkeypatch.setattr(Heartbeat, "once", slowly)
     monkeypatch.setattr(roster, "LOOK_EVERY", 0.02)
@@ -91,12 +93,12 @@ async def test_a_model_that_cannot_be_loaded_here_is_loaded_elsewhere(
     monkeypatch.setattr(Faulty, "loads", 0)
     async with working(site, "a", Faulty):
         await wait_until(lambda: live(site, MODEL))
-        await wish(site.broker, EXTRA, "load")
+        await request_load(site.broker, EXTRA, "load")
         await wait_until(lambda: Faulty.loads)
         await asyncio.sleep(0.1)
         assert Faulty.loads == 1
         await wait_until(lambda: live(site, MODEL))  # the other model goes on
-        assert (await wish_of(site.broker, EXTRA)).startswith("load")
+        assert (await load_request_of(site.broker, EXTRA)).startswith("load")
         async with working(site, "b", Counted):
             await wait_until(lambda: live(site, EXTRA))
-            assert not await wish_of(site.broker, EXTRA)
+            assert not await load_request_of(site.broker, EXTRA)

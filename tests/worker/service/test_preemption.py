@@ -6,12 +6,12 @@ from itertools import pairwise
 from millstream.common.chunk import Chunk
 from millstream.common.hashchain import chain_next
 from millstream.gateway.queue.client import Submission
-from millstream.gateway.queue.redis_client import QueueDispatch
+from millstream.gateway.queue.redis_client import RedisQueueClient
 from tests.harness.queue_site import MODEL, Site
 from tests.harness.support import wait_until
 
 
-async def answer(dispatch: QueueDispatch, submission: Submission) -> list[Chunk]:
+async def answer(dispatch: RedisQueueClient, submission: Submission) -> list[Chunk]:
     """All chunks of one job, in order."""
     await dispatch.submit(submission)
     chunks: list[Chunk] = []

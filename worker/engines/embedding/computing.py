@@ -4,8 +4,8 @@ from millstream.common.errors import BadRequest
 from millstream.worker.engines.base import (
     EmbeddingEngine,
     EngineStats,
+    LoadProgress,
     ModelCard,
-    Progress,
     SequenceKey,
     SequenceSpec,
     Sink,
@@ -23,7 +23,7 @@ class Computing:
         self.broken: BaseException | None = None
         self._name = ""
 
-    def load(self, progress: Progress = silent) -> ModelCard:
+    def load(self, progress: LoadProgress = silent) -> ModelCard:
         card = self.vectors.load(progress)
         self._name = card.name
         return card

@@ -17,7 +17,7 @@ from millstream.worker.engines.base import ModelCard
 from millstream.worker.engines.embedding.model import EmbeddingModel, load_embedding_model
 from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
 from millstream.worker.engines.transformers.loading.packing import about_processor
-from millstream.worker.engines.transformers.loading.sample_models import Progress
+from millstream.worker.engines.transformers.loading.sample_models import LoadProgress
 from millstream.worker.engines.transformers.settings import EngineSettings
 from millstream.worker.engines.transformers.vocabulary import check_tokens
 
@@ -36,7 +36,7 @@ class TransformersEmbedding:
         self._model: EmbeddingModel | None = None
         self._one_at_a_time = threading.Lock()
 
-    def load(self, progress: Progress = _silent) -> ModelCard:
+    def load(self, progress: LoadProgress = _silent) -> ModelCard:
         """Blocking. Raises `MillstreamError` with the cause and the remedy."""
         self._model = model = load_embedding_model(self.settings, progress)
         dtype = str(model.network.dtype).removeprefix("torch.")

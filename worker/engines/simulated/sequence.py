@@ -11,7 +11,7 @@ from millstream.worker.engines.grammar.schema_instance import instance_text
 from millstream.worker.engines.simulated.script import Script, parse_script
 from millstream.worker.engines.simulated.tokenizer import EOS, TURN, SimulatedTokenizer
 
-Fault = Literal["crash", "hang"]
+ScriptedFault = Literal["crash", "hang"]
 
 
 @dataclass(slots=True)
@@ -27,7 +27,7 @@ class SimulatedSequence:
     rate: float | None = None
     due: float = 0.0  # event loop time of the next token
 
-    def fault(self) -> Fault | None:
+    def fault(self) -> ScriptedFault | None:
         """What is to go wrong now instead of a token."""
         script = self.script
         if script is None or self.made != self._moment(script):

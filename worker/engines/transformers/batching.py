@@ -36,7 +36,7 @@ from millstream.worker.engines.transformers.loading.attention import (
     Span,
     plan_attention,
 )
-from millstream.worker.engines.transformers.sampling.logits_hook import Tap
+from millstream.worker.engines.transformers.sampling.logits_hook import LogitsHook
 from millstream.worker.engines.transformers.sampling.sampler import Sampler, needed
 from millstream.worker.engines.transformers.sampling.sequence import Sequence
 
@@ -45,7 +45,7 @@ Broken = Callable[[BaseException], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class MemoryPlan:
     """How large the batch may become."""
 
     slots: int
@@ -131,9 +131,9 @@ def _layer_views(cache: Any) -> dict[int, LayerCache]:
 class BatchLoop(ContinuousBatchingManager):
     """The running batch. `deliver` and `broken` are called on its own thread."""
 
-    def __init__(self, model: PreTrainedModel, room: Room, deliver: Deliver, broken: Broken) -> None:
+    def __init__(self, model: PreTrainedModel, room: MemoryPlan, deliver: Deliver, broken: Broken) -> None:
         vocabulary: int = model.config.get_text_config().vocab_size
-        self._tap = Tap(room.slots, vocabulary, model.device)
+        self._logits_hook = LogitsHook(room.slots, vocabulary, model.device)
         self._tell_broken = broken
         self._sampler = Sampler(vocabulary, model.device)
         self._scoring: list[Iterator[None]] = []
@@ -143,7 +143,7 @@ class BatchLoop(ContinuousBatchingManager):
         generation = model.generation_config
         super().__init__(cast(Any, model), cast(Any, generation), room.config())
         self._layers: dict[int, LayerCache] | None = None
-        self.logit_processor = self._tap
+        self.logit_processor = self._logits_hook
         self.output_router = _Router(deliver)
 
     def switch_to_cb_friendly_attn(self, model: Any, auto_switch_to_flash: bool = True) -> None:
@@ -165,7 +165,7 @@ class BatchLoop(ContinuousBatchingManager):
         while not sequence.over and processor.prepare_next_batch():
             self._generation_step()
             processor.update_batch()
-        return self._tap.logits[0].float()
+        return self._logits_hook.logits[0].float()
 
     @contextmanager
     def own_attention(self) -> Generator[None]:
@@ -235,7 +235,7 @@ class BatchLoop(ContinuousBatchingManager):
             data["attention_mask"] = _NO_MASK
             data["paged"] = self._plan(processor.cache, data["write_index"][0])
         processor.model_runner.compute_batch(self.model, data)
-        batch = self._tap.batch
+        batch = self._logits_hook.batch
         if batch and needed(batch):  # else the arg-max the library has taken already is the choice
             self._choose(ios, batch)
         ios.retrieve_device_outputs()
@@ -258,13 +258,13 @@ class BatchLoop(ContinuousBatchingManager):
                 new=future.query_length,
                 pages=[block * stride for block in allocator.block_table[future.state.request_id]],
             )
-            for future in self._tap.requests
+            for future in self._logits_hook.requests
         ]
         assert self._layers is not None
         return plan_attention(self._layers, write, spans, allocator.tokens_per_page, cache.dtype)
 
     def _choose(self, ios: Any, batch: list[Sequence]) -> None:
-        logits = self._tap.logits
+        logits = self._logits_hook.logits
         with stream_context(ios.compute_stream):
             ios.output_ids[0, : len(batch)] = self._sampler.choose(logits[: len(batch)], batch).int()
 

@@ -14,8 +14,8 @@ from millstream.worker.engines.transformers.batching import BatchLoop
 from millstream.worker.engines.transformers.loading.failures import MODEL_ERRORS, explained
 from millstream.worker.engines.transformers.loading.load import Loaded, load
 from millstream.worker.engines.transformers.loading.packing import about_processor
-from millstream.worker.engines.transformers.loading.sample_models import Progress
-from millstream.worker.engines.transformers.memory_plan import plan_room
+from millstream.worker.engines.transformers.loading.sample_models import LoadProgress
+from millstream.worker.engines.transformers.memory_plan import plan_memory
 from millstream.worker.engines.transformers.sampling.sequence import Sequence, begin
 from millstream.worker.engines.transformers.scoring import score_prompt
 from millstream.worker.engines.transformers.self_check import try_out
@@ -45,10 +45,10 @@ class TransformersEngine:
         self._cached_tokens = 0
 
     # ------------------------------------------------------------------------------------------- life
-    def load(self, progress: Progress = _silent) -> ModelCard:
+    def load(self, progress: LoadProgress = _silent) -> ModelCard:
         """Blocking; `progress(stage, fraction or None)` is called on this thread. Raises `MillstreamError`."""
         loaded = load(self.settings, progress)
-        room = plan_room(self.settings, loaded)
+        room = plan_memory(self.settings, loaded)
         progress("reading the vocabulary for grammars", None)  # here, because it would hold the event loop up later
         self._guides = guide_compiler(loaded)
         progress("making room for the cache", None)

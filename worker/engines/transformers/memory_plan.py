@@ -5,7 +5,7 @@
 
 from math import ceil
 
-from millstream.worker.engines.transformers.batching import Room
+from millstream.worker.engines.transformers.batching import MemoryPlan
 from millstream.worker.engines.transformers.loading.device import free_memory
 from millstream.worker.engines.transformers.loading.failures import LoadFailed
 from millstream.worker.engines.transformers.loading.load import Loaded
@@ -16,12 +16,12 @@ _CPU_STEP = 128  # reading a long prompt then holds running streams up for some 
 _USUAL_LENGTH = 1024  # tokens a slot is planned for; longer sequences share, the last wait when it gets tight
 
 
-def plan_room(settings: EngineSettings, loaded: Loaded) -> Room:
+def plan_memory(settings: EngineSettings, loaded: Loaded) -> MemoryPlan:
     """Raises `LoadFailed` if not even one sequence of full length fits."""
     on_cpu = loaded.model.device.type == "cpu"
     slots = settings.slots or (16 if on_cpu else 64)
     page = settings.page_size or (32 if on_cpu else 256)
-    return Room(
+    return MemoryPlan(
         slots=slots,
         page_size=page,
         pages=_pages(settings, loaded, slots, page) if on_cpu or settings.kv_tokens else None,

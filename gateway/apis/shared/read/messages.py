@@ -6,10 +6,12 @@ from millstream.common.errors import BadRequest
 from millstream.gateway.apis.shared.shapes.messages import CalledFunction, Message, Part
 from millstream.gateway.errors.table import FieldError
 
+ChatMessage = dict[str, Any]  # as a chat template reads it
+
 LEGACY_ID = "call_{index}"  # the older form has no ids; a call and its answer meet by their order
 
 
-def template_messages(messages: list[Message]) -> list[dict[str, Any]]:
+def template_messages(messages: list[Message]) -> list[ChatMessage]:
     """Raises `BadRequest` naming the message and field, e.g. `messages[2].content[0]`."""
     return [_message(message, index) for index, message in enumerate(messages)]
 

@@ -13,9 +13,9 @@ from redis import exceptions
 from redis.asyncio import Connection, Redis
 
 from millstream.common.broker import workers
-from millstream.common.broker.connection.broker import Broker, RedisAway, open_client, open_line, redis_errors
-from millstream.common.broker.connection.cluster import ClusterLine
-from millstream.common.broker.connection.pipeline import Line
+from millstream.common.broker.connection.broker import Broker, RedisAway, open_client, open_pipeline, redis_errors
+from millstream.common.broker.connection.cluster import ClusterPipeline
+from millstream.common.broker.connection.pipeline import ScriptPipeline
 from millstream.common.broker.embedded import EmbeddedValkey
 from millstream.common.job import ModelName, WorkerId
 from millstream.common.process import loop
@@ -23,13 +23,13 @@ from tests.harness.proxy import Proxy
 from tests.harness.support import wait_until
 
 MODEL, WORKER = ModelName("tiny"), WorkerId("w1")
-AnyLine = Line | ClusterLine
+AnyLine = ScriptPipeline | ClusterPipeline
 
 
 @asynccontextmanager
 async def opened(url: str, timeout: float = 5.0) -> AsyncIterator[AnyLine]:
     client = open_client(url, timeout=timeout)
-    line = open_line(client)
+    line = open_pipeline(client)
     try:
         yield line
     finally:

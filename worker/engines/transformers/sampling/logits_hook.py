@@ -7,7 +7,7 @@ import torch
 from millstream.worker.engines.transformers.sampling.sequence import Sequence
 
 
-class Tap:
+class LogitsHook:
     """Set by every step, read behind it."""
 
     do_processing = True

@@ -15,7 +15,7 @@ import torch
 from millstream.worker.engines.grammar.guides import apply_masks
 from millstream.worker.engines.transformers.sampling.logprobs import Ranking
 from millstream.worker.engines.transformers.sampling.penalties import add_bias, forbid, penalise
-from millstream.worker.engines.transformers.sampling.seeded_noise import Noise, noise_key
+from millstream.worker.engines.transformers.sampling.seeded_noise import SeededNoise, noise_key
 from millstream.worker.engines.transformers.sampling.sequence import Sequence
 
 _CANDIDATES = 512  # looked at first for top-p and min-p: sorting a whole vocabulary costs twenty times as much
@@ -27,7 +27,7 @@ class Sampler:
     """Holds what does not change between steps: the noise table of the vocabulary."""
 
     def __init__(self, vocabulary: int, device: torch.device) -> None:
-        self._noise = Noise(vocabulary, device)
+        self._noise = SeededNoise(vocabulary, device)
 
     def choose(self, logits: torch.Tensor, batch: Many[Sequence]) -> torch.Tensor:
         """The next token of each sequence: int64 `[batch]`. `logits` float32 `[batch, vocabulary]`, edited in place.

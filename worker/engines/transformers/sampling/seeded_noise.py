@@ -33,7 +33,7 @@ def noise_key(seed: int, position: int) -> tuple[int, int]:
     return _signed32(word), _signed32(word >> 32)
 
 
-class Noise:
+class SeededNoise:
     """Gumbel noise for a vocabulary of `size` tokens."""
 
     def __init__(self, size: int, device: torch.device) -> None:
