@@ -73,6 +73,7 @@ class ArqRunner:
         self._url = url
         self._queue = queue
         self._pool: ArqRedis | None = None
+        self._away = False
         logging.getLogger("arq").setLevel(logging.WARNING)  # it would tell of every look at the queue
 
     async def ask(self, name: str, *args: object, id: str, wait: float = 0.0) -> None:
@@ -90,7 +91,9 @@ class ArqRunner:
             try:
                 await self._run_once(backoff)
             except Unavailable as error:
-                log.warning("background_waits_for_redis", error=error.message)
+                if not self._away:  # said once, until a connection stands again
+                    log.warning("background_waits_for_redis", queue=self._queue.name, error=error.message)
+                self._away = True
             await backoff.sleep()
 
     async def _run_once(self, backoff: Backoff) -> None:
@@ -103,6 +106,7 @@ class ArqRunner:
             self._pool = pool
             try:
                 backoff.reset()
+                self._away = False
                 await _to_its_end(worker)
             finally:
                 self._pool = None
@@ -134,9 +138,11 @@ async def _to_its_end(worker: Worker) -> None:
         while not working.done():
             working.cancel()
             await asyncio.wait({working}, timeout=INSIST)
+        error = None if working.cancelled() else working.exception()  # asked for in any case: else it would be logged
     if working.cancelled():
         raise Unavailable("arq's loop was cancelled, and nobody had asked for it.")
-    working.result()
+    if error:
+        raise error
 
 
 async def _close(worker: Worker) -> None:

@@ -23,7 +23,7 @@ from tests.harness.support import wait_until
 
 ASK: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "stream": True}
 CHAT = "/v1/chat/completions"
-PROGRAM = Path(__file__).parent / "slow_gateway.py"
+PROGRAM = Path(__file__).parents[1] / "slow_gateway.py"
 
 
 async def started() -> tuple[asyncio.subprocess.Process, str]:

@@ -1,9 +1,7 @@
 """A cancelled task ends, also when redis-py forgets the cancellation (asyncio.wait_for does before Python 3.12)."""
 
 import asyncio
-from asyncio import StreamReader, StreamWriter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from datetime import date
 
 import pytest
@@ -18,6 +16,7 @@ from millstream.common.broker.records.pending import Pending
 from millstream.common.broker.records.store import RedisStore
 from millstream.common.errors import Unavailable
 from millstream.common.job import ModelName
+from tests.harness.loading import loading_server
 
 CANCELLATIONS = 1500
 AT_ONCE = 60
@@ -93,26 +92,6 @@ async def test_a_forgotten_cancellation_wins_over_an_error() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-
-
-@asynccontextmanager
-async def loading_server() -> AsyncIterator[str]:
-    """A Redis that greets and then refuses everything, as while it reads its file: its URL."""
-
-    async def refuse(reader: StreamReader, writer: StreamWriter) -> None:
-        try:
-            while line := await reader.readline():
-                words = [(await reader.readline(), await reader.readline())[1] for _ in range(int(line[1:]))]
-                writer.write(b"+OK\r\n" if words[0] == b"CLIENT\r\n" else b"-LOADING it reads its file\r\n")
-                await writer.drain()
-        except OSError:
-            pass
-        finally:
-            writer.transport.abort()
-
-    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
-    async with server:
-        yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
 
 
 async def _subscribe(broker: Broker) -> None:
