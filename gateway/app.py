@@ -35,6 +35,7 @@ EXPOSED = [  # headers that a browser's script may read
     *(f"x-ratelimit-{what}-{of}" for what in ("limit", "remaining", "reset") for of in ("requests", "tokens")),
     *("x-millstream-queue-position", "x-millstream-queue-wait", "x-millstream-workers"),
 ]
+SLOW_START = 20  # seconds one of several processes may take to answer its parent: on a busy machine it still imports
 BACKLOG = 4096  # connections that may wait to be accepted
 SPARE_HEAD = 2**18  # bytes a connection may send beyond the limit on heads, so that the app can refuse them itself
 FORM_BYTES = 65536  # what a form holds beside its file
@@ -121,6 +122,7 @@ def server_config(settings: GatewaySettings, app: FastAPI | Callable[[], FastAPI
         ssl_certfile=settings.ssl_certfile,
         ssl_keyfile=settings.ssl_keyfile,
         timeout_graceful_shutdown=int(settings.drain) + LAST_WORDS,  # sse-starlette ends the streams before that
+        timeout_worker_healthcheck=SLOW_START,
         timeout_keep_alive=75,  # seconds; above the usual idle time of a proxy's connection pool
         backlog=BACKLOG,
     )

@@ -10,16 +10,25 @@ local deadline, retention = NOW + tonumber(ARGV[5]), ARGV[6]
 
 local affinity, account = ARGV[14], ARGV[15]
 
-local jobs, ids, at, total_bytes = {}, {}, 17, 0
+local all, jobs, ids, at, total_bytes = {}, {}, {}, 17, 0
 for _ = 1, tonumber(ARGV[16]) do
   local job = {id = ARGV[at], request = ARGV[at + 1], grant = ARGV[at + 2], prefix = {}}
   for i = 1, tonumber(ARGV[at + 3]) do job.prefix[i] = ARGV[at + 3 + i] end
   at = at + 4 + #job.prefix
-  total_bytes = total_bytes + #job.request
-  jobs[#jobs + 1], ids[#ids + 1] = job, job.id
+  all[#all + 1], ids[#ids + 1] = job, job.id
 end
 
-if redis.call('EXISTS', job_key(jobs[1].id)) == 1 then return {'duplicate', cjson.encode(ids)} end
+-- A retry may come when one job of the first try has expired and another has not. What is settled is then made anew
+-- beside what has expired, so that all can be read to the end; what is under way goes on.
+local there = 0
+for _, job in ipairs(all) do
+  local known = redis.call('HMGET', job_key(job.id), 'state', 'settled')
+  if known[1] then there = there + 1 end
+  if known[2] or not known[1] then
+    jobs[#jobs + 1], total_bytes = job, total_bytes + #job.request
+  end
+end
+if there == #all then return {'duplicate', cjson.encode(ids)} end
 
 local idem = ARGV[8] ~= '' and idempotency_key(tenant, ARGV[8])
 if idem then
@@ -66,6 +75,7 @@ if free_slots() < #jobs then
 end
 
 local function create(job)
+  redis.call('DEL', job_key(job.id), chunks_key(job.id))  -- with the time that was left to it
   redis.call('HSET', job_key(job.id), 'state', 'queued', 'lease', '', 'grant', job.grant, 'attempt', 0,
     'worker', '', 'gateway', gateway, 'tenant', tenant, 'tier', tier, 'weight', ARGV[4],
     'request', job.request, 'bytes', #job.request, 'submitted', NOW, 'deadline', deadline,
