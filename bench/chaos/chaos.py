@@ -16,6 +16,8 @@ from pathlib import Path
 from time import monotonic
 
 from millstream.bench.chaos import sdk_client
+from millstream.bench.chaos.background import Unattended
+from millstream.bench.chaos.books import settled_books
 from millstream.bench.chaos.faults import Faults
 from millstream.bench.chaos.report import FaultTally, report
 from millstream.bench.chaos.sdk_client import SdkClient
@@ -106,14 +108,17 @@ async def chaos(settings: ChaosSettings, directory: Path) -> FaultTally:
     async with Site(settings, directory, choice) as site:
         await site.until_served()
         faults = Faults(site)
-        crowd = Crowd(site, faults)
+        crowd, unattended = Crowd(site, faults), Unattended(site, faults)
         began = monotonic()
         async with TaskGroup() as tasks:
             tasks.create_task(faults.run(settings.seconds))
             tasks.create_task(crowd.run(settings.seconds))
+            tasks.create_task(unattended.run(settings.seconds))
         crowd.tally.seconds = monotonic() - began
         crowd.tally.struck = list(faults.struck)
+        crowd.tally.unattended = unattended.tally
         crowd.tally.quiet = await quiet(site.broker)
+        crowd.tally.books = await settled_books(site.broker)
     return crowd.tally
 
 

@@ -58,6 +58,8 @@ class Faults:
                 await self._freeze(revivals)
             case "gateway-kill":
                 await self._gateway(revivals)
+            case "background-kill":
+                await self._background(revivals)
             case "redis-restart":
                 await self._redis(fault, 0)
             case "redis-truncate":
@@ -103,6 +105,12 @@ class Faults:
         self._gateway_died = monotonic()
         self._remember("gateway-kill")
         revivals.create_task(self.site.start_gateway())
+
+    async def _background(self, revivals: TaskGroup) -> None:
+        if running := [part for part in self.site.backgrounds if part.alive]:
+            await self.site.choice.choice(running).kill()
+            self._remember("background-kill", frozenset())
+            revivals.create_task(self.site.start_background())
 
     async def _freeze_redis(self) -> None:
         """The server stops in mid-sentence for longer than a lease: nobody can renew one meanwhile."""
