@@ -5,10 +5,12 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
+from millstream.common.process.tasks import tell_why_it_ends
 from millstream.gateway.access.authentication import check_exposure, static_keys
 from millstream.gateway.apis.shared.examples import FAILURES
 from millstream.gateway.connection.protocol import BoundedHeadProtocol
@@ -33,15 +35,18 @@ EXPOSED = [  # headers that a browser's script may read
     *(f"x-ratelimit-{what}-{of}" for what in ("limit", "remaining", "reset") for of in ("requests", "tokens")),
     *("x-millstream-queue-position", "x-millstream-queue-wait", "x-millstream-workers"),
 ]
+SLOW_START = 20  # seconds one of several processes may take to answer its parent: on a busy machine it still imports
 BACKLOG = 4096  # connections that may wait to be accepted
 SPARE_HEAD = 2**18  # bytes a connection may send beyond the limit on heads, so that the app can refuse them itself
 FORM_BYTES = 65536  # what a form holds beside its file
+log = structlog.stdlib.get_logger(part="gateway")
 DESCRIPTION = "An OpenAI-compatible inference cluster on Redis streams. Streams survive the death of any process."
 
 
-def create_app(settings: GatewaySettings, connect: Connect) -> FastAPI:
-    """Returns the app. `connect(settings)` is entered when the server starts and left when it stops, with nothing open
-    any more. Raises `ValueError` for settings that contradict themselves or would serve strangers."""
+def create_app(settings: GatewaySettings, connect: Connect, failed: Callable[[], None] | None = None) -> FastAPI:
+    """The app. `connect(settings)` is entered when the server starts and left when it stops, with nothing open any
+    more; if it ends before that, the log says why, `app.state.failure` is the process's exit status, and `failed` is
+    called. Raises `ValueError` for settings that contradict themselves or would serve strangers."""
     keys = static_keys(settings.api_keys)
     aliases = parse_aliases(settings.aliases)
     metrics = Metrics()
@@ -49,15 +54,20 @@ def create_app(settings: GatewaySettings, connect: Connect) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        async with (
-            connect(settings) as cluster,
-            BackgroundTasks() as background_tasks,
-            DrainNotifier(settings.drain) as drain_notifier,
-        ):
-            app.state.services = Services(
-                settings, cluster, cluster.keys or keys, aliases, metrics, background_tasks, drain_notifier
-            )
-            yield
+        try:
+            async with (
+                connect(settings) as cluster,
+                BackgroundTasks() as background_tasks,
+                DrainNotifier(settings.drain) as drain_notifier,
+            ):
+                app.state.services = Services(
+                    settings, cluster, cluster.keys or keys, aliases, metrics, background_tasks, drain_notifier
+                )
+                yield
+        except ExceptionGroup as group:
+            app.state.failure = tell_why_it_ends(log, group)
+            if failed is not None:
+                failed()
 
     app = DirectApp(
         title="Millstream",
@@ -66,7 +76,7 @@ def create_app(settings: GatewaySettings, connect: Connect) -> FastAPI:
         lifespan=lifespan,
         strict_content_type=False,  # curl's -d sends a form's content type; OpenAI's servers read the JSON anyway
     )
-    app.state.draining = False
+    app.state.draining, app.state.failure = False, 0
     for router in ROUTERS:
         app.include_router(router, responses=FAILURES)
     handle_faults(app)
@@ -89,9 +99,8 @@ def _surround(app: DirectApp, settings: GatewaySettings, metrics: Metrics) -> No
     app.surround(partial(PathNormalization, root=settings.root_path))
 
 
-def server(settings: GatewaySettings, connect: Connect) -> uvicorn.Server:
-    """Returns the server, ready for `await server.serve()`; it stops on SIGINT and SIGTERM, giving streams `drain`
-    seconds."""
+def server(settings: GatewaySettings, connect: Connect) -> DrainingServer:
+    """The server, ready for `await server.serve()`; it stops on SIGINT and SIGTERM, giving streams `drain` seconds."""
     app = create_app(settings, connect)
     return DrainingServer(server_config(settings, app), app, settings.drain)
 
@@ -113,6 +122,7 @@ def server_config(settings: GatewaySettings, app: FastAPI | Callable[[], FastAPI
         ssl_certfile=settings.ssl_certfile,
         ssl_keyfile=settings.ssl_keyfile,
         timeout_graceful_shutdown=int(settings.drain) + CLOSE_GRACE,  # sse-starlette ends the streams before that
+        timeout_worker_healthcheck=SLOW_START,
         timeout_keep_alive=75,  # seconds; above the usual idle time of a proxy's connection pool
         backlog=BACKLOG,
     )

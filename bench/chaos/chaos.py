@@ -16,6 +16,8 @@ from pathlib import Path
 from time import monotonic
 
 from millstream.bench.chaos import sdk_client
+from millstream.bench.chaos.background import Unattended
+from millstream.bench.chaos.books import settled_books
 from millstream.bench.chaos.faults import Faults
 from millstream.bench.chaos.report import FaultTally, report
 from millstream.bench.chaos.sdk_client import SdkClient
@@ -25,6 +27,7 @@ from millstream.bench.chaos.stream import Ask, StreamClient, judge
 from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.models.directory import model_info
 from millstream.common.errors import Unavailable
+from millstream.common.process.tasks import TaskGroup
 
 LAST_ANSWERS = 120.0  # seconds the streams still open may take when the time is over
 SLOWNESS = 0.05  # seconds a slow client takes over each event
@@ -45,7 +48,7 @@ class Crowd:
         """Asks until the time is over, then reads to the end what was begun."""
         until = monotonic() + seconds
         try:
-            async with asyncio.timeout(seconds + LAST_ANSWERS), asyncio.TaskGroup() as tasks:
+            async with asyncio.timeout(seconds + LAST_ANSWERS), TaskGroup() as tasks:
                 for _ in range(self.site.settings.clients):
                     tasks.create_task(self._ask_on(until))
         except TimeoutError:
@@ -105,14 +108,17 @@ async def chaos(settings: ChaosSettings, directory: Path) -> FaultTally:
     async with ChaosSite(settings, directory, choice) as site:
         await site.until_served()
         faults = Faults(site)
-        crowd = Crowd(site, faults)
+        crowd, unattended = Crowd(site, faults), Unattended(site, faults)
         began = monotonic()
-        async with asyncio.TaskGroup() as tasks:
+        async with TaskGroup() as tasks:
             tasks.create_task(faults.run(settings.seconds))
             tasks.create_task(crowd.run(settings.seconds))
+            tasks.create_task(unattended.run(settings.seconds))
         crowd.tally.seconds = monotonic() - began
         crowd.tally.struck = list(faults.struck)
+        crowd.tally.unattended = unattended.tally
         crowd.tally.quiet = await quiet(site.broker)
+        crowd.tally.books = await settled_books(site.broker)
     return crowd.tally
 
 

@@ -103,7 +103,8 @@ class Fleet:
 
     async def gateway(self, **settings: str) -> FleetPart:
         """Starts a gateway that listens; any port unless `port` says which."""
-        part = await self._start("gateway", {"port": "0", **settings})
+        files = str(self._directory / "files")
+        part = await self._start("gateway", {"port": "0", "files_url": files, **settings})
         listening = (await self._until_it_tells(part, "listening"))[0]
         part.url = f"http://{listening['host']}:{listening['port']}"
         return part
@@ -113,6 +114,12 @@ class Fleet:
         itself."""
         extra = {"supervise": "true"} if supervised else {}
         return await self._start("worker", {"engine": "simulated", **extra, **settings})
+
+    async def background(self, **settings: str) -> FleetPart:
+        """A background process, at work on batches and background responses; all share one folder of files."""
+        part = await self._start("background", {"files_url": str(self._directory / "files"), **settings})
+        await self._until_it_tells(part, "background_started")
+        return part
 
     async def _start(self, command: str, settings: dict[str, str]) -> FleetPart:
         name = f"{command}-{len(self.parts) + 1}"

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from millstream.bench.chaos.background import UnattendedTally
 from millstream.bench.chaos.faults import Struck
 from millstream.bench.chaos.stream import Heard, Verdict
 
@@ -28,6 +29,8 @@ class FaultTally:
     resumed: int = 0  # connections after the first
     seconds: float = 0.0
     quiet: bool = False
+    unattended: UnattendedTally = field(default_factory=UnattendedTally)
+    books: list[str] = field(default_factory=list[str])  # what is wrong in them
     struck: list[Struck] = field(default_factory=list[Struck])
     gaps: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
     notes: list[str] = field(default_factory=list[str])
@@ -37,7 +40,7 @@ class FaultTally:
         """Tells whether nothing was lost, nothing came twice, nothing was foreign, everything ended, and nothing is
         left over."""
         wrong = self.lost + self.duplicated + self.foreign + self.failed + self.hung + self.odd
-        return wrong == 0 and self.quiet and self.streams > 0
+        return wrong == 0 and self.quiet and self.streams > 0 and not (self.unattended.wrong or self.books)
 
     def add(self, heard: Heard, verdict: Verdict, *, slow: bool) -> None:
         """Counts an answer read to its end, or to an error."""
@@ -101,7 +104,8 @@ def report(tally: FaultTally) -> str:
         lines.append(f"| {fault} | {times} | {len(gaps)} | {' | '.join(figures)} |")
     lines += ["", f"{tally.seconds:.0f} s; afterwards {'nothing' if tally.quiet else 'something'} was still held."]
     lines.append(f"{tally.by_sdk} streams were read by OpenAI's SDK.")
-    lines += [f"! {note}" for note in tally.notes[:WORST_SHOWN]]
+    lines += tally.unattended.report()
+    lines += [f"! {note}" for note in [*tally.notes[:WORST_SHOWN], *tally.books[:WORST_SHOWN]]]
     if tally.odd:
         lines.append(f"! {tally.odd} streams were whole but had wrong ids, finish, usage or [DONE].")
     return "\n".join([*lines, "passed" if tally.good else "FAILED", ""])

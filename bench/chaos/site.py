@@ -36,6 +36,7 @@ class ChaosSite:
     directory: Path
     choice: random.Random
     gateways: list[FleetPart] = field(default_factory=list[FleetPart])
+    backgrounds: list[FleetPart] = field(default_factory=list[FleetPart])
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def __aenter__(self) -> Self:
@@ -50,6 +51,8 @@ class ChaosSite:
             await self.start_worker()
         for _ in range(self.settings.gateways):
             await self.start_gateway()
+        for _ in range(self.settings.background):
+            await self.start_background()
         return self
 
     async def __aexit__(
@@ -60,9 +63,12 @@ class ChaosSite:
     async def start_gateway(self) -> None:
         self.gateways.append(await self.fleet.gateway(keep_alive=KEEP_ALIVE))
 
+    async def start_background(self) -> None:
+        self.backgrounds.append(await self.fleet.background(slice_seconds="5"))
+
     async def start_worker(self) -> None:
         rate, length = str(self.settings.rate), "1000000"
-        slots = str(-(-self.settings.clients // max(1, self.settings.workers - 1)))  # one may be missing
+        slots = str(-(-self.settings.at_once // max(1, self.settings.workers - 1)))  # one may be missing
         await self.fleet.worker(
             supervised=self.settings.supervise,
             simulated_rate=rate,

@@ -14,6 +14,7 @@ from millstream.bench.command.http_client import Connections, Target
 from millstream.bench.command.settings import BenchSettings
 from millstream.bench.command.statistics import AnswerTimes
 from millstream.common.errors import NotFound, Unavailable
+from millstream.common.process.tasks import TaskGroup
 
 CHAT = "/chat/completions"
 
@@ -49,7 +50,7 @@ class Load:
 
     async def _open_loop(self) -> None:
         begin = perf_counter()
-        async with asyncio.TaskGroup() as requests:
+        async with TaskGroup() as requests:
             for at in self._times():
                 if (wait := begin + at - perf_counter()) > 0:
                     await asyncio.sleep(wait)
@@ -66,7 +67,7 @@ class Load:
 
     async def _closed_loop(self) -> None:
         until = perf_counter() + self._settings.duration
-        async with asyncio.TaskGroup() as clients:
+        async with TaskGroup() as clients:
             for _ in range(min(self._settings.concurrency, self._settings.requests)):
                 clients.create_task(self._client(until))
 

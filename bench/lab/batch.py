@@ -23,6 +23,7 @@ from millstream.bench.command.processes import Processes
 from millstream.bench.harness.cluster import MODEL, ClusterShape, Running, cluster, process
 from millstream.common.process import loop
 from millstream.common.process.command import own_command
+from millstream.common.process.tasks import TaskGroup
 
 CHAT = "/v1/chat/completions"
 MIB = 1 << 20
@@ -63,7 +64,7 @@ async def directly(http: httpx.AsyncClient, plan: BatchPlan) -> float:
             (await http.post("chat/completions", json=plan.body(number))).raise_for_status()
 
     began = time.monotonic()
-    async with asyncio.TaskGroup() as tasks:
+    async with TaskGroup() as tasks:
         for _ in range(2 * plan.slots):
             tasks.create_task(client())
     return time.monotonic() - began

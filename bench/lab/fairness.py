@@ -20,6 +20,7 @@ from millstream.bench.lab.in_process_cluster import InProcessCluster, Served, in
 from millstream.common.broker.models.policy import Policy, Rule, write_policy
 from millstream.common.job import ModelName, Tier
 from millstream.common.process import loop
+from millstream.common.process.tasks import TaskGroup
 
 SPEEDS = {"slow": 20.0, "mid": 40.0, "fast": 80.0}  # tokens/s of one job
 SLOTS, TOKENS = 4, 80
@@ -40,7 +41,7 @@ def quantile(values: Sequence[float], part: float) -> float:
 async def arrivals(rate: float, seconds: float, ask: Callable[[], Awaitable[Served]]) -> list[Served]:
     """Sends Poisson arrivals, the same ones each time; waits for every answer."""
     chance, began, at = random.Random(1), monotonic(), 0.0
-    async with asyncio.TaskGroup() as tasks:
+    async with TaskGroup() as tasks:
         made: list[asyncio.Task[Served]] = []
         while (at := at + chance.expovariate(rate)) < seconds:
             await asyncio.sleep(max(0.0, began + at - monotonic()))

@@ -9,6 +9,7 @@ from millstream.common.broker.connection.broker import Broker
 from millstream.common.job import WorkerId
 from millstream.common.process import loop
 from millstream.common.process.identity import incarnation
+from millstream.common.process.tasks import TaskGroup
 from millstream.worker.engines.simulated.engine import SimulatedEngine, SimulatedSettings
 from millstream.worker.service.service import ModelService
 from millstream.worker.settings import WorkerSettings
@@ -19,7 +20,7 @@ async def serve(settings: WorkerSettings, count: int) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with Broker(settings.redis_url) as broker, asyncio.TaskGroup() as services:
+    async with Broker(settings.redis_url) as broker, TaskGroup() as services:
         for _ in range(count):
             engine = SimulatedEngine(_simulated(settings))
             service = ModelService(broker, WorkerId(incarnation("worker")), engine, engine.load(), settings)

@@ -25,6 +25,7 @@ from millstream.common.errors import Unavailable
 from millstream.common.process.command import own_command
 from millstream.common.process.stopping import on_stop_signals
 from millstream.common.process.supervise import Child, GaveUp, Program
+from millstream.common.process.tasks import TaskGroup
 from millstream.common.settings import ClusterSettings, child_environment
 from millstream.gateway.settings import GatewaySettings
 
@@ -54,7 +55,7 @@ class LocalCluster:
 
     async def run(self) -> None:
         """Runs until told to stop, or until a part cannot be made to work."""
-        async with asyncio.TaskGroup() as tasks:
+        async with TaskGroup() as tasks:
             for child in self.children:
                 tasks.create_task(self._keep(child))
             watch = tasks.create_task(self._announce())

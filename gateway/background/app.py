@@ -12,6 +12,7 @@ from millstream.common.broker.records.pending import EndedResponse, Pending
 from millstream.common.process import loop
 from millstream.common.process.identity import incarnation
 from millstream.common.process.stopping import on_stop_signals
+from millstream.common.process.tasks import TaskGroup, leaves, tell_why_it_ends
 from millstream.gateway.background.answers import BackgroundResponses
 from millstream.gateway.background.arq_worker import ArqQueue, ArqRunner, Periodic, Task
 from millstream.gateway.background.batches.batch_worker import BackgroundContext, BatchWorker
@@ -60,9 +61,9 @@ class Background:
 
     async def run(self) -> None:
         """Runs until it is cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            for runner in (self._work, self._post):
-                tasks.create_task(runner.run())
+        async with TaskGroup() as tasks:
+            tasks.keep(self._work.run, "jobs")
+            tasks.keep(self._post.run, "webhooks")
 
     async def _look_for_batches(self) -> None:
         """Asks for work on the batches nobody works on: new ones, those between two slices, those whose process died;
@@ -130,17 +131,18 @@ def office_of(settings: BackgroundSettings, cluster: ClusterServices) -> Backgro
 
 async def work(settings: BackgroundSettings) -> None:
     """Runs the process until SIGTERM or SIGINT; what is under way goes on in another process, or when this one is
-    back."""
+    back. Raises a group with the reason when a part of it ends before that."""
+    stop = asyncio.Event()
+    on_stop_signals(stop.set)
     async with connect(settings) as cluster, Broker(settings.redis_url) as broker, mailbox() as http:
         context = office_of(settings, cluster)
         background = Background(context, Pending(broker), BackgroundUpkeep(broker, context), http)
-        running = asyncio.create_task(background.run())
-        on_stop_signals(running.cancel)
-        log.info("background_started")
-        try:
-            await running
-        except asyncio.CancelledError:
-            log.info("background_stopped")
+        async with TaskGroup() as tasks:
+            running = tasks.keep(background.run, "background")
+            log.info("background_started")
+            await stop.wait()
+            running.cancel()
+    log.info("background_stopped")
 
 
 def serve(settings: BackgroundSettings) -> int:
@@ -148,7 +150,9 @@ def serve(settings: BackgroundSettings) -> int:
     telemetry.configure(settings.log_format, settings.log_level, {"process": "background"})
     try:
         loop.run(work(settings))
-    except* ValueError as errors:
-        log.error("cannot_start", error=str(errors.exceptions[0]))
-        raise SystemExit(WRONG_USAGE) from None
+    except (ValueError, ExceptionGroup) as error:
+        if wrong := [each for each in leaves(error) if isinstance(each, ValueError)]:
+            log.error("cannot_start", error=str(wrong[0]))
+            return WRONG_USAGE
+        return tell_why_it_ends(log, error)
     return 0

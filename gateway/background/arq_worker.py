@@ -9,7 +9,7 @@ arq's own worker ends when Redis restarts; `ArqRunner` then starts another one.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, cast
@@ -21,12 +21,14 @@ from arq import ArqRedis, Retry, Worker, cron, func
 from millstream.common.broker.connection.broker import is_cluster, open_client, redis_errors
 from millstream.common.errors import MillstreamError, Unavailable
 from millstream.common.process.backoff import Backoff
+from millstream.common.process.tasks import leaves
 
 POLL = 0.1  # seconds between two looks at the queue while a process is idle
 RETRY_AFTER = 5.0  # seconds until an insisting task that could not be done is tried again
 JOB_EXPIRY = 7 * 86400  # seconds a job waits for a process to be there at all
 JSON: Any = {"job_serializer": msgspec.json.encode, "job_deserializer": msgspec.json.decode}
 CANCEL_AGAIN = 0.2  # seconds until arq's loop is told again to end
+END_WAIT = 1.0  # seconds until its jobs are; and for what it has to tell Redis
 RESULT_KEPT = 60  # seconds a periodic job's result is kept, so that no second process runs it again
 log = structlog.stdlib.get_logger(part="background")
 
@@ -72,6 +74,7 @@ class ArqRunner:
         self._url = url
         self._queue = queue
         self._pool: ArqRedis | None = None
+        self._away = False
         logging.getLogger("arq").setLevel(logging.WARNING)  # it would tell of every look at the queue
 
     async def ask(self, name: str, *args: object, id: str, wait: float = 0.0) -> None:
@@ -89,7 +92,9 @@ class ArqRunner:
             try:
                 await self._run_once(backoff)
             except Unavailable as error:
-                log.warning("waiting_for_redis", error=error.message)
+                if not self._away:  # said once, until a connection stands again
+                    log.warning("waiting_for_redis", queue=self._queue.name, error=error.message)
+                self._away = True
             await backoff.sleep()
 
     async def _run_once(self, backoff: Backoff) -> None:
@@ -102,7 +107,8 @@ class ArqRunner:
             self._pool = pool
             try:
                 backoff.reset()
-                await _to_its_end(worker.async_run())
+                self._away = False
+                await _to_its_end(worker)
             finally:
                 self._pool = None
                 await asyncio.shield(_close(worker))
@@ -122,26 +128,50 @@ class ArqRunner:
         )
 
 
-async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """Waits until the work has ended. Cancelled, it cancels the work again and again: in arq's loop nothing brings back
-    a cancellation that redis-py forgot, as `redis_errors` does in ours."""
-    working = asyncio.create_task(work)
+async def _to_its_end(worker: Worker) -> None:
+    """Waits until arq's loop ends. Cancelled, it cancels the loop again and again: in arq's loop nothing brings back a
+    cancellation that redis-py forgot, as `redis_errors` does in ours. A job that was cancelled ends the whole loop as
+    cancelled, which is no cancellation of ours: raises `Unavailable`, and what arq raises."""
+    working = asyncio.create_task(worker.async_run())
     try:
         await asyncio.wait({working})
     finally:
         while not working.done():
             working.cancel()
             await asyncio.wait({working}, timeout=CANCEL_AGAIN)
-    working.result()
+        error = None if working.cancelled() else working.exception()  # asked for in any case: else it would be logged
+    if working.cancelled():
+        raise Unavailable("arq's loop was cancelled, and nobody had asked for it.")
+    if error:
+        raise error
 
 
 async def _close(worker: Worker) -> None:
-    """Closes the worker: its jobs are cancelled, and wait for another process."""
+    """Closes the worker: its jobs are cancelled, and wait for another process. What arq wanted to tell a Redis that is
+    away follows from its silence."""
+    await _end_jobs(worker)
     try:
-        async with redis_errors():
+        async with asyncio.timeout(END_WAIT), redis_errors():
             await worker.close()
-    except Unavailable:
-        pass  # what it wanted to tell Redis follows from its silence
+    except (Unavailable, TimeoutError) as error:
+        log.debug("left_without_farewell", error=str(error))
+
+
+async def _end_jobs(worker: Worker) -> None:
+    """arq cancels each once and looks at one failure; the others would each be a traceback in the log."""
+    jobs = dict(worker.tasks)
+    pending = set(jobs.values())
+    for job in pending:
+        job.cancel()
+    while pending:
+        _, pending = await asyncio.wait(pending, timeout=END_WAIT)
+        for id, job in jobs.items():
+            if job in pending:  # our work, or else arq, which wants to tell Redis
+                worker.job_tasks.get(id, job).cancel()
+    for id, job in jobs.items():
+        if not job.cancelled() and (error := job.exception()):
+            log.debug("job_ended_untold", job=id, error=str(error))
+    worker.tasks.clear()
 
 
 def _called(work: Task | Periodic) -> Any:
@@ -153,18 +183,11 @@ def _called(work: Task | Periodic) -> Any:
             await work.work(*args)
         except* MillstreamError as errors:
             again = isinstance(work, Task) and work.insist
-            log.warning("task_postponed", work=work.name, errors=[str(error) for error in _leaves(errors)])
+            log.warning("task_postponed", work=work.name, errors=[str(error) for error in leaves(errors)])
         if again:
             raise Retry(defer=RETRY_AFTER)
 
     return run
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    if not isinstance(error, BaseExceptionGroup):
-        return [error]
-    group = cast(BaseExceptionGroup[BaseException], error)
-    return [leaf for each in group.exceptions for leaf in _leaves(each)]
 
 
 def _cron(periodic: Periodic) -> Any:

@@ -30,11 +30,16 @@ class DrainingServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Tells whether to stop: told to, or because what keeps this gateway going has ended and streams would hang."""
-        return await super().on_tick(counter) or getattr(self.lifespan, "error_occurred", False)
+        return await super().on_tick(counter) or bool(self.failure) or getattr(self.lifespan, "error_occurred", False)
+
+    @property
+    def failure(self) -> int:
+        """The exit status of a gateway whose connection to the cluster has ended; 0 while it goes on."""
+        return int(self._app.state.failure)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._app.state.draining = True
-        until = monotonic() + self._drain
+        until = monotonic() + (0.0 if self.failure else self._drain)
         while (open_requests := self.server_state.tasks) and not self.force_exit and monotonic() < until:
             await asyncio.wait(open_requests, timeout=LOOK_EVERY)
         self.config.timeout_graceful_shutdown = CLOSE_GRACE

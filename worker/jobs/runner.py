@@ -18,6 +18,7 @@ from millstream.common.chunk import Chunk, FinishReason, Seq, Start, Usage, deco
 from millstream.common.errors import Cancelled, EngineError, MillstreamError
 from millstream.common.job import ChatPrompt, TextPrompt, TokensPrompt
 from millstream.common.process.backoff import Backoff
+from millstream.common.process.tasks import TaskGroup
 from millstream.worker.engines.base import Engine, ModelCard, Output
 from millstream.worker.jobs.circuit_breaker import CircuitBreaker
 from millstream.worker.jobs.compute import Work, compute
@@ -61,7 +62,7 @@ class Runner:
 
     async def run(self) -> None:
         """Owns the tasks in which jobs begin; ends by cancellation only."""
-        async with asyncio.TaskGroup() as tasks:
+        async with TaskGroup() as tasks:
             while True:
                 job = await self._new.get()
                 tasks.create_task(self._begin(job), name=f"begin {job.claimed.id}")

@@ -16,6 +16,7 @@ from millstream.common.broker.models.load_requests import (
 )
 from millstream.common.errors import MillstreamError
 from millstream.common.job import ModelName, WorkerId
+from millstream.common.process.tasks import TaskGroup
 from millstream.worker.engines.base import Engine, ModelCard
 from millstream.worker.service.registry import ModelOffer
 from millstream.worker.service.service import ModelService
@@ -89,7 +90,7 @@ class WorkerModels:
     async def serve(self, stop: asyncio.Event) -> None:
         """Serves until `stop`, then every model drains. Raises `EngineGone` in a group."""
         try:
-            async with asyncio.TaskGroup() as services:
+            async with TaskGroup() as services:
                 for entry in self._entries:
                     if entry.card is not None:
                         await self._start(entry, services)
@@ -103,7 +104,7 @@ class WorkerModels:
                 if not (self.loading and entry.card is None):
                     await entry.close()
 
-    async def _start(self, entry: Entry, services: asyncio.TaskGroup) -> None:
+    async def _start(self, entry: Entry, services: TaskGroup) -> None:
         assert entry.engine is not None
         assert entry.card is not None
         try:
@@ -116,7 +117,7 @@ class WorkerModels:
 
     # ------------------------------------------------------------------------------------------------ coming and going
 
-    async def _look_at_all(self, services: asyncio.TaskGroup, stop: asyncio.Event) -> None:
+    async def _look_at_all(self, services: TaskGroup, stop: asyncio.Event) -> None:
         for entry in self._entries:
             try:
                 if entry.service is not None:
@@ -140,7 +141,7 @@ class WorkerModels:
             await entry.close()
             log.info("unloaded", model=entry.name)
 
-    async def _perhaps_load(self, entry: Entry, services: asyncio.TaskGroup, stop: asyncio.Event) -> None:
+    async def _perhaps_load(self, entry: Entry, services: TaskGroup, stop: asyncio.Event) -> None:
         await announce(self._broker, entry.name)  # so that requests for it wait instead of failing
         if not await self._wanted(entry.name) or not await begin_loading(self._broker, entry.name, self._worker):
             return

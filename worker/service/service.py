@@ -5,6 +5,7 @@ import os
 import platform
 import time
 from collections.abc import Coroutine, Mapping
+from functools import partial
 from importlib.metadata import version
 from time import monotonic
 from typing import Any
@@ -17,6 +18,7 @@ from millstream.common.broker.workers import Claimed, StepAnswer, evict_now, han
 from millstream.common.errors import EngineError
 from millstream.common.job import ModelName, WorkerId
 from millstream.common.process.backoff import Backoff
+from millstream.common.process.tasks import TaskGroup
 from millstream.worker.engines.base import Engine, ModelCard
 from millstream.worker.jobs.consumer import Consumer
 from millstream.worker.jobs.outbox import Outbox
@@ -77,15 +79,15 @@ class ModelService:
         bell = Doorbell(self._broker.url, self.model, self._worker)
         control = ControlChannel(self._broker.url, self._worker)
         try:
-            async with asyncio.TaskGroup() as loops:
-                beating = loops.create_task(self._heartbeat.run(self._running_jobs, self), name="heartbeat")
+            async with TaskGroup() as loops:
+                beating = loops.keep(partial(self._heartbeat.run, self._running_jobs, self), "heartbeat")
                 background = [
-                    loops.create_task(self._outbox.run(), name="outbox"),
-                    loops.create_task(self._consumer.run(), name="consumer"),
-                    loops.create_task(self._consumer.listen(bell), name="doorbell"),
-                    loops.create_task(self._obey(control), name="control"),
-                    loops.create_task(self._runner.run(), name="beginnings"),
-                    loops.create_task(self._preemption.run(self._engine), name="preemption"),
+                    loops.keep(self._outbox.run, "outbox"),
+                    loops.keep(self._consumer.run, "consumer"),
+                    loops.keep(partial(self._consumer.listen, bell), "doorbell"),
+                    loops.keep(partial(self._obey, control), "control"),
+                    loops.keep(self._runner.run, "beginnings"),
+                    loops.keep(partial(self._preemption.run, self._engine), "preemption"),
                 ]
                 await self._serve(stop, beating)
                 for task in background:

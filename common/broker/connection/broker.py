@@ -5,7 +5,6 @@
 All that Redis can throw at us becomes `Unavailable` here; nobody outside `common.broker` sees redis-py.
 """
 
-import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
@@ -23,6 +22,7 @@ from millstream.common.broker.connection.url import RedisAddress, parse
 from millstream.common.broker.scripts.script import Head, Item, Script
 from millstream.common.errors import MillstreamError, Unavailable
 from millstream.common.job import ModelName
+from millstream.common.process.cancellation import cancellation_wins
 
 COMMAND_TIMEOUT = 5.0  # seconds until a silent connection counts as dead; redis-py itself would wait for ever
 CONNECT_TIMEOUT = 2.0
@@ -120,24 +120,19 @@ def is_cluster(url: str) -> bool:
     return parse(url).kind == "cluster"
 
 
-class redis_errors:
-    """Turns redis-py's exceptions into ours, and keeps cancellations: redis-py sends with `asyncio.wait_for`, which
-    before Python 3.12 forgets a cancellation that comes in the moment its own work is done. A class and no generator,
-    which would cost a tenth of a call."""
+class redis_errors(cancellation_wins):
+    """Turns redis-py's exceptions into ours, and keeps the cancellations that redis-py forgets."""
 
-    __slots__ = ("_cancelled", "_task")
+    __slots__ = ()
 
     async def __aenter__(self) -> None:
-        self._task = asyncio.current_task()
-        self._cancelled = self._task.cancelling() if self._task else 0
+        self.__enter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            if self._task and self._task.cancelling() > self._cancelled:
-                raise asyncio.CancelledError
-        elif ours := _ours(error):
+        self.__exit__(kind, error, trace)
+        if error is not None and (ours := _ours(error)):
             raise ours from error
 
 

@@ -1,6 +1,7 @@
 """The Responses API: create, read (also as a stream, from any place), cancel, delete, list the input."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -27,6 +28,7 @@ from millstream.gateway.requests.admitted import AdmittedRequest, Desk
 from millstream.gateway.requests.handler import RequestHandler, Writers
 from millstream.gateway.requests.prepared import PreparedRequest, RequestContext
 from millstream.gateway.requests.response_meta import ResponseMeta
+from millstream.gateway.services.background_tasks import BackgroundTasks
 from millstream.gateway.services.services import InServices, Services, tenant_of
 
 router = APIRouter(tags=["responses"])
@@ -116,7 +118,7 @@ async def _take(
     if body.background and not body.stream:
         services.background_tasks.start(_response_service(request, services).finish(turn), admitted.id.text)
         return JSONResponse(turn.response, headers=admitted.headers())
-    writing = Writing(turn, turns if stored else None, resumable=resumable)
+    writing = Writing(turn, turns if stored else None, services.background_tasks, resumable=resumable)
     try:
         return await exchange.answer(order, writing.answer(), admitted)
     except ContextLengthExceeded:
@@ -146,10 +148,17 @@ class Writing:
     """A turn being answered, and stored at its end. `turns` is None where nothing is to be kept."""
 
     def __init__(
-        self, turn: StoredResponse, turns: StoredResponses | None, *, resumable: bool, after: int = -1
+        self,
+        turn: StoredResponse,
+        turns: StoredResponses | None,
+        background_tasks: BackgroundTasks,
+        *,
+        resumable: bool,
+        after: int = -1,
     ) -> None:
         self._turn = turn
         self._turns = turns
+        self._background_tasks = background_tasks
         self._resumable = resumable
         self._after = after
         self._stream: ResponseStream | None = None
@@ -174,7 +183,8 @@ class Writing:
         if self._turn.under_way:
             self._turn.response = failed_response(self._turn, Cancelled("The client left."))
         if self._turns is not None:
-            await self._turns.put(self._turn, anew=not admitted.repeated)
+            store = partial(self._turns.put, self._turn, anew=not admitted.repeated)
+            await self._background_tasks.promise(store, f"store {self._turn.id}")
 
 
 @router.get(
@@ -196,7 +206,8 @@ async def retrieve_response(
     if not stream:
         return JSONResponse((await _response_service(request, services).read(response_id)).response)
     turn = await turns.get(response_id)
-    writing = Writing(turn, turns, resumable=True, after=-1 if starting_after is None else starting_after)
+    after = -1 if starting_after is None else starting_after
+    writing = Writing(turn, turns, services.background_tasks, resumable=True, after=after)
     exchange = RequestHandler(services, request, resumable=True)
     return await exchange.stream(writing.answer(), admitted_response(turn, tenant_of(request)))
 

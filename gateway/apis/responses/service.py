@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
+from functools import partial
 
 import structlog
 
@@ -23,6 +24,7 @@ from millstream.gateway.apis.responses.store import StoredResponse, StoredRespon
 from millstream.gateway.apis.responses.write import ResponseFold
 from millstream.gateway.errors.table import FieldError
 from millstream.gateway.requests.admitted import AdmittedRequest, Desk
+from millstream.gateway.services.background_tasks import until_done
 
 log = structlog.stdlib.get_logger(part="responses")
 
@@ -78,12 +80,14 @@ class ResponseService:
         """Returns the turn as the log has it now, and stores its end."""
         if turn.under_way:
             await self._read(turn, self._so_far(turn))
+            await self._keep(turn)
         return turn
 
     async def finish(self, turn: StoredResponse) -> None:
         """Follows the turn until its end, which is stored. For a background response: nobody else may be reading."""
         try:
             await self._read(turn, self._until_the_end(turn))
+            await until_done(partial(self._keep, turn))
         except Unavailable as error:
             log.warning("response_not_stored", response=turn.id, error=error.message)  # the next look does it
 
@@ -135,5 +139,8 @@ class ResponseService:
         except MillstreamError as error:
             growing.fail(error)
             turn.response = growing.response
+
+    async def _keep(self, turn: StoredResponse) -> None:
+        """Stores the turn's end, if it has come."""
         if not turn.under_way:
             await self._turns.put(turn, anew=True)

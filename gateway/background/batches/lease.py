@@ -9,6 +9,7 @@ import structlog
 
 from millstream.common.broker.records.batches import Batches, Hold
 from millstream.common.errors import Unavailable
+from millstream.common.process.tasks import TaskGroup
 
 LEASE = 6.0  # seconds: after so long another process goes on with a batch whose own has died
 RENEW_EVERY = 1.0  # seconds; also how soon a cancellation is noticed
@@ -79,8 +80,8 @@ async def leased(batches: Batches, batch: str, owner: str) -> AsyncGenerator[Bat
         return
     lease = BatchLease(batches, batch, owner, hold)
     try:
-        async with asyncio.TaskGroup() as tasks:
-            keeping = tasks.create_task(lease.keep())
+        async with TaskGroup() as tasks:
+            keeping = tasks.keep(lease.keep, "lease")
             yield lease
             keeping.cancel()
     finally:

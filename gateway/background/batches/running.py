@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
@@ -10,6 +11,7 @@ from millstream.common.broker.models.directory import ModelInfo
 from millstream.common.broker.records.batches import Batches, LineResult
 from millstream.common.errors import Unavailable
 from millstream.common.process.backoff import Backoff
+from millstream.common.process.tasks import TaskGroup
 from millstream.gateway.background.batches.answering import LineRunner
 from millstream.gateway.background.batches.concurrency import LEAST, lines_in_flight
 from millstream.gateway.background.batches.lease import BatchLease
@@ -72,10 +74,10 @@ class Slice:
         self._progress.recorded = await self._batches.recorded(self._batch.id)
         self._progress.fed = self._progress.flushed
         deadline = asyncio.get_running_loop().time() + seconds
-        async with asyncio.TaskGroup() as tasks:
+        async with TaskGroup() as tasks:
             helpers = [
                 tasks.create_task(self._feed(lines, tasks)),
-                tasks.create_task(self._watch(look, most)),
+                tasks.keep(partial(self._watch, look, most), "watch"),
             ]
             while not self._progress.done and not self._over(deadline):
                 await self._settle()
@@ -102,7 +104,7 @@ class Slice:
         except TimeoutError:
             pass  # time to look again
 
-    async def _feed(self, lines: AsyncIterator[RawLine], tasks: asyncio.TaskGroup) -> None:
+    async def _feed(self, lines: AsyncIterator[RawLine], tasks: TaskGroup) -> None:
         progress = self._progress
         async for raw in lines:
             index = progress.fed

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import msgspec
 
 from millstream.common.errors import BadRequest, NotFound
+from millstream.common.process.cancellation import cancellation_wins
 from millstream.gateway.records.files.storage import Storage
 from millstream.gateway.records.store import Record, RecordStore
 
@@ -66,11 +67,12 @@ class Catalogue:
         async with self._storage.writing(name) as draft:
             await draft.copy(content)
         file = StoredFile(identity, draft.size, now, filename, purpose, expires)
-        try:
-            await self.record(file)
-        except BaseException:
-            await self._storage.delete(name)
-            raise
+        with cancellation_wins():
+            try:
+                await self.record(file)
+            except BaseException:
+                await self._storage.delete(name)
+                raise
         return file
 
     async def record(self, file: StoredFile) -> None:

@@ -21,6 +21,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from millstream.common.errors import NotFound
+from millstream.common.process.cancellation import cancellation_wins
 from millstream.gateway.errors.table import StorageFailed
 
 BLOCK = 1 << 18  # bytes read or written at once
@@ -95,13 +96,14 @@ class Storage:
     async def read(self, name: str, start: int = 0) -> AsyncIterator[bytes]:
         """Yields the file's bytes from `start` on, in blocks. Raises `NotFound`, `StorageFailed`."""
         file: Any = await blocking(lambda: self._fs.open(self._path(name), "rb"))
-        try:
-            if start:
-                await blocking(lambda: file.seek(start))
-            while block := await blocking(lambda: file.read(BLOCK)):
-                yield block
-        finally:
-            await asyncio.shield(asyncio.to_thread(file.close))
+        with cancellation_wins():
+            try:
+                if start:
+                    await blocking(lambda: file.seek(start))
+                while block := await blocking(lambda: file.read(BLOCK)):
+                    yield block
+            finally:
+                await asyncio.shield(asyncio.to_thread(file.close))
 
     async def delete(self, name: str) -> None:
         """Deletes a file; one that is not there is fine. Raises `StorageFailed`."""

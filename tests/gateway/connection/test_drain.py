@@ -23,12 +23,12 @@ from tests.harness.support import wait_until
 
 ASK: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "stream": True}
 CHAT = "/v1/chat/completions"
-PROGRAM = Path(__file__).parent / "slow_gateway.py"
+PROGRAM = Path(__file__).parents[1] / "slow_gateway.py"
 
 
 async def started() -> tuple[asyncio.subprocess.Process, str]:
     """A gateway in a process of its own, for signals, whose one job makes a token every 20 ms for two seconds."""
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[3])
     process = await asyncio.create_subprocess_exec(
         sys.executable, str(PROGRAM), stdout=asyncio.subprocess.PIPE, env={"PYTHONPATH": root}
     )

@@ -8,15 +8,24 @@
 -- Returns {routed, worker...} | {queued, position} | {duplicate, JSON of job ids} | {conflict} | {refused, why, jobs, bytes}
 local deadline = NOW + timeout_ms
 
-local jobs, ids, total_bytes = {}, {}, 0
+local all, jobs, ids, total_bytes = {}, {}, {}, 0
 for id, request, grant, prefix_from, prefix_to in each() do
   local job = {id = id, request = request, grant = grant, prefix = {}}
   for i = prefix_from, prefix_to do job.prefix[#job.prefix + 1] = ARGV[i] end
-  total_bytes = total_bytes + #request
-  jobs[#jobs + 1], ids[#ids + 1] = job, id
+  all[#all + 1], ids[#ids + 1] = job, id
 end
 
-if redis.call('EXISTS', job_key(jobs[1].id)) == 1 then return {'duplicate', cjson.encode(ids)} end
+-- A retry may come when one job of the first try has expired and another has not. What is settled is then made anew
+-- beside what has expired, so that all can be read to the end; what is under way goes on.
+local there = 0
+for _, job in ipairs(all) do
+  local known = redis.call('HMGET', job_key(job.id), 'state', 'settled')
+  if known[1] then there = there + 1 end
+  if known[2] or not known[1] then
+    jobs[#jobs + 1], total_bytes = job, total_bytes + #job.request
+  end
+end
+if there == #all then return {'duplicate', cjson.encode(ids)} end
 
 local idem = idempotency_digest ~= '' and idempotency_key(tenant, idempotency_digest)
 if idem then
@@ -63,6 +72,7 @@ if free_slots() < #jobs then
 end
 
 local function create(job)
+  redis.call('DEL', job_key(job.id), chunks_key(job.id))  -- with the time that was left to it
   redis.call('HSET', job_key(job.id), 'state', 'queued', 'lease', '', 'grant', job.grant, 'attempt', 0,
     'worker', '', 'gateway', gateway, 'tenant', tenant, 'tier', tier, 'weight', weight,
     'request', job.request, 'bytes', #job.request, 'submitted', NOW, 'deadline', deadline,
