@@ -45,7 +45,8 @@ async def wrong_books(broker: Broker) -> list[str]:
 
 
 async def settled_books(broker: Broker) -> list[str]:
-    """Returns what is wrong in the books once they are right, or as they still are after a while: the last upkeep may just be at work."""
+    """Returns what is wrong in the books: nothing once they are right, or what still is after a while, because the last
+    upkeep may just be at work."""
     until = monotonic() + PATIENCE
     while True:
         found = await wrong_books(broker)
