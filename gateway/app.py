@@ -17,8 +17,8 @@ from millstream.gateway.http.app import DirectApp
 from millstream.gateway.http.drain import LAST_WORDS, DrainingServer, Exit
 from millstream.gateway.http.exception_handlers import handle_faults
 from millstream.gateway.http.health import release
-from millstream.gateway.http.json_route import Shortcut, short_ways
-from millstream.gateway.http.middleware import Gatekeeper, Journal, Limits, PlainBodies
+from millstream.gateway.http.json_dispatch import JsonDispatch
+from millstream.gateway.http.middleware import Gatekeeper, Journal, Limits
 from millstream.gateway.http.normalize import Manners
 from millstream.gateway.http.routes import ROUTERS
 from millstream.gateway.services.aliases import parse_aliases
@@ -58,7 +58,6 @@ def create_app(settings: GatewaySettings, connect: Connect) -> FastAPI:
         description=DESCRIPTION,
         version=release(),
         lifespan=lifespan,
-        strict_content_type=False,  # curl's -d sends a form's content type; OpenAI's servers read the JSON anyway
     )
     app.state.leaving = False
     for router in ROUTERS:
@@ -71,8 +70,7 @@ def create_app(settings: GatewaySettings, connect: Connect) -> FastAPI:
 def _surround(app: DirectApp, settings: GatewaySettings, metrics: Metrics) -> None:
     """The last one added is the outermost: a browser's preflight request carries no key."""
     uploads = {"/v1/files": settings.max_file_bytes + FORM_BYTES}
-    app.surround(PlainBodies)
-    app.surround(partial(Shortcut, framework=app, ways=short_ways(ROUTERS)))
+    app.surround(partial(JsonDispatch, framework=app, routers=ROUTERS))
     app.surround(partial(Limits, body=settings.max_body_bytes, head=settings.max_header_bytes, wide=uploads))
     app.surround(Gatekeeper)
     app.surround(Exit)

@@ -24,7 +24,6 @@ from millstream.gateway.services.services import Rooms
 
 log = structlog.stdlib.get_logger(part="http")
 REQUEST_ID = re.compile(r"^[\w.:-]{1,128}$")
-FORM = b"application/x-www-form-urlencoded"
 READINESS = "/ready"
 
 
@@ -123,19 +122,6 @@ class Gatekeeper:
                 if not (isinstance(error, Unavailable) and own_path(scope) == READINESS):
                     await error_response(error, own_path(scope))(scope, receive, send)
                     return
-        await self._app(scope, receive, send)
-
-
-class PlainBodies:
-    """Reads a body as JSON whatever `curl -d` calls it, as OpenAI's servers do: a form's content type is dropped."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            headers = scope["headers"]
-            scope["headers"] = [each for each in headers if each[0] != b"content-type" or not each[1].startswith(FORM)]
         await self._app(scope, receive, send)
 
 

@@ -7,11 +7,12 @@ from millstream.gateway.apis.anthropic.read import count_order, message_order
 from millstream.gateway.apis.anthropic.shape import CountRequest, MessageRequest
 from millstream.gateway.apis.anthropic.write import MessageStream, count_body, message_body
 from millstream.gateway.apis.shared.examples import MESSAGE, MESSAGE_STREAM, answers
+from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.requests.handler import Answer, exchange
 from millstream.gateway.requests.prepared import Place
 from millstream.gateway.services.services import InRooms
 
-router = APIRouter(tags=["messages (Anthropic)"])
+router = APIRouter(tags=["messages (Anthropic)"], route_class=JsonRoute)
 
 
 @router.post(

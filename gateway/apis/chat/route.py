@@ -12,6 +12,7 @@ from millstream.gateway.apis.chat.shape import ChatRequest
 from millstream.gateway.apis.chat.stored_route import completions_of
 from millstream.gateway.apis.chat.write import ChatStream, chat_body
 from millstream.gateway.apis.shared.examples import CHAT, CHAT_STREAM, answers
+from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.records.completions import Completions, Kept
 from millstream.gateway.requests.accumulator import Fold
 from millstream.gateway.requests.admitted import Desk, Ticket
@@ -20,7 +21,7 @@ from millstream.gateway.requests.prepared import Place
 from millstream.gateway.requests.response_meta import Head
 from millstream.gateway.services.services import InRooms
 
-router = APIRouter(tags=["chat"])
+router = APIRouter(tags=["chat"], route_class=JsonRoute)
 
 
 @router.post("/v1/chat/completions", summary="Continue a conversation", responses=answers(CHAT, CHAT_STREAM))

@@ -9,11 +9,12 @@ from millstream.gateway.apis.completions.read import completion_order
 from millstream.gateway.apis.completions.shape import CompletionRequest
 from millstream.gateway.apis.completions.write import CompletionStream, completion_body
 from millstream.gateway.apis.shared.examples import COMPLETION, answers
+from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.requests.handler import Answer, exchange
 from millstream.gateway.requests.prepared import Place
 from millstream.gateway.services.services import InRooms
 
-router = APIRouter(tags=["completions"])
+router = APIRouter(tags=["completions"], route_class=JsonRoute)
 
 
 @router.post("/v1/completions", summary="Continue a text", responses=answers(COMPLETION))

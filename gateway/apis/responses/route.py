@@ -22,6 +22,7 @@ from millstream.gateway.apis.responses.shape import Item, ResponseRequest
 from millstream.gateway.apis.responses.store import Turn, Turns, failed_response, whole_response
 from millstream.gateway.apis.responses.write import ResponseStream
 from millstream.gateway.apis.shared.examples import INPUT_ITEM, RESPONSE, RESPONSE_STREAM, answers, deleted, listed
+from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.requests.accumulator import Fold
 from millstream.gateway.requests.admitted import Desk, Ticket
 from millstream.gateway.requests.handler import Answer, Exchange
@@ -29,7 +30,7 @@ from millstream.gateway.requests.prepared import Order, Place
 from millstream.gateway.requests.response_meta import Head
 from millstream.gateway.services.services import InRooms, Rooms, tenant_of
 
-router = APIRouter(tags=["responses"])
+router = APIRouter(tags=["responses"], route_class=JsonRoute)
 
 
 def _turns(request: Request, rooms: Rooms) -> Turns:

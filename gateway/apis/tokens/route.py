@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from millstream.common.job import ModelName
 from millstream.gateway.apis.shared.examples import TOKENS, answers
+from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.apis.shared.write.results import detokenize_body, tokenize_body
 from millstream.gateway.apis.tokens.read import detokenize_order, tokenize_order
 from millstream.gateway.apis.tokens.shape import DetokenizeRequest, TokenizeRequest
@@ -14,7 +15,7 @@ from millstream.gateway.requests.handler import Answer, exchange
 from millstream.gateway.requests.prepared import Place
 from millstream.gateway.services.services import InRooms, Rooms
 
-router = APIRouter(tags=["tokens"])
+router = APIRouter(tags=["tokens"], route_class=JsonRoute)
 
 
 @router.post("/v1/tokenize", include_in_schema=False)
