@@ -1,9 +1,11 @@
 """The gateway's composition root: settings in, a FastAPI app out, and the server that runs it."""
 
+import asyncio
 import socket
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -95,7 +97,7 @@ def server_config(settings: GatewaySettings, app: FastAPI | Callable[[], FastAPI
         workers=settings.processes,
         host=settings.host,
         port=settings.port,
-        http=BoundedHeads,
+        http=cast(type[asyncio.Protocol], partial(BoundedHeads, head_timeout=settings.head_timeout)),
         h11_max_incomplete_event_size=2 * settings.max_header_bytes + SPARE_HEAD,
         log_config=None,
         access_log=False,
