@@ -3,6 +3,7 @@
 -- ARGV: orphan grace ms, limit, grace ms after a restart or a stall, in which no gateway counts as dead
 -- Returns {expired, orphans cancelled}
 local grace, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
+local FROZEN_MS = 300000  -- a machine that lost its power leaves its connections open for as long
 local expired, orphans = 0, 0
 
 local function stop(id, when_queued)
@@ -33,11 +34,15 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', DEADLINES_KEY, '-inf', NOW, 'LIM
   expired = expired + 1
 end
 
-local silent = {}
-if mercy_left(tonumber(ARGV[3])) == 0 then
-  silent = redis.call('ZRANGEBYSCORE', GATEWAYS_KEY, '-inf', NOW - grace, 'LIMIT', 0, 4)
+-- A silent gateway whose subscription is open was stopped for a while, and its clients' connections live on: when it
+-- wakes it goes on from the log. The sockets of a process that died are closed by its kernel.
+local function frozen(gateway)
+  local since = NOW - tonumber(redis.call('ZSCORE', GATEWAYS_KEY, gateway))
+  local subscribed = redis.pcall('PUBSUB', 'NUMSUB', frames_channel(gateway))
+  return since < FROZEN_MS and (subscribed[2] or 0) > 0
 end
-for _, gateway in ipairs(silent) do
+
+local function clear(gateway)
   local left = 0
   for _, id in ipairs(redis.call('SRANDMEMBER', follows_key(gateway), limit)) do
     if redis.call('HGET', job_key(id), 'resumable') == '0' and not read_elsewhere(id, gateway) then
@@ -49,5 +54,13 @@ for _, gateway in ipairs(silent) do
     left = left + 1
   end
   if left < limit then redis.call('ZREM', GATEWAYS_KEY, gateway) end
+end
+
+local silent = {}
+if mercy_left(tonumber(ARGV[3])) == 0 then
+  silent = redis.call('ZRANGEBYSCORE', GATEWAYS_KEY, '-inf', NOW - grace, 'LIMIT', 0, 16)
+end
+for _, gateway in ipairs(silent) do
+  if not frozen(gateway) then clear(gateway) end
 end
 return {expired, orphans}
