@@ -16,6 +16,7 @@ from millstream.gateway.apis.responses.read import (
     response_order,
     wants_logprobs,
 )
+from millstream.gateway.apis.responses.recall import Recall
 from millstream.gateway.apis.responses.response_object import counted_body, frame_fields, response_object
 from millstream.gateway.apis.responses.service import Keeper, turn_ticket
 from millstream.gateway.apis.responses.shape import Item, ResponseRequest
@@ -41,6 +42,10 @@ def _keeper(request: Request, rooms: Rooms) -> Keeper:
     return Keeper(Desk(rooms.cluster.dispatch), _turns(request, rooms), tenant_of(request))
 
 
+def _recall(request: Request, rooms: Rooms) -> Recall:
+    return Recall(_keeper(request, rooms), rooms.settings.max_body_bytes)
+
+
 @router.post("/v1/responses", summary="Take a turn", responses=answers(RESPONSE, RESPONSE_STREAM))
 async def create_response(body: ResponseRequest, request: Request, rooms: InRooms) -> Response:
     """A whole response, a stream of typed events, or (`background`) its id to be read later."""
@@ -52,7 +57,7 @@ async def create_response(body: ResponseRequest, request: Request, rooms: InRoom
 
 
 async def _create(body: ResponseRequest, request: Request, rooms: Rooms) -> Response:
-    body, history = await _recalled(body, _keeper(request, rooms))
+    body, history = await _recalled(body, _recall(request, rooms))
     model = await rooms.model(body.model)
     place = Place("resp", model, rooms.caller(request), rooms.settings.max_jobs)
     failure: ContextLengthExceeded | None = None
@@ -67,11 +72,11 @@ async def _create(body: ResponseRequest, request: Request, rooms: Rooms) -> Resp
     raise failure
 
 
-async def _recalled(body: ResponseRequest, keeper: Keeper) -> tuple[ResponseRequest, list[Item]]:
+async def _recalled(body: ResponseRequest, recall: Recall) -> tuple[ResponseRequest, list[Item]]:
     """The body with the items it refers to, and those of the turns before."""
     if not isinstance(body.input, str):
-        body = body.model_copy(update={"input": await keeper.referred(body.input)})
-    return body, await keeper.previous(body.previous_response_id)
+        body = body.model_copy(update={"input": await recall.referred(body.input)})
+    return body, await recall.previous(body.previous_response_id)
 
 
 @router.post(
@@ -81,7 +86,7 @@ async def _recalled(body: ResponseRequest, keeper: Keeper) -> tuple[ResponseRequ
 )
 async def count_input_tokens(body: ResponseRequest, request: Request, rooms: InRooms) -> Response:
     """As the model's own template writes them."""
-    body, history = await _recalled(body, _keeper(request, rooms))
+    body, history = await _recalled(body, _recall(request, rooms))
     place = Place("tok", await rooms.model(body.model), rooms.caller(request), rooms.settings.max_jobs)
     order = count_order(body, place, history)
     return await Exchange(rooms, request, resumable=False).answer(order, Answer(whole=counted_body))

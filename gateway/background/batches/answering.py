@@ -12,6 +12,7 @@ from millstream.common.broker.records.batches import LineResult
 from millstream.common.chunk import NOTHING_YET
 from millstream.common.errors import BadRequest, Expired, LogExpired, MillstreamError, NotFound, Overloaded, Unavailable
 from millstream.common.process.backoff import Backoff
+from millstream.gateway.apis.responses.recall import Recall
 from millstream.gateway.apis.responses.service import Keeper
 from millstream.gateway.apis.responses.shape import Item
 from millstream.gateway.background.batches.endpoints import Prepared, Reception
@@ -63,7 +64,8 @@ class Answering:
 
     async def _history(self, line: Line) -> list[Item]:
         previous = line.body.get("previous_response_id") if self._batch.endpoint == "/v1/responses" else None
-        return await self._keeper.previous(previous) if isinstance(previous, str) else []
+        recall = Recall(self._keeper, self._reception.settings.max_body_bytes)
+        return await recall.previous(previous) if isinstance(previous, str) else []
 
     async def _until_answered(self, index: int, prepared: Prepared) -> tuple[str, dict[str, Any]]:
         backoff, attempt = Backoff(most=LONGEST_PAUSE), 0

@@ -14,6 +14,7 @@ from millstream.gateway.apis.completions.shape import CompletionRequest
 from millstream.gateway.apis.shared.read.body import MOST_ENTRIES, MOST_OBJECTS, extent, parsed
 from millstream.gateway.http.json_dispatch import json_routes
 from millstream.gateway.http.routes import ROUTERS
+from millstream.gateway.requests.prepared import MOST_COPIED
 from tests.gateway.scripted import MODEL
 
 SHAPES = {path: route.shape for path, route in json_routes(ROUTERS).items()}
@@ -88,3 +89,17 @@ def test_what_stands_in_strings_is_not_counted() -> None:
 def test_as_many_as_are_allowed_are_read() -> None:
     for body in (b'{"a":[' + b"0," * (MOST_ENTRIES - 3) + b"0]}", b"[" + b"{}," * (MOST_OBJECTS - 1) + b"{}]"):
         assert not extent(body).exceeds and parsed(body)
+
+
+async def test_many_choices_of_a_large_prompt_are_refused_before_it_is_copied(http: httpx.AsyncClient) -> None:
+    large = "x" * (MOST_COPIED // 8)
+    for body, status in (
+        ({"prompt": large, "n": 8}, 400),
+        ({"prompt": [large, large], "best_of": 8}, 400),
+        ({"prompt": large, "n": 7}, 200),
+        ({"prompt": [large[:1000]] * 40}, 200),
+    ):
+        answer = await http.post("/v1/completions", json={"model": MODEL} | body)
+        assert answer.status_code == status, answer.text[:300]
+        if status == 400:
+            assert answer.json()["error"]["param"] == "n" and "choices, not 8" in answer.json()["error"]["message"]
