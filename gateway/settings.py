@@ -80,6 +80,9 @@ class GatewaySettings(IntakeSettings):
     cors_origins: list[str] = Field(default=[], description="Origins whose browser pages may call this API; `*` all.")
 
     max_header_bytes: int = Field(default=65536, ge=1024, description="Largest request head accepted, in bytes.")
+    head_timeout: float = Field(
+        default=60.0, gt=0, description="Seconds a connection may take to send a request's head, or its first byte."
+    )
     request_timeout: float = Field(
         default=600.0, gt=0, description="Seconds a request may take when it does not say (header x-request-timeout)."
     )

@@ -12,7 +12,7 @@ from millstream.gateway.connection.direct_write import SERVER
 
 class DirectApp(FastAPI):
     """Leaves the server's own `send` in the scope, before anybody wraps it, and keeps our layers around the framework,
-    where a request can be answered without it (`gateway.http.json_route`)."""
+    where a request can be answered without it (`gateway.http.json_dispatch`)."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

@@ -26,9 +26,12 @@ class PreparedRequest:
     include_usage: bool = False
 
 
-def fingerprint(body: BaseModel) -> str:
-    """Returns the same digest for the same question, whether it is streamed or not, so that a retry may read the answer
-    either way. Raises `BadRequest` for text that is no Unicode (a lone surrogate)."""
+MOST_COPIED = 32 * 2**20  # bytes: each choice is a job with a copy of the prompt, on its way to Redis and in it
+
+
+def question(body: BaseModel) -> bytes:
+    """The same for the same question, whether it is streamed or not, so that a retry may read the answer either way.
+    Raises `BadRequest` for text that is no Unicode (a lone surrogate)."""
     asked: dict[str, Any] = body.model_dump(mode="python", exclude_unset=True, exclude={"stream", "stream_options"})
     try:
         canonical = msgspec.json.encode(asked, order="sorted")
@@ -36,7 +39,7 @@ def fingerprint(body: BaseModel) -> str:
         raise BadRequest("The body holds text that is not valid Unicode (a lone surrogate).") from error
     except (OverflowError, RecursionError) as error:
         raise BadRequest("The body holds a number too large, or is nested too deep.") from error
-    return hashlib.sha256(type(body).__name__.encode() + canonical).hexdigest()
+    return type(body).__name__.encode() + canonical
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,8 @@ def prepared(
     if len(requests) > place.max_jobs:
         message = f"The request asks for {len(requests)} sequences (prompts x choices); at most {place.max_jobs}."
         raise BadRequest(message, param="n")
+    asked = question(body)
+    _check_copies(len(asked), len(requests) // len({id(request.input) for request in requests}))
     caller = place.caller
     if not caller.key.may_use(place.model):
         there = ", ".join(f"'{name}'" for name in caller.key.models)
@@ -69,12 +74,18 @@ def prepared(
         tier=caller.key.tier(tier),
         timeout=caller.timeout,
         idempotency_key=caller.idempotency_key,
-        fingerprint=fingerprint(body),
+        fingerprint=hashlib.sha256(asked).hexdigest(),
         resumable=caller.resumable,
         affinity=affinity_keys(caller.tenant, caller.session or affinity, _only_prompt(requests)),
         key=caller.key,
     )
     return PreparedRequest(identity, caller, submission)
+
+
+def _check_copies(size: int, choices: int) -> None:
+    if choices > 1 and size * choices > MOST_COPIED:
+        message = f"A request of {size} bytes may ask for at most {max(1, MOST_COPIED // size)} choices, not {choices}."
+        raise BadRequest(message, param="n")
 
 
 def _only_prompt(requests: list[JobRequest]) -> JobInput | None:

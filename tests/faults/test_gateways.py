@@ -8,6 +8,7 @@ import pytest
 
 from millstream.bench.chaos.fleet import FleetPart
 from millstream.bench.chaos.stream import StreamClient, judge
+from millstream.gateway.queue.watchdog import GATEWAY_TTL_MS
 from tests.harness.cluster import CHAT, PATIENCE, Cluster, all_exact, body, heard_some
 from tests.harness.support import wait_until
 
@@ -61,6 +62,24 @@ async def test_a_whole_answer_is_fetched_by_a_retry_elsewhere(site: Cluster) -> 
 
 async def any_running(site: Cluster) -> bool:
     return await site.running() > 0
+
+
+async def test_a_frozen_gateway_goes_on_with_its_streams(site: Cluster) -> None:
+    """It is silent for longer than a dead one would be waited for, but its clients are still connected to it."""
+    frozen = await site.gateway()
+    await site.gateway(orphan_grace="0")
+    await site.worker()
+    clients = [site.client(frozen, 2500) for _ in range(2)]
+    for client in clients:
+        client.key = ""  # without one, nobody could come back for the job
+    running = [asyncio.create_task(client.run()) for client in clients]
+    for client in clients:
+        await heard_some(client)
+    frozen.freeze()
+    await asyncio.sleep(GATEWAY_TTL_MS / 1000 + 3)
+    frozen.thaw()
+    await all_exact(clients, running)
+    assert all(client.heard.connections == 1 for client in clients)
 
 
 async def test_jobs_nobody_comes_back_for_are_cancelled(site: Cluster) -> None:

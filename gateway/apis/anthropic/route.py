@@ -7,11 +7,12 @@ from millstream.gateway.apis.anthropic.read import prepare_count, prepare_messag
 from millstream.gateway.apis.anthropic.shape import CountRequest, MessageRequest
 from millstream.gateway.apis.anthropic.write import MessageStream, count_body, message_body
 from millstream.gateway.apis.shared.examples import MESSAGE, MESSAGE_STREAM, answers
+from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.requests.handler import Writers, request_handler
 from millstream.gateway.requests.prepared import RequestContext
 from millstream.gateway.services.services import InServices
 
-router = APIRouter(tags=["messages (Anthropic)"])
+router = APIRouter(tags=["messages (Anthropic)"], route_class=JsonRoute)
 
 
 @router.post(

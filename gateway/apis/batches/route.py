@@ -14,11 +14,12 @@ from millstream.common.errors import BadRequest, NotFound, Unavailable
 from millstream.gateway.apis.batches.shape import BatchRequest
 from millstream.gateway.apis.files.route import catalogue_of, listing
 from millstream.gateway.apis.shared.examples import BATCH, answers, listed
+from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.records.batches import Batch, batch_object, window_seconds
 from millstream.gateway.records.store import Record, RecordStore
 from millstream.gateway.services.services import InServices, Services, key_of
 
-router = APIRouter(tags=["batches"])
+router = APIRouter(tags=["batches"], route_class=JsonRoute)
 
 
 class Ledger:

@@ -3,7 +3,6 @@
 from typing import Any
 
 import msgspec
-from pydantic import ValidationError
 
 from millstream.common.errors import BadRequest
 from millstream.common.job import ChatPrompt, JobRequest, Sampling
@@ -12,7 +11,7 @@ from millstream.gateway.apis.shared.read.guides import guide
 from millstream.gateway.apis.shared.read.messages import template_messages, unsupported
 from millstream.gateway.apis.shared.read.sampling import check_stream_options, choice_seed, sampling, tier
 from millstream.gateway.apis.shared.read.tools import Tools, tools
-from millstream.gateway.errors.validation import field_error
+from millstream.gateway.errors.validation import shaped
 from millstream.gateway.requests.prepared import PreparedRequest, RequestContext, prepared, streamed
 
 REFUSED = {
@@ -43,11 +42,7 @@ def prepare_chat(
 
 def rewritten(fields: dict[str, Any]) -> ChatRequest:
     """Returns another API's request as a chat. Raises `BadRequest` in the chat's terms."""
-    try:
-        return ChatRequest.model_validate(fields)
-    except ValidationError as error:
-        findings = [{**finding, "loc": ("body", *finding["loc"])} for finding in error.errors()]
-        raise field_error(findings, fields) from error
+    return shaped(ChatRequest, fields)
 
 
 def choice_request(base: JobRequest, seed: int, index: int) -> JobRequest:

@@ -5,14 +5,16 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import ConfigDict
+from starlette.responses import JSONResponse
 
 from millstream.common.errors import BadRequest
 from millstream.gateway.apis.shared.examples import ID, STORED, STORED_MESSAGE, answers, deleted, listed
+from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.apis.shared.shapes.base import Metadata, Shape
 from millstream.gateway.records.completions import StoredCompletion, StoredCompletions
 from millstream.gateway.services.services import InServices, Services, tenant_of
 
-router = APIRouter(tags=["chat"])
+router = APIRouter(tags=["chat"], route_class=JsonRoute)
 ListOrder = Literal["asc", "desc"]
 Limit = Annotated[int, Query(ge=1, le=100)]
 
@@ -87,13 +89,19 @@ async def list_messages(
     return page(shown[begin : begin + limit + 1], limit)
 
 
-@router.post("/v1/chat/completions/{id}", summary="Change a stored completion's metadata", responses=answers(STORED))
-async def update_completion(id: str, body: MetadataUpdate, completions: InCompletions) -> dict[str, Any]:
+@router.post(
+    "/v1/chat/completions/{id}",
+    summary="Change a stored completion's metadata",
+    responses=answers(STORED),
+    response_model=dict[str, Any],
+)
+async def update_completion(id: str, body: MetadataUpdate, request: Request, services: InServices) -> JSONResponse:
     """Replaces all of the metadata."""
+    completions = completions_of(request, services)
     kept = await completions.get(id)
     kept.completion["metadata"] = body.metadata or {}
     await completions.put(kept)
-    return kept.completion
+    return JSONResponse(kept.completion)
 
 
 @router.delete(

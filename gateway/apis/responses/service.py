@@ -1,14 +1,13 @@
 """Brings stored responses to their end: at once if this gateway sees it, on the next look if another one did."""
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from functools import partial
 
 import structlog
 
 from millstream.common.chunk import NOTHING_YET, Chunk
 from millstream.common.errors import (
-    BadRequest,
     Cancelled,
     JobFailed,
     LogExpired,
@@ -19,10 +18,8 @@ from millstream.common.errors import (
 )
 from millstream.common.job import ModelName
 from millstream.common.request_id import parse_request_id
-from millstream.gateway.apis.responses.shape import ResponseItem
 from millstream.gateway.apis.responses.store import StoredResponse, StoredResponses, failed_response
 from millstream.gateway.apis.responses.write import ResponseFold
-from millstream.gateway.errors.table import FieldError
 from millstream.gateway.requests.admitted import AdmittedRequest, Desk
 from millstream.gateway.services.background_tasks import until_done
 
@@ -47,34 +44,10 @@ class ResponseService:
         """Returns the turn as it is now: a client may have read its end before it was stored. Raises `NotFound`."""
         return await self.refresh(await self._turns.get(identity))
 
-    async def previous(self, identity: str | None) -> list[ResponseItem]:
-        """Returns the conversation so far. Raises `BadRequest` if that turn is unknown or not over."""
-        if identity is None:
-            return []
-        try:
-            turn = await self.read(identity)
-        except NotFound as error:
-            message = f"Previous response with id '{identity[:80]}' not found."
-            code = "previous_response_not_found"
-            raise FieldError(message, param="previous_response_id", wire_code=code) from error
-        if turn.under_way:
-            message = f"Previous response '{identity}' is still being generated."
-            raise BadRequest(message, param="previous_response_id")
-        return turn.history()
-
-    async def referred(self, items: list[ResponseItem]) -> list[ResponseItem]:
-        """Returns the items, those that only refer to one of a stored turn replaced by it. Raises `NotFound`."""
-        return [item if item.type != "item_reference" else await self._referred(item.id or "") for item in items]
-
-    async def _referred(self, identity: str) -> ResponseItem:
-        """Returns the item that is meant. An item's id holds its response's, whatever the item is."""
-        digits = identity.partition("_")[2][:32]
-        with suppress(NotFound):
-            for item in (await self.read(f"resp_{digits}")).items():
-                if item["id"] == identity:
-                    return ResponseItem.model_validate(item)
-        kept = "Items are kept with their response, unless its `store` was false."
-        raise NotFound(f"Item with id '{identity[:80]}' not found. {kept}", param="input")
+    async def read_sized(self, identity: str) -> tuple[StoredResponse, int]:
+        """The same, and how many bytes the store has of it. Raises `NotFound`."""
+        turn, size = await self._turns.get_sized(identity)
+        return await self.refresh(turn), size
 
     async def refresh(self, turn: StoredResponse) -> StoredResponse:
         """Returns the turn as the log has it now, and stores its end."""

@@ -51,7 +51,11 @@ class StoredResponse(msgspec.Struct):
 
     def history(self) -> list[ResponseItem]:
         """Returns all items of the conversation, this turn's answer included, for the next turn."""
-        return [ResponseItem.model_validate(item) for item in [*self.context, *self._output]]
+        return [ResponseItem.model_validate(item) for item in self.conversation()]
+
+    def conversation(self) -> list[dict[str, Any]]:
+        """The same, as they are stored."""
+        return [*self.context, *self._output]
 
     def items(self) -> list[dict[str, Any]]:
         """Returns this turn's own items, as they are listed: its input and its output."""
@@ -85,16 +89,23 @@ class StoredResponses:
 
     async def get(self, identity: str) -> StoredResponse:
         """Returns the stored response. Raises `NotFound`."""
-        turn = await self.find(identity)
-        if turn is None:
+        return (await self.get_sized(identity))[0]
+
+    async def get_sized(self, identity: str) -> tuple[StoredResponse, int]:
+        """The turn, and how many bytes the store has of it. Raises `NotFound`."""
+        record = await self._record(identity)
+        if record is None:
             raise NotFound(f"Response with id '{identity[:80]}' not found.", param="response_id")
-        return turn
+        return msgspec.json.decode(record.body, type=StoredResponse), len(record.body)
 
     async def find(self, identity: str) -> StoredResponse | None:
         """Returns the stored response; None if it was never stored, has expired, was deleted, or is another
         tenant's."""
-        record = await self._store.get(self._tenant, "response", identity) if self._store else None
+        record = await self._record(identity)
         return msgspec.json.decode(record.body, type=StoredResponse) if record else None
+
+    async def _record(self, identity: str) -> Record | None:
+        return await self._store.get(self._tenant, "response", identity) if self._store else None
 
     async def delete(self, identity: str) -> None:
         """Deletes the stored response. Raises `NotFound`."""

@@ -12,6 +12,7 @@ from millstream.common.broker.records.batches import LineResult
 from millstream.common.chunk import NOTHING_YET
 from millstream.common.errors import BadRequest, Expired, LogExpired, MillstreamError, NotFound, Overloaded, Unavailable
 from millstream.common.process.backoff import Backoff
+from millstream.gateway.apis.responses.recall import Recall
 from millstream.gateway.apis.responses.service import ResponseService
 from millstream.gateway.apis.responses.shape import ResponseItem
 from millstream.gateway.background.batches.endpoints import LineReader, Prepared
@@ -65,7 +66,8 @@ class LineRunner:
 
     async def _history(self, line: BatchLine) -> list[ResponseItem]:
         previous = line.body.get("previous_response_id") if self._batch.endpoint == "/v1/responses" else None
-        return await self._response_service.previous(previous) if isinstance(previous, str) else []
+        recall = Recall(self._response_service, self._reception.settings.max_body_bytes)
+        return await recall.previous(previous) if isinstance(previous, str) else []
 
     async def _until_answered(self, index: int, prepared: Prepared) -> tuple[str, dict[str, Any]]:
         backoff, attempt = Backoff(most=LONGEST_PAUSE), 0

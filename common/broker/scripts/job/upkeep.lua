@@ -4,6 +4,7 @@
 -- No gateway counts as dead for `grace_ms` after a restart or a stall; the jobs of a dead one run on for `orphan_grace_ms`.
 -- argv: orphan_grace_ms:number limit:number grace_ms:number
 -- Returns {expired, orphans cancelled}
+local FROZEN_MS = 300000  -- a machine that lost its power leaves its connections open for as long
 local expired, orphans = 0, 0
 
 local function stop(id, when_queued)
@@ -49,11 +50,15 @@ if redis.call('EXISTS', stream_key(SUSPECTS)) == 1 then
   for _, entry in ipairs(redis.call('XRANGE', stream_key(SUSPECTS), '-', '+', 'COUNT', limit)) do place(entry[2][2]) end
 end
 
-local silent = {}
-if mercy_left(grace_ms) == 0 then
-  silent = redis.call('ZRANGEBYSCORE', GATEWAYS_KEY, '-inf', NOW - orphan_grace_ms, 'LIMIT', 0, 4)
+-- A silent gateway whose subscription is open was stopped for a while, and its clients' connections live on: when it
+-- wakes it goes on from the log. The sockets of a process that died are closed by its kernel.
+local function frozen(gateway)
+  local since = NOW - tonumber(redis.call('ZSCORE', GATEWAYS_KEY, gateway))
+  local subscribed = redis.pcall('PUBSUB', 'NUMSUB', frames_channel(gateway))
+  return since < FROZEN_MS and (subscribed[2] or 0) > 0
 end
-for _, gateway in ipairs(silent) do
+
+local function clear(gateway)
   local left = 0
   for _, id in ipairs(redis.call('SRANDMEMBER', follows_key(gateway), limit)) do
     if redis.call('HGET', job_key(id), 'resumable') == '0' and not read_elsewhere(id, gateway) then
@@ -65,5 +70,13 @@ for _, gateway in ipairs(silent) do
     left = left + 1
   end
   if left < limit then redis.call('ZREM', GATEWAYS_KEY, gateway) end
+end
+
+local silent = {}
+if mercy_left(grace_ms) == 0 then
+  silent = redis.call('ZRANGEBYSCORE', GATEWAYS_KEY, '-inf', NOW - orphan_grace_ms, 'LIMIT', 0, 16)
+end
+for _, gateway in ipairs(silent) do
+  if not frozen(gateway) then clear(gateway) end
 end
 return {expired, orphans}
