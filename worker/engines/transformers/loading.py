@@ -19,6 +19,7 @@ from transformers.utils.logging import disable_progress_bar
 from common.errors import BadRequest
 from worker.engines.transformers.attention import CPU_ATTENTION, usable
 from worker.engines.transformers.failures import LoadFailed, explained
+from worker.engines.transformers.gpu_attention import GPU_ATTENTION, fits
 from worker.engines.transformers.machine import free_memory, pick_device, pick_dtype
 from worker.engines.transformers.packing import pack_linears
 from worker.engines.transformers.samples import Progress, sample_chat_folder
@@ -45,6 +46,11 @@ class Loaded:
     tokenizer: HuggingFaceTokenizer
     context_length: int
     revision: str  # the hub's commit, or "local"
+
+    @property
+    def attention(self) -> str:
+        """The attention implementation's name, as transformers knows it."""
+        return self.model.config._attn_implementation or "eager"  # pyright: ignore[reportPrivateUsage]
 
     @property
     def vocabulary(self) -> int:
@@ -166,6 +172,8 @@ def _model(place: Place, settings: EngineSettings, device: torch.device, dtype: 
         model = cast(Any, model).to(device)
     if device.type == "cpu":
         _made_for_cpu(model)
+    elif not settings.tensor_parallel and fits(model):
+        model.set_attn_implementation(GPU_ATTENTION)
     return model.eval()
 
 

@@ -3,6 +3,8 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportPrivateUsage=false
 # (torch's device modules are partly unknown to pyright)
 
+from collections.abc import Sequence
+
 import psutil
 import torch
 
@@ -53,6 +55,13 @@ def pick_dtype(wanted: str, device: torch.device, parameters: int) -> torch.dtyp
     fits = 4 * parameters <= free_memory(device) // 2
     fast = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return torch.float32 if fits or not fast else torch.bfloat16
+
+
+def moved(values: Sequence[object], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """`values` on `device`. Does not wait for what a GPU has still to do, as a plain copy would."""
+    if device.type != "cuda":
+        return torch.tensor(values, dtype=dtype, device=device)
+    return torch.tensor(values, dtype=dtype, pin_memory=True).to(device, non_blocking=True)
 
 
 def free_memory(device: torch.device) -> int:
