@@ -1,6 +1,6 @@
 # PYTHON is the environment's interpreter: make test PYTHON=.venv/bin/python
 PYTHON ?= python
-PATHS = common gateway worker cli bench tests
+PATHS = common gateway worker cli bench tests examples
 
 .PHONY: install test lint format types imports pytest clients clean
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from cli.settings import ChatSettings, ClientSettings
+from millstream.cli.settings import ChatSettings, ClientSettings
 
 GREETING = "Talking to {model}. An empty line or Ctrl-D ends, /new begins again."
 CONNECT_TIMEOUT = 5.0  # seconds; reading has none, an answer may wait in the queue

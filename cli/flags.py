@@ -18,7 +18,7 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, SettingsError
 from rich.markup import escape
 
-from common.settings import as_list
+from millstream.common.settings import as_list
 
 S = TypeVar("S", bound=BaseSettings)
 

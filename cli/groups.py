@@ -4,9 +4,16 @@ import asyncio
 
 import typer
 
-from cli.flags import command_of, group_of
-from cli.settings import ForgetSettings, KeyTerms, LimitSettings, PolicySettings, RevokeSettings, WishSettings
-from common.settings import ClusterSettings
+from millstream.cli.flags import command_of, group_of
+from millstream.cli.settings import (
+    ForgetSettings,
+    KeyTerms,
+    LimitSettings,
+    PolicySettings,
+    RevokeSettings,
+    WishSettings,
+)
+from millstream.common.settings import ClusterSettings
 
 
 def models_group() -> typer.Typer:
@@ -36,54 +43,54 @@ def keys_group() -> typer.Typer:
 
 
 def _models(settings: ClusterSettings) -> None:
-    from cli.tables import show_models
+    from millstream.cli.inspect.tables import show_models
 
     asyncio.run(show_models(settings))
 
 
 def _policy(settings: PolicySettings) -> None:
-    from cli.routing import set_policy
+    from millstream.cli.admin.models import set_policy
 
     asyncio.run(set_policy(settings))
 
 
 def _load(settings: WishSettings) -> None:
-    from cli.routing import make_wish
+    from millstream.cli.admin.models import make_wish
 
     asyncio.run(make_wish(settings, "load"))
 
 
 def _unload(settings: WishSettings) -> None:
-    from cli.routing import make_wish
+    from millstream.cli.admin.models import make_wish
 
     asyncio.run(make_wish(settings, "unload"))
 
 
 def _forget(settings: ForgetSettings) -> None:
-    from cli.routing import forget
+    from millstream.cli.admin.models import forget
 
     asyncio.run(forget(settings))
 
 
 def _create(settings: KeyTerms) -> None:
-    from cli.keys import create
+    from millstream.cli.admin.keys import create
 
     asyncio.run(create(settings))
 
 
 def _list(settings: ClusterSettings) -> None:
-    from cli.keys import show_keys
+    from millstream.cli.admin.keys import show_keys
 
     asyncio.run(show_keys(settings))
 
 
 def _limit(settings: LimitSettings) -> None:
-    from cli.keys import limit
+    from millstream.cli.admin.keys import limit
 
     asyncio.run(limit(settings))
 
 
 def _revoke(settings: RevokeSettings) -> None:
-    from cli.keys import revoke
+    from millstream.cli.admin.keys import revoke
 
     asyncio.run(revoke(settings))

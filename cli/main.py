@@ -7,11 +7,11 @@ from types import FrameType
 
 import typer
 
-from bench.chaos_settings import ChaosSettings
-from bench.settings import BenchSettings
-from cli.flags import command_of
-from cli.groups import keys_group, models_group
-from cli.settings import (
+from millstream.bench.chaos.settings import ChaosSettings
+from millstream.bench.command.settings import BenchSettings
+from millstream.cli.flags import command_of
+from millstream.cli.groups import keys_group, models_group
+from millstream.cli.settings import (
     BatchesSettings,
     ChatSettings,
     DoctorSettings,
@@ -20,11 +20,11 @@ from cli.settings import (
     UpSettings,
     WorkersSettings,
 )
-from common.errors import MillstreamError
-from common.settings import ClusterSettings
-from gateway.background.settings import BackgroundSettings
-from gateway.settings import GatewaySettings
-from worker.settings import WorkerSettings
+from millstream.common.errors import MillstreamError
+from millstream.common.settings import ClusterSettings
+from millstream.gateway.background.settings import BackgroundSettings
+from millstream.gateway.settings import GatewaySettings
+from millstream.worker.settings import WorkerSettings
 
 app = typer.Typer(
     name="millstream",
@@ -50,13 +50,13 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def _up(settings: UpSettings) -> None:
-    from cli.up import run
+    from millstream.cli.up.up import run
 
     raise typer.Exit(run(settings))
 
 
 def _gateway(settings: GatewaySettings) -> None:
-    from gateway.serve import serve
+    from millstream.gateway.serve import serve
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)  # uvicorn stops in good order, then raises the signal once more
@@ -65,72 +65,72 @@ def _gateway(settings: GatewaySettings) -> None:
 
 def _worker(settings: WorkerSettings) -> None:
     if settings.supervise:
-        from cli.supervised import run
+        from millstream.cli.up.supervised import run
 
         raise typer.Exit(run(settings))
-    from worker.app import serve
+    from millstream.worker.app import serve
 
     raise typer.Exit(serve(settings))
 
 
 def _background(settings: BackgroundSettings) -> None:
-    from gateway.background.app import serve
+    from millstream.gateway.background.app import serve
 
     raise typer.Exit(serve(settings))
 
 
 def _batches(settings: BatchesSettings) -> None:
-    from cli.batches import run
+    from millstream.cli.inspect.batches import run
 
     raise typer.Exit(run(settings))
 
 
 def _chat(settings: ChatSettings) -> None:
-    from cli.chat import run
+    from millstream.cli.chat import run
 
     raise typer.Exit(run(settings))
 
 
 def _bench(settings: BenchSettings) -> None:
-    from bench.command import run
+    from millstream.bench.command.command import run
 
     raise typer.Exit(run(settings))
 
 
 def _doctor(settings: DoctorSettings) -> None:
-    from cli.doctor import run
+    from millstream.cli.inspect.doctor import run
 
     raise typer.Exit(run(settings))
 
 
 def _top(settings: TopSettings) -> None:
-    from cli.top import run
+    from millstream.cli.inspect.top import run
 
     run(settings)
 
 
 def _usage(settings: ClusterSettings) -> None:
-    from cli.days import show_days
-    from cli.keys import show_usage
+    from millstream.cli.admin.keys import show_usage
+    from millstream.cli.inspect.usage_by_day import show_days
 
     asyncio.run(show_usage(settings))
     asyncio.run(show_days(settings))
 
 
 def _workers(settings: WorkersSettings) -> None:
-    from cli.tables import show_workers
+    from millstream.cli.inspect.tables import show_workers
 
     raise typer.Exit(asyncio.run(show_workers(settings)))
 
 
 def _jobs(settings: JobsSettings) -> None:
-    from cli.tables import show_jobs
+    from millstream.cli.inspect.tables import show_jobs
 
     asyncio.run(show_jobs(settings))
 
 
 def _chaos(settings: ChaosSettings) -> None:
-    from bench.chaos import run
+    from millstream.bench.chaos.chaos import run
 
     raise typer.Exit(run(settings))
 

@@ -1,16 +1,12 @@
 """Settings of the commands that are not a gateway's or a worker's own."""
 
-import os
-import platform
-import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from common.folders import default_state_dir
-from common.settings import ClusterSettings, RedisUrl, Settings
+from millstream.common.process.folders import default_state_dir
+from millstream.common.settings import ClusterSettings, RedisUrl, Settings
 
 EngineName = Literal["transformers", "simulated"]
 
@@ -148,21 +144,3 @@ class ChatSettings(ClientSettings):
 
 class DoctorSettings(ClusterSettings, ClientSettings):
     """What `doctor` looks at."""
-
-
-def child_environment(**values: str) -> Mapping[str, str]:
-    """Our own environment for a child process, with settings changed: `redis_url="..."` is MILLSTREAM_REDIS_URL."""
-    return {**os.environ, **{f"MILLSTREAM_{name.upper()}": value for name, value in values.items()}}
-
-
-def own_command(*arguments: str) -> list[str]:
-    """The command line that runs `millstream ARGUMENTS` with this very installation, whatever the working directory:
-    -P keeps a `cli` folder of the user's out, the folder appended is the one this package was imported from."""
-    root = str(Path(__file__).resolve().parent.parent)
-    code = f"import sys; sys.path.append({root!r}); from cli.main import main; main()"
-    return [sys.executable, "-P", "-c", code, *arguments]
-
-
-def host_name() -> str:
-    """This machine, as workers call it in their heartbeat."""
-    return platform.node()

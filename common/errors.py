@@ -29,7 +29,7 @@ the gateway, and `gateway/errors.py` is the one table that turns a code into Ope
 from collections.abc import Mapping
 from typing import ClassVar
 
-from common.chunk import Failure
+from millstream.common.chunk import Failure
 
 
 class MillstreamError(Exception):

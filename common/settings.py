@@ -1,6 +1,8 @@
 """Settings every process shares. Frozen, prefix `MILLSTREAM_`, read once at a composition root and passed down."""
 
 import json
+import os
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -40,7 +42,7 @@ class Settings(BaseSettings):
 
 
 def _redis_url(url: str) -> str:
-    from common.broker.place import parse  # here: `--help` needs no redis-py
+    from millstream.common.broker.connection.url import parse  # here: `--help` needs no redis-py
 
     if url:
         parse(url)
@@ -75,3 +77,8 @@ class ClusterSettings(Settings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe event logged."
     )
+
+
+def child_environment(**values: str) -> Mapping[str, str]:
+    """Our own environment for a child process, with settings changed: `redis_url="..."` is MILLSTREAM_REDIS_URL."""
+    return {**os.environ, **{f"MILLSTREAM_{name.upper()}": value for name, value in values.items()}}

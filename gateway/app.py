@@ -9,24 +9,24 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from gateway.afterwork import Afterwork
-from gateway.auth import check_exposure, static_keys
-from gateway.cluster import Connect
-from gateway.express import DirectApp
-from gateway.faults import handle_faults
-from gateway.heads import BoundedHeads
-from gateway.intake.aliases import parse_aliases
-from gateway.leaving import LAST_WORDS, DrainingServer, Exit
-from gateway.manners import Manners
-from gateway.metrics import Metrics
-from gateway.middleware import Gatekeeper, Journal, Limits, PlainBodies
-from gateway.openai.examples import FAILURES
-from gateway.rooms import Rooms
-from gateway.routes import ROUTERS
-from gateway.routes.health import release
-from gateway.settings import GatewaySettings
-from gateway.shortcut import Shortcut, short_ways
-from gateway.sse import Farewells
+from millstream.gateway.access.authentication import check_exposure, static_keys
+from millstream.gateway.apis.shared.examples import FAILURES
+from millstream.gateway.connection.protocol import BoundedHeadProtocol
+from millstream.gateway.connection.sse import DrainNotifier
+from millstream.gateway.http.app import DirectApp
+from millstream.gateway.http.drain import LAST_WORDS, DrainingServer, RefuseWhileDraining
+from millstream.gateway.http.exception_handlers import handle_faults
+from millstream.gateway.http.health import release
+from millstream.gateway.http.json_route import JsonRoute, short_ways
+from millstream.gateway.http.middleware import AccessLog, Authentication, PlainBodies, SizeLimits
+from millstream.gateway.http.normalize import PathNormalization
+from millstream.gateway.http.routes import ROUTERS
+from millstream.gateway.services.aliases import parse_aliases
+from millstream.gateway.services.background_tasks import BackgroundTasks
+from millstream.gateway.services.cluster import Connect
+from millstream.gateway.services.metrics import Metrics
+from millstream.gateway.services.services import Services
+from millstream.gateway.settings import GatewaySettings
 
 EXPOSED = [  # headers that a browser's script may read
     *("x-request-id", "openai-processing-ms", "openai-model", "retry-after", "x-millstream-request"),
@@ -49,8 +49,14 @@ def create_app(settings: GatewaySettings, connect: Connect) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        async with connect(settings) as cluster, Afterwork() as afterwork, Farewells(settings.drain) as farewells:
-            app.state.rooms = Rooms(settings, cluster, cluster.keys or keys, aliases, metrics, afterwork, farewells)
+        async with (
+            connect(settings) as cluster,
+            BackgroundTasks() as background_tasks,
+            DrainNotifier(settings.drain) as drain_notifier,
+        ):
+            app.state.services = Services(
+                settings, cluster, cluster.keys or keys, aliases, metrics, background_tasks, drain_notifier
+            )
             yield
 
     app = DirectApp(
@@ -60,7 +66,7 @@ def create_app(settings: GatewaySettings, connect: Connect) -> FastAPI:
         lifespan=lifespan,
         strict_content_type=False,  # curl's -d sends a form's content type; OpenAI's servers read the JSON anyway
     )
-    app.state.leaving = False
+    app.state.draining = False
     for router in ROUTERS:
         app.include_router(router, responses=FAILURES)
     handle_faults(app)
@@ -72,15 +78,15 @@ def _surround(app: DirectApp, settings: GatewaySettings, metrics: Metrics) -> No
     """The last one added is the outermost: a browser's preflight request carries no key."""
     uploads = {"/v1/files": settings.max_file_bytes + FORM_BYTES}
     app.surround(PlainBodies)
-    app.surround(partial(Shortcut, framework=app, ways=short_ways(ROUTERS)))
-    app.surround(partial(Limits, body=settings.max_body_bytes, head=settings.max_header_bytes, wide=uploads))
-    app.surround(Gatekeeper)
-    app.surround(Exit)
-    app.surround(partial(Journal, metrics=metrics))
+    app.surround(partial(JsonRoute, framework=app, ways=short_ways(ROUTERS)))
+    app.surround(partial(SizeLimits, body=settings.max_body_bytes, head=settings.max_header_bytes, wide=uploads))
+    app.surround(Authentication)
+    app.surround(RefuseWhileDraining)
+    app.surround(partial(AccessLog, metrics=metrics))
     if settings.cors_origins:
         browsers = partial(CORSMiddleware, allow_origins=settings.cors_origins, expose_headers=EXPOSED)
         app.surround(partial(browsers, allow_methods=["*"], allow_headers=["*"]))
-    app.surround(partial(Manners, root=settings.root_path))
+    app.surround(partial(PathNormalization, root=settings.root_path))
 
 
 def server(settings: GatewaySettings, connect: Connect) -> uvicorn.Server:
@@ -97,7 +103,7 @@ def server_config(settings: GatewaySettings, app: FastAPI | Callable[[], FastAPI
         workers=settings.processes,
         host=settings.host,
         port=settings.port,
-        http=BoundedHeads,
+        http=BoundedHeadProtocol,
         h11_max_incomplete_event_size=2 * settings.max_header_bytes + SPARE_HEAD,
         log_config=None,
         access_log=False,

@@ -7,11 +7,11 @@ import structlog
 from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
-from common import loop
-from common.telemetry import configure
-from gateway.app import create_app, listen, server, server_config
-from gateway.connect import connect
-from gateway.settings import GatewaySettings
+from millstream.common.process import loop
+from millstream.common.telemetry import configure
+from millstream.gateway.app import create_app, listen, server, server_config
+from millstream.gateway.services.connect import connect
+from millstream.gateway.settings import GatewaySettings
 
 WRONG_USAGE = 2  # exit status: the same settings will not do better
 

@@ -4,7 +4,21 @@ from pathlib import Path
 
 from pydantic import Field
 
-from gateway.files.settings import FilesSettings
+from millstream.common.process.folders import default_files_url
+from millstream.common.settings import ClusterSettings
+
+
+class FilesSettings(ClusterSettings):
+    """Settings of the Files API. All gateways and background processes of a cluster must see the same files."""
+
+    files_url: str = Field(
+        default_factory=default_files_url,
+        description="Where files are kept: a folder, or a URL such as s3://bucket/folder (install millstream[s3]).",
+    )
+    max_file_bytes: int = Field(default=512 * 2**20, ge=1, description="Largest file that may be uploaded, in bytes.")
+    file_ttl: float = Field(
+        default=30 * 86400.0, ge=1, description="Seconds a file is kept when its upload does not say (expires_after)."
+    )
 
 
 class IntakeSettings(FilesSettings):

@@ -9,7 +9,8 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from common.broker.embedded import EmbeddedValkey
+from millstream.common.broker.embedded import EmbeddedValkey
+from tests.harness.queue_site import Site, open_site
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -51,3 +52,10 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     subject = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(made)]
     subprocess.run([*command.split(), *subject], check=True, capture_output=True)
     return made, key
+
+
+@pytest_asyncio.fixture
+async def site(redis_url: str) -> AsyncIterator[Site]:
+    """Workers and a gateway's side of the queue in this process."""
+    async with open_site(redis_url) as opened:
+        yield opened

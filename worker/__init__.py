@@ -1,0 +1,1 @@
+"""The model side: jobs in, chunks out."""

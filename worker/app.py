@@ -5,17 +5,17 @@ import sys
 
 import structlog
 
-from common import loop
-from common.broker.connect import COMMAND_TIMEOUT, Broker
-from common.errors import MillstreamError
-from common.identity import incarnation
-from common.job import WorkerId
-from common.stopping import on_stop_signals
-from common.telemetry import configure
-from worker.engines import build
-from worker.roster import Roster
-from worker.service import EngineGone
-from worker.settings import WorkerSettings
+from millstream.common.broker.connection.broker import COMMAND_TIMEOUT, Broker
+from millstream.common.errors import MillstreamError
+from millstream.common.job import WorkerId
+from millstream.common.process import loop
+from millstream.common.process.identity import incarnation
+from millstream.common.process.stopping import on_stop_signals
+from millstream.common.telemetry import configure
+from millstream.worker.service import registry as build
+from millstream.worker.service.models import WorkerModels
+from millstream.worker.service.service import EngineGone
+from millstream.worker.settings import WorkerSettings
 
 CANNOT_LOAD = 2  # exit status: the same settings will not do better
 ENGINE_GONE = 70  # exit status: start me anew
@@ -44,17 +44,17 @@ async def _run(settings: WorkerSettings, worker: WorkerId) -> int:
     on_stop_signals(stop.set)
     offers = build.offers(settings)
     async with Broker(settings.redis_url, min(COMMAND_TIMEOUT, settings.lease / 3)) as broker:
-        roster = Roster(broker, worker, settings, offers)
-        if not await roster.load_residents(stop):
+        worker_models = WorkerModels(broker, worker, settings, offers)
+        if not await worker_models.load_residents(stop):
             build.leave_at_once(0)  # loading cannot be interrupted, and nothing is held yet
         loop.keep_what_is_loaded()
         gone: list[BaseException] = []
         try:
-            await roster.serve(stop)
+            await worker_models.serve(stop)
         except* EngineGone as group:
             gone += group.exceptions
     for error in gone:
         log.error("engine_gone", error=str(error))
-    if roster.loading:
+    if worker_models.loading:
         build.leave_at_once(ENGINE_GONE if gone else 0)
     return ENGINE_GONE if gone else 0

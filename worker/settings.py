@@ -5,8 +5,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from common.settings import ClusterSettings
-from worker.parsers.formats import FormatName
+from millstream.common.settings import ClusterSettings
+from millstream.worker.text.parsers.formats import FormatName
 
 
 class WorkerSettings(ClusterSettings):

@@ -8,11 +8,11 @@ from typing import cast
 import msgspec
 import structlog
 
-from common.broker import keys
-from common.broker.connect import Broker, redis_errors
-from common.broker.subscription import subscribed
-from common.chunk import Seq
-from common.job import GatewayId, JobId, Lease, ModelName
+from millstream.common.broker import keys
+from millstream.common.broker.connection.broker import Broker, redis_errors
+from millstream.common.broker.connection.pubsub import subscribed
+from millstream.common.chunk import Seq
+from millstream.common.job import GatewayId, JobId, Lease, ModelName
 
 Frame = tuple[JobId, Lease, Seq, msgspec.Raw]
 decode_frames = msgspec.json.Decoder(list[tuple[str, str, int, msgspec.Raw]]).decode

@@ -6,10 +6,10 @@ beat carry cancellations for certain, and a worker claims at every beat anyway."
 from collections.abc import AsyncIterator
 from typing import Literal
 
-from common.broker import keys
-from common.broker.connect import COMMAND_TIMEOUT, open_client, open_line, redis_errors
-from common.broker.subscription import subscribed
-from common.job import JobId, ModelName, WorkerId
+from millstream.common.broker import keys
+from millstream.common.broker.connection.broker import COMMAND_TIMEOUT, open_client, open_pipeline, redis_errors
+from millstream.common.broker.connection.pubsub import subscribed
+from millstream.common.job import JobId, ModelName, WorkerId
 
 Verb = Literal["cancel", "preempt"]
 BELL_BLOCK = 2.0  # seconds one blocking read lasts; below the socket's timeout
@@ -20,7 +20,7 @@ class Doorbell:
 
     def __init__(self, url: str, model: ModelName, worker: WorkerId) -> None:
         self._client = open_client(url, timeout=COMMAND_TIMEOUT + BELL_BLOCK)
-        self._line = open_line(self._client)
+        self._line = open_pipeline(self._client)
         self._inbox = keys.inbox(model, worker)
 
     async def ring(self) -> str:

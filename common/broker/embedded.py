@@ -24,9 +24,9 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from common.backoff import Backoff
-from common.errors import Unavailable
-from common.leash import leashed
+from millstream.common.errors import Unavailable
+from millstream.common.process.backoff import Backoff
+from millstream.common.process.leash import leashed
 
 HOST = "127.0.0.1"
 LOCK_PATIENCE = 5.0  # seconds: a server whose owner was killed a moment ago is still closing its files

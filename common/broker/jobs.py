@@ -9,11 +9,11 @@ from typing import Any, Literal, cast
 
 import msgspec
 
-from common.broker import keys
-from common.broker.connect import Broker, redis_errors
-from common.chunk import NOTHING_YET, Seq
-from common.errors import IdempotencyConflict
-from common.job import GatewayId, JobId, JobRequest, JobState, Lease, ModelName, Tier
+from millstream.common.broker import keys
+from millstream.common.broker.connection.broker import Broker, redis_errors
+from millstream.common.chunk import NOTHING_YET, Seq
+from millstream.common.errors import IdempotencyConflict
+from millstream.common.job import GatewayId, JobId, JobRequest, JobState, Lease, ModelName, Tier
 
 encode_request = msgspec.json.Encoder().encode
 decode_request = msgspec.json.Decoder(JobRequest).decode
@@ -80,7 +80,7 @@ class Submitted:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class JobPosition:
     """Where a job stands: its state, the last seq of its log and the lease that wrote it (or runs it now). `ahead`,
     where that was asked: how many jobs come before it, an estimate beyond a hundred tenants of one tier; -1: it is not
     queued."""
@@ -116,7 +116,7 @@ async def submit(broker: Broker, model: ModelName, envelope: Envelope, jobs: Seq
     ]
     for job in jobs:
         args += [job.id, encode_request(job.request), job.grant, len(job.prefix), *job.prefix]
-    reply = await broker.run("submit", model, *args)
+    reply = await broker.run("job/submit", model, *args)
     return _submitted(reply, [job.id for job in jobs])
 
 
@@ -157,28 +157,30 @@ class Delivered:
 
 async def attach(
     broker: Broker, model: ModelName, job: JobId, gateway: GatewayId, tenant: str, have: Delivered
-) -> Place:
+) -> JobPosition:
     """Take over a job's stream. `missing`: no such job of this tenant; `lost`: its log ends before what the client has
     and cannot be put back."""
     args = (have.lease, have.seq, have.last, len(have.chunks), have.first, *have.chunks)
-    reply = await broker.run("attach", model, job, gateway, tenant, *args)
+    reply = await broker.run("job/attach", model, job, gateway, tenant, *args)
     match reply:
         case ["ok", state, seq, lease]:
-            return Place(state, Seq(int(seq)), Lease(lease))
+            return JobPosition(state, Seq(int(seq)), Lease(lease))
         case ["lost", seq]:
-            return Place("lost", Seq(int(seq)))
+            return JobPosition("lost", Seq(int(seq)))
         case _:
-            return Place("missing", Seq(0))
+            return JobPosition("missing", Seq(0))
 
 
 async def watch(
     broker: Broker, model: ModelName, gateway: GatewayId, ttl_ms: int, jobs: Sequence[tuple[JobId, Seq]]
-) -> dict[JobId, Place]:
+) -> dict[JobId, JobPosition]:
     """Those of these jobs that have chunks beyond the given seq, are queued, or are gone; also says that the gateway
     lives."""
     flat = [part for pair in jobs for part in pair]
-    reply = await broker.run("watch", model, gateway, ttl_ms, *flat)
-    return {JobId(id): Place(state, Seq(int(seq)), Lease(lease), int(ahead)) for id, state, seq, lease, ahead in reply}
+    reply = await broker.run("job/watch", model, gateway, ttl_ms, *flat)
+    return {
+        JobId(id): JobPosition(state, Seq(int(seq)), Lease(lease), int(ahead)) for id, state, seq, lease, ahead in reply
+    }
 
 
 async def cancel(
@@ -186,7 +188,7 @@ async def cancel(
 ) -> list[str]:
     """Stop jobs wherever they are (of any tenant if `tenant` is empty); the state of each afterwards. `left`: only the
     reader at that gateway has gone, a job that is read at another goes on (`read`)."""
-    return await broker.run("cancel", model, tenant, left, *jobs)
+    return await broker.run("job/cancel", model, tenant, left, *jobs)
 
 
 async def owner(broker: Broker, model: ModelName, job: JobId) -> str | None:

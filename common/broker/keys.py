@@ -3,7 +3,7 @@
 `{model}` in braces is Redis Cluster's hash tag: all keys of one model share one slot, so one script may touch them.
 """
 
-from common.job import GatewayId, JobId, ModelName, Tier, WorkerId
+from millstream.common.job import GatewayId, JobId, ModelName, Tier, WorkerId
 
 MODELS = "ms:models"
 NAMES = "ms:names"

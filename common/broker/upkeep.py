@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import structlog
 
-from common.broker import keys
-from common.broker.connect import Broker, redis_errors
-from common.broker.limits import settle_owed
-from common.broker.workers import GRACE_MS, evict_stale
-from common.job import ModelName, WorkerId
+from millstream.common.broker import keys
+from millstream.common.broker.accounts.limits import settle_owed
+from millstream.common.broker.connection.broker import Broker, redis_errors
+from millstream.common.broker.workers import GRACE_MS, evict_stale
+from millstream.common.job import ModelName, WorkerId
 
 ELECTION_MS = 250  # one process does a model's upkeep for so long
 BATCH = 32  # jobs one script call touches: keeps it near a millisecond
@@ -22,7 +22,7 @@ log = structlog.stdlib.get_logger(part="upkeep")
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class UpkeepDone:
     """What one round did."""
 
     evicted: list[WorkerId]
@@ -30,12 +30,14 @@ class Kept:
     orphans: int = 0
 
 
-async def keep_up(broker: Broker, model: ModelName, max_attempts: int, orphan_grace_ms: int = ORPHAN_GRACE_MS) -> Kept:
+async def keep_up(
+    broker: Broker, model: ModelName, max_attempts: int, orphan_grace_ms: int = ORPHAN_GRACE_MS
+) -> UpkeepDone:
     """One round for one model, unless another process did it a moment ago. Raises `RedisAway`."""
     async with redis_errors():
         election = broker.redis.set(keys.upkeep(model), 1, nx=True, px=ELECTION_MS)
         if not await cast(Awaitable[Any], election):
-            return Kept([])
+            return UpkeepDone([])
     evicted: list[WorkerId] = []
     while worker := await evict_stale(broker, model, max_attempts):
         if worker not in evicted:
@@ -45,14 +47,14 @@ async def keep_up(broker: Broker, model: ModelName, max_attempts: int, orphan_gr
     await settle_owed(broker, model)
     if expired or orphans:
         log.info("jobs_stopped", model=model, expired=expired, orphans=orphans)
-    return Kept(evicted, expired, orphans)
+    return UpkeepDone(evicted, expired, orphans)
 
 
 async def _stop_overdue(broker: Broker, model: ModelName, orphan_grace_ms: int) -> tuple[int, int]:
     """Until none is left: thousands may have the same deadline, and none is to hear of it late."""
     expired, orphans = 0, 0
     while True:
-        counts = await broker.run("upkeep", model, orphan_grace_ms, BATCH, GRACE_MS)
+        counts = await broker.run("job/upkeep", model, orphan_grace_ms, BATCH, GRACE_MS)
         late, left = int(counts[0]), int(counts[1])
         expired, orphans = expired + late, orphans + left
         if max(late, left) < BATCH:

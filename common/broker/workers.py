@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from common.broker.connect import Broker
-from common.broker.jobs import decode_request
-from common.chunk import Seq
-from common.job import JobId, JobRequest, Lease, ModelName, WorkerId
+from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.jobs import decode_request
+from millstream.common.chunk import Seq
+from millstream.common.job import JobId, JobRequest, Lease, ModelName, WorkerId
 
 GRACE_MS = 2000  # after the server restarted: time for gateways to put back what was lost and for leases to be renewed
 CLAIM_CHARGE = 256  # tokens charged at claim, corrected at settle, so that a burst of claims is already fair
@@ -85,13 +85,15 @@ async def beat(
     """Renew the lease (which also registers the worker) and compare notes. `about` is the heartbeat hash; routing
     reads its `slots`, `speed` and `state`."""
     fields = [part for pair in about.items() for part in pair]
-    lost, unknown, cancel, preempt = await broker.run("beat", model, worker, lease_ms, len(fields), *fields, *running)
+    lost, unknown, cancel, preempt = await broker.run(
+        "worker/beat", model, worker, lease_ms, len(fields), *fields, *running
+    )
     return Pulse(lost, [_claimed(model, row) for row in unknown], cancel, preempt)
 
 
 async def claim(broker: Broker, model: ModelName, worker: WorkerId, room: int) -> Claim:
     """Take up to `room` jobs. If the reply is lost, the next beat names the jobs as unknown."""
-    status, *rest = await broker.run("claim", model, worker, room, GRACE_MS, CLAIM_CHARGE)
+    status, *rest = await broker.run("job/claim", model, worker, room, GRACE_MS, CLAIM_CHARGE)
     if status == "ok":
         return Claim("ok", [_claimed(model, row) for row in rest])
     return Claim(status, [], int(rest[0]) if rest else 0)
@@ -111,17 +113,17 @@ async def step(
     for _, lease, first, chunks, end in steps:
         args += (lease, first, len(chunks), *chunks)
         args += (end.state, end.finish, end.usage, end.tokens) if end else ("",)
-    return [(answer, Seq(int(seq))) for answer, seq in await broker.run("step", model, *args)]
+    return [(answer, Seq(int(seq))) for answer, seq in await broker.run("job/step", model, *args)]
 
 
 async def handoff(broker: Broker, model: ModelName, worker: WorkerId, jobs: Sequence[tuple[JobId, Lease]]) -> list[str]:
     """Give jobs back without counting an attempt; also all that lies unclaimed in the worker's inbox."""
-    return await broker.run("handoff", model, worker, *(part for pair in jobs for part in pair))
+    return await broker.run("job/handoff", model, worker, *(part for pair in jobs for part in pair))
 
 
 async def preempt(broker: Broker, model: ModelName, worker: WorkerId, jobs: Sequence[tuple[JobId, Lease]]) -> list[str]:
     """Give jobs back that were asked for, without counting an attempt; the inbox stays."""
-    return await broker.run("preempt", model, worker, *(part for pair in jobs for part in pair))
+    return await broker.run("job/preempt", model, worker, *(part for pair in jobs for part in pair))
 
 
 async def withdraw(broker: Broker, model: ModelName, worker: WorkerId) -> None:
@@ -139,7 +141,7 @@ async def evict_now(broker: Broker, model: ModelName, worker: WorkerId, max_atte
 async def evict_stale(broker: Broker, model: ModelName, max_attempts: int) -> WorkerId | None:
     """Take the work of one worker whose lease ran out; the worker (perhaps not yet wholly) evicted."""
     args = ("", 0, 1, max_attempts, GRACE_MS, EVICT_BATCH)
-    status, *rest = await broker.run("evict", model, *args)
+    status, *rest = await broker.run("worker/evict", model, *args)
     return WorkerId(rest[1]) if status == "ok" and rest[1] else None
 
 
@@ -147,5 +149,5 @@ async def _evict(
     broker: Broker, model: ModelName, worker: WorkerId, *, force: bool, attempts: int, max_attempts: int
 ) -> bool:
     args = (worker, int(force), attempts, max_attempts, GRACE_MS, EVICT_BATCH)
-    _, _, _, done = await broker.run("evict", model, *args)
+    _, _, _, done = await broker.run("worker/evict", model, *args)
     return bool(done)

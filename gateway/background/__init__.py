@@ -1,0 +1,1 @@
+"""The background process: batches, webhooks and upkeep over arq."""

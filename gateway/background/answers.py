@@ -2,44 +2,44 @@
 
 import structlog
 
-from common.broker.pending import Ended, Pending
-from common.errors import NotFound
-from gateway.background.clerk import Office
-from gateway.keeper import Keeper
-from gateway.ticket import Desk
-from gateway.turns import Turns
+from millstream.common.broker.records.pending import EndedResponse, Pending
+from millstream.common.errors import NotFound
+from millstream.gateway.apis.responses.service import ResponseService
+from millstream.gateway.apis.responses.store import StoredResponses
+from millstream.gateway.background.batches.batch_worker import BackgroundContext
+from millstream.gateway.requests.admitted import Desk
 
 TOLD = ("completed", "failed", "cancelled", "incomplete")  # ends that there is an event for
 log = structlog.stdlib.get_logger(part="responses")
 
 
-class Answers:
+class BackgroundResponses:
     """The background responses of all tenants."""
 
-    def __init__(self, office: Office, pending: Pending) -> None:
-        self._office = office
+    def __init__(self, context: BackgroundContext, pending: Pending) -> None:
+        self._context = context
         self._pending = pending
 
-    async def ended(self) -> list[Ended]:
+    async def ended(self) -> list[EndedResponse]:
         """Those whose jobs are over, to be stored."""
         return await self._pending.ended()
 
-    async def store(self, response: Ended) -> str | None:
+    async def store(self, response: EndedResponse) -> str | None:
         """Stores the end, if nobody has, from the chunk log. The event's kind, empty if there is nothing to tell; None
         if that is done, or could not be read now. `settle` it when the event is on its way."""
         if not await self._pending.awaits(response.id):
             return None  # another process was first
-        office = self._office
-        turns = Turns(office.store, response.tenant, office.settings.stored_ttl)
+        context = self._context
+        turns = StoredResponses(context.store, response.tenant, context.settings.stored_ttl)
         try:
             turn = await turns.get(response.id)
         except NotFound:
             return ""  # deleted
-        turn = await Keeper(Desk(office.cluster.dispatch), turns, response.tenant).refresh(turn)
+        turn = await ResponseService(Desk(context.cluster.queue), turns, response.tenant).refresh(turn)
         status = str(turn.response["status"])
         return f"response.{status}" if status in TOLD else None
 
-    async def settle(self, response: Ended) -> None:
+    async def settle(self, response: EndedResponse) -> None:
         """Nobody need look at it again."""
         await self._pending.remove(response.id)
         log.info("background_response_over", response=response.id)

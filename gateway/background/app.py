@@ -6,21 +6,22 @@ import time
 import httpx
 import structlog
 
-from common import loop, telemetry
-from common.broker.connect import Broker
-from common.broker.pending import Ended, Pending
-from common.identity import incarnation
-from common.stopping import on_stop_signals
-from gateway.background.answers import Answers
-from gateway.background.arq_worker import Periodic, Queue, Runner, Task
-from gateway.background.clerk import Clerk, Office
-from gateway.background.settings import BackgroundSettings
-from gateway.background.upkeep import House
-from gateway.background.webhooks import TIMEOUT, Letter, Webhooks, mailbox
-from gateway.batch import Batch
-from gateway.cluster import Cluster
-from gateway.connect import connect
-from gateway.intake.aliases import parse_aliases
+from millstream.common import telemetry
+from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.records.pending import EndedResponse, Pending
+from millstream.common.process import loop
+from millstream.common.process.identity import incarnation
+from millstream.common.process.stopping import on_stop_signals
+from millstream.gateway.background.answers import BackgroundResponses
+from millstream.gateway.background.arq_worker import ArqQueue, ArqRunner, Periodic, Task
+from millstream.gateway.background.batches.batch_worker import BackgroundContext, BatchWorker
+from millstream.gateway.background.settings import BackgroundSettings
+from millstream.gateway.background.upkeep import BackgroundUpkeep
+from millstream.gateway.background.webhooks import TIMEOUT, WebhookDelivery, Webhooks, mailbox
+from millstream.gateway.records.batches import Batch
+from millstream.gateway.services.aliases import parse_aliases
+from millstream.gateway.services.cluster import ClusterServices
+from millstream.gateway.services.connect import connect
 
 WRONG_USAGE = 2  # exit status: the same settings will not do better
 LOOK_EVERY = 1  # seconds until a new batch, or one whose process died, is noticed
@@ -35,10 +36,12 @@ log = structlog.stdlib.get_logger(part="background")
 class Background:
     """One background process, connected to its cluster. Raises `ValueError` for settings that cannot be meant."""
 
-    def __init__(self, office: Office, pending: Pending, house: House, http: httpx.AsyncClient) -> None:
-        settings = office.settings
-        self._office = office
-        self._answers = Answers(office, pending)
+    def __init__(
+        self, context: BackgroundContext, pending: Pending, house: BackgroundUpkeep, http: httpx.AsyncClient
+    ) -> None:
+        settings = context.settings
+        self._context = context
+        self._answers = BackgroundResponses(context, pending)
         self._webhooks = Webhooks(settings, pending, http)
         tasks = [Task("work_on_batch", self._work_on_batch), Task("end_response", self._end_response)]
         periodic = [
@@ -49,10 +52,10 @@ class Background:
         ]
         at_once = settings.batches_at_once + RESPONSES_AT_ONCE + len(periodic)
         url = settings.background_redis_url or settings.redis_url
-        self._work = Runner(url, Queue("arq:millstream", at_once, LONGEST_JOB, tasks, periodic))
+        self._work = ArqRunner(url, ArqQueue("arq:millstream", at_once, LONGEST_JOB, tasks, periodic))
         # Receivers that are slow or away hold up nothing but other letters.
-        letters = [Task("deliver_webhook", self._deliver, insist=True)]
-        self._post = Runner(url, Queue("arq:millstream:webhooks", WEBHOOKS_AT_ONCE, 2 * TIMEOUT, letters))
+        deliveries = [Task("deliver_webhook", self._deliver, insist=True)]
+        self._post = ArqRunner(url, ArqQueue("arq:millstream:webhooks", WEBHOOKS_AT_ONCE, 2 * TIMEOUT, deliveries))
         self._turns = asyncio.Semaphore(settings.batches_at_once)
 
     async def run(self) -> None:
@@ -64,7 +67,7 @@ class Background:
     async def _look_for_batches(self) -> None:
         """Batches nobody works on: new ones, those between two slices, those whose process died; the one whose last
         turn is longest ago first."""
-        for batch, grant in await self._office.batches.idle():
+        for batch, grant in await self._context.batches.idle():
             # The id holds the grant: it is new as soon as somebody has begun, and until then one job is enough.
             await self._work.ask("work_on_batch", batch, id=f"batch:{batch}:{grant}")
 
@@ -72,7 +75,7 @@ class Background:
         if self._turns.locked():
             return  # the next look asks again
         async with self._turns:
-            more = await Clerk(self._office, batch, self._batch_ended).work()
+            more = await BatchWorker(self._context, batch, self._batch_ended).work()
         if more:
             await self._look_for_batches()  # others first
 
@@ -88,7 +91,7 @@ class Background:
 
     async def _end_response(self, identity: str, tenant: str) -> None:
         """The end of a background response is stored and told."""
-        response = Ended(identity, tenant)
+        response = EndedResponse(identity, tenant)
         kind = await self._answers.store(response)
         if kind is None:
             return  # the next look asks again
@@ -97,24 +100,24 @@ class Background:
         await self._answers.settle(response)
 
     async def _tell(self, tenant: str, kind: str, subject: str) -> None:
-        for letter in self._webhooks.letters(tenant, kind, subject):
-            await self._send(letter, 0)
+        for delivery in self._webhooks.deliveries(tenant, kind, subject):
+            await self._send(delivery, 0)
 
-    async def _send(self, letter: Letter, wait: float) -> None:
+    async def _send(self, delivery: WebhookDelivery, wait: float) -> None:
         await self._post.ask(
-            "deliver_webhook", letter.event, letter.url, letter.body, letter.tried, id=letter.id, wait=wait
+            "deliver_webhook", delivery.event, delivery.url, delivery.body, delivery.tried, id=delivery.id, wait=wait
         )
 
     async def _deliver(self, event: str, url: str, body: str, tried: int) -> None:
-        again = await self._webhooks.deliver(Letter(event, url, body, tried))
+        again = await self._webhooks.deliver(WebhookDelivery(event, url, body, tried))
         if again is not None:
             await self._send(*again)
 
 
-def office_of(settings: BackgroundSettings, cluster: Cluster) -> Office:
+def office_of(settings: BackgroundSettings, cluster: ClusterServices) -> BackgroundContext:
     """What the process works with, from its connection."""
     assert cluster.store is not None and cluster.storage is not None and cluster.batches is not None
-    return Office(
+    return BackgroundContext(
         settings,
         cluster,
         cluster.store,
@@ -128,8 +131,8 @@ def office_of(settings: BackgroundSettings, cluster: Cluster) -> Office:
 async def work(settings: BackgroundSettings) -> None:
     """Until SIGTERM or SIGINT; what is under way goes on in another process, or when this one is back."""
     async with connect(settings) as cluster, Broker(settings.redis_url) as broker, mailbox() as http:
-        office = office_of(settings, cluster)
-        background = Background(office, Pending(broker), House(broker, office), http)
+        context = office_of(settings, cluster)
+        background = Background(context, Pending(broker), BackgroundUpkeep(broker, context), http)
         running = asyncio.create_task(background.run())
         on_stop_signals(running.cancel)
         log.info("background_started")

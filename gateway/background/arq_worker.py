@@ -3,7 +3,7 @@
 # pyright: reportUnknownParameterType=false
 """The door to arq: jobs named and counted there, in JSON (a pickle in Redis would be a way in), run under supervision.
 
-arq's own worker ends when Redis restarts; `Runner` then starts another one.
+arq's own worker ends when Redis restarts; `ArqRunner` then starts another one.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ import msgspec
 import structlog
 from arq import ArqRedis, Retry, Worker, cron, func
 
-from common.backoff import Backoff
-from common.broker.connect import is_cluster, open_client, redis_errors
-from common.errors import MillstreamError, Unavailable
+from millstream.common.broker.connection.broker import is_cluster, open_client, redis_errors
+from millstream.common.errors import MillstreamError, Unavailable
+from millstream.common.process.backoff import Backoff
 
 POLL = 0.1  # seconds between two looks at the queue while a process is idle
 PUT_OFF = 5.0  # seconds until an insisting task that could not be done is tried again
@@ -50,7 +50,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Queue:
+class ArqQueue:
     """Work of one kind, which waits for nothing but its like. `at_once` jobs run in one process, `longest` seconds
     each; one whose process was killed runs again ten seconds after that."""
 
@@ -61,11 +61,11 @@ class Queue:
     periodic: Sequence[Periodic] = ()
 
 
-class Runner:
+class ArqRunner:
     """Runs a queue's tasks and periodic work until it is cancelled. Raises `ValueError` for a Redis Cluster, and for a
     URL that is none."""
 
-    def __init__(self, url: str, queue: Queue) -> None:
+    def __init__(self, url: str, queue: ArqQueue) -> None:
         if is_cluster(url):
             raise ValueError("background_redis_url (MILLSTREAM_BACKGROUND_REDIS_URL) is needed with a Redis Cluster.")
         self._url = url

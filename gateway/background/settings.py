@@ -2,8 +2,8 @@
 
 from pydantic import Field, SecretStr
 
-from common.settings import RedisUrl
-from gateway.settings import IntakeSettings
+from millstream.common.settings import RedisUrl
+from millstream.gateway.settings import IntakeSettings
 
 
 class BackgroundSettings(IntakeSettings):

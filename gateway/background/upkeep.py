@@ -4,26 +4,26 @@ import time
 
 import structlog
 
-from common.broker.connect import Broker
-from common.broker.directory import model_names
-from common.broker.upkeep import keep_up
-from common.errors import MillstreamError
-from gateway.background.clerk import Office
-from gateway.files.catalogue import has_expired
+from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.models.directory import model_names
+from millstream.common.broker.upkeep import keep_up
+from millstream.common.errors import MillstreamError
+from millstream.gateway.background.batches.batch_worker import BackgroundContext
+from millstream.gateway.records.files.catalogue import has_expired
 
 log = structlog.stdlib.get_logger(part="upkeep")
 
 
-class House:
+class BackgroundUpkeep:
     """What is kept up. Everything that is put off while Redis or the storage is away comes at the next round."""
 
-    def __init__(self, broker: Broker, office: Office) -> None:
+    def __init__(self, broker: Broker, context: BackgroundContext) -> None:
         self._broker = broker
-        self._office = office
+        self._context = context
 
     async def evict(self) -> None:
         """Stale workers, passed deadlines, orphaned jobs: gateways and workers do this too, when there are any."""
-        settings = self._office.settings
+        settings = self._context.settings
         try:
             for model in await model_names(self._broker):
                 await keep_up(self._broker, model, settings.max_attempts, int(settings.orphan_grace * 1000))
@@ -33,9 +33,9 @@ class House:
     async def remove_expired_files(self) -> None:
         """The bytes of files whose time is over (their records went by themselves), drafts that nobody writes any
         more, and parts of batches that are over."""
-        storage, now = self._office.storage, time.time()
+        storage, now = self._context.storage, time.time()
         try:
-            active = set(await self._office.batches.active())
+            active = set(await self._context.batches.active())
             for name, idle in await storage.names():
                 if has_expired(name, idle, now) or _left_over(name, idle, active):
                     await storage.delete(name)

@@ -17,8 +17,8 @@ import httpx
 import msgspec
 import structlog
 
-from common.broker.pending import Pending
-from gateway.background.settings import BackgroundSettings
+from millstream.common.broker.records.pending import Pending
+from millstream.gateway.background.settings import BackgroundSettings
 
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 4 * 3600.0  # seconds between tries: 5 s, 20 s, 80 s, ... up to four hours
 TIMEOUT = 15.0  # seconds a receiver has to answer
@@ -27,7 +27,7 @@ log = structlog.stdlib.get_logger(part="webhooks")
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class WebhookDelivery:
     """One event for one receiver. `body` is the JSON that is signed and sent."""
 
     event: str  # its id
@@ -97,42 +97,44 @@ class Webhooks:
         self._pending = pending
         self._http = http
 
-    def letters(self, tenant: str, kind: str, subject: str) -> list[Letter]:
+    def deliveries(self, tenant: str, kind: str, subject: str) -> list[WebhookDelivery]:
         """What is to be sent when `subject` (a batch, a response) has come to its end: `kind` is `batch.completed`."""
         urls = [url for owner, url in self._receivers if owner in ("*", tenant)]
         event = f"evt_{hashlib.sha256(f'{subject}:{kind}'.encode()).hexdigest()[:32]}"
         told = {"id": event, "object": "event", "created_at": int(time.time()), "type": kind, "data": {"id": subject}}
         body = msgspec.json.encode(told).decode()
-        return [Letter(event, url, body) for url in urls]
+        return [WebhookDelivery(event, url, body) for url in urls]
 
-    async def deliver(self, letter: Letter) -> tuple[Letter, float] | None:
+    async def deliver(self, delivery: WebhookDelivery) -> tuple[WebhookDelivery, float] | None:
         """One try. If it failed: the letter to try again, and in how many seconds; after the last it is buried."""
-        reason = await self._post(letter)
+        reason = await self._post(delivery)
         if not reason:
             return None
-        tried = Letter(letter.event, letter.url, letter.body, letter.tried + 1)
-        log.warning("webhook_not_delivered", event_id=letter.event, url=letter.url, tried=tried.tried, reason=reason)
+        tried = WebhookDelivery(delivery.event, delivery.url, delivery.body, delivery.tried + 1)
+        log.warning(
+            "webhook_not_delivered", event_id=delivery.event, url=delivery.url, tried=tried.tried, reason=reason
+        )
         if tried.tried < self._tries and reason != f"status {GONE}":
             return tried, pause_after(tried.tried)
         buried: Mapping[str, str] = {"event": tried.event, "url": tried.url, "reason": reason, "body": tried.body}
         await self._pending.bury(buried)
         return None
 
-    async def _post(self, letter: Letter) -> str:
+    async def _post(self, delivery: WebhookDelivery) -> str:
         """Why it was not delivered; empty if it was."""
         now = int(time.time())
         headers = {
             "content-type": "application/json",
             "user-agent": "millstream",
-            "webhook-id": letter.event,
+            "webhook-id": delivery.event,
             "webhook-timestamp": str(now),
-            "webhook-signature": signature(self._secret, letter.event, now, letter.body),
+            "webhook-signature": signature(self._secret, delivery.event, now, delivery.body),
         }
         try:
             # The whole exchange has so long, not each byte of it; beyond the status the answer is not read.
             async with (
                 asyncio.timeout(TIMEOUT),
-                self._http.stream("POST", letter.url, content=letter.body, headers=headers) as response,
+                self._http.stream("POST", delivery.url, content=delivery.body, headers=headers) as response,
             ):
                 return "" if response.is_success else f"status {response.status_code}"
         except TimeoutError:

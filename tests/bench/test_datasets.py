@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.datasets import bodies
-from bench.settings import BenchSettings
-from common.errors import BadRequest
+from millstream.bench.command.datasets import bodies
+from millstream.bench.command.settings import BenchSettings
+from millstream.common.errors import BadRequest
 
 
 def test_the_same_seed_asks_the_same() -> None:

@@ -11,22 +11,22 @@ import pytest
 import pytest_asyncio
 import uvicorn
 
-from bench.figures import quantile, summed
-from bench.floor import Floor, app_of
-from bench.load import Progress, measured
-from bench.processes import Processes, find, spent
-from bench.report import Report
-from bench.settings import BenchSettings
-from common.broker.embedded import free_port
-from common.errors import BadRequest, Unavailable
-from tests.support import wait_until
-from worker.engines.simulated import SimulatedSettings
+from millstream.bench.command.load import LoadProgressShown, measured
+from millstream.bench.command.processes import Processes, find, spent
+from millstream.bench.command.report import Report
+from millstream.bench.command.settings import BenchSettings
+from millstream.bench.command.statistics import quantile, summed
+from millstream.bench.lab.baseline_server import BaselineServer, app_of
+from millstream.common.broker.embedded import free_port
+from millstream.common.errors import BadRequest, Unavailable
+from millstream.worker.engines.simulated.engine import SimulatedSettings
+from tests.harness.support import wait_until
 
 
 @pytest_asyncio.fixture
 async def url() -> AsyncIterator[str]:
     port = free_port()
-    config = uvicorn.Config(app_of(Floor(SimulatedSettings(slots=64))), port=port, log_config=None)
+    config = uvicorn.Config(app_of(BaselineServer(SimulatedSettings(slots=64))), port=port, log_config=None)
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
     await wait_until(lambda: server.started)
@@ -36,7 +36,7 @@ async def url() -> AsyncIterator[str]:
 
 
 async def test_a_closed_loop_keeps_so_many_open_and_counts_every_token(url: str) -> None:
-    told: list[Progress] = []
+    told: list[LoadProgressShown] = []
     settings = BenchSettings(base_url=url, concurrency=4, requests=12, output_tokens=20)
     answers = await measured(settings, told.append)
     figures = summed(answers)

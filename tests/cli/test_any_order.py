@@ -7,9 +7,9 @@ from pathlib import Path
 import httpx
 import psutil
 
-from common.broker.embedded import EmbeddedValkey, free_port
-from tests.background.processes import processes
-from tests.support import wait_until
+from millstream.common.broker.embedded import EmbeddedValkey, free_port
+from tests.gateway.background.processes import processes
+from tests.harness.support import wait_until
 
 
 async def test_gateway_and_worker_wait_for_a_queue_that_comes_later(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ from pydantic import Field
 from pydantic_settings import BaseSettings
 from typer.testing import CliRunner
 
-from bench.chaos_settings import ChaosSettings
-from bench.settings import BenchSettings
-from cli.flags import command_of, flag_of, is_bool, read, variable_of
-from cli.main import app
-from cli.settings import (
+from millstream.bench.chaos.settings import ChaosSettings
+from millstream.bench.command.settings import BenchSettings
+from millstream.cli.flags import command_of, flag_of, is_bool, read, variable_of
+from millstream.cli.main import app
+from millstream.cli.settings import (
     BatchesSettings,
     ChatSettings,
     DoctorSettings,
@@ -24,10 +24,10 @@ from cli.settings import (
     UpSettings,
     WorkersSettings,
 )
-from common.settings import ClusterSettings, Settings
-from gateway.background.settings import BackgroundSettings
-from gateway.settings import GatewaySettings
-from worker.settings import WorkerSettings
+from millstream.common.settings import ClusterSettings, Settings
+from millstream.gateway.background.settings import BackgroundSettings
+from millstream.gateway.settings import GatewaySettings
+from millstream.worker.settings import WorkerSettings
 
 COMMANDS: dict[str, type[BaseSettings]] = {
     "up": UpSettings,

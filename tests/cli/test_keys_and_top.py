@@ -8,16 +8,16 @@ import pytest
 from redis.asyncio import Redis
 from typer.testing import CliRunner, Result
 
-from cli.diagnosis import clocks, versions, waiting
-from cli.main import app
-from common.broker import keys
-from common.broker.connect import Broker
-from common.broker.directory import ModelInfo, WorkerInfo, announce
-from common.broker.inspection import Queue
-from common.broker.keyring import ApiKey, digest, find_key
-from common.broker.policy import Policy, read_policy
-from common.job import ModelName, WorkerId
-from tests.routing.site import MODEL, Site, open_site
+from millstream.cli.inspect.diagnosis import clocks, processors, versions, waiting
+from millstream.cli.main import app
+from millstream.common.broker import keys
+from millstream.common.broker.accounts.keyring import ApiKey, digest, find_key
+from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.models.directory import ModelInfo, WorkerInfo, announce
+from millstream.common.broker.models.inspection import Queue
+from millstream.common.broker.models.policy import Policy, read_policy
+from millstream.common.job import ModelName, WorkerId
+from tests.harness.queue_site import MODEL, Site, open_site
 
 
 def typed(url: str, *words: str) -> Result:
@@ -145,3 +145,15 @@ def test_doctor_sees_sickness_versions_and_clocks() -> None:
     assert [finding.grade for finding in waiting(sick, [], Policy())] == ["bad"]
     assert [finding.what for finding in versions([sick])] == ["workers run versions 1, 2"]
     assert not list(clocks(0.1)) and "behind" in next(clocks(-9.0)).what
+
+
+def test_doctor_says_what_torch_makes_of_the_processors() -> None:
+    fast = {"dtype": "float32", "instructions": "AVX512", "bfloat16_fast": "yes", "packed_weights": "yes"}
+    slow = {"dtype": "bfloat16", "instructions": "AVX2", "bfloat16_fast": "no", "packed_weights": "no"}
+    alike = info(worker("a", host="x", **fast), worker("b", host="y", **fast), worker("c", alive=False, **slow))
+    found = list(processors([alike, info(worker("d", host="z", **slow)), info(worker("e", dtype="float16"))]))
+    assert [(finding.grade, finding.what) for finding in found] == [
+        ("good", f"model {MODEL} in float32 on x, y: torch uses AVX512; bfloat16 fast: yes; packed weights: yes"),
+        ("note", f"model {MODEL} in bfloat16 on z: torch uses AVX2; bfloat16 fast: no; packed weights: no"),
+    ]
+    assert "--dtype float32" in found[1].remedy

@@ -5,19 +5,20 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from cli.doctor import Finding, examine, queue, served
-from cli.eviction import evictor, workers_of_process
-from cli.settings import DoctorSettings, JobsSettings, TopSettings, WorkersSettings, host_name
-from cli.tables import show_jobs, show_models, show_workers
-from cli.top import watch
-from common.broker.connect import Broker
-from common.broker.directory import announce, census
-from common.broker.inspection import live_jobs, server_facts
-from common.broker.jobs import Envelope, NewJob, submit
-from common.broker.workers import beat, claim, evict_now
-from common.job import GatewayId, JobId, JobRequest, ModelName, TextPrompt, WorkerId
-from common.settings import ClusterSettings
-from common.supervise import Exit
+from millstream.cli.inspect.doctor import DoctorFinding, examine, queue, served
+from millstream.cli.inspect.tables import show_jobs, show_models, show_workers
+from millstream.cli.inspect.top import watch
+from millstream.cli.settings import DoctorSettings, JobsSettings, TopSettings, WorkersSettings
+from millstream.cli.up.eviction import evictor, workers_of_process
+from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.jobs import Envelope, NewJob, submit
+from millstream.common.broker.models.directory import announce, census
+from millstream.common.broker.models.inspection import live_jobs, server_facts
+from millstream.common.broker.workers import beat, claim, evict_now
+from millstream.common.job import GatewayId, JobId, JobRequest, ModelName, TextPrompt, WorkerId
+from millstream.common.process.command import host_name
+from millstream.common.process.supervise import ChildExit
+from millstream.common.settings import ClusterSettings
 
 MODEL, WORKER, PID = ModelName("tiny"), WorkerId("worker-1"), 4321
 NOWHERE = "redis://127.0.0.1:9/0"
@@ -79,7 +80,7 @@ async def test_here_is_a_health_check(
 ) -> None:
     here = WorkersSettings(redis_url=broker.url, here=True)
     assert await show_workers(here) == 0
-    monkeypatch.setattr("cli.tables.host_name", lambda: "another-machine")
+    monkeypatch.setattr("millstream.cli.inspect.tables.host_name", lambda: "another-machine")
     assert await show_workers(here) == 1
     assert "No worker is registered" in capsys.readouterr().out
 
@@ -88,22 +89,22 @@ async def test_a_worker_seen_to_die_loses_its_jobs_at_once(broker: Broker) -> No
     (found,) = await workers_of_process(broker, PID)
     assert found.id == WORKER
     assert await workers_of_process(broker, PID + 1) == []
-    await evictor(broker, 3)(Exit("worker-1", PID, -9, 1.0, False, ()))
+    await evictor(broker, 3)(ChildExit("worker-1", PID, -9, 1.0, False, ()))
     assert (await census(broker))[0].workers == []
     assert {job.state for job in await live_jobs(broker, MODEL)} == {"queued"}
 
 
 async def test_a_worker_that_left_by_itself_is_not_evicted(broker: Broker) -> None:
-    await evictor(broker, 3)(Exit("worker-1", PID, 0, 1.0, True, ()))
+    await evictor(broker, 3)(ChildExit("worker-1", PID, 0, 1.0, True, ()))
     assert (await census(broker))[0].live == 1
 
 
 async def test_eviction_waits_for_the_lease_when_redis_is_away() -> None:
     async with Broker(NOWHERE) as broker:
-        await evictor(broker, 3)(Exit("worker-1", PID, -9, 1.0, False, ()))
+        await evictor(broker, 3)(ChildExit("worker-1", PID, -9, 1.0, False, ()))
 
 
-def graded(findings: list[Finding], word: str) -> list[tuple[str, str]]:
+def graded(findings: list[DoctorFinding], word: str) -> list[tuple[str, str]]:
     return [(finding.grade, finding.what) for finding in findings if word in finding.what]
 
 

@@ -7,12 +7,13 @@ from typing import Any
 import psutil
 import pytest_asyncio
 
-from cli.eviction import workers_of_process
-from cli.settings import child_environment, own_command
-from common.broker.connect import Broker
-from common.broker.directory import WorkerInfo, census
+from millstream.cli.up.eviction import workers_of_process
+from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.models.directory import WorkerInfo, census
+from millstream.common.process.command import own_command
+from millstream.common.settings import child_environment
 from tests.cli.up_process import gone
-from tests.support import wait_until
+from tests.harness.support import wait_until
 
 LEASE = ("--lease", "600")  # seconds: nothing here happens because a lease ran out
 

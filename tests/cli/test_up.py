@@ -14,7 +14,7 @@ import psutil
 from redis.asyncio import Redis
 
 from tests.cli.up_process import UpProcess, gone, up
-from tests.support import wait_until
+from tests.harness.support import wait_until
 
 QUESTION = {"model": "sim", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -174,7 +174,8 @@ async def test_on_a_terminal_progress_is_drawn_and_the_line_is_not_wrapped(tmp_p
     import struct
     import termios
 
-    from cli.settings import child_environment, own_command
+    from millstream.common.process.command import own_command
+    from millstream.common.settings import child_environment
 
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
@@ -210,7 +211,8 @@ async def test_nothing_stays_behind_a_terminal_that_was_closed(tmp_path: Path) -
     """Its last words cannot be written any more; it stops all the same."""
     import pty
 
-    from cli.settings import child_environment, own_command
+    from millstream.common.process.command import own_command
+    from millstream.common.settings import child_environment
 
     ours, theirs = pty.openpty()
     arguments = ["--engine", "simulated", "--model", "sim", "--port", "0", "--valkey-port", "0"]

@@ -7,12 +7,12 @@ import shlex
 import httpx
 import pytest
 
-from cli.banner import banner, curl_line, example_model, without_password
-from cli.chat import ChatError, answer_to, first_model, request_body, texts
-from cli.screen import Listener, LogView, Screen
-from cli.settings import ChatSettings
-from common.broker.directory import ModelInfo
-from common.job import ModelName
+from millstream.cli.chat import ChatError, answer_to, first_model, request_body, texts
+from millstream.cli.settings import ChatSettings
+from millstream.cli.up.banner import banner, curl_line, example_model, without_password
+from millstream.cli.up.screen import Listener, LogView, Screen
+from millstream.common.broker.models.directory import ModelInfo
+from millstream.common.job import ModelName
 
 
 @pytest.mark.parametrize("model", ["smollm2", 'org/it\'s "quoted" $HOME `x`', "größe"])

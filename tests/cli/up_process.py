@@ -9,8 +9,9 @@ from pathlib import Path
 
 import psutil
 
-from cli.settings import child_environment, own_command
-from tests.support import wait_until
+from millstream.common.process.command import own_command
+from millstream.common.settings import child_environment
+from tests.harness.support import wait_until
 
 
 class UpProcess:

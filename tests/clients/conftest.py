@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from bench.fleet import Fleet
-from common.broker.embedded import EmbeddedValkey
-from tests.support import wait_until
+from millstream.bench.chaos.fleet import Fleet
+from millstream.common.broker.embedded import EmbeddedValkey
+from tests.harness.support import wait_until
 
 PATIENCE = 90.0  # seconds: a model loads on a busy machine
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from millstream.worker.engines.transformers.loading.sample_models import sample_chat_folder
 from tests.clients.conftest import Site, running
-from worker.engines.transformers.samples import sample_chat_folder
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(__file__).parent / "programs"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from common import telemetry
+from millstream.common import telemetry
 
 
 class Terminal(io.StringIO):

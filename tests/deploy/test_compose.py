@@ -9,9 +9,9 @@ import jsonschema
 import pytest
 import yaml
 
-from gateway.background.settings import BackgroundSettings
-from gateway.settings import GatewaySettings
-from worker.settings import WorkerSettings
+from millstream.gateway.background.settings import BackgroundSettings
+from millstream.gateway.settings import GatewaySettings
+from millstream.worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cli.main import app
+from millstream.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 IMAGES = {"gateway": "gateway", "worker": "worker", "worker-gpu": "worker", "background": "gateway"}
@@ -57,10 +57,10 @@ def test_every_image_is_used_and_every_command_but_the_profiled_one_exists() -> 
 
 def test_the_build_context_has_every_package_and_file_named() -> None:
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    assert {"common", "gateway", "worker", "cli"} <= allowed
+    assert {"millstream", "common", "gateway", "worker", "cli"} <= allowed
     named = {word for name in IMAGES for run in values(name, "RUN") for word in re.findall(r"[\w-]+\.txt", run)}
     assert named <= allowed
-    assert {"pyproject.toml", "README.md"} <= allowed  # the build reads both
+    assert {"pyproject.toml", "README.md", "LICENSE"} <= allowed  # the build reads all three
     assert all((ROOT / path).exists() for path in allowed)
 
 

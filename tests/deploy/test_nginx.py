@@ -13,9 +13,9 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from common.broker.embedded import EmbeddedValkey, free_port
-from tests.cluster import CHAT, Cluster, all_exact, body, cluster, heard_some
-from tests.support import wait_until
+from millstream.common.broker.embedded import EmbeddedValkey, free_port
+from tests.harness.cluster import CHAT, Cluster, all_exact, body, cluster, heard_some
+from tests.harness.support import wait_until
 
 CONF = Path(__file__).parents[2] / "deploy" / "nginx" / "millstream.conf"
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")

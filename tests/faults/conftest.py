@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest_asyncio
 
-from common.broker.embedded import EmbeddedValkey
-from tests.cluster import Cluster, cluster
+from millstream.common.broker.embedded import EmbeddedValkey
+from tests.harness.cluster import Cluster, cluster
 
 
 @pytest_asyncio.fixture

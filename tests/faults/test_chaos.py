@@ -1,9 +1,10 @@
 """A short run of `millstream chaos`, as anyone would start it."""
 
 import asyncio
+import re
 import sys
 
-from cli.settings import own_command
+from millstream.common.process.command import own_command
 
 
 async def test_a_short_chaos_loses_nothing() -> None:
@@ -16,3 +17,5 @@ async def test_a_short_chaos_loses_nothing() -> None:
     sys.stdout.write(said.decode())
     assert process.returncode == 0
     assert "| 0 | 0 | 0 | 0 | 0 |" in said.decode(), "lost, duplicated, foreign, failed, hung"
+    by_sdk = re.search(r"(\d+) streams were read by OpenAI's SDK", said.decode())
+    assert by_sdk is not None and int(by_sdk[1]) > 0

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from bench.fleet import Part
-from common.broker import keys
-from tests.cluster import CHAT, MODEL, PATIENCE, Cluster, all_exact, body, heard_some
-from tests.support import wait_until
+from millstream.bench.chaos.fleet import FleetPart
+from millstream.common.broker import keys
+from tests.harness.cluster import CHAT, MODEL, PATIENCE, Cluster, all_exact, body, heard_some
+from tests.harness.support import wait_until
 
 
 def scripted(**script: Any) -> dict[str, Any]:
@@ -21,7 +21,7 @@ async def states(site: Cluster) -> list[str]:
     return sorted(job["state"] for job in await site.jobs())
 
 
-async def leave(site: Cluster, gateway: Part, question: dict[str, Any], state: str) -> None:
+async def leave(site: Cluster, gateway: FleetPart, question: dict[str, Any], state: str) -> None:
     """Ask, and hang up when the job is in that state."""
     asking = asyncio.create_task(site.http.post(gateway.url + CHAT, json=question))
     await wait_until(lambda: is_in(site, state), within=PATIENCE, what=f"the job is {state}")
@@ -122,7 +122,7 @@ async def test_a_slow_reader_gets_everything_and_slows_nobody(site: Cluster) -> 
     assert text.split() == slow.ask.answer()
 
 
-async def read_after(go_on: asyncio.Event, site: Cluster, gateway: Part, question: dict[str, Any]) -> str:
+async def read_after(go_on: asyncio.Event, site: Cluster, gateway: FleetPart, question: dict[str, Any]) -> str:
     """Ask at once, but read nothing before `go_on`."""
     pieces: list[str] = []
     async with site.http.stream("POST", gateway.url + CHAT, json=question) as response:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from common.broker import keys
-from tests.cluster import CHAT, MODEL, PATIENCE, Cluster, body
-from tests.support import wait_until
+from millstream.common.broker import keys
+from tests.harness.cluster import CHAT, MODEL, PATIENCE, Cluster, body
+from tests.harness.support import wait_until
 
 CELEBRATION = "🎉👩‍👩‍👧 naïve 漢字 " * 6  # tokens are bytes: nearly every one ends inside a character
 ARGUMENTS = {"city": "Zürich", "days": [1, 2, 3], "note": 'a "quoted" word and a \\ backslash'}

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from bench.fleet import Part
-from bench.stream import events
-from common.broker import keys
-from common.job import ModelName
-from tests.cluster import CHAT, Cluster
-from tests.support import wait_until
+from millstream.bench.chaos.fleet import FleetPart
+from millstream.bench.chaos.stream import events
+from millstream.common.broker import keys
+from millstream.common.job import ModelName
+from tests.harness.cluster import CHAT, Cluster
+from tests.harness.support import wait_until
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(400)]
 NAME = ModelName("smollm2-135m-instruct")
@@ -75,7 +75,7 @@ def question(kind: str) -> dict[str, Any]:
     return {"model": NAME, "messages": words, "max_tokens": 50, **QUESTIONS[kind]}
 
 
-async def undisturbed(site: Cluster, gateway: Part, kind: str) -> Answer:
+async def undisturbed(site: Cluster, gateway: FleetPart, kind: str) -> Answer:
     body = (await site.http.post(gateway.url + CHAT, json=question(kind), timeout=START)).json()
     answer = Answer([Choice() for _ in body["choices"]], body["usage"])
     for entry in body["choices"]:
@@ -83,7 +83,7 @@ async def undisturbed(site: Cluster, gateway: Part, kind: str) -> Answer:
     return answer
 
 
-async def streamed(site: Cluster, gateway: Part, kind: str, answer: Answer) -> None:
+async def streamed(site: Cluster, gateway: FleetPart, kind: str, answer: Answer) -> None:
     body = {**question(kind), "stream": True, "stream_options": {"include_usage": True}}
     async with site.http.stream("POST", gateway.url + CHAT, json=body, timeout=START) as response:
         async for _, data in events(response):
@@ -126,7 +126,7 @@ async def test_continued_answers_are_the_undisturbed_ones(site: Cluster) -> None
             assert mine.logprobs == pytest.approx(theirs.logprobs, abs=0.01), kind
 
 
-async def id_of(site: Cluster, part: Part) -> Any:
+async def id_of(site: Cluster, part: FleetPart) -> Any:
     for name in await site.broker.redis.zrange(keys.load(NAME), 0, -1):
         if await site.broker.redis.hget(keys.worker(NAME, name), "pid") == str(part.pid):
             return name

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from redis.asyncio import Redis
 
-from bench.fleet import Fleet
-from common.broker.embedded import EmbeddedValkey
-from tests.cluster import all_exact, cluster, heard_some
-from tests.sentinel import SERVICE, knows_its_replica, sentinel_of
-from tests.support import wait_until
+from millstream.bench.chaos.fleet import Fleet
+from millstream.common.broker.embedded import EmbeddedValkey
+from tests.harness.cluster import all_exact, cluster, heard_some
+from tests.harness.sentinel import SERVICE, knows_its_replica, sentinel_of
+from tests.harness.support import wait_until
 
 
 async def test_answers_go_on_when_a_replica_takes_over(own_valkey: EmbeddedValkey, tmp_path: Path) -> None:

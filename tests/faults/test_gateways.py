@@ -6,13 +6,13 @@ import itertools
 import httpx
 import pytest
 
-from bench.fleet import Part
-from bench.stream import Client, judge
-from tests.cluster import CHAT, PATIENCE, Cluster, all_exact, body, heard_some
-from tests.support import wait_until
+from millstream.bench.chaos.fleet import FleetPart
+from millstream.bench.chaos.stream import StreamClient, judge
+from tests.harness.cluster import CHAT, PATIENCE, Cluster, all_exact, body, heard_some
+from tests.harness.support import wait_until
 
 
-def wandering(site: Cluster, tokens: int, *bases: str) -> Client:
+def wandering(site: Cluster, tokens: int, *bases: str) -> StreamClient:
     """A client that tries the gateways in turn."""
     turns = itertools.cycle(bases)
     client = site.client(bases[0], tokens)
@@ -38,7 +38,7 @@ async def test_a_stream_resumed_with_its_idempotency_key_alone_is_whole(site: Cl
     await heard_some(first)
     await dying.kill()
     reading.cancel()
-    again = Client(site.http, lambda: staying.url, first.ask, "key-0")
+    again = StreamClient(site.http, lambda: staying.url, first.ask, "key-0")
     await all_exact([again], [asyncio.create_task(again.run())])
     assert again.heard.request == first.heard.request, "the running job, not a new one"
 
@@ -77,7 +77,7 @@ async def test_jobs_nobody_comes_back_for_are_cancelled(site: Cluster) -> None:
     await wait_until(site.idle, within=PATIENCE, what="its slot is free")
 
 
-async def is_cancelled(site: Cluster, client: Client) -> bool:
+async def is_cancelled(site: Cluster, client: StreamClient) -> bool:
     return (await site.job(client.heard.request))["state"] == "cancelled"
 
 
@@ -109,10 +109,10 @@ async def test_a_gateway_that_was_frozen_leaves_the_streams_that_moved_on(site: 
     await all_exact([client], [going_on])
 
 
-def asked_twice(site: Cluster, tokens: int, one: Part, other: Part) -> list[Client]:
+def asked_twice(site: Cluster, tokens: int, one: FleetPart, other: FleetPart) -> list[StreamClient]:
     """One request with one key at two gateways, by clients that do not mean to come back."""
     first = site.client(one, tokens)
-    both = [first, Client(site.http, lambda: other.url, first.ask, first.key)]
+    both = [first, StreamClient(site.http, lambda: other.url, first.ask, first.key)]
     for client in both:
         client.headers = {"x-millstream-resumable": "false"}
     return both
@@ -156,7 +156,7 @@ async def test_what_is_open_at_the_end_of_the_window_can_be_asked_for_elsewhere(
     asking = asyncio.create_task(site.http.post(leaving.url + CHAT, json=question, headers=key))
     await wait_until(lambda: all_running(site, 2), within=PATIENCE, what="both jobs run")
     assert await leaving.stop() == 0
-    assert (await reading).rstrip().endswith("retry: 1000")
+    assert (await reading).endswith("\nretry: 1000\n")
     refused = await asking
     assert refused.status_code == 503 and refused.json()["error"]["code"] == "service_unavailable"
     again = await site.http.post(staying.url + CHAT, json=question, headers=key)
@@ -168,7 +168,7 @@ async def all_running(site: Cluster, count: int) -> bool:
     return await site.running() == count
 
 
-async def broken_off(site: Cluster, gateway: Part, question: dict[str, object]) -> str:
+async def broken_off(site: Cluster, gateway: FleetPart, question: dict[str, object]) -> str:
     """What came of a stream that has no end."""
     text = ""
     with pytest.raises(httpx.RemoteProtocolError):

@@ -3,8 +3,8 @@
 import asyncio
 import json
 
-from tests.cluster import CHAT, Cluster, all_exact, body, heard_some
-from worker.app import ENGINE_GONE
+from millstream.worker.app import ENGINE_GONE
+from tests.harness.cluster import CHAT, Cluster, all_exact, body, heard_some
 
 HANG = body(
     messages=[{"role": "user", "content": "script: " + json.dumps({"text": "never", "hang": True, "after": 2})}]

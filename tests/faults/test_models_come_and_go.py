@@ -5,10 +5,10 @@ from typing import Any
 
 import httpx
 
-from common.broker.directory import ModelInfo, model_info
-from common.job import ModelName
-from tests.cluster import CHAT, PATIENCE, Cluster
-from tests.support import wait_until
+from millstream.common.broker.models.directory import ModelInfo, model_info
+from millstream.common.job import ModelName
+from tests.harness.cluster import CHAT, PATIENCE, Cluster
+from tests.harness.support import wait_until
 
 EXTRA = ModelName("extra")
 

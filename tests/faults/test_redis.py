@@ -6,17 +6,17 @@ import signal
 
 import pytest
 
-from bench.aof import cut_tail
-from bench.stream import Client, Heard
-from common.broker import keys
-from tests.cluster import CHAT, MODEL, PATIENCE, Cluster, all_exact, body, heard_some
-from tests.proxy import Proxy
-from tests.support import wait_until
+from millstream.bench.chaos.stream import Heard, StreamClient
+from millstream.bench.chaos.truncate_aof import cut_tail
+from millstream.common.broker import keys
+from tests.harness.cluster import CHAT, MODEL, PATIENCE, Cluster, all_exact, body, heard_some
+from tests.harness.proxy import Proxy
+from tests.harness.support import wait_until
 
 Running = list[asyncio.Task[Heard]]
 
 
-async def begin(site: Cluster, count: int = 6, tokens: int = 300) -> tuple[list[Client], Running]:
+async def begin(site: Cluster, count: int = 6, tokens: int = 300) -> tuple[list[StreamClient], Running]:
     """A gateway, two workers and clients in the middle of their answers."""
     gateway, _, _ = await site.gateway(), await site.worker(), await site.worker()
     clients = [site.client(gateway, tokens) for _ in range(count)]
@@ -87,7 +87,7 @@ async def test_connections_that_are_cut_fall_silent_or_are_slow(site: Cluster, w
         await all_exact(clients, running)
 
 
-async def stalled(clients: list[Client]) -> bool:
+async def stalled(clients: list[StreamClient]) -> bool:
     before = [len(client.heard.arrivals) for client in clients]
     await asyncio.sleep(1.5)  # longer than the lease
     return before == [len(client.heard.arrivals) for client in clients]
@@ -102,13 +102,13 @@ async def test_lost_news_is_read_from_the_log(site: Cluster) -> None:
     await all_exact(clients, running)
 
 
-@pytest.mark.parametrize("script", ["submit", "claim", "step", "beat"])
+@pytest.mark.parametrize("script", ["job/submit", "job/claim", "job/step", "worker/beat"])
 async def test_a_reply_lost_after_the_script_ran_changes_nothing(site: Cluster, script: str) -> None:
-    from common.broker.connect import script_sha
+    from millstream.common.broker.connection.broker import script_sha
 
     async with Proxy("127.0.0.1", site.valkey.port) as proxy:
-        gateway = await site.gateway(**({"redis_url": proxy.url} if script == "submit" else {}))
-        await site.worker(**({"redis_url": proxy.url} if script != "submit" else {}))
+        gateway = await site.gateway(**({"redis_url": proxy.url} if script == "job/submit" else {}))
+        await site.worker(**({"redis_url": proxy.url} if script != "job/submit" else {}))
         await site.client(gateway, 1).run()  # the script is in the server's cache from now on
         proxy.lose_reply_to(script_sha(script).encode())
         clients = [site.client(gateway, 150) for _ in range(3)]
@@ -136,12 +136,12 @@ async def test_who_resumes_behind_the_last_chunk_gets_the_usage_though_redis_was
 
 
 async def test_a_job_whose_submission_was_answered_late_is_submitted_again_if_redis_forgets_it(site: Cluster) -> None:
-    from common.broker.connect import script_sha
+    from millstream.common.broker.connection.broker import script_sha
 
     async with Proxy("127.0.0.1", site.valkey.port) as proxy:
         gateway, _ = await site.gateway(redis_url=proxy.url), await site.worker()
         await site.client(gateway, 1).run()  # the script is in the server's cache from now on
-        proxy.lose_reply_to(script_sha("submit").encode())
+        proxy.lose_reply_to(script_sha("job/submit").encode())
         client = site.client(gateway, 300)
         running = asyncio.create_task(client.run())
         await heard_some(client)

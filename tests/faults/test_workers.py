@@ -2,16 +2,16 @@
 
 import asyncio
 
-from bench.fleet import Part
-from bench.stream import Client, Heard
-from common.broker import keys
-from tests.cluster import MODEL, PATIENCE, Cluster, all_exact, heard_some
-from tests.support import wait_until
+from millstream.bench.chaos.fleet import FleetPart
+from millstream.bench.chaos.stream import Heard, StreamClient
+from millstream.common.broker import keys
+from tests.harness.cluster import MODEL, PATIENCE, Cluster, all_exact, heard_some
+from tests.harness.support import wait_until
 
 Running = list[asyncio.Task[Heard]]
 
 
-async def begin(site: Cluster, gateway: Part, count: int, tokens: int = 150) -> tuple[list[Client], Running]:
+async def begin(site: Cluster, gateway: FleetPart, count: int, tokens: int = 150) -> tuple[list[StreamClient], Running]:
     """Clients in the middle of their answers."""
     clients = [site.client(gateway, tokens) for _ in range(count)]
     running = [asyncio.create_task(client.run()) for client in clients]

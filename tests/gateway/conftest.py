@@ -11,9 +11,9 @@ import openai
 import pytest
 import pytest_asyncio
 
-from gateway.settings import GatewaySettings
+from millstream.gateway.settings import GatewaySettings
 from tests.gateway.scripted import ScriptedCluster
-from tests.serving import serving
+from tests.harness.serving import serving
 
 
 @asynccontextmanager

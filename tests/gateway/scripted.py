@@ -5,14 +5,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from common.broker.directory import ModelInfo, WorkerInfo
-from common.chunk import NOTHING_YET, Chunk, Failure, FinishReason, Seq, Start, Usage
-from common.errors import IdempotencyConflict, MillstreamError, ModelNotFound, NotFound, StreamLost
-from common.job import JobId, JobRequest, ModelName, WorkerId
-from gateway.cluster import Cluster
-from gateway.dispatch import Admission, Offer, Submission, Waiting
-from gateway.settings import GatewaySettings
-from gateway.stored import Kind, Record
+from millstream.common.broker.models.directory import ModelInfo, WorkerInfo
+from millstream.common.chunk import NOTHING_YET, Chunk, Failure, FinishReason, Seq, Start, Usage
+from millstream.common.errors import IdempotencyConflict, MillstreamError, ModelNotFound, NotFound, StreamLost
+from millstream.common.job import JobId, JobRequest, ModelName, WorkerId
+from millstream.gateway.queue.client import Admission, DirectSink, Submission, Waiting
+from millstream.gateway.records.store import Kind, Record
+from millstream.gateway.services.cluster import ClusterServices
+from millstream.gateway.settings import GatewaySettings
 
 MODEL = ModelName("smollm2-135m-instruct")
 USAGE = Usage(prompt=7, completion=4, cached=2, reasoning=1)
@@ -49,7 +49,7 @@ class ScriptedDispatch:
         self.jobs: dict[JobId, Job] = {}
         self.keys: dict[tuple[str, str], tuple[str, list[JobId]]] = {}
         self.cancelled: list[JobId] = []
-        self.followers = 0
+        self.job_streams = 0
         self.script: Callable[[JobRequest], list[Chunk]] = lambda request: said("Hello", " wor", "ld")
         self.at_first: int | None = None
         self.refusal: MillstreamError | None = None
@@ -92,12 +92,12 @@ class ScriptedDispatch:
         *,
         tenant: str,
         after: Seq = NOTHING_YET,
-        express: Offer | None = None,
+        direct: DirectSink | None = None,
     ) -> AsyncGenerator[list[tuple[Seq, Chunk]]]:
         found = self._job_of(model, job, tenant)
         if after > len(found.script):
             raise StreamLost(f"The stream of '{job}' ends before {after}.")
-        self.followers += 1
+        self.job_streams += 1
         try:
             while after < len(found.script):
                 there = [(Seq(index + 1), found.script[index]) for index in range(after, found.happened)]
@@ -109,7 +109,7 @@ class ScriptedDispatch:
                 elif not await self._changed(found):
                     yield []
         finally:
-            self.followers -= 1
+            self.job_streams -= 1
 
     async def logged(
         self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET, most: int | None = None
@@ -217,11 +217,11 @@ class MemoryStore:
 class ScriptedCluster:
     """A cluster to plug a gateway into, more than one if need be."""
 
-    dispatch: ScriptedDispatch = field(default_factory=ScriptedDispatch)
+    queue: ScriptedDispatch = field(default_factory=ScriptedDispatch)
     directory: ScriptedDirectory = field(default_factory=ScriptedDirectory)
 
     store: MemoryStore | None = field(default_factory=MemoryStore)
 
     @asynccontextmanager
-    async def connect(self, settings: GatewaySettings) -> AsyncIterator[Cluster]:
-        yield Cluster(self.dispatch, self.directory, self.store)
+    async def connect(self, settings: GatewaySettings) -> AsyncIterator[ClusterServices]:
+        yield ClusterServices(self.queue, self.directory, self.store)

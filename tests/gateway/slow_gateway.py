@@ -2,22 +2,22 @@
 
 import asyncio
 
-from gateway.app import listen, server
-from gateway.settings import GatewaySettings
+from millstream.gateway.app import listen, server
+from millstream.gateway.settings import GatewaySettings
 from tests.gateway.scripted import ScriptedCluster, said
 
 
 async def main() -> None:
     cluster = ScriptedCluster()
-    cluster.dispatch.script = lambda _: said(*["token"] * 100)
-    cluster.dispatch.at_first = 1
+    cluster.queue.script = lambda _: said(*["token"] * 100)
+    cluster.queue.at_first = 1
     settings = GatewaySettings(port=0, drain=20)
     with listen(settings) as listener:
         print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
         serving = asyncio.create_task(server(settings, cluster.connect).serve([listener]))
         while not serving.done():
             await asyncio.sleep(0.02)
-            await cluster.dispatch.advance()
+            await cluster.queue.advance()
         await serving
 
 

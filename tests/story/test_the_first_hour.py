@@ -4,14 +4,11 @@ Read from top to bottom: each test goes on where the one before it stopped.
 """
 
 import json
-import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
 import psutil
@@ -19,52 +16,19 @@ import pytest
 from openai import OpenAI
 from redis import Redis
 
-from common.broker.embedded import free_port
+from tests.story.terminal import PATIENCE, Terminal, up
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(300)]
 
 MODEL = "smollm2-135m-instruct"
 QUESTION = "What is the capital of France?"
-PATIENCE = 120.0  # seconds; only a safety net
-
-
-@dataclass
-class Terminal:
-    """The terminal in which she typed `millstream up`."""
-
-    process: subprocess.Popen[str]
-    screen: Path
-    environment: dict[str, str]
-
-    @property
-    def text(self) -> str:
-        return self.screen.read_text()
-
-    def find(self, pattern: str) -> str:
-        """The first group of `pattern`, once it is on the screen."""
-        deadline = time.monotonic() + PATIENCE
-        while not (found := re.search(pattern, self.text)):
-            assert self.process.poll() is None, f"it ended: {self.text}"
-            assert time.monotonic() < deadline, f"{pattern!r} never came: {self.text}"
-            time.sleep(0.05)
-        return found.group(1)
 
 
 @pytest.fixture(scope="module")
 def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
     """She types `millstream up`."""
-    home = tmp_path_factory.mktemp("home")
-    screen = home / "screen.txt"
-    port = free_port()
-    environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HF_HUB_OFFLINE": "1"}
-    environment |= {"HOME": str(Path.home()), "XDG_STATE_HOME": str(home), "MILLSTREAM_MAX_MODEL_LEN": "2048"}
-    command = [sys.executable, "-m", "cli.main", "up", "--port", str(port), "--valkey-port", "0"]
-    with screen.open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, text=True)
-        yield Terminal(process, screen, environment)
-        if process.poll() is None:
-            process.kill()
-        process.wait()
+    with up(tmp_path_factory.mktemp("home"), MILLSTREAM_MAX_MODEL_LEN="2048") as typed:
+        yield typed
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +91,7 @@ def test_redis_tells_the_whole_story(redis: Redis) -> None:
 
 
 def test_a_second_worker_takes_its_share_without_another_step(terminal: Terminal, redis: Redis, address: str) -> None:
-    command = [sys.executable, "-m", "cli.main", "worker", "--redis-url", terminal.find(r"queue +(\S+)")]
+    command = [sys.executable, "-m", "millstream.cli.main", "worker", "--redis-url", terminal.find(r"queue +(\S+)")]
     second = subprocess.Popen(command, env=terminal.environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
         leases = "ms:{" + MODEL + "}:leases"

@@ -11,8 +11,8 @@ from typing import Any, Literal, NewType, Protocol
 
 import msgspec
 
-from common.errors import MillstreamError
-from common.job import Guide, Sampling
+from millstream.common.errors import MillstreamError
+from millstream.common.job import Guide, Sampling
 
 SequenceKey = NewType("SequenceKey", str)  # "<job>#<grant>": ours, never the client's id
 
@@ -53,7 +53,7 @@ class Output(msgspec.Struct, frozen=True):
 
 
 Sink = Callable[[list[Output]], None]
-Progress = Callable[[str, float | None], None]  # the stage of loading, and how far it is (0 to 1) if that is known
+LoadProgress = Callable[[str, float | None], None]  # the stage of loading, and how far it is (0 to 1) if that is known
 
 
 def silent(stage: str, fraction: float | None) -> None:
@@ -103,7 +103,7 @@ class Engine(Protocol):
 
     slots: int
 
-    def load(self, progress: Progress = silent) -> ModelCard:
+    def load(self, progress: LoadProgress = silent) -> ModelCard:
         """Load the model and return its card; `progress` is told each stage, on the calling thread. Raises
         `MillstreamError` with the cause and the remedy."""
         ...
@@ -143,7 +143,7 @@ class EmbeddingEngine(Protocol):
 
     slots: int
 
-    def load(self, progress: Progress = silent) -> ModelCard:
+    def load(self, progress: LoadProgress = silent) -> ModelCard:
         """As `Engine.load`; the capabilities tell whether it makes vectors ("embeddings") and scores ("rerank")."""
         ...
 

@@ -1,10 +1,10 @@
 """The loop that steps the batch: transformers' continuous batching, bent to our contract.
 
-**The only file that knows the library's internals**, with `overlap.py` (`tap.py` takes the place of one of them);
-`tests/engine/test_batching_internals.py` fails loudly when they move. What is changed: a request is one of our
-sequences and decides itself when it ends; the outputs of a step go out together, newest tokens only (the library copies
-all tokens so far, for every token); tokens are chosen by our sampler after the forward pass, outside any captured
-graph; prompt scoring runs between the steps.
+**The only file that knows the library's internals**, with `overlap.py` (`logits_hook.py` takes the place of one);
+`tests/worker/engines/exactness/test_batching_internals.py` fails loudly when they move. What is changed: a request is
+one of our sequences and decides itself when it ends; the outputs of a step go out together, newest tokens only (the
+library copies all tokens so far, for every token); tokens are chosen by our sampler after the forward pass, outside
+any captured graph; prompt scoring runs between the steps.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -27,20 +27,26 @@ from transformers.generation.continuous_batching.continuous_api import (
 from transformers.generation.continuous_batching.requests import RequestState, RequestStatus
 from transformers.generation.continuous_batching.utils import stream_context
 
-from common.errors import EngineError
-from worker.engines.transformers.attention import CPU_ATTENTION, LayerCache, Paged, Span, plan_attention
-from worker.engines.transformers.gpu_attention import GPU_ATTENTION, Tables, plan_graphs
-from worker.engines.transformers.overlap import OverlappedLoop, inputs
-from worker.engines.transformers.sampler import Sampler, needed
-from worker.engines.transformers.sequence import Sequence
-from worker.engines.transformers.tap import Tap
+from millstream.common.errors import EngineError
+from millstream.worker.engines.transformers.loading.attention import (
+    CPU_ATTENTION,
+    LayerCache,
+    Paged,
+    Span,
+    plan_attention,
+)
+from millstream.worker.engines.transformers.loading.gpu_attention import GPU_ATTENTION, Tables, plan_graphs
+from millstream.worker.engines.transformers.overlap import OverlappedLoop, inputs
+from millstream.worker.engines.transformers.sampling.logits_hook import LogitsHook
+from millstream.worker.engines.transformers.sampling.sampler import Sampler, needed
+from millstream.worker.engines.transformers.sampling.sequence import Sequence
 
 Deliver = Callable[[list[Sequence]], None]
 Broken = Callable[[BaseException], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class MemoryPlan:
     """How large the batch may become."""
 
     slots: int
@@ -131,9 +137,9 @@ def _layer_views(cache: Any) -> dict[int, LayerCache]:
 class BatchLoop(OverlappedLoop):
     """The running batch. `deliver` and `broken` are called on its own thread."""
 
-    def __init__(self, model: PreTrainedModel, room: Room, deliver: Deliver, broken: Broken) -> None:
+    def __init__(self, model: PreTrainedModel, room: MemoryPlan, deliver: Deliver, broken: Broken) -> None:
         vocabulary: int = model.config.get_text_config().vocab_size
-        self._tap = Tap(room.slots, vocabulary, model.device)
+        self._logits_hook = LogitsHook(room.slots, vocabulary, model.device)
         self._tell_broken = broken
         self._sampler = Sampler(vocabulary, model.device)
         self._scoring: list[Iterator[None]] = []
@@ -144,7 +150,7 @@ class BatchLoop(OverlappedLoop):
         super().__init__(cast(Any, model), cast(Any, generation), room.config())
         plan_graphs(self.continuous_batching_config, model.config._attn_implementation, room.context)
         self._layers: dict[int, LayerCache] | None = None
-        self.logit_processor = self._tap
+        self.logit_processor = self._logits_hook
         self.output_router = _Router(deliver)
 
     def switch_to_cb_friendly_attn(self, model: Any, auto_switch_to_flash: bool = True) -> None:
@@ -166,7 +172,7 @@ class BatchLoop(OverlappedLoop):
         while not sequence.over and processor.prepare_next_batch():
             self._generation_step()
             self._land(processor)
-        return self._tap.logits[0].float()
+        return self._logits_hook.logits[0].float()
 
     @contextmanager
     def own_attention(self) -> Generator[None]:
@@ -222,7 +228,7 @@ class BatchLoop(OverlappedLoop):
             return super()._generation_loop_body(batch_processor, bootstrapping)
         if bootstrapping:
             return False
-        return self._overlapped(batch_processor, lambda: any(s.follows_its_tokens for s in self._tap.batch))
+        return self._overlapped(batch_processor, lambda: any(s.follows_its_tokens for s in self._logits_hook.batch))
 
     @torch.no_grad()
     def _scored(self, work: Iterator[None]) -> bool:
@@ -242,7 +248,7 @@ class BatchLoop(OverlappedLoop):
         if ios.compute_stream is not None:  # the inputs were copied on the current stream, which nothing else waits for
             ios.compute_stream.wait_stream(torch.accelerator.current_stream())
         processor.model_runner.compute_batch(self.model, data)
-        batch = self._tap.batch
+        batch = self._logits_hook.batch
         if batch and needed(batch):  # else the arg-max the library has taken already is the choice
             self._choose(ios, batch)
         ios.retrieve_device_outputs()
@@ -259,7 +265,7 @@ class BatchLoop(OverlappedLoop):
         if processor.cache.max_blocks_per_request > 0:
             cache: Any = processor.cache
             tables = Tables(cache, lambda: inputs(processor).block_table)
-            cache.fill_block_table, self._tap.on_batch = tables.note, tables.write
+            cache.fill_block_table, self._logits_hook.on_batch = tables.note, tables.write
         self._begin_overlapping(processor)
         if self.model.device.type != "cpu":
             # The inputs were zeroed on the current stream, and the first step's may be copied to them on another.
@@ -275,13 +281,13 @@ class BatchLoop(OverlappedLoop):
                 new=future.query_length,
                 pages=[block * stride for block in allocator.block_table[future.state.request_id]],
             )
-            for future in self._tap.requests
+            for future in self._logits_hook.requests
         ]
         assert self._layers is not None
         return plan_attention(self._layers, write, spans, allocator.tokens_per_page, cache.dtype)
 
     def _choose(self, ios: Any, batch: list[Sequence]) -> None:
-        logits = self._tap.logits
+        logits = self._logits_hook.logits
         with stream_context(ios.compute_stream):
             ios.output_ids[0, : len(batch)] = self._sampler.choose(logits[: len(batch)], batch).int()
 

@@ -5,21 +5,22 @@ import hashlib
 from collections.abc import Iterator
 from collections.abc import Sequence as Many
 
-from common.errors import BadGrammar, BadRequest, ContextLengthExceeded, EngineError, Unavailable
-from common.job import Guide
-from worker.engines.base import EngineStats, ModelCard, Output, RawLogprob, SequenceKey, SequenceSpec, Sink
-from worker.engines.guides import GuideCompiler, Matcher
-from worker.engines.transformers.batching import BatchLoop
-from worker.engines.transformers.failures import MODEL_ERRORS, explained
-from worker.engines.transformers.loading import Loaded, load
-from worker.engines.transformers.room import plan_room
-from worker.engines.transformers.samples import Progress
-from worker.engines.transformers.scoring import score_prompt
-from worker.engines.transformers.sequence import Sequence, begin
-from worker.engines.transformers.settings import EngineSettings
-from worker.engines.transformers.trial import try_out
-from worker.engines.transformers.vocabulary import check_tokens, guide_compiler
-from worker.render import HuggingFaceTokenizer
+from millstream.common.errors import BadGrammar, BadRequest, ContextLengthExceeded, EngineError, Unavailable
+from millstream.common.job import Guide
+from millstream.worker.engines.base import EngineStats, ModelCard, Output, RawLogprob, SequenceKey, SequenceSpec, Sink
+from millstream.worker.engines.grammar.guides import GuideCompiler, Matcher
+from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
+from millstream.worker.engines.transformers.batching import BatchLoop
+from millstream.worker.engines.transformers.loading.failures import MODEL_ERRORS, explained
+from millstream.worker.engines.transformers.loading.load import Loaded, load
+from millstream.worker.engines.transformers.loading.packing import about_processor
+from millstream.worker.engines.transformers.loading.sample_models import LoadProgress
+from millstream.worker.engines.transformers.memory_plan import plan_memory
+from millstream.worker.engines.transformers.sampling.sequence import Sequence, begin
+from millstream.worker.engines.transformers.scoring import score_prompt
+from millstream.worker.engines.transformers.self_check import try_out
+from millstream.worker.engines.transformers.settings import EngineSettings
+from millstream.worker.engines.transformers.vocabulary import check_tokens, guide_compiler
 
 ENGINE = "transformers"
 
@@ -44,10 +45,10 @@ class TransformersEngine:
         self._cached_tokens = 0
 
     # ------------------------------------------------------------------------------------------- life
-    def load(self, progress: Progress = _silent) -> ModelCard:
+    def load(self, progress: LoadProgress = _silent) -> ModelCard:
         """Blocking; `progress(stage, fraction or None)` is called on this thread. Raises `MillstreamError`."""
         loaded = load(self.settings, progress)
-        room = plan_room(self.settings, loaded)
+        room = plan_memory(self.settings, loaded)
         progress("reading the vocabulary for grammars", None)  # here, because it would hold the event loop up later
         self._guides = guide_compiler(loaded)
         progress("making room for the cache", None)
@@ -69,7 +70,7 @@ class TransformersEngine:
             engine=ENGINE,
             context_length=loaded.context_length,
             fingerprint="fp_" + hashlib.sha256(words.encode()).hexdigest()[:12],
-            details=details | {"attention": loaded.attention},
+            details=details | {"attention": loaded.attention} | about_processor(loaded.model, loaded.model.device),
         )
 
     def start(self, sink: Sink) -> None:

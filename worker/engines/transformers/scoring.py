@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from worker.engines.base import RawLogprob
-from worker.engines.transformers.logprobs import rank_prompt
+from millstream.worker.engines.base import RawLogprob
+from millstream.worker.engines.transformers.sampling.logprobs import rank_prompt
 
 _PIECE = 256  # tokens between two steps, so that running streams keep flowing
 

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 import llguidance.hf
 from transformers import PreTrainedTokenizerFast
 
-from common.errors import BadRequest
-from worker.engines.guides import GuideCompiler
-from worker.engines.transformers.loading import Loaded
+from millstream.common.errors import BadRequest
+from millstream.worker.engines.grammar.guides import GuideCompiler
+from millstream.worker.engines.transformers.loading.load import Loaded
 
 
 def guide_compiler(loaded: Loaded) -> GuideCompiler | None:

@@ -1,0 +1,1 @@
+"""`millstream chaos`: clients that check every token while the cluster's parts die."""

@@ -1,0 +1,1 @@
+"""`millstream bench`: the load generator and its report."""

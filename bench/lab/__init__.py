@@ -1,0 +1,1 @@
+"""Measurements of this project, run from a checkout with `python -m bench.lab.NAME`."""

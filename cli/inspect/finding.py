@@ -1,0 +1,13 @@
+"""What `doctor` says of one thing it looked at."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorFinding:
+    """One thing looked at. `remedy` says what to do about it, empty when nothing need be done."""
+
+    grade: Literal["good", "note", "bad"]
+    what: str
+    remedy: str = ""

@@ -1,0 +1,87 @@
+"""`millstream models`, `workers` and `jobs`: what Redis knows, as tables."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.table import Table
+
+from millstream.cli.settings import JobsSettings, WorkersSettings
+from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.models.directory import ModelInfo, WorkerInfo, census, model_names
+from millstream.common.broker.models.inspection import LiveJob, dead_jobs, live_jobs
+from millstream.common.process.command import host_name
+from millstream.common.settings import ClusterSettings
+
+WIDE = 4096  # columns: a line too long for the terminal wraps, but no id is cut short
+
+
+async def show_models(settings: ClusterSettings) -> None:
+    """Print every known model, its live workers and its queue."""
+    async with Broker(settings.redis_url) as broker:
+        models = await census(broker)
+    rows = [_model_row(info) for info in models]
+    print_table(
+        ("model", "workers", "running", "slots", "waiting", "engine", "context"),
+        rows,
+        "No worker has ever announced a model.",
+    )
+
+
+async def show_workers(settings: WorkersSettings) -> int:
+    """Print every registered worker. Returns the exit status: 1 if asked for this machine's and none is alive."""
+    async with Broker(settings.redis_url) as broker:
+        workers = [worker for model in await census(broker) for worker in model.workers]
+    if settings.here:
+        workers = [worker for worker in workers if worker.details.get("host") == host_name()]
+    header = ("worker", "model", "state", "jobs", "tokens/s", "host", "pid")
+    print_table(header, map(_worker_row, workers), "No worker is registered.")
+    return int(settings.here and not any(worker.alive for worker in workers))
+
+
+async def show_jobs(settings: JobsSettings) -> None:
+    """Print the jobs that are queued or running, or with `failed` the poison jobs."""
+    if settings.failed:
+        return await _show_dead(settings)
+    async with Broker(settings.redis_url) as broker:
+        jobs = [job for model in await census(broker) for job in await live_jobs(broker, model.name)]
+    rows = [_job_row(job) for job in jobs]
+    header = ("job", "model", "state", "worker", "tenant", "tier", "attempt", "chunks", "age", "deadline in")
+    return print_table(header, rows, "No job is queued or running.")
+
+
+async def _show_dead(settings: JobsSettings) -> None:
+    async with Broker(settings.redis_url) as broker:
+        dead = [job for name in await model_names(broker) for job in await dead_jobs(broker, name)]
+    console = Console(soft_wrap=True, highlight=False)  # a request is long: as it is, to be piped into other tools
+    for job in dead:
+        when = datetime.fromtimestamp(job.when, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        console.print(f"{when}  {job.id}  {job.model}  {job.tenant}: {job.reason}\n{job.request}\n", markup=False)
+    if not dead:
+        console.print("No job was given up.")
+
+
+def _model_row(info: ModelInfo) -> tuple[str, ...]:
+    alive = [worker for worker in info.workers if worker.alive]
+    load, slots = sum(worker.load for worker in alive), sum(worker.slots for worker in alive)
+    return (info.name, str(info.live), str(load), str(slots), str(info.waiting), info.engine, str(info.context_length))
+
+
+def _worker_row(worker: WorkerInfo) -> tuple[str, ...]:
+    state, jobs = worker.details.get("state", "alive") if worker.alive else "silent", f"{worker.load}/{worker.slots}"
+    place = (worker.details.get("host", ""), worker.details.get("pid", ""))
+    return (worker.id, worker.model, state, jobs, f"{worker.speed:.1f}", *place)
+
+
+def _job_row(job: LiveJob) -> tuple[str, ...]:
+    figures = (str(job.attempt), str(job.seq), f"{job.age:.0f} s", f"{job.left:.0f} s")
+    return (job.id, job.model, job.state, job.worker, job.tenant, job.tier, *figures)
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], if_none: str) -> None:
+    """Rows under a header, or a sentence instead of none."""
+    console = Console(soft_wrap=True, width=WIDE)
+    table = Table(*header, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table if table.row_count else if_none, markup=False)

@@ -1,0 +1,1 @@
+"""`millstream up` and the supervision of its children."""

@@ -1,0 +1,193 @@
+"""`millstream up`: the queue, a gateway, a background process and workers in one terminal, each a supervised child.
+
+Stopped in the order of dependence: the gateway takes no more requests, workers finish or hand back, then the queue.
+"""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from millstream.cli.flags import read
+from millstream.cli.settings import UpSettings
+from millstream.cli.up.address import CannotStart, base_url, port_to_listen, until_it_answers
+from millstream.cli.up.banner import banner, curl_line, example_model
+from millstream.cli.up.eviction import evictor, workers_of_process
+from millstream.cli.up.screen import Listener, Screen, open_screen, plain
+from millstream.common import telemetry
+from millstream.common.broker.accounts.keyring import count_keys
+from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.embedded import EmbeddedValkey
+from millstream.common.broker.models.directory import ModelInfo, census
+from millstream.common.errors import Unavailable
+from millstream.common.process.command import own_command
+from millstream.common.process.stopping import on_stop_signals
+from millstream.common.process.supervise import Child, GaveUp, Program
+from millstream.common.settings import ClusterSettings, child_environment
+from millstream.gateway.settings import GatewaySettings
+
+LOOK_INTERVAL = 0.1  # seconds between two looks whether a child is ready
+LONGEST_REASON = 500  # characters of a line repeated when a part is given up
+STOP_MARGIN = 5.0  # seconds beyond the drain window until a child that does not stop is killed
+
+
+@dataclass
+class LocalCluster:
+    """The running parts, and why they are to stop."""
+
+    settings: UpSettings
+    gateway_settings: GatewaySettings
+    screen: Screen
+    broker: Broker
+    base_url: str
+    gateway: Child
+    background: Child
+    workers: list[Child]
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    failure: GaveUp | None = None
+
+    @property
+    def children(self) -> list[Child]:
+        return [self.gateway, self.background, *self.workers]
+
+    async def run(self) -> None:
+        """Until told to stop, or until a part cannot be made to work."""
+        async with asyncio.TaskGroup() as tasks:
+            for child in self.children:
+                tasks.create_task(self._keep(child))
+            watch = tasks.create_task(self._announce())
+            await self.stop.wait()
+            watch.cancel()
+            await self._stop_in_order()
+
+    def on_signal(self) -> None:
+        """First: stop in order. Second: at once."""
+        if self.stop.is_set():
+            for child in self.children:
+                child.signal(signal.SIGKILL)
+        else:
+            self.stop.set()
+            self.screen.close()
+            self.screen.say("\nStopping: running answers may finish. Ctrl-C again stops at once.")
+
+    async def _keep(self, child: Child) -> None:
+        try:
+            await child.run()
+        except GaveUp as error:
+            self.failure = self.failure or error
+            self.stop.set()
+
+    async def _stop_in_order(self) -> None:
+        patience = self.settings.drain + STOP_MARGIN
+        await asyncio.gather(self.gateway.stop(patience), self.background.stop(patience))
+        await asyncio.gather(*(worker.stop(patience) for worker in self.workers))
+
+    async def _announce(self) -> None:
+        """Tell of each part that is ready; with the first worker (or none wanted) the address and a line to try."""
+        await until_it_answers(self.base_url)
+        self._is_ready(self.gateway)
+        waiting, shown = list(self.workers), False
+        while waiting or not shown:
+            for child in [child for child in waiting if await self._serves(child)]:
+                waiting.remove(child)
+                self._is_ready(child)
+            if not shown and (len(waiting) < len(self.workers) or not self.workers):
+                shown = True
+                await self._greet()
+            await asyncio.sleep(LOOK_INTERVAL)
+        self.screen.close()
+
+    def _is_ready(self, child: Child) -> None:
+        child.ready()
+        self.screen.ready(child.program.name)
+
+    async def _serves(self, child: Child) -> bool:
+        try:
+            found = await workers_of_process(self.broker, child.pid) if child.pid else []
+        except Unavailable:
+            return False
+        return any(worker.alive for worker in found)
+
+    async def _greet(self) -> None:
+        try:
+            models = [info for info in await census(self.broker) if info.live]
+            keys = await count_keys(self.broker) > 0
+        except Unavailable:
+            models, keys = [], False  # gone in this moment; the address is true all the same
+        self.screen.say(banner(self.base_url, self.broker.url, models, self._curl(models, keys=keys)))
+
+    def _curl(self, models: list[ModelInfo], *, keys: bool) -> str:
+        gateway = self.gateway_settings
+        needs_key = keys or gateway.require_keys or bool(gateway.api_keys)
+        insecure = gateway.ssl_certfile is not None
+        return curl_line(self.base_url, example_model(models), needs_key=needs_key, insecure=insecure)
+
+
+async def up(settings: UpSettings, screen: Screen) -> None:
+    """Run a cluster until Ctrl-C or SIGTERM. Raises `CannotStart` or `Unavailable`."""
+    port = port_to_listen(settings.host, settings.port)
+    async with AsyncExitStack() as stack:
+        screen.say("queue: starting the embedded Valkey" if not settings.redis_url else "queue: yours")
+        url = await stack.enter_async_context(_queue(settings))
+        broker = await stack.enter_async_context(Broker(url))
+        cluster = _cluster(settings, screen, broker, port)
+        on_stop_signals(cluster.on_signal)
+        with screen:
+            await cluster.run()
+    if cluster.failure is not None:
+        raise CannotStart(_why(cluster.failure))
+
+
+@asynccontextmanager
+async def _queue(settings: UpSettings) -> AsyncGenerator[str]:
+    if settings.redis_url:
+        yield settings.redis_url
+        return
+    async with EmbeddedValkey(settings.state_dir / "valkey", settings.valkey_port) as valkey:
+        yield valkey.url
+
+
+def _cluster(settings: UpSettings, screen: Screen, broker: Broker, port: int) -> LocalCluster:
+    gateway = read(GatewaySettings, {})
+    common = ["--drain", f"{settings.drain:g}"]
+    where = ["--host", settings.host, "--port", str(port)]
+    what = ["--engine", settings.engine, "--model", settings.model]
+    files = gateway.files_url if "files_url" in gateway.model_fields_set else str(settings.state_dir / "files")
+    shared = {name: str(getattr(settings, name)) for name in ClusterSettings.model_fields}
+    environment = child_environment(**{**shared, "redis_url": broker.url, "log_format": "json", "files_url": files})
+
+    def child(name: str, *arguments: str, worker: bool = False) -> Child:
+        program = Program(name, own_command(*arguments), environment)
+        listen = Listener(name, screen).line
+        return Child(program, listen, evictor(broker, settings.max_attempts)) if worker else Child(program, listen)
+
+    return LocalCluster(
+        settings=settings,
+        gateway_settings=gateway,
+        screen=screen,
+        broker=broker,
+        base_url=base_url(settings.host, port, tls=gateway.ssl_certfile is not None),
+        gateway=child("gateway", "gateway", *where, *common),
+        background=child("background", "background"),
+        workers=[child(f"worker-{n}", "worker", *what, *common, worker=True) for n in range(1, settings.workers + 1)],
+    )
+
+
+def _why(failure: GaveUp) -> str:
+    """The last lines were shown as they came; here is what they said, in short."""
+    said = [plain(line)[:LONGEST_REASON] for line in failure.exit.last_lines[-3:]]
+    return "\n".join([f"{failure} Its last words:", *(f"  {line}" for line in said)])
+
+
+def run(settings: UpSettings) -> int:
+    """The command: the exit status."""
+    sys.stdout, sys.stderr = telemetry.LastingStream(sys.stdout), telemetry.LastingStream(sys.stderr)
+    telemetry.configure(settings.log_format, settings.log_level, {"process": "up"})
+    try:
+        asyncio.run(up(settings, open_screen(settings.log_format)))
+    except CannotStart as error:
+        sys.stderr.write(f"millstream: {error}\n")
+        return 1
+    return 0

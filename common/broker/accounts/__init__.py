@@ -1,0 +1,1 @@
+"""Tenants as Redis knows them: API keys, limits, usage."""

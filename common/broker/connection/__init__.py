@@ -1,0 +1,1 @@
+"""Connections to Redis: its URL, its wire protocol, pipelined calls, pub/sub, clusters, retries."""

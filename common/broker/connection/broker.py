@@ -1,0 +1,214 @@
+# redis-py leaves its replies partly untyped; each is cast where it enters.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+"""Connections to Redis or Valkey, and the scripts every transition of a job is.
+
+All that Redis can throw at us becomes `Unavailable` here; nobody outside `common.broker` sees redis-py.
+"""
+
+import asyncio
+import hashlib
+import random
+from collections.abc import Awaitable, Callable
+from functools import cache
+from types import TracebackType
+from typing import Any, Self, cast
+
+from redis import exceptions
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+
+from common.broker.scripts.source import script_text
+from millstream.common.broker import keys
+from millstream.common.broker.connection.cluster import ClusterClient, ClusterPipeline
+from millstream.common.broker.connection.pipeline import ScriptPipeline
+from millstream.common.broker.connection.url import RedisAddress, parse
+from millstream.common.errors import MillstreamError, Unavailable
+from millstream.common.job import ModelName
+
+COMMAND_TIMEOUT = 5.0  # seconds until a silent connection counts as dead; redis-py itself would wait for ever
+CONNECT_TIMEOUT = 2.0
+CONNECTIONS = 64  # of one process, for what is no script; more only queue up inside the single-threaded server
+
+
+AWAY = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.WatchError,  # what a connection that broke between WATCH and EXEC becomes (arq watches keys)
+    exceptions.ReadOnlyError,
+    exceptions.ClusterDownError,
+    exceptions.NoPermissionError,  # an operator's mistake, to be mended
+    exceptions.RedisClusterException,  # no node of the cluster answers
+    OSError,
+)
+NOT_READY = (  # the server's words for "not now": it loads, has no master, changes its role, is busy with a slow script
+    *("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "NOREPLICAS", "UNBLOCKED"),
+    "BUSY ",  # with the space: BUSYGROUP is something else
+)
+CLOSED_HANDLE = "the handler is closed"  # what uvloop says, as no OSError, when the server left before the first word
+
+Arg = Any  # what redis-py encodes: str, bytes, int or float; its own annotation says str only
+
+
+class RedisAway(Unavailable):
+    """Redis cannot be reached, is loading or has no writable master: worth trying again."""
+
+
+class RedisFull(RedisAway):
+    """Redis is out of memory: what is there goes on to be waited for, nothing new is let in."""
+
+
+class RedisRefused(Unavailable):
+    """Redis answered with an error (a key of another type, say): trying again at once will not help."""
+
+
+@cache
+def script_sha(name: str) -> str:
+    return hashlib.sha1(script_text(name).encode(), usedforsecurity=False).hexdigest()
+
+
+class _MasterClient(Redis):
+    """Closes its connections to the Sentinels too, which redis-py leaves open."""
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        await super().aclose(close_connection_pool)
+        for sentinel in cast(SentinelConnectionPool, self.connection_pool).sentinel_manager.sentinels:
+            await sentinel.aclose()
+
+
+def _sentinel(place: RedisAddress, options: dict[str, Any]) -> Redis:
+    own = {name.removeprefix("sentinel_"): options.pop(name) for name in list(options) if name.startswith("sentinel_")}
+    tls = {name: value for name, value in options.items() if name.startswith("ssl")}
+    sentinel = Sentinel(place.hosts, sentinel_kwargs={"socket_timeout": CONNECT_TIMEOUT, **tls, **own})
+    return sentinel.master_for(place.service, redis_class=_MasterClient, **options)
+
+
+def open_client(url: str, *, text: bool = True, timeout: float | None = COMMAND_TIMEOUT) -> Redis:
+    """A client for any URL of `place.py`; it connects at its first command. `text`: replies as str, else bytes."""
+    place = parse(url)
+    options: dict[str, Any] = {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": CONNECT_TIMEOUT,
+        **({} if "path" in place.options else {"socket_keepalive": True}),  # a Unix socket takes no such option
+        **place.options,
+        "decode_responses": text,
+    }
+    match place.kind:
+        case "sentinel":
+            return _sentinel(place, options)
+        case "cluster":
+            client = ClusterClient(place.hosts, **options)  # pyright: ignore[reportAbstractUsage] (its stub)
+            return cast(Redis, client)  # another class, with all the commands used here
+        case "server":
+            options = {"max_connections": CONNECTIONS, "timeout": 20, **options}
+            return Redis.from_pool(BlockingConnectionPool(**options))
+
+
+def open_pipeline(client: Redis) -> ScriptPipeline | ClusterPipeline:
+    """Calls to the client's server past its pool; to be closed before the client."""
+    if isinstance(client, ClusterClient):
+        return ClusterPipeline(client)
+    return ScriptPipeline(cast(Callable[[], AbstractConnection], client.connection_pool.make_connection))
+
+
+def open_listener(url: str) -> Redis:
+    """A client to subscribe with, its replies bytes. In a cluster every node hears every message, so any one will do;
+    after a failure another is tried, because the caller opens a new listener each time."""
+    place = parse(url)
+    if place.kind != "cluster":
+        return open_client(url, text=False)
+    host, port = random.choice(place.hosts)
+    options: dict[str, Any] = {"socket_timeout": COMMAND_TIMEOUT, "socket_connect_timeout": CONNECT_TIMEOUT}
+    options |= {**place.options, "host": host, "port": port, "decode_responses": False}
+    return Redis(**options)
+
+
+def is_cluster(url: str) -> bool:
+    """Whether keys lie in several servers, which some libraries cannot use."""
+    return parse(url).kind == "cluster"
+
+
+class redis_errors:
+    """Turns redis-py's exceptions into ours, and keeps cancellations: redis-py sends with `asyncio.wait_for`, which
+    before Python 3.12 forgets a cancellation that comes in the moment its own work is done. A class and no generator,
+    which would cost a tenth of a call."""
+
+    __slots__ = ("_cancelled", "_task")
+
+    async def __aenter__(self) -> None:
+        self._task = asyncio.current_task()
+        self._cancelled = self._task.cancelling() if self._task else 0
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            if self._task and self._task.cancelling() > self._cancelled:
+                raise asyncio.CancelledError
+        elif ours := _ours(error):
+            raise ours from error
+
+
+def _ours(error: BaseException) -> MillstreamError | None:
+    """None for what is not Redis' fault."""
+    match error:
+        case exceptions.OutOfMemoryError():
+            return RedisFull("The queue (Redis) is out of memory.", retry_after=5)
+        case RuntimeError() if CLOSED_HANDLE in str(error):
+            return RedisAway("The queue (Redis) cannot be reached: connection closed.", retry_after=1)
+        case _ if isinstance(error, AWAY):
+            return RedisAway(f"The queue (Redis) cannot be reached: {error}", retry_after=1)
+        case exceptions.ResponseError():
+            return _refusal(error)
+        case _:
+            return None
+
+
+def _refusal(error: exceptions.ResponseError) -> MillstreamError:
+    """A script wraps the server's own errors, so their kind is only in the text."""
+    text = str(error)
+    if "OOM" in text:
+        return RedisFull("The queue (Redis) is out of memory.", retry_after=5)
+    if any(word in text for word in NOT_READY):
+        return RedisAway(f"The queue (Redis) is not ready: {text}", retry_after=1)
+    return RedisRefused(f"The queue (Redis) refused a command: {text}", retry_after=5)
+
+
+class Broker:
+    """One process's door to Redis. Use as `async with Broker(url) as broker`. `timeout` is how many seconds a command
+    may stay unanswered: a worker's must be well below its lease, or one silent connection costs it the lease."""
+
+    def __init__(self, url: str, timeout: float = COMMAND_TIMEOUT) -> None:
+        self.url = url
+        self.redis = open_client(url, timeout=timeout)
+        self._line = open_pipeline(self.redis)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ):
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        await self._line.aclose()
+        await self.redis.aclose()
+
+    async def run(self, script: str, model: ModelName, *args: Arg) -> Any:
+        """Run a script on a model's keys. Raises `RedisAway` or `RedisRefused`; a call whose reply was lost may be
+        repeated, every script is idempotent."""
+        return await self.run_on(script, keys.prefix(model), *args)
+
+    async def run_on(self, script: str, prefix: str, *args: Arg) -> Any:
+        """The same on the keys that begin with `prefix`."""
+        async with redis_errors():
+            try:
+                return await self._line.call(prefix, "EVALSHA", script_sha(script), 1, prefix, *args)
+            except exceptions.NoScriptError:  # the server is new, or restarted: its cache is empty
+                return await self._line.call(prefix, "EVAL", script_text(script), 1, prefix, *args)
+
+    async def ping(self) -> None:
+        """Raises `RedisAway` if Redis does not answer."""
+        async with redis_errors():
+            await cast(Awaitable[bool], self.redis.ping())

@@ -1,0 +1,136 @@
+# redis-py leaves its replies partly untyped; each is cast where it enters.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+"""Who serves what, read from Redis: models, their workers, and how long each queue is."""
+
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from millstream.common.broker import keys
+from millstream.common.broker.connection.broker import Broker, redis_errors
+from millstream.common.job import ModelName, WorkerId
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """One worker as its last heartbeat told, for one model."""
+
+    id: WorkerId
+    model: ModelName
+    alive: bool
+    load: int  # jobs it holds now
+    slots: int
+    speed: float  # tokens/s, smoothed; 0: not measured yet
+    details: dict[str, str] = field(default_factory=dict[str, str])  # the rest of the heartbeat hash
+
+    @property
+    def started(self) -> int:
+        """When its process started, seconds since the epoch."""
+        return int(self.details.get("started", 0))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """One model that has (or had) workers. `card` is the newest worker's, empty when all are gone."""
+
+    name: ModelName
+    workers: list[WorkerInfo]
+    waiting: int  # jobs in the backlog and in resume
+    engine: str = ""
+    context_length: int = 0
+    fingerprint: str = ""
+    capabilities: tuple[str, ...] = ()
+    created: int = 0  # seconds since the epoch: when its oldest live worker started
+
+    @property
+    def live(self) -> int:
+        """How many workers serve it now."""
+        return sum(worker.alive for worker in self.workers)
+
+
+async def announce(broker: Broker, model: ModelName, others: Sequence[str] = ()) -> None:
+    """Say that a model exists, and by which other names it can be asked for; it is known from then on, also while it
+    has no worker."""
+    async with redis_errors():
+        await cast(Awaitable[int], broker.redis.sadd(keys.MODELS, model))
+        if others:
+            await cast(Awaitable[int], broker.redis.hset(keys.NAMES, mapping=dict.fromkeys(others, model)))
+
+
+async def other_names(broker: Broker) -> dict[str, ModelName]:
+    """Names that stand for a model of another name."""
+    async with redis_errors():
+        return await cast(Awaitable[dict[str, ModelName]], broker.redis.hgetall(keys.NAMES))
+
+
+async def model_names(broker: Broker) -> list[ModelName]:
+    """All models that have (had) workers, sorted."""
+    async with redis_errors():
+        names = await cast(Awaitable[set[str]], broker.redis.smembers(keys.MODELS))
+    return [ModelName(name) for name in sorted(names)]
+
+
+async def forget_model(broker: Broker, model: ModelName) -> None:
+    """Unlist a model, with its policy. A worker that serves it brings it back."""
+    async with redis_errors():
+        await cast(Awaitable[int], broker.redis.srem(keys.MODELS, model))
+        await cast(Awaitable[int], broker.redis.delete(keys.policy(model), keys.server(model)))
+
+
+async def census(broker: Broker) -> list[ModelInfo]:
+    """Every known model with its workers, as Redis has it now."""
+    names = await model_names(broker)
+    return [await model_info(broker, name) for name in names]
+
+
+async def model_info(broker: Broker, model: ModelName) -> ModelInfo:
+    """One model with its workers and its queue."""
+    now, waiting, leases, loads = await _vitals(broker, model)
+    async with redis_errors():
+        beats = await _heartbeats(broker, model, list(leases))
+    workers = [
+        _worker_info(model, WorkerId(id), beat, alive=leases[id] > now, load=int(loads.get(id, 0)))
+        for id, beat in zip(leases, beats, strict=True)
+    ]
+    alive = [worker for worker in workers if worker.alive]
+    newest = max(alive or workers, key=lambda worker: worker.started, default=None)
+    card = newest.details if newest else {}
+    return ModelInfo(
+        name=model,
+        workers=workers,
+        waiting=int(waiting or 0),
+        engine=card.get("engine", ""),
+        context_length=int(card.get("context_length") or 0),
+        fingerprint=card.get("fingerprint", ""),
+        capabilities=tuple(card.get("capabilities", "").split()),
+        created=min((worker.started for worker in alive), default=0),
+    )
+
+
+async def _vitals(broker: Broker, model: ModelName) -> tuple[float, str | None, dict[str, float], dict[str, float]]:
+    """Redis time (ms), jobs waiting, leases and loads by worker, all of one moment."""
+    now, waiting, leases, loads = await broker.run("worker/vitals", model)
+    return float(now), waiting, _scores(leases), _scores(loads)
+
+
+def _scores(flat: list[str]) -> dict[str, float]:
+    return {name: float(score) for name, score in zip(flat[::2], flat[1::2], strict=True)}
+
+
+async def _heartbeats(broker: Broker, model: ModelName, ids: list[str]) -> list[dict[str, str]]:
+    pipe = broker.redis.pipeline(transaction=False)
+    for id in ids:
+        pipe.hgetall(keys.worker(model, WorkerId(id)))
+    return await pipe.execute() if ids else []
+
+
+def _worker_info(model: ModelName, id: WorkerId, beat: dict[str, str], *, alive: bool, load: int) -> WorkerInfo:
+    return WorkerInfo(
+        id=id,
+        model=model,
+        alive=alive and bool(beat),
+        load=load,
+        slots=int(beat.get("slots", 0)),
+        speed=float(beat.get("speed", 0)),
+        details=beat,
+    )

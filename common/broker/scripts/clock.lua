@@ -1,2 +1,0 @@
--- This server's time (ms), which leases run by.
-return NOW

@@ -1,0 +1,102 @@
+-- with time, keys, tiers, chunks, fence, grace, tenants, waiting, settle
+-- A worker with n free slots takes what is its due, in one call, so that nothing is ever stranded between stream and
+-- worker: its inbox, then resume, then tier by tier the tenant with the smallest virtual time, of whose jobs the one with
+-- the earliest deadline. Fewer than n are all there is for it now.
+-- ARGV: worker, n, grace ms, tokens charged in advance
+-- Returns {grace, ms left} | {unregistered} | {ok, {id, lease, seq, attempt, deadline, request}...}
+local worker, room, estimate = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
+
+local held_back = grace_left(tonumber(ARGV[3]))
+if held_back > 0 then return {'grace', held_back} end
+local lease_end = redis.call('ZSCORE', LEASES_KEY, worker)
+if not lease_end or tonumber(lease_end) <= NOW then return {'unregistered'} end
+
+local reply = {'ok'}
+local WARM_MS = 600000  -- a worker counts as having a prompt's beginning in its cache for so long
+
+-- `in_stream`: the job's entry is still in its stream. `guaranteed`: it runs on its tier's share, not to be preempted.
+local function grant(id, in_stream, guaranteed)
+  local job = redis.call('HMGET', job_key(id), 'state', 'deadline', 'attempt', 'request', 'tier', 'tenant', 'weight',
+    'affinity', 'charged')
+  leave_queue(id, in_stream)
+  if job[1] ~= 'queued' then return end
+  if tonumber(job[2]) <= NOW then return expire(id) end
+  local lease = redis.call('HINCRBY', job_key(id), 'grant', 1) .. ':' .. worker
+  redis.call('HSET', job_key(id), 'state', 'running', 'lease', lease, 'worker', worker, 'claimed', NOW,
+    'charged', estimate)
+  fence(id)
+  redis.call('ZINCRBY', LOAD_KEY, 1, worker)
+  if LOWER[job[5]] then redis.call('ZADD', running_key(job[5]), guaranteed and -NOW or NOW, id) end
+  for key in string.gmatch(job[8] or '', '%S+') do redis.call('SET', warm_key(key), worker, 'PX', WARM_MS) end
+  if not job[9] then charge(job[5], job[6], tonumber(job[7]), estimate) end
+  room = room - 1
+  reply[#reply + 1] = {id, lease, seq_of(id), job[3], job[2], job[4]}
+end
+
+local function read(stream, count)
+  local found = redis.pcall('XREADGROUP', 'GROUP', 'workers', worker, 'COUNT', count, 'STREAMS', stream, '>')
+  if found and found.err then
+    redis.call('XGROUP', 'CREATE', stream, 'workers', 0)
+    found = redis.call('XREADGROUP', 'GROUP', 'workers', worker, 'COUNT', count, 'STREAMS', stream, '>')
+  end
+  return found and found[1] and found[1][2] or {}
+end
+
+-- Take up to `count` jobs off a stream; returns how many entries there were.
+local function take(stream, count, guaranteed)
+  if count <= 0 or redis.call('EXISTS', stream) == 0 then return 0 end
+  local entries = read(stream, count)
+  for _, entry in ipairs(entries) do
+    redis.call('XACK', stream, 'workers', entry[1])
+    redis.call('XDEL', stream, entry[1])
+    grant(entry[2][2], false, guaranteed)
+  end
+  drop_if_empty(stream)
+  return #entries
+end
+
+for _, stream in ipairs({inbox_name(worker), RESUME}) do
+  while room > 0 and take(stream_key(stream), room) > 0 do end
+end
+
+local SHARES = {default = 4, flex = 8, batch = 16}  -- the least part of contended claims a tier gets: one of so many
+local TURNS_MS = 86400000
+
+-- The highest tier that waits; but now and then the turn of a lower one, so that none starves. A lower tier that has a
+-- job running on every worker as it is needs no turn.
+local function next_tier()
+  local waiting = {}
+  for _, tier in ipairs(TIERS) do
+    if tier_waits(tier) then waiting[#waiting + 1] = tier end
+  end
+  if #waiting > 1 then
+    local turn = redis.call('INCR', TURNS_KEY)
+    redis.call('PEXPIRE', TURNS_KEY, TURNS_MS)
+    for i = #waiting, 2, -1 do
+      local tier = waiting[i]
+      local short = not LOWER[tier] or redis.call('ZCARD', running_key(tier)) < redis.call('ZCARD', LEASES_KEY)
+      if turn % SHARES[tier] == 0 and short then return tier, true end
+    end
+  end
+  return waiting[1], false
+end
+
+local function take_tier(tier, guaranteed)
+  if LOWER[tier] and take(stream_key(resume_name(tier)), 1, guaranteed) > 0 then return end
+  local tenant, served = unpack(redis.call('ZRANGE', tenants_key(tier), 0, 0, 'WITHSCORES'))
+  if not tenant then return end
+  redis.call('SET', clock_key(tier), served, 'PX', SERVED_MS)
+  local order = order_key(tier, tenant)
+  local first = redis.call('ZRANGE', order, 0, 0)[1]
+  if not first then return redis.call('ZREM', tenants_key(tier), tenant) end
+  redis.call('ZREM', order, first)
+  grant(string.match(first, ' (.+)$'), true, guaranteed)
+end
+
+local slots = tonumber(redis.call('HGET', worker_key(worker), 'slots') or 1)
+while room > 0 do
+  local tier, guaranteed = next_tier()
+  if not tier or (not guaranteed and room <= math.min(reserve_of(tier), slots - 1)) then break end
+  take_tier(tier, guaranteed)
+end
+return reply

@@ -1,0 +1,47 @@
+-- with time, keys, tiers, fence, waiting, routing, settle
+-- A running job loses its worker.
+local function bury(id, attempt)
+  local message = 'The workers running this request died ' .. attempt .. ' times; it is not tried again.'
+  local job = redis.call('HMGET', job_key(id), 'tenant', 'request')
+  settle_with_error(id, 'failed', 'worker_lost', message)
+  redis.call('XADD', DEAD_KEY, 'MAXLEN', 1000, '*', 'job', id, 'reason', message, 'tenant', job[1],
+    'request', string.sub(job[2], 1, 65536))
+end
+
+-- Back to where the next free slot finds it first. `attempts` is added to its count.
+local function requeue(id, attempts, max_attempts, not_this)
+  local job = redis.call('HMGET', job_key(id), 'worker', 'cancel', 'deadline', 'tier', 'affinity')
+  leave_queue(id, true)
+  release(id, job[1])
+  redis.call('HSET', job_key(id), 'state', 'queued', 'lease', '', 'worker', '')
+  redis.call('HDEL', job_key(id), 'preempt')
+  local attempt = redis.call('HINCRBY', job_key(id), 'attempt', attempts)
+  if job[2] then return settle_with_error(id, 'cancelled', 'cancelled', 'The request was cancelled.') end
+  if tonumber(job[3]) <= NOW then return expire(id) end
+  if attempts > 0 and attempt >= max_attempts then return bury(id, attempt) end
+  local worker = not (LOWER[job[4]] and others_wait(job[4])) and pick_worker(id, job[5], candidates(job[4], not_this))
+  if worker then hand_to(id, worker) else enqueue(id, true) end
+end
+
+-- Jobs handed to a worker that will not claim them go to another; returns how many of at most `limit`.
+local function empty_inbox(worker, limit)
+  if limit <= 0 then return 0 end
+  local name = inbox_name(worker)
+  local entries = redis.call('XRANGE', stream_key(name), '-', '+', 'COUNT', limit)
+  for _, entry in ipairs(entries) do
+    if redis.call('HGET', job_key(entry[2][2]), 'where') == name then
+      requeue(entry[2][2], 0, 0, worker)
+    else
+      redis.call('XDEL', stream_key(name), entry[1])
+    end
+  end
+  return #entries
+end
+
+-- Its holder gives a job back without counting an attempt. Returns queued | fenced
+local function give_back(worker, id, lease)
+  local job = redis.call('HMGET', job_key(id), 'lease', 'state')
+  if job[1] ~= lease or job[2] ~= 'running' then return 'fenced' end
+  requeue(id, 0, 0, worker)
+  return 'queued'
+end

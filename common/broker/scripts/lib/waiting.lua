@@ -1,0 +1,43 @@
+-- with keys, tenants
+-- Jobs that wait: in which stream each does, and how many there are.
+local function count_waiting(tenant, jobs, bytes)
+  for field, by in pairs({jobs = jobs, bytes = bytes, ['jobs:' .. tenant] = jobs, ['bytes:' .. tenant] = bytes}) do
+    if redis.call('HINCRBY', WAITING_KEY, field, by) <= 0 then redis.call('HDEL', WAITING_KEY, field) end
+  end
+end
+
+local function drop_if_empty(stream)
+  if redis.call('XLEN', stream) == 0 then redis.call('DEL', stream) return true end
+  return false
+end
+
+local function wait_in(id, where)
+  local entry = redis.call('XADD', stream_key(where), '*', 'job', id)
+  redis.call('HSET', job_key(id), 'where', where, 'entry', entry)
+  return entry
+end
+
+-- Inside a tenant the earliest deadline goes first, then the oldest: a sorted set beside each backlog keeps that order,
+-- and this is a job's name in it.
+local function turn_of(id, entry)
+  local ms, seq = string.match(entry, '^(%d+)-(%d+)$')
+  return string.format('%s-%06d %s', ms, tonumber(seq), id)
+end
+
+-- Undo wait_in's bookkeeping for a job whose stream entry is gone (or is removed here with `remove`).
+local function leave_queue(id, remove)
+  local job = redis.call('HMGET', job_key(id), 'where', 'entry', 'tenant', 'tier', 'bytes')
+  local where = job[1]
+  if not where or where == '' then return end
+  if remove then redis.call('XDEL', stream_key(where), job[2]) end
+  redis.call('HDEL', job_key(id), 'where', 'entry')
+  local worker = inbox_owner(where)
+  if worker then
+    redis.call('ZINCRBY', LOAD_KEY, -1, worker)
+    return
+  end
+  count_waiting(job[3], -1, -tonumber(job[5]))
+  local backlog = is_backlog(where)
+  if backlog then redis.call('ZREM', order_key(job[4], job[3]), turn_of(id, job[2])) end
+  if drop_if_empty(stream_key(where)) and backlog then leave_tenants(job[4], job[3]) end
+end

@@ -1,0 +1,46 @@
+-- with time, keys, chunks, fence, grace
+-- Proof of life: renew the lease, write the heartbeat, compare what the worker runs with what it holds here.
+-- ARGV: worker, lease ms, count of heartbeat fields and values, those..., then the ids of the jobs it runs
+-- Returns {lost ids, {id, lease, seq, attempt, deadline, request} of held jobs it does not know, ids to cancel, ids to
+-- preempt}
+local worker, lease_ms, count = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+
+note_writing(lease_ms)
+redis.call('ZADD', LEASES_KEY, NOW + lease_ms, worker)
+redis.call('ZADD', LOAD_KEY, 'NX', 0, worker)
+redis.call('HSET', worker_key(worker), 'beat', NOW, unpack(ARGV, 4, 3 + count))
+redis.call('PEXPIRE', worker_key(worker), 3 * lease_ms)
+
+local held, known = {}, {}
+local fences = redis.call('HGETALL', fences_key(worker))
+for i = 1, #fences, 2 do held[fences[i]] = fences[i + 1] end
+
+local lost, cancel, unknown, preempt = {}, {}, {}, {}
+for i = 4 + count, #ARGV do
+  local id = ARGV[i]
+  local lease, _, wanted = read_fence(held[id])
+  known[id] = true
+  if not lease then
+    lost[#lost + 1] = id
+  elseif wanted == 'cancel' then
+    cancel[#cancel + 1] = id
+  elseif wanted == 'preempt' then
+    preempt[#preempt + 1] = id
+  end
+end
+for id in pairs(held) do
+  if not known[id] then
+    local job = redis.call('HMGET', job_key(id), 'attempt', 'deadline', 'request')
+    if job[1] then
+      -- A claim whose reply was lost; or the server restarted and lost that the job had ended here, and then what is made
+      -- from now on comes in other chunks than what was made before: it needs a lease of its own.
+      local lease = redis.call('HINCRBY', job_key(id), 'grant', 1) .. ':' .. worker
+      redis.call('HSET', job_key(id), 'lease', lease)
+      fence(id)
+      unknown[#unknown + 1] = {id, lease, seq_of(id), job[1], job[2], job[3]}
+    else
+      release(id, worker)
+    end
+  end
+end
+return {lost, unknown, cancel, preempt}

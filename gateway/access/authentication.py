@@ -1,0 +1,114 @@
+"""Who asks: an API key to its tenant, and where one may listen without any key."""
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from starlette.datastructures import Headers
+
+from millstream.common.broker.accounts.keyring import ApiKey, digest
+from millstream.common.errors import Unauthorized
+from millstream.gateway.settings import GatewaySettings
+
+ANYONE = "default"  # the tenant of a gateway without keys
+HEALTH = "/health"
+DESCRIPTIONS = ("/docs", "/redoc", "/openapi.json")  # for browsers, which have no key yet; the same for everybody
+OPEN_PATHS = frozenset((HEALTH, *DESCRIPTIONS))
+SCHEME = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An API key, if this gateway has any. `x-api-key` will do.",
+}
+
+
+class Keys(Protocol):
+    """Whatever knows the API keys."""
+
+    async def owner(self, key: str) -> ApiKey | None:
+        """Whose it is and what it may do; None for an unknown key. Raises `Unavailable`."""
+        ...
+
+    async def demanded(self) -> bool:
+        """Whether a request without a key is refused. Raises `Unavailable`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StaticKeys:
+    """Keys from the settings. Only their hashes are kept, and looked up, so timing tells nothing of a key."""
+
+    tenants: dict[str, str]
+
+    async def owner(self, key: str) -> ApiKey | None:
+        tenant = self.tenants.get(digest(key))
+        return None if tenant is None else ApiKey("", tenant)
+
+    async def demanded(self) -> bool:
+        return bool(self.tenants)
+
+
+def static_keys(entries: list[str]) -> StaticKeys:
+    """`tenant:key` each. Raises `ValueError` for an entry that is not (without repeating it: it may hold a key)."""
+    tenants: dict[str, str] = {}
+    for index, entry in enumerate(entries):
+        tenant, colon, key = entry.partition(":")
+        if not (tenant and colon and key):
+            raise ValueError(f"api_keys[{index}]: expected `tenant:key`")
+        tenants[digest(key)] = tenant
+    return StaticKeys(tenants)
+
+
+async def authenticate(headers: Headers, keys: Keys) -> ApiKey:
+    """Who asks. Reads `Authorization: Bearer` and Anthropic's `x-api-key`. Raises `Unauthorized`."""
+    key, demanded = presented(headers), await keys.demanded()
+    if key is None and demanded:
+        raise Unauthorized(
+            "You didn't provide an API key. Provide it in an Authorization header with Bearer auth, "
+            "i.e. 'Authorization: Bearer YOUR_KEY'."
+        )
+    if key is None or not demanded:
+        return ApiKey("", ANYONE)
+    owner = await keys.owner(key)
+    if owner is None:
+        raise Unauthorized(f"Incorrect API key provided: {redacted(key)}.")
+    return owner
+
+
+def told_of_keys(document: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI document, with the keys in it. Optional ones: whether they are demanded is Redis's to say."""
+    document["components"] |= {"securitySchemes": {"key": SCHEME}}
+    document["security"] = [{"key": []}, {}]
+    document["paths"][HEALTH]["get"]["security"] = []
+    return document
+
+
+def presented(headers: Headers) -> str | None:
+    """The key a request carries."""
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and key.strip():
+        return key.strip()
+    return headers.get("x-api-key") or None
+
+
+def redacted(key: str) -> str:
+    """Enough to recognise one's own key by."""
+    return f"{key[:3]}***{key[-4:]}" if len(key) > 12 else "***"
+
+
+def check_exposure(settings: GatewaySettings, keys: StaticKeys) -> None:
+    """Raises `ValueError` where anyone on the network could use the gateway without a key."""
+    if keys.tenants or settings.require_keys or settings.insecure_no_auth or loopback(settings.host):
+        return
+    raise ValueError(
+        f"Refusing to listen on {settings.host} without API keys: anyone who reaches it could use it. Configure "
+        "api_keys (MILLSTREAM_API_KEYS), make keys with `millstream keys create` and say --require-keys, listen on "
+        "127.0.0.1, or accept the risk with --insecure-no-auth."
+    )
+
+
+def loopback(host: str) -> bool:
+    """Whether only this machine reaches the address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,1 @@
+"""The APIs: one folder each, with its shapes, its reader, its writer and its routes."""

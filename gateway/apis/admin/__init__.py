@@ -1,0 +1,1 @@
+"""What operators and tools ask for: models, usage, cancelling a request."""

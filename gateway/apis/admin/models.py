@@ -1,0 +1,93 @@
+"""`GET /v1/models` and `GET /v1/models/{id}`: who is served, read from Redis at the moment of asking."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from millstream.common.broker.models.directory import ModelInfo
+from millstream.common.broker.models.load_requests import LoadVerb
+from millstream.common.errors import Forbidden, ModelNotFound
+from millstream.gateway.apis.shared.examples import SERVED, answers
+from millstream.gateway.services.services import InServices, Services, key_of, tenant_of
+
+router = APIRouter(tags=["models"])
+
+
+@router.get("/v1/models", summary="List the models", responses=answers({"object": "list", "data": [SERVED]}))
+async def list_models(request: Request, services: InServices) -> dict[str, Any]:
+    """Models with live workers, and those whose workers are away while jobs may wait for them; of these the ones that
+    the key may use."""
+    models = await _usable(request, services)
+    return {"object": "list", "data": [model_object(model) for model in models]}
+
+
+async def _usable(request: Request, services: Services) -> list[ModelInfo]:
+    return [info for info in await services.cluster.directory.models() if key_of(request).may_use(info.name)]
+
+
+@router.get("/v1/models/{model:path}", summary="Look at one model", responses=answers(SERVED))
+async def retrieve_model(model: str, request: Request, services: InServices) -> dict[str, Any]:
+    """One model, by its own name or an alias; one that the key may not use is none."""
+    name = await services.model(model)
+    models = await _usable(request, services)
+    for info in models:
+        if info.name == name:
+            return model_object(info)
+    raise unknown_model(model, models)
+
+
+@router.post(
+    "/v1/models/{model:path}/load",
+    summary="Load a model",
+    responses=answers(SERVED | {"wish": "load"}, status=202),
+    status_code=202,
+)
+async def load_model(model: str, request: Request, services: InServices) -> dict[str, Any]:
+    """A worker that is configured for the model loads it. For the tenants in `admins`; answered before it is done."""
+    return await _wish(model, "load", request, services)
+
+
+@router.post(
+    "/v1/models/{model:path}/unload",
+    summary="Unload a model",
+    responses=answers(SERVED | {"wish": "unload"}, status=202),
+    status_code=202,
+)
+async def unload_model(model: str, request: Request, services: InServices) -> dict[str, Any]:
+    """Every worker that serves the model drains it and frees its memory; the next request loads it again."""
+    return await _wish(model, "unload", request, services)
+
+
+async def _wish(model: str, verb: LoadVerb, request: Request, services: Services) -> dict[str, Any]:
+    if tenant_of(request) not in services.settings.admins:
+        raise Forbidden("Only the tenants in the setting `admins` may load and unload models.")
+    name = await services.model(model)
+    models = await services.cluster.directory.models()
+    for info in models:
+        if info.name == name:
+            await services.cluster.directory.wish(info.name, verb)
+            return {**model_object(info), "wish": verb}
+    raise unknown_model(model, models)
+
+
+def model_object(info: ModelInfo) -> dict[str, Any]:
+    """OpenAI's object, and what else the cluster knows."""
+    return {
+        "id": info.name,
+        "object": "model",
+        "created": info.created,
+        "owned_by": "millstream",
+        "context_length": info.context_length,
+        "max_model_len": info.context_length,
+        "capabilities": list(info.capabilities),
+        "engine": info.engine,
+        "system_fingerprint": info.fingerprint,
+        "workers": info.live,
+        "waiting": info.waiting,
+    }
+
+
+def unknown_model(asked: str, models: list[ModelInfo]) -> ModelNotFound:
+    """404, naming the models there are."""
+    there = ", ".join(f"'{model.name}'" for model in models) or "none yet: start a worker"
+    return ModelNotFound(f"The model '{asked}' does not exist. Models served here: {there}.", param="model")

@@ -1,0 +1,1 @@
+"""Anthropic's Messages API, because coding agents speak it, over the same jobs."""

@@ -1,0 +1,111 @@
+"""The bodies of `POST /v1/messages` and `POST /v1/messages/count_tokens`."""
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from millstream.gateway.apis.chat.shape import Effort
+from millstream.gateway.apis.shared.shapes.base import INT32, Shape, Stops, Unit
+
+COUNTED: dict[str, Any] = {
+    "model": "smollm2-135m-instruct",
+    "messages": [{"role": "user", "content": "Why do mills need streams?"}],
+}
+EXAMPLE: dict[str, Any] = COUNTED | {"max_tokens": 64}
+
+
+class Block(Shape):
+    """One block of a message's content."""
+
+    type: str
+    text: str | None = None
+    thinking: str | None = None
+    id: str | None = None
+    name: str | None = None
+    input: dict[str, Any] | None = None
+    tool_use_id: str | None = None
+    content: "str | list[Block] | None" = None
+    is_error: bool | None = None
+
+
+class AnthropicMessage(Shape):
+    """One message; `system` in the middle is known to newer clients."""
+
+    role: Literal["user", "assistant", "system"]
+    content: str | list[Block]
+
+
+class AnthropicTool(Shape):
+    """A tool of the client's own. Anthropic's server tools are refused by name."""
+
+    type: str | None = None
+    name: str
+    description: str | None = None
+    input_schema: dict[str, Any] | None = None
+
+
+class AnthropicChoice(Shape):
+    """Which tool, if any."""
+
+    type: Literal["auto", "any", "tool", "none"]
+    name: str | None = None
+    disable_parallel_tool_use: bool | None = None
+
+
+class Thinking(Shape):
+    """Whether the model is to think first."""
+
+    type: Literal["enabled", "disabled", "adaptive"]
+    budget_tokens: int | None = None  # accepted: open models have no such dial
+
+
+class OutputFormat(Shape):
+    """JSON that follows a schema."""
+
+    type: Literal["json_schema"]
+    body: dict[str, Any] = Field(alias="schema")
+
+
+class OutputConfig(Shape):
+    """How much effort, and in which form."""
+
+    effort: Effort | None = None
+    format: OutputFormat | None = None
+
+
+class RequestMetadata(Shape):
+    """Whose request it is."""
+
+    user_id: str | None = None
+
+
+class CountRequest(Shape):
+    """What is to be counted."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [COUNTED]})
+
+    model: str
+    messages: list[AnthropicMessage] = Field(min_length=1)
+    system: str | list[Block] | None = None
+    tools: list[AnthropicTool] | None = None
+    tool_choice: AnthropicChoice | None = None
+    thinking: Thinking | None = None
+
+
+class MessageRequest(CountRequest):
+    """A conversation to be continued by one message."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
+
+    max_tokens: int = Field(ge=1, le=INT32)
+    stream: bool | None = None
+    stop_sequences: Stops | None = None
+    temperature: Unit | None = None
+    top_p: Unit | None = None
+    top_k: int | None = Field(default=None, ge=0, le=INT32)
+    metadata: RequestMetadata | None = None
+    service_tier: Literal["auto", "standard_only"] | None = None
+    output_config: OutputConfig | None = None
+    seed: int | None = None
+    container: Any = None  # refused
+    mcp_servers: Any = None  # refused

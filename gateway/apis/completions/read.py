@@ -1,0 +1,83 @@
+"""`POST /v1/completions` to an order."""
+
+from dataclasses import dataclass
+
+from millstream.common.errors import BadRequest
+from millstream.common.job import JobRequest, TextPrompt, TokensPrompt
+from millstream.gateway.apis.chat.read import choice_request
+from millstream.gateway.apis.completions.shape import CompletionRequest
+from millstream.gateway.apis.shared.read.guides import guide
+from millstream.gateway.apis.shared.read.messages import unsupported
+from millstream.gateway.apis.shared.read.sampling import check_stream_options, choice_seed, sampling, tier
+from millstream.gateway.requests.prepared import PreparedRequest, RequestContext, prepared, streamed
+
+LEGACY_MAX_TOKENS = 16  # OpenAI's default of this endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """How a completion's jobs relate to its choices: of each prompt's `made` the best `kept` are given."""
+
+    made: int
+    kept: int
+    logprobs: int | None  # as the client asked; ranking may have needed them beside
+
+
+def prepare_completion(
+    body: CompletionRequest, place: RequestContext, default: int | None
+) -> tuple[PreparedRequest, Candidates]:
+    """The jobs of a completion: for each prompt `best_of` (or `n`). Raises `BadRequest` naming the field at fault."""
+    if body.suffix:
+        raise unsupported("suffix", "the models here write on, they do not fill in")
+    candidates = _candidates(body)
+    ranked = candidates.made > candidates.kept
+    logprobs = 0 if ranked and body.logprobs is None else body.logprobs
+    max_tokens = body.max_tokens if body.max_tokens is not None else default or LEGACY_MAX_TOKENS
+    chosen = sampling(body, max_tokens, logprobs)
+    bound = guide(body, body.response_format)
+    echo = bool(body.echo)
+    seed = choice_seed(body.seed, 0)
+    jobs = [
+        choice_request(
+            JobRequest(prompt, chosen, bound, echo=echo, prompt_logprobs=body.logprobs if echo else None), seed, index
+        )
+        for prompt in prompts(body)
+        for index in range(candidates.made)
+    ]
+    made = prepared(place, body, jobs, tier(body), body.prompt_cache_key or body.user or "")
+    return streamed(made, body.stream, check_stream_options(body)), candidates
+
+
+def prompts(body: CompletionRequest) -> list[TextPrompt | TokensPrompt]:
+    """One per choice set. Nothing at all stands for an empty text, as in OpenAI's reference."""
+    match body.prompt:
+        case None:
+            return [TextPrompt("")]
+        case str(text):
+            return [TextPrompt(text)]
+        case []:
+            raise BadRequest("Invalid 'prompt': empty array. Expected at least one prompt.", param="prompt")
+        case [int(), *_]:
+            return [TokensPrompt([token for token in body.prompt if isinstance(token, int)])]
+        case many:
+            return [_prompt(entry, index) for index, entry in enumerate(many)]
+
+
+def _prompt(entry: str | int | list[int], index: int) -> TextPrompt | TokensPrompt:
+    match entry:
+        case str(text):
+            return TextPrompt(text)
+        case [*ids] if ids:
+            return TokensPrompt(ids)
+        case _:
+            raise BadRequest(f"Invalid 'prompt[{index}]': expected at least one token.", param=f"prompt[{index}]")
+
+
+def _candidates(body: CompletionRequest) -> Candidates:
+    kept = body.n or 1
+    made = body.best_of or kept
+    if made < kept:
+        raise BadRequest(f"'best_of' ({made}) must be at least 'n' ({kept}).", param="best_of")
+    if made > kept and body.stream:
+        raise BadRequest("'best_of' above 'n' cannot be streamed: the best is known at the end.", param="best_of")
+    return Candidates(made, kept, body.logprobs)

@@ -1,0 +1,1 @@
+"""Rerank in Jina's and Cohere's shape, score in vLLM's."""

@@ -1,0 +1,151 @@
+"""`POST /v1/responses` to an order: the turn is written as a chat, whose intake does the rest."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from millstream.common.errors import BadRequest, MillstreamError
+from millstream.common.job import JobRequest, TokenizeInput
+from millstream.gateway.apis.chat.read import prepare_chat, rewritten
+from millstream.gateway.apis.chat.shape import ChatRequest
+from millstream.gateway.apis.responses.items import item_messages
+from millstream.gateway.apis.responses.shape import FlatChoice, FlatTool, ResponseItem, ResponseRequest, TextFormat
+from millstream.gateway.apis.shared.read.messages import missing, unsupported
+from millstream.gateway.requests.prepared import PreparedRequest, RequestContext, prepared
+
+REFUSED = {
+    "conversation": "conversations are not kept here; use 'previous_response_id'",
+    "prompt": "there are no stored prompts here; send the text",
+    "moderation": "there is no moderation model here",
+    "context_management": "nothing is compacted here; use 'truncation'",
+}
+
+
+TERMS = {"messages": "input", "response_format": "text.format"}
+
+
+def in_own_terms(error: MillstreamError) -> None:
+    """Names the field at fault as the client wrote it: the chat's intake and the workers know the chat's names."""
+    if error.param is not None:
+        flat = error.param.replace(".allowed_tools", "").replace(".function", "")
+        own = TERMS.get(flat, flat)
+        error.message, error.param = error.message.replace(f"'{error.param}'", f"'{own}'"), own
+
+
+def prepare_response(
+    body: ResponseRequest,
+    place: RequestContext,
+    history: list[ResponseItem],
+    default_max_tokens: int | None,
+    dropped: int = 0,
+) -> PreparedRequest:
+    """The one job of a response. `history`: the items of the turns before; the oldest `dropped` of all items are left
+    out. Raises `BadRequest` naming the field."""
+    _check(body)
+    before, now = history[dropped:], own_items(body)[max(0, dropped - len(history)) :]
+    made, _ = prepare_chat(_chat(body, _messages(body, before, now)), place, default_max_tokens)
+    return made
+
+
+def own_items(body: ResponseRequest) -> list[ResponseItem]:
+    """This turn's items."""
+    return [ResponseItem(role="user", content=body.input)] if isinstance(body.input, str) else body.input
+
+
+def prepare_count(body: ResponseRequest, place: RequestContext, history: list[ResponseItem]) -> PreparedRequest:
+    """A job that only counts what the turn's input would be."""
+    _check(body)
+    messages = _messages(body, history, own_items(body))
+    tools = [_tool(tool, index) for index, tool in enumerate(body.tools or [])]
+    return prepared(place, body, [JobRequest(TokenizeInput(messages=messages, tools=tools))])
+
+
+def _messages(body: ResponseRequest, before: list[ResponseItem], now: list[ResponseItem]) -> list[dict[str, Any]]:
+    messages = item_messages(before, "previous_response_id") + item_messages(now, "input")
+    if body.instructions is not None:
+        messages.insert(0, {"role": "system", "content": body.instructions})
+    return messages
+
+
+def droppings(items: list[ResponseItem], truncation: str | None) -> Iterator[int]:
+    """How many of the oldest items to leave out, in one attempt after the other: none, then (with `auto`) 1, 2, 4, …
+    and all but the last; never a tool's answer without its call."""
+    yield 0
+    last, dropped, step = len(items) - 1, 0, 1
+    while truncation == "auto" and dropped < last:
+        dropped = min(step, last)
+        while dropped < last and items[dropped].type in ("function_call_output", "reasoning"):
+            dropped += 1
+        yield dropped
+        step *= 2
+
+
+def _check(body: ResponseRequest) -> None:
+    for name, why in REFUSED.items():
+        if getattr(body, name) is not None:
+            raise unsupported(name, why)
+    if not body.input:
+        raise BadRequest("Invalid 'input': empty. Expected a text or at least one item.", param="input")
+    if body.background and body.store is False:
+        raise BadRequest("A background response must be stored to be read later.", param="background")
+
+
+def _chat(body: ResponseRequest, messages: list[dict[str, Any]]) -> ChatRequest:
+    text, reasoning = body.text, body.reasoning
+    fields: dict[str, Any] = {
+        "model": body.model,
+        "messages": messages,
+        "stream": body.stream,
+        "tools": [_tool(tool, index) for index, tool in enumerate(body.tools or [])] or None,
+        "tool_choice": _choice(body.tool_choice),
+        "parallel_tool_calls": body.parallel_tool_calls,
+        "response_format": _format(text.format) if text and text.format else None,
+        "verbosity": text.verbosity if text else None,
+        "reasoning_effort": reasoning.effort if reasoning else None,
+        "max_completion_tokens": body.max_output_tokens,
+        "temperature": body.temperature,
+        "top_p": body.top_p,
+        "logprobs": wants_logprobs(body),
+        "top_logprobs": body.top_logprobs if wants_logprobs(body) else None,
+        "service_tier": body.service_tier,
+        "user": body.user,
+        "safety_identifier": body.safety_identifier,
+        "prompt_cache_key": body.prompt_cache_key,
+        "seed": body.seed,
+    }
+    return rewritten(fields)
+
+
+def wants_logprobs(body: ResponseRequest) -> bool:
+    """Asked for by `include`, or by a number."""
+    return "message.output_text.logprobs" in (body.include or []) or bool(body.top_logprobs)
+
+
+def _tool(tool: FlatTool, index: int) -> dict[str, Any]:
+    if tool.type != "function":
+        raise unsupported(f"tools[{index}].type", f"'{tool.type}' tools do not run here, 'function' does")
+    if tool.name is None:
+        raise missing(f"tools[{index}].name")
+    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    return {"type": "function", "function": function | {"strict": tool.strict}}
+
+
+def _choice(choice: str | FlatChoice | None) -> str | dict[str, Any] | None:
+    match choice:
+        case FlatChoice(type="function", name=name):
+            return {"type": "function", "function": None if name is None else {"name": name}}
+        case FlatChoice(type="allowed_tools", mode=mode, tools=allowed):
+            named = [{"type": entry.type, "function": {"name": entry.name}} for entry in allowed or []]
+            return {"type": "allowed_tools", "allowed_tools": {"mode": mode or "auto", "tools": named}}
+        case FlatChoice():
+            return {"type": choice.type}
+        case _:
+            return choice
+
+
+def _format(wanted: TextFormat) -> dict[str, Any]:
+    if wanted.type != "json_schema":
+        return {"type": wanted.type}
+    if wanted.body is None:
+        raise missing("text.format.schema")
+    schema = {"name": wanted.name or "answer", "schema": wanted.body, "strict": wanted.strict}
+    return {"type": "json_schema", "json_schema": schema}

@@ -1,0 +1,246 @@
+"""The Responses API: create, read (also as a stream, from any place), cancel, delete, list the input."""
+
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import JSONResponse, Response
+
+from millstream.common.errors import BadRequest, Cancelled, ContextLengthExceeded, MillstreamError
+from millstream.gateway.apis.responses.items import listed_items
+from millstream.gateway.apis.responses.read import (
+    droppings,
+    in_own_terms,
+    own_items,
+    prepare_count,
+    prepare_response,
+    wants_logprobs,
+)
+from millstream.gateway.apis.responses.response_object import counted_body, frame_fields, response_object
+from millstream.gateway.apis.responses.service import ResponseService, admitted_response
+from millstream.gateway.apis.responses.shape import ResponseItem, ResponseRequest
+from millstream.gateway.apis.responses.store import StoredResponse, StoredResponses, failed_response, whole_response
+from millstream.gateway.apis.responses.write import ResponseStream
+from millstream.gateway.apis.shared.examples import INPUT_ITEM, RESPONSE, RESPONSE_STREAM, answers, deleted, listed
+from millstream.gateway.requests.accumulator import Accumulator
+from millstream.gateway.requests.admitted import AdmittedRequest, Desk
+from millstream.gateway.requests.handler import RequestHandler, Writers
+from millstream.gateway.requests.prepared import PreparedRequest, RequestContext
+from millstream.gateway.requests.response_meta import ResponseMeta
+from millstream.gateway.services.services import InServices, Services, tenant_of
+
+router = APIRouter(tags=["responses"])
+
+
+def _turns(request: Request, services: Services) -> StoredResponses:
+    return StoredResponses(services.cluster.store, tenant_of(request), services.settings.stored_ttl)
+
+
+def _response_service(request: Request, services: Services) -> ResponseService:
+    return ResponseService(Desk(services.cluster.queue), _turns(request, services), tenant_of(request))
+
+
+@router.post("/v1/responses", summary="Take a turn", responses=answers(RESPONSE, RESPONSE_STREAM))
+async def create_response(body: ResponseRequest, request: Request, services: InServices) -> Response:
+    """A whole response, a stream of typed events, or (`background`) its id to be read later."""
+    try:
+        return await _create(body, request, services)
+    except MillstreamError as error:
+        in_own_terms(error)
+        raise
+
+
+async def _create(body: ResponseRequest, request: Request, services: Services) -> Response:
+    body, history = await _recalled(body, _response_service(request, services))
+    model = await services.model(body.model)
+    place = RequestContext("resp", model, services.caller(request), services.settings.max_jobs)
+    failure: ContextLengthExceeded | None = None
+    for dropped in droppings([*history, *own_items(body)], body.truncation):
+        try:
+            order = prepare_response(body, place, history, services.settings.default_max_tokens, dropped)
+            return await _take(body, order, history, request, services)
+        except ContextLengthExceeded as error:
+            failure = error
+            place = replace(place, caller=replace(place.caller, idempotency_key=None))  # another question by now
+    assert failure is not None
+    raise failure
+
+
+async def _recalled(
+    body: ResponseRequest, response_service: ResponseService
+) -> tuple[ResponseRequest, list[ResponseItem]]:
+    """The body with the items it refers to, and those of the turns before."""
+    if not isinstance(body.input, str):
+        body = body.model_copy(update={"input": await response_service.referred(body.input)})
+    return body, await response_service.previous(body.previous_response_id)
+
+
+@router.post(
+    "/v1/responses/input_tokens",
+    summary="Count a turn's input tokens",
+    responses=answers({"object": "response.input_tokens", "input_tokens": 12}),
+)
+async def count_input_tokens(body: ResponseRequest, request: Request, services: InServices) -> Response:
+    """As the model's own template writes them."""
+    body, history = await _recalled(body, _response_service(request, services))
+    place = RequestContext(
+        "tok", await services.model(body.model), services.caller(request), services.settings.max_jobs
+    )
+    order = prepare_count(body, place, history)
+    return await RequestHandler(services, request, resumable=False).answer(order, Writers(whole=counted_body))
+
+
+async def _take(
+    body: ResponseRequest, order: PreparedRequest, history: list[ResponseItem], request: Request, services: Services
+) -> Response:
+    """One attempt at the turn. Raises `ContextLengthExceeded` if the worker says so before the answer begins."""
+    turns = _turns(request, services)
+    stored = turns.kept and body.store is not False
+    if body.background and not stored:
+        raise BadRequest("Background responses need a store, and this gateway has none.", param="background")
+    if body.background:  # its job runs on when this gateway dies; a background process then stores its end
+        order = replace(order, submission=replace(order.submission, resumable=True))
+    turn = _turn(body, order, history)
+    resumable = order.caller.resumable or bool(body.background)
+    exchange = RequestHandler(services, request, resumable=resumable)
+    admitted = await exchange.admit(order)
+    turn.response["id"] = admitted.id.text
+    earlier = await turns.find(turn.id) if stored and admitted.repeated else None
+    if stored and earlier is None and not admitted.resumed:  # a gateway that died may have submitted and not stored it
+        await turns.put(turn)
+        if body.background and services.cluster.pending is not None:
+            await services.cluster.pending.add(turn.id, tenant_of(request), order.submission.model)
+    if body.background and not body.stream and earlier is not None:
+        turn = await _response_service(request, services).refresh(earlier)
+        return JSONResponse(turn.response, headers=admitted.headers())
+    if body.background and not body.stream:
+        services.background_tasks.start(_response_service(request, services).finish(turn), admitted.id.text)
+        return JSONResponse(turn.response, headers=admitted.headers())
+    writing = Writing(turn, turns if stored else None, resumable=resumable)
+    try:
+        return await exchange.answer(order, writing.answer(), admitted)
+    except ContextLengthExceeded:
+        if stored:
+            await turns.delete(turn.id)
+        raise
+
+
+def _turn(body: ResponseRequest, order: PreparedRequest, history: list[ResponseItem]) -> StoredResponse:
+    own = own_items(body)
+    head = ResponseMeta(order.id.text, order.id.created, order.submission.model, order.submission.tier)
+    turn = StoredResponse(
+        response={},
+        frame=frame_fields(body),
+        input=listed_items(own, order.id.text.partition("_")[2]),
+        context=[item.model_dump(exclude_none=True) for item in [*history, *own]],
+        model=order.submission.model,
+        tier=order.submission.tier,
+        sealed="reasoning.encrypted_content" in (body.include or []),
+        logprobs=wants_logprobs(body),
+    )
+    turn.response = response_object(head, turn.framed(), "queued", [])
+    return turn
+
+
+class Writing:
+    """A turn being answered, and stored at its end. `turns` is None where nothing is to be kept."""
+
+    def __init__(
+        self, turn: StoredResponse, turns: StoredResponses | None, *, resumable: bool, after: int = -1
+    ) -> None:
+        self._turn = turn
+        self._turns = turns
+        self._resumable = resumable
+        self._after = after
+        self._stream: ResponseStream | None = None
+
+    def answer(self) -> Writers:
+        """How it is written."""
+        return Writers(whole=self._whole, stream=self._streamed, ended=self._ended)
+
+    def _whole(self, head: ResponseMeta, accumulators: list[Accumulator]) -> dict[str, Any]:
+        self._turn.response = whole_response(head, self._turn.framed(), accumulators[0])
+        return self._turn.response
+
+    def _streamed(self, head: ResponseMeta) -> ResponseStream:
+        self._stream = ResponseStream(head, self._turn.framed(), self._after)
+        return self._stream
+
+    async def _ended(self, admitted: AdmittedRequest, complete: bool) -> None:
+        if self._stream is not None:
+            self._turn.response = self._stream.response
+        if self._turn.under_way and self._resumable:
+            return  # it goes on; the next look at it will find its end
+        if self._turn.under_way:
+            self._turn.response = failed_response(self._turn, Cancelled("The client left."))
+        if self._turns is not None:
+            await self._turns.put(self._turn, anew=not admitted.repeated)
+
+
+@router.get(
+    "/v1/responses/{response_id}",
+    summary="Read a response",
+    responses=answers(RESPONSE, RESPONSE_STREAM),
+    response_model=None,
+)
+async def retrieve_response(
+    response_id: str,
+    request: Request,
+    services: InServices,
+    stream: bool = False,
+    starting_after: Annotated[int | None, Query(ge=-1)] = None,
+) -> Response:
+    """As it is now; or as a stream, from its beginning or behind the event `starting_after`, while it is being
+    generated and after, from any gateway."""
+    turns = _turns(request, services)
+    if not stream:
+        return JSONResponse((await _response_service(request, services).read(response_id)).response)
+    turn = await turns.get(response_id)
+    writing = Writing(turn, turns, resumable=True, after=-1 if starting_after is None else starting_after)
+    exchange = RequestHandler(services, request, resumable=True)
+    return await exchange.stream(writing.answer(), admitted_response(turn, tenant_of(request)))
+
+
+@router.post(
+    "/v1/responses/{response_id}/cancel",
+    summary="Cancel a response",
+    responses=answers(RESPONSE | {"status": "cancelled"}),
+)
+async def cancel_response(response_id: str, request: Request, services: InServices) -> JSONResponse:
+    """Stops it wherever it runs. One that is over stays as it is."""
+    turn = await _turns(request, services).get(response_id)
+    turn = await _response_service(request, services).cancel(turn)
+    return JSONResponse(turn.response)
+
+
+@router.delete(
+    "/v1/responses/{response_id}", summary="Delete a response", responses=deleted(RESPONSE["id"], "response")
+)
+async def delete_response(response_id: str, request: Request, services: InServices) -> dict[str, Any]:
+    """Forgets it and its input; a background one that is under way stops."""
+    await _response_service(request, services).delete(response_id)
+    return {"id": response_id, "object": "response", "deleted": True}
+
+
+@router.get("/v1/responses/{response_id}/input_items", summary="List a response's input", responses=listed(INPUT_ITEM))
+async def list_input_items(
+    response_id: str,
+    request: Request,
+    services: InServices,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    order: Literal["asc", "desc"] = "desc",
+) -> dict[str, Any]:
+    """The turn's own items, the newest first unless asked otherwise."""
+    turn = await _turns(request, services).get(response_id)
+    items = turn.input if order == "asc" else turn.input[::-1]
+    ids = [item["id"] for item in items]
+    begin = ids.index(after) + 1 if after in ids else 0
+    page = items[begin : begin + limit]
+    return {
+        "object": "list",
+        "data": page,
+        "first_id": page[0]["id"] if page else "",
+        "last_id": page[-1]["id"] if page else "",
+        "has_more": begin + limit < len(items),
+    }

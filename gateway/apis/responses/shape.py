@@ -1,0 +1,120 @@
+"""The body of `POST /v1/responses`."""
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from millstream.gateway.apis.chat.shape import Effort
+from millstream.gateway.apis.shared.shapes.base import INT32, Metadata, Shape, Temperature, Unit
+from millstream.gateway.apis.shared.shapes.messages import Part, Role
+from millstream.gateway.apis.shared.shapes.sampling import StreamOptions
+from millstream.gateway.apis.shared.shapes.tools import FunctionName
+
+EXAMPLE: dict[str, Any] = {"model": "smollm2-135m-instruct", "input": "Why do mills need streams?"}
+Includable = Literal[
+    "file_search_call.results",
+    "web_search_call.results",
+    "web_search_call.action.sources",
+    "message.input_image.image_url",
+    "computer_call_output.output.image_url",
+    "code_interpreter_call.outputs",
+    "reasoning.encrypted_content",
+    "message.output_text.logprobs",
+]
+
+
+class ResponseItem(Shape):
+    """One item of the input: a message, a call the model made, a tool's answer, what the model thought."""
+
+    type: str = "message"
+    id: str | None = None
+    role: Role | None = None
+    content: str | list[Part] | None = None
+    call_id: str | None = None
+    name: str | None = None
+    arguments: str | None = None
+    output: str | list[Part] | None = None
+    encrypted_content: str | None = None
+
+
+class FlatTool(Shape):
+    """A function tool, flat, as this API has it."""
+
+    type: str
+    name: FunctionName | None = None
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class FlatChoice(Shape):
+    """A tool choice given as an object."""
+
+    type: str
+    name: str | None = None
+    mode: Literal["auto", "required"] | None = None
+    tools: list[FlatTool] | None = None
+
+
+class TextFormat(Shape):
+    """Free text, any JSON object, or JSON that follows a schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    name: str | None = Field(default=None, pattern=r"^[a-zA-Z0-9_-]{1,64}$")
+    description: str | None = None
+    body: dict[str, Any] | None = Field(default=None, alias="schema")
+    strict: bool | None = None
+
+
+class TextOptions(Shape):
+    """How the text is to be."""
+
+    format: TextFormat | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
+
+
+class ReasoningOptions(Shape):
+    """How much to think, and whether to tell of it."""
+
+    effort: Effort | None = None
+    summary: Literal["auto", "concise", "detailed"] | None = None
+    generate_summary: Literal["auto", "concise", "detailed"] | None = None
+
+
+class ResponseRequest(Shape):
+    """A turn: input in, items out. Kept unless `store` is false, so that a later turn can refer to it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
+
+    model: str
+    input: str | list[ResponseItem]
+    instructions: str | None = None
+    previous_response_id: str | None = None
+    tools: list[FlatTool] | None = Field(default=None, max_length=1024)
+    tool_choice: str | FlatChoice | None = None
+    parallel_tool_calls: bool | None = None
+    text: TextOptions | None = None
+    reasoning: ReasoningOptions | None = None
+    max_output_tokens: int | None = Field(default=None, ge=1, le=INT32)
+    max_tool_calls: int | None = Field(default=None, ge=1)  # accepted: it bounds OpenAI's own tools only
+    truncation: Literal["auto", "disabled"] | None = None
+    metadata: Metadata | None = None
+    include: list[Includable] | None = None
+    store: bool | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    background: bool | None = None
+    temperature: Temperature | None = None
+    top_p: Unit | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
+    user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+    seed: int | None = None
+
+    conversation: Any = None  # refused
+    prompt: Any = None  # refused
+    moderation: Any = None  # refused
+    context_management: Any = None  # refused

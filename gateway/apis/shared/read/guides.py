@@ -1,0 +1,62 @@
+"""`response_format` and the guided extras to a worker's `Guide`."""
+
+import json
+from typing import Any
+
+from millstream.common.job import Guide
+from millstream.gateway.apis.shared.read.messages import missing
+from millstream.gateway.apis.shared.shapes.formats import ResponseFormat
+from millstream.gateway.apis.shared.shapes.sampling import SamplingFields
+from millstream.gateway.errors.table import FieldError
+
+
+def guide(body: SamplingFields, response_format: ResponseFormat | None) -> Guide | None:
+    """The one grammar asked for. Raises `BadRequest` for two at once."""
+    found = [(name, value) for name, value in _extras(body) if value is not None]
+    if response_format is not None and response_format.type != "text":
+        found.append(("response_format", format_guide(response_format)))
+    if len(found) > 1:
+        names = " and ".join(f"'{name}'" for name, _ in found)
+        message = f"Only one of {names} may be given: an output follows one grammar."
+        raise FieldError(message, param=found[0][0], wire_code="invalid_value")
+    return found[0][1] if found else None
+
+
+def format_guide(response_format: ResponseFormat) -> Guide:
+    """The grammar of a response format other than text."""
+    if response_format.type == "json_object":
+        return Guide("json_object")
+    if response_format.json_schema is None:
+        raise missing("response_format.json_schema")
+    return Guide("json_schema", _json(response_format.json_schema.body or {"type": "object"}))
+
+
+def _extras(body: SamplingFields) -> list[tuple[str, Guide | None]]:
+    return [
+        ("guided_json", None if body.guided_json is None else Guide("json_schema", _schema(body.guided_json))),
+        ("guided_regex", None if body.guided_regex is None else Guide("regex", body.guided_regex)),
+        ("guided_choice", None if body.guided_choice is None else Guide("choice", _json(body.guided_choice))),
+        ("guided_grammar", None if body.guided_grammar is None else Guide("grammar", body.guided_grammar)),
+    ]
+
+
+def _schema(given: dict[str, Any] | str) -> str:
+    if not isinstance(given, str):
+        return _json(given)
+    try:
+        schema = json.loads(given)
+    except ValueError as error:
+        raise _no_schema(f"it is no JSON: {error}") from error
+    if not isinstance(schema, dict):
+        raise _no_schema("it is no JSON object")
+    return given
+
+
+def _no_schema(why: str) -> FieldError:
+    message = f"Invalid 'guided_json': expected a JSON schema as an object or as its text, but {why}."
+    return FieldError(message, param="guided_json", wire_code="invalid_value")
+
+
+def _json(value: dict[str, Any] | list[str]) -> str:
+    """The properties' order is the order of the output, so nothing is sorted."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,89 @@
+"""Messages to what a chat template reads: parts joined to text, the older function form turned into tool calls."""
+
+from typing import Any, assert_never
+
+from millstream.common.errors import BadRequest
+from millstream.gateway.apis.shared.shapes.messages import CalledFunction, Message, Part
+from millstream.gateway.errors.table import FieldError
+
+ChatMessage = dict[str, Any]  # as a chat template reads it
+
+LEGACY_ID = "call_{index}"  # the older form has no ids; a call and its answer meet by their order
+
+
+def template_messages(messages: list[Message]) -> list[ChatMessage]:
+    """Raises `BadRequest` naming the message and field, e.g. `messages[2].content[0]`."""
+    return [_message(message, index) for index, message in enumerate(messages)]
+
+
+def _message(message: Message, index: int) -> dict[str, Any]:
+    path = f"messages[{index}]"
+    out: dict[str, Any] = {"role": message.role, "content": text(message.content, f"{path}.content")}
+    if message.name:
+        out["name"] = message.name
+    match message.role:
+        case "assistant":
+            return out | _assistant(message, index)
+        case "tool":
+            if message.tool_call_id is None:
+                raise missing(f"{path}.tool_call_id")
+            return out | {"tool_call_id": message.tool_call_id}
+        case "function":
+            return out | {"role": "tool", "tool_call_id": LEGACY_ID.format(index=index - 1)}
+        case "system" | "developer" | "user":
+            if message.content is None:
+                raise missing(f"{path}.content")
+            return out
+        case _:
+            assert_never(message.role)
+
+
+def _assistant(message: Message, index: int) -> dict[str, Any]:
+    if message.audio is not None:
+        raise unsupported(f"messages[{index}].audio", "audio is not understood by the models here")
+    calls = [_call(call.id, call.function) for call in message.tool_calls or []]
+    if message.function_call is not None:
+        calls.append(_call(LEGACY_ID.format(index=index), message.function_call))
+    out: dict[str, Any] = {"tool_calls": calls} if calls else {}
+    if message.reasoning_content:
+        out["reasoning_content"] = message.reasoning_content
+    if message.content is None and message.refusal:
+        out["content"] = message.refusal
+    elif message.content is None and not calls:
+        raise missing(f"messages[{index}].content")
+    return out
+
+
+def _call(identity: str, function: CalledFunction) -> dict[str, Any]:
+    return {"id": identity, "type": "function", "function": {"name": function.name, "arguments": function.arguments}}
+
+
+def text(content: str | list[Part] | None, path: str) -> str:
+    """Parts joined without a separator, as OpenAI does; absent content is no text."""
+    if isinstance(content, str) or content is None:
+        return content or ""
+    return "".join(_part(part, f"{path}[{index}]") for index, part in enumerate(content))
+
+
+def _part(part: Part, path: str) -> str:
+    match part.type:
+        case "text" | "input_text" | "output_text":
+            if part.text is None:
+                raise missing(f"{path}.text")
+            return part.text
+        case "refusal":
+            return part.refusal or ""
+        case other:
+            message = f"Invalid content type: '{other}' at '{path}.type'. The models here read 'text' only."
+            raise FieldError(message, param=f"{path}.type", wire_code="invalid_value")
+
+
+def missing(path: str) -> FieldError:
+    """OpenAI's error for a field that must be there."""
+    message = f"Missing required parameter: '{path}'."
+    return FieldError(message, param=path, wire_code="missing_required_parameter")
+
+
+def unsupported(path: str, why: str) -> BadRequest:
+    """OpenAI's error for a field it knows and this service refuses."""
+    return FieldError(f"Unsupported parameter: '{path}': {why}.", param=path, wire_code="unsupported_parameter")

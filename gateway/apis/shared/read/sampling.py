@@ -1,0 +1,78 @@
+"""Sampling fields to a worker's `Sampling`."""
+
+import random
+from typing import Protocol
+
+from millstream.common.errors import BadRequest
+from millstream.common.job import Sampling, Tier
+from millstream.gateway.apis.shared.shapes.sampling import SamplingFields
+
+GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: consecutive choices get seeds far apart
+SEED_BITS = 0x7FFFFFFFFFFFFFFF
+LEAST_TOP_P = 1e-6  # OpenAI's 0 means the likeliest token alone
+
+
+class Tiered(Protocol):
+    """A body with OpenAI's `service_tier`."""
+
+    @property
+    def service_tier(self) -> str | None: ...
+
+
+def choice_seed(seed: int | None, choice: int) -> int:
+    """The seed of choice `choice` (0 is the client's own). Without a seed, a random one: every job can be continued."""
+    first = random.getrandbits(63) if seed is None else seed
+    return (first + choice * GOLDEN) & SEED_BITS
+
+
+def sampling(body: SamplingFields, max_tokens: int | None, logprobs: int | None) -> Sampling:
+    """What the body asks for, with OpenAI's defaults. The seed is set per choice by `choice_seed`."""
+    top_k = body.top_k or 0
+    return Sampling(
+        max_tokens=max_tokens,
+        min_tokens=body.min_tokens or 0,
+        temperature=_given(body.temperature, 1.0),
+        top_p=max(_given(body.top_p, 1.0), LEAST_TOP_P),
+        top_k=max(top_k, 0),  # vLLM's -1 means off, as 0 does
+        min_p=body.min_p or 0.0,
+        repetition_penalty=_given(body.repetition_penalty, 1.0),
+        presence_penalty=body.presence_penalty or 0.0,
+        frequency_penalty=body.frequency_penalty or 0.0,
+        logit_bias=body.logit_bias or {},
+        stop=_stops(body.stop),
+        stop_token_ids=body.stop_token_ids or [],
+        include_stop=bool(body.include_stop_str_in_output),
+        ignore_eos=bool(body.ignore_eos),
+        logprobs=logprobs,
+    )
+
+
+def check_stream_options(body: SamplingFields) -> bool:
+    """Whether the stream ends with a usage event. Raises `BadRequest` for stream options without a stream."""
+    if body.stream_options is None:
+        return False
+    if not body.stream:
+        message = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
+        raise BadRequest(message, param="stream_options")
+    return bool(body.stream_options.include_usage)
+
+
+def tier(body: Tiered) -> Tier:
+    """The queue's tier for OpenAI's `service_tier`."""
+    match body.service_tier:
+        case "flex":
+            return "flex"
+        case "priority" | "fast":
+            return "priority"
+        case _:  # absent, auto, default, scale (capacity bought in advance: there is none to buy here)
+            return "default"
+
+
+def _given(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
+def _stops(stop: str | list[str] | None) -> list[str]:
+    """An empty stop string would end every answer before it began; OpenAI's servers drop it too."""
+    found = [stop] if isinstance(stop, str) else stop or []
+    return [text for text in found if text]

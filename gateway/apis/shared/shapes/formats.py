@@ -1,0 +1,24 @@
+"""`response_format`: free text, any JSON object, or JSON that follows a schema."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from millstream.gateway.apis.shared.shapes.base import Shape
+
+
+class JsonSchema(Shape):
+    """A named JSON schema; the output always follows it, `strict` or not."""
+
+    name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
+    description: str | None = None
+    # "schema" is a method of pydantic's models
+    body: dict[str, Any] | None = Field(default=None, alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(Shape):
+    """What the output must be."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None

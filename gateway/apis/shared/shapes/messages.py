@@ -1,0 +1,44 @@
+"""Chat messages as clients send them."""
+
+from typing import Any, Literal
+
+from millstream.gateway.apis.shared.shapes.base import Shape
+
+Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+
+
+class Part(Shape):
+    """One part of a message's content. Text is what the models here read; other kinds are refused by name."""
+
+    type: str
+    text: str | None = None
+    refusal: str | None = None
+
+
+class CalledFunction(Shape):
+    """A function the model called earlier; `arguments` is JSON text."""
+
+    name: str
+    arguments: str = "{}"
+
+
+class ToolCall(Shape):
+    """A tool call the model made earlier."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
+class Message(Shape):
+    """One message of the conversation."""
+
+    role: Role
+    content: str | list[Part] | None = None
+    name: str | None = None
+    refusal: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+    function_call: CalledFunction | None = None
+    reasoning_content: str | None = None
+    audio: dict[str, Any] | None = None

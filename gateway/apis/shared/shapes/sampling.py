@@ -1,0 +1,54 @@
+"""The sampling fields that chat completions and completions share, OpenAI's and the usual open-weights extras."""
+
+from typing import Any
+
+from pydantic import Field
+
+from millstream.gateway.apis.shared.shapes.base import (
+    Bias,
+    Penalty,
+    Seed,
+    Shape,
+    Stops,
+    Temperature,
+    TokenId,
+    TokenText,
+    Unit,
+)
+
+
+class StreamOptions(Shape):
+    """How a stream is written."""
+
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None  # accepted; our chunks carry no padding
+
+
+class SamplingFields(Shape):
+    """How tokens are chosen and when generation ends."""
+
+    model: str
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = Field(default=None, ge=0, le=2**31 - 1)
+    temperature: Temperature | None = None
+    top_p: Unit | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    logit_bias: dict[TokenText, Bias] | None = Field(default=None, max_length=4096)
+    seed: Seed | None = None
+    stop: str | Stops | None = None
+    n: int | None = Field(default=None, ge=1, le=128)
+    user: str | None = None
+
+    top_k: int | None = Field(default=None, ge=-1, le=2**31 - 1)
+    min_p: Unit | None = None
+    repetition_penalty: float | None = Field(default=None, ge=0.01, le=100)
+    min_tokens: int | None = Field(default=None, ge=0, le=2**31 - 1)
+    stop_token_ids: list[TokenId] | None = Field(default=None, max_length=256)
+    include_stop_str_in_output: bool | None = None
+    ignore_eos: bool | None = None
+    guided_json: dict[str, Any] | str | None = None
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = Field(default=None, min_length=1)
+    guided_grammar: str | None = None

@@ -1,0 +1,1 @@
+"""The work on one batch: validated, run line by line, finalised."""

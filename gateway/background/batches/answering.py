@@ -1,0 +1,106 @@
+"""One line of a batch: submitted, followed to its end, written as a line of the output."""
+
+import asyncio
+import time
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import structlog
+
+from millstream.common.broker.records.batches import LineResult
+from millstream.common.chunk import NOTHING_YET
+from millstream.common.errors import BadRequest, Expired, LogExpired, MillstreamError, NotFound, Overloaded, Unavailable
+from millstream.common.process.backoff import Backoff
+from millstream.gateway.apis.responses.service import ResponseService
+from millstream.gateway.apis.responses.shape import ResponseItem
+from millstream.gateway.background.batches.endpoints import LineReader, Prepared
+from millstream.gateway.background.batches.lines import BatchLine, named, parse_line
+from millstream.gateway.errors.table import error_object, wire
+from millstream.gateway.records.batches import Batch
+from millstream.gateway.requests.admitted import Desk
+from millstream.gateway.requests.handler import accumulate_all
+from millstream.gateway.requests.prepared import PreparedRequest
+
+log = structlog.stdlib.get_logger(part="batches")
+LONGEST_PAUSE = 5.0  # seconds between two tries to submit
+
+
+def line_id(batch: str, index: int) -> str:
+    """The id of a line's answer, the same whoever writes it."""
+    return f"batch_req_{batch.removeprefix('batch_')}{index:06x}"
+
+
+class LineRunner:
+    """The lines of one batch."""
+
+    def __init__(
+        self, batch: Batch, reception: LineReader, desk: Desk, response_service: ResponseService, line_timeout: float
+    ) -> None:
+        self._batch = batch
+        self._reception = reception
+        self._desk = desk
+        self._response_service = response_service
+        self._line_timeout = line_timeout
+
+    async def answer(self, index: int, text: bytes) -> LineResult:
+        """Tries until there is an answer or an error that another try would not change. Cancelled, it leaves the jobs
+        running; the next call for the same line finds them."""
+        line = parse_line(text, self._batch.endpoint)
+        try:
+            prepared = self._reception.prepare(line.body, await self._history(line))
+            request, body = await self._until_answered(index, prepared)
+            return self._result(index, line, request, 200, body)
+        except MillstreamError as error:
+            return self._result(index, line, "", wire(error).status, error_object(error))
+        except Exception as error:  # a fault of ours in one line must not hold up the others
+            log.error("line failed", batch=self._batch.id, line=index, exc_info=error)
+            fault = MillstreamError("The server had an error while processing this request. Sorry about that!")
+            return self._result(index, line, "", wire(fault).status, error_object(fault))
+
+    async def order(self, index: int, text: bytes) -> PreparedRequest:
+        """The line's order as its first try submits it. Raises `BadRequest`."""
+        line = parse_line(text, self._batch.endpoint)
+        return self._named(self._reception.prepare(line.body, await self._history(line)).order, index, 0)
+
+    async def _history(self, line: BatchLine) -> list[ResponseItem]:
+        previous = line.body.get("previous_response_id") if self._batch.endpoint == "/v1/responses" else None
+        return await self._response_service.previous(previous) if isinstance(previous, str) else []
+
+    async def _until_answered(self, index: int, prepared: Prepared) -> tuple[str, dict[str, Any]]:
+        backoff, attempt = Backoff(most=LONGEST_PAUSE), 0
+        while True:
+            order = self._named(prepared.order, index, attempt)
+            try:
+                return await self._try(order, prepared)
+            except Overloaded as error:
+                await asyncio.sleep(min(error.retry_after or LONGEST_PAUSE, LONGEST_PAUSE))
+            except BadRequest as error:
+                if not isinstance(error, NotFound | LogExpired):
+                    raise
+                await backoff.sleep()  # the job has gone with its log: the same id is free for another
+            except Unavailable:
+                await backoff.sleep()
+            except Expired:  # it waited too long; the batch's window is not over, or we would have been cancelled
+                attempt += 1
+
+    async def _try(self, order: PreparedRequest, prepared: Prepared) -> tuple[str, dict[str, Any]]:
+        admitted = await self._desk.admit(order)
+        flow = self._desk.follow(admitted, [NOTHING_YET] * len(admitted.jobs))
+        try:
+            accumulators = await accumulate_all(flow, len(admitted.jobs))
+        finally:
+            await flow.aclose()
+        return admitted.id.text, prepared.whole(admitted.head(), accumulators)
+
+    def _named(self, order: PreparedRequest, index: int, attempt: int) -> PreparedRequest:
+        order = named(order, self._batch.id, self._batch.created, index, attempt)
+        left = max(1.0, self._batch.expires - time.time())
+        timeout = min(left, self._line_timeout)
+        submission = replace(order.submission, tier="batch", timeout=timeout, resumable=True, idempotency_key=None)
+        return replace(order, submission=submission)
+
+    def _result(self, index: int, line: BatchLine, request: str, status: int, body: dict[str, Any]) -> LineResult:
+        response = {"status_code": status, "request_id": request, "body": body}
+        told = {"id": line_id(self._batch.id, index), "custom_id": line.custom_id, "response": response, "error": None}
+        return LineResult(index, "completed" if status == 200 else "failed", msgspec.json.encode(told))

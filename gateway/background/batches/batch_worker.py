@@ -1,0 +1,217 @@
+"""What one background process does for a batch when its turn comes, whatever state the batch is in."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import cast
+
+import msgspec
+import structlog
+
+from millstream.common.broker.models.directory import ModelInfo
+from millstream.common.broker.records.batches import OVER, Batches
+from millstream.common.errors import BadRequest, Forbidden, NotFound
+from millstream.common.job import JobId, ModelName
+from millstream.gateway.apis.responses.service import ResponseService
+from millstream.gateway.apis.responses.store import StoredResponses
+from millstream.gateway.background.batches.answering import LineRunner
+from millstream.gateway.background.batches.endpoints import LineReader
+from millstream.gateway.background.batches.finalising import Ending, Finalising
+from millstream.gateway.background.batches.lease import BatchLease, LeaseLost, leased
+from millstream.gateway.background.batches.lines import raw_lines
+from millstream.gateway.background.batches.parts import Parts
+from millstream.gateway.background.batches.running import WINDOW, Slice
+from millstream.gateway.background.batches.validating import Validation
+from millstream.gateway.background.settings import BackgroundSettings
+from millstream.gateway.records.batches import Batch
+from millstream.gateway.records.files.catalogue import Catalogue
+from millstream.gateway.records.files.storage import Storage
+from millstream.gateway.records.store import RecordStore
+from millstream.gateway.requests.admitted import Desk
+from millstream.gateway.services.aliases import Aliases
+from millstream.gateway.services.cluster import ClusterServices
+
+CANCEL_AT_ONCE = 100  # jobs stopped in one call
+log = structlog.stdlib.get_logger(part="batches")
+BatchEnded = Callable[[Batch], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class BackgroundContext:
+    """What a background process works with."""
+
+    settings: BackgroundSettings
+    cluster: ClusterServices
+    store: RecordStore
+    storage: Storage
+    batches: Batches
+    aliases: Aliases
+    owner: str  # this process's name on leases
+
+
+class BatchWorker:
+    """Works on one batch. `ended` is told of every batch that is over."""
+
+    def __init__(self, context: BackgroundContext, batch: str, ended: BatchEnded) -> None:
+        self._context = context
+        self._id = batch
+        self._ended = ended
+        self._owner = f"{context.owner}-{secrets.token_hex(4)}"  # two turns in one process are two owners
+
+    async def work(self) -> bool:
+        """A slice of work; whether there is more to do."""
+        context = self._context
+        try:
+            async with leased(context.batches, self._id, self._owner) as lease:
+                if lease is None:
+                    await self._forget_if_gone()
+                    return False
+                return await self._turn(lease)
+        except* LeaseLost:
+            log.info("batch_taken_over", batch=self._id)
+        return False
+
+    async def _forget_if_gone(self) -> None:
+        if not await self._context.batches.state(self._id):
+            await self._context.batches.forget(self._id)
+
+    async def _batch(self) -> Batch:
+        return Batch(self._id, await self._context.batches.state(self._id))
+
+    async def _turn(self, lease: BatchLease) -> bool:
+        """Whether there is more to do."""
+        batch = await self._batch()
+        match batch.status:
+            case "validating":
+                await self._validate(batch, lease)
+            case "in_progress":
+                await self._run(batch, lease)
+            case "cancelling":
+                await self._stop_jobs(batch)
+                await self._finalise(batch, lease, "cancelled")
+            case "finalizing":
+                await self._finalise(batch, lease, cast(Ending, batch.state.get("ending") or "completed"))
+            case _:
+                pass
+        batch = await self._batch()
+        if batch.status in OVER:
+            log.info("batch_over", batch=batch.id, status=batch.status)
+            await self._ended(batch)
+            await self._context.batches.forget(batch.id)
+            return False
+        return True
+
+    def _catalogue(self, batch: Batch) -> Catalogue:
+        return Catalogue(self._context.storage, self._context.store, batch.tenant)
+
+    def _answering(self, batch: Batch) -> LineRunner:
+        context, model = self._context, ModelName(batch.state["model"])
+        reception = LineReader(batch.endpoint, batch.key, context.settings, lambda _: model)
+        turns = StoredResponses(context.store, batch.tenant, context.settings.stored_ttl)
+        desk = Desk(context.cluster.queue)
+        response_service = ResponseService(desk, turns, batch.tenant)
+        return LineRunner(batch, reception, desk, response_service, context.settings.batch_line_timeout)
+
+    async def _validate(self, batch: Batch, lease: BatchLease) -> None:
+        context, catalogue = self._context, self._catalogue(batch)
+        known = frozenset(model.name for model in await context.cluster.directory.models())
+        resolve = partial(context.aliases.resolve, known=known)
+        reception = LineReader(batch.endpoint, batch.key, context.settings, resolve)
+        validation = Validation(reception, known, context.settings.batch_lines)
+        try:
+            found = await validation.check(catalogue.read(await catalogue.get(batch.input_file)))
+        except NotFound as error:
+            await context.batches.move(batch.id, ("validating",), "failed", _unreadable(error), lease.grant)
+            return
+        fields = {"total": found.lines, "model": found.model, "completed": 0, "failed": 0}
+        if found.faults:
+            fields |= {"total": 0, "errors": msgspec.json.encode(found.faults).decode()}
+            await context.batches.move(batch.id, ("validating",), "failed", fields, lease.grant)
+        else:
+            await context.batches.move(batch.id, ("validating",), "in_progress", fields, lease.grant)
+
+    async def _run(self, batch: Batch, lease: BatchLease) -> None:
+        context, catalogue = self._context, self._catalogue(batch)
+        parts = Parts(context.storage, context.batches, batch.id)
+        work = Slice(batch, context.batches, lease, self._answering(batch), parts)
+        try:
+            file = await catalogue.get(batch.input_file)
+            blocks = catalogue.read(file, batch.offset)
+            lines = raw_lines(blocks, batch.offset, context.settings.max_body_bytes)
+            most, seconds = context.settings.batch_in_flight, context.settings.slice_seconds
+            done = await work.work(lines, self._look(batch), most, seconds)
+        except (BadRequest, ExceptionGroup) as error:
+            unreadable = _bad_request(error)  # the lines' own faults are their answers
+            if unreadable is None:
+                raise
+            fields = {"ending": "failed", **_unreadable(unreadable)}  # what was answered is kept
+            await context.batches.move(batch.id, ("in_progress",), "finalizing", fields, lease.grant)
+            return
+        if done:
+            await context.batches.move(batch.id, ("in_progress",), "finalizing", {}, lease.grant)
+        elif lease.now >= batch.expires:
+            await self._stop_jobs(await self._batch())
+            await context.batches.move(batch.id, ("in_progress",), "finalizing", {"ending": "expired"}, lease.grant)
+
+    def _look(self, batch: Batch) -> Callable[[], Awaitable[ModelInfo | None]]:
+        async def look() -> ModelInfo | None:
+            models = await self._context.cluster.directory.models()
+            return next((model for model in models if model.name == batch.state["model"]), None)
+
+        return look
+
+    async def _stop_jobs(self, batch: Batch) -> None:
+        """Lines may be on the queue that nobody follows any more: their jobs' ids follow from their place."""
+        context = self._context
+        if not batch.total:
+            return
+        jobs: list[JobId] = []
+        try:
+            async for some in self._open_jobs(batch):
+                jobs += some
+        except BadRequest as error:
+            log.info("jobs_not_stopped", batch=batch.id, error=error.message)
+        model = ModelName(batch.state["model"])
+        for at in range(0, len(jobs), CANCEL_AT_ONCE):
+            await context.cluster.queue.cancel(model, jobs[at : at + CANCEL_AT_ONCE], tenant=batch.tenant)
+
+    async def _open_jobs(self, batch: Batch) -> AsyncIterator[list[JobId]]:
+        """Each line's that may be on the queue. Raises `NotFound` for an input that has been deleted."""
+        answering, catalogue = self._answering(batch), self._catalogue(batch)
+        index = batch.flushed
+        blocks = catalogue.read(await catalogue.get(batch.input_file), batch.offset)
+        async for raw in raw_lines(blocks, batch.offset, self._context.settings.max_body_bytes):
+            try:
+                yield (await answering.order(index, raw.text)).id.jobs()
+            except (BadRequest, Forbidden) as error:  # it was refused, so it never ran
+                log.debug("line_not_stopped", batch=batch.id, line=index, error=error.message)
+            index += 1
+            if index >= batch.flushed + WINDOW:
+                return
+            await asyncio.sleep(0)  # thousands of lines: the lease must be renewed meanwhile
+
+    async def _finalise(self, batch: Batch, lease: BatchLease, ending: Ending) -> None:
+        context = self._context
+        finalising = Finalising(
+            batch, context.batches, context.storage, self._catalogue(batch), context.settings.file_ttl
+        )
+        await finalising.finish(lease, ending)
+
+
+def _unreadable(error: BadRequest) -> dict[str, str]:
+    """The batch's `errors`, when its input cannot be read."""
+    code = "input_file_gone" if isinstance(error, NotFound) else "invalid_input_file"
+    faults = [{"code": code, "message": error.message, "param": "input_file_id", "line": None}]
+    return {"errors": msgspec.json.encode(faults).decode()}
+
+
+def _bad_request(error: BaseException) -> BadRequest | None:
+    """The error, if it is one, alone or in a group of its like."""
+    if isinstance(error, BadRequest):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        group = cast(BaseExceptionGroup[BaseException], error)
+        return _bad_request(group.exceptions[0])
+    return None

@@ -1,0 +1,152 @@
+"""Pydantic's findings in OpenAI's words: what was wrong, at which path, what would be right."""
+
+from collections.abc import Mapping, Sequence, Sized
+from typing import Any, cast
+
+from millstream.gateway.errors.table import FieldError
+
+ValidationFinding = Mapping[str, Any]  # one of pydantic's error dicts
+EXPECTED = {
+    "string_type": "a string",
+    "string_unicode": "a string of valid Unicode",
+    "int_type": "an integer",
+    "int_parsing": "an integer",
+    "bool_parsing": "a boolean",
+    "int_from_float": "an integer",
+    "float_type": "a decimal",
+    "bool_type": "a boolean",
+    "list_type": "an array",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+    "finite_number": "a finite number",
+}
+
+
+def field_error(findings: Sequence[ValidationFinding], body: object) -> FieldError:
+    """The one error to tell: the deepest (in a union, the branch that was meant got furthest)."""
+    if findings and findings[0]["type"] == "json_invalid":
+        return no_json()
+    paths = [_path(finding, body) for finding in findings]
+    deepest = max(range(len(findings)), key=lambda index: len(paths[index]))
+    same = [finding for finding, path in zip(findings, paths, strict=True) if path == paths[deepest]]
+    return _told(same, spelt(paths[deepest]))
+
+
+def no_json() -> FieldError:
+    """The body cannot be read at all."""
+    hint = "(HINT: This likely means you aren't using your HTTP library correctly. The OpenAI API expects a JSON "
+    message = f"We could not parse the JSON body of your request. {hint}payload, but what was sent was not valid JSON.)"
+    return FieldError(message, param=None, wire_code=None)
+
+
+def wrong_media(name: str, given: str, expected: str) -> FieldError:
+    """The body is of another kind than the header `name` may say."""
+    message = f"Unsupported {name}: '{given[:80]}'. This API method only accepts {expected} requests."
+    return FieldError(message, param=None, wire_code=f"unsupported_{name.lower().replace('-', '_')}")
+
+
+def spelt(path: Sequence[str | int]) -> str:
+    """`("messages", 2, "content")` as `messages[2].content`."""
+    out = ""
+    for part in path:
+        out += f"[{part}]" if isinstance(part, int) else f".{part}" if out else part
+    return out
+
+
+def _path(finding: ValidationFinding, body: object) -> tuple[str | int, ...]:
+    """The finding's place in the body. Pydantic mixes names of union branches in; only what leads on stays."""
+    place = cast(tuple[str | int, ...], finding["loc"])
+    path: list[str | int] = []
+    here: object = body
+    if place and place[0] != "body":
+        return tuple(str(part) for part in place[1:])  # a parameter of the path or the query
+    for index, part in enumerate(place[1:], start=1):
+        if isinstance(here, dict) and part in here:
+            here = cast(dict[str | int, object], here)[part]
+        elif isinstance(here, list) and isinstance(part, int) and part < len(cast(list[object], here)):
+            here = cast(list[object], here)[part]
+        elif not (finding["type"] == "missing" and index == len(place) - 1):
+            continue
+        path.append(part)
+    return tuple(path)
+
+
+def _told(findings: Sequence[ValidationFinding], param: str) -> FieldError:
+    finding = findings[0]
+    kinds = [EXPECTED[one["type"]] for one in findings if one["type"] in EXPECTED]
+    if finding["type"] == "missing":
+        return _missing(param)
+    if kinds and len(kinds) == len(findings):
+        expected = " or ".join(dict.fromkeys(kinds))
+        where = f"for '{param}'" if param else "of the body"
+        message = f"Invalid type {where}: expected {expected}, but got {_got(finding['input'])} instead."
+        return FieldError(message, param=param or None, wire_code="invalid_type")
+    return _outside(next(one for one in findings if one["type"] not in EXPECTED), param)
+
+
+def _missing(param: str) -> FieldError:
+    if not param:
+        return FieldError("The request needs a JSON object as its body.", param=None, wire_code=None)
+    return FieldError(f"Missing required parameter: '{param}'.", param=param, wire_code="missing_required_parameter")
+
+
+def _outside(finding: ValidationFinding, param: str) -> FieldError:
+    """Right type, wrong value."""
+    context = cast(Mapping[str, Any], finding.get("ctx") or {})
+    number = "decimal" if isinstance(finding["input"], float) else "integer"  # a query's numbers are text
+    given = _shown(finding["input"])
+    match finding["type"]:
+        case "greater_than_equal" | "greater_than":
+            least = f">= {context['ge']}" if "ge" in context else f"> {context['gt']}"
+            said = f"{number} below minimum value. Expected a value {least}, but got {given} instead."
+            return _invalid(param, said, f"{number}_below_min_value")
+        case "less_than_equal" | "less_than":
+            said = f"{number} above maximum value. Expected a value <= {context.get('le', context.get('lt'))}, "
+            return _invalid(param, f"{said}but got {given} instead.", f"{number}_above_max_value")
+        case "too_short":
+            said = f"array too short. Expected at least {context['min_length']}, but got {context['actual_length']}."
+            return _invalid(param, said, "empty_array" if not context["actual_length"] else "array_below_min_length")
+        case "too_long":
+            entries = len(cast(Sized, finding["input"]))
+            said = f"too long. Expected at most {context['max_length']} entries, but got {entries}."
+            return _invalid(param, said, "array_above_max_length")
+        case "string_too_long":
+            said = f"string too long. Expected a maximum length of {context['max_length']}."
+            return _invalid(param, said, "string_above_max_length")
+        case "literal_error":
+            message = f"Invalid value: {given}. Supported values are: {context['expected']}."
+            return FieldError(message, param=param, wire_code="invalid_value")
+        case "string_pattern_mismatch":
+            said = f"string does not match pattern. Expected a string that matches {context['pattern']}."
+            return _invalid(param, said, "invalid_value")
+        case _:
+            return _invalid(param, f"{finding['msg']}.", "invalid_value")
+
+
+def _invalid(param: str, said: str, wire_code: str) -> FieldError:
+    return FieldError(f"Invalid '{param}': {said}", param=param, wire_code=wire_code)
+
+
+def _got(value: object) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int():
+            return "an integer"
+        case float():
+            return "a decimal"
+        case str():
+            return "a string"
+        case list() | tuple():
+            return "an array"
+        case _:
+            return "an object"
+
+
+def _shown(value: object) -> str:
+    """A value short enough for a message."""
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

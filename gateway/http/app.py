@@ -1,0 +1,31 @@
+"""The FastAPI app with our layers around it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from millstream.gateway.access.authentication import told_of_keys
+from millstream.gateway.connection.direct_write import SERVER
+
+
+class DirectApp(FastAPI):
+    """Leaves the server's own `send` in the scope, before anybody wraps it, and keeps our layers around the framework,
+    where a request can be answered without it (`gateway.http.json_route`)."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._layers: ASGIApp = super().__call__
+
+    def openapi(self) -> dict[str, Any]:
+        """With the API keys, which a layer asks for and no route."""
+        return told_of_keys(super().openapi())
+
+    def surround(self, layer: Callable[[ASGIApp], ASGIApp]) -> None:
+        """Puts a layer around all there are."""
+        self._layers = layer(self._layers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # A new scope: the server's own would hold the server's request, a cycle that only the collector could undo.
+        await self._layers({**scope, SERVER: send, "app": self}, receive, send)

@@ -1,0 +1,74 @@
+"""How a gateway process leaves: it refuses what is new while what is open goes on, and only then closes its port, so
+that a load balancer hears of it from `/ready`."""
+
+import asyncio
+import socket
+from time import monotonic
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from millstream.common.errors import Unavailable
+from millstream.gateway.connection.direct_write import begun, hang_up
+from millstream.gateway.connection.sse import STOPPING
+from millstream.gateway.http.middleware import error_response
+from millstream.gateway.http.normalize import own_path
+
+LAST_WORDS = 2  # seconds for what is open at the end of the drain window to be told so
+LOOK_EVERY = 0.1  # seconds between two looks at the clock and at a second signal
+STILL_OPEN = frozenset(("/health", "/ready", "/metrics"))
+
+
+class DrainingServer(uvicorn.Server):
+    """Serves on for `drain` seconds after the signal, or until nothing is open any more."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, drain: float) -> None:
+        super().__init__(config)
+        self._app = app
+        self._drain = drain
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to stop: told to, or because what keeps this gateway going has ended and streams would hang."""
+        return await super().on_tick(counter) or getattr(self.lifespan, "error_occurred", False)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.state.draining = True
+        until = monotonic() + self._drain
+        while (open_requests := self.server_state.tasks) and not self.force_exit and monotonic() < until:
+            await asyncio.wait(open_requests, timeout=LOOK_EVERY)
+        self.config.timeout_graceful_shutdown = LAST_WORDS
+        await super().shutdown(sockets)
+
+
+def draining(app: FastAPI) -> bool:
+    """Whether the process has been told to stop."""
+    return bool(app.state.draining)
+
+
+class RefuseWhileDraining:
+    """Refuses new requests once the process is leaving: another gateway will take them. What the server cancels in the
+    end, because it took longer than its last words, ends here, quietly: it is as much as was announced."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and draining(scope["app"]) and own_path(scope) not in STILL_OPEN:
+            await _refuse(scope, receive, send)
+            return
+        try:
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not draining(scope["app"]):
+                raise
+            if begun(scope):
+                hang_up(scope)
+            else:
+                await _refuse(scope, receive, send)
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    response = error_response(Unavailable(STOPPING, retry_after=1), own_path(scope))
+    response.headers["connection"] = "close"
+    await response(scope, receive, send)

@@ -1,0 +1,87 @@
+"""Every exception that reaches the edge of the app, as an HTTP answer in OpenAI's shape."""
+
+from http import HTTPStatus
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Match
+from starlette.types import Scope
+
+from millstream.common.errors import BadRequest, BodyTooLarge, MillstreamError
+from millstream.gateway.errors.table import FieldError, UnknownRoute, WrongMethod, wire
+from millstream.gateway.errors.validation import field_error, no_json, wrong_media
+from millstream.gateway.http.middleware import error_response
+from millstream.gateway.http.normalize import own_path
+from millstream.gateway.services.services import services_of
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+log = structlog.stdlib.get_logger(part="http")
+
+
+def handle_faults(app: FastAPI) -> None:
+    """Registers the handlers."""
+    app.add_exception_handler(MillstreamError, _known)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(UnicodeEncodeError, _no_unicode)
+
+
+async def _known(request: Request, error: Exception) -> Response:
+    assert isinstance(error, MillstreamError)
+    services_of(request).metrics.failures.labels(error.code).inc()
+    if wire(error).status >= 500:
+        log.warning("request failed", code=error.code, error=error.message)
+    return error_response(error, own_path(request.scope))
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    if isinstance(error.body, bytes):  # it was not even tried as JSON
+        return await _known(request, wrong_media("Content-Type", request.headers["content-type"], "'application/json'"))
+    return await _known(request, field_error(error.errors(), error.body))
+
+
+async def _no_unicode(request: Request, _: Exception) -> Response:
+    """JSON can spell half a surrogate pair, which is no text: it can neither be stored nor sent on."""
+    return await _known(request, BadRequest("The request holds text that is not valid Unicode (a lone surrogate)."))
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    response = await _known(request, _translated(request, error))
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        response.headers["allow"] = ", ".join(allowed_methods(request))
+    return response
+
+
+def allowed_methods(request: Request) -> list[str]:
+    """What the path can be asked."""
+    routes = request.app.routes
+    asked = (method for method in METHODS if _matches(routes, {**request.scope, "method": method}))
+    return [name for method in asked for name in (["GET", "HEAD"] if method == "GET" else [method])]
+
+
+def _matches(routes: list[BaseRoute], scope: Scope) -> bool:
+    return any(route.matches(scope)[0] is Match.FULL for route in routes)
+
+
+def _translated(request: Request, error: HTTPException) -> MillstreamError:
+    method, path = request.method, request.url.path
+    match error.status_code:
+        case 400 if isinstance(error.__cause__, ValueError | RecursionError):  # the framework could not read the body
+            encoding = request.headers.get("content-encoding", "identity")
+            return no_json() if encoding == "identity" else wrong_media("Content-Encoding", encoding, "unencoded")
+        case 404:
+            return UnknownRoute(f"Invalid URL ({method} {path})")
+        case 405:
+            hint = "(HINT: Perhaps you meant to use a different HTTP method?)"
+            return WrongMethod(f"Not allowed to {method} on {path}. {hint}")
+        case 413:
+            return BodyTooLarge(str(error.detail))
+        case status if status < 500:
+            return FieldError(str(error.detail) or HTTPStatus(status).phrase, param=None, wire_code=None)
+        case _:
+            return MillstreamError(str(error.detail))

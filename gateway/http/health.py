@@ -1,0 +1,79 @@
+"""Is the process there, can it serve, what does it count."""
+
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import Response
+
+from millstream.common.errors import MillstreamError
+from millstream.gateway.apis.shared.examples import answers
+from millstream.gateway.http.batch_metrics import batch_text
+from millstream.gateway.http.cluster_metrics import cluster_text
+from millstream.gateway.http.drain import STOPPING, draining
+from millstream.gateway.services.services import InServices
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/health", summary="Is this process alive", responses=answers({"status": "ok"}))
+async def health() -> dict[str, str]:
+    """Needs no key, asks nothing of Redis."""
+    return {"status": "ok"}
+
+
+@router.get(
+    "/ready", summary="Can a request be served now", responses=answers({"status": "ready", "redis": True, "workers": 1})
+)
+async def ready(request: Request, services: InServices) -> JSONResponse:
+    """200 if Redis answers and at least one worker is alive, else 503 saying which is missing; 503 as well once this
+    process has been told to stop."""
+    try:
+        await services.cluster.directory.ping()
+        models = await services.cluster.directory.models()
+    except MillstreamError as error:
+        return _readiness(False, redis=False, workers=0, reason=error.message)
+    workers = sum(model.live for model in models)
+    if draining(request.app):
+        return _readiness(False, redis=True, workers=workers, reason=STOPPING)
+    reason = "" if workers else "no live worker: start one with `millstream worker --model ...`"
+    return _readiness(workers > 0, redis=True, workers=workers, reason=reason)
+
+
+def _readiness(ready: bool, *, redis: bool, workers: int, reason: str) -> JSONResponse:
+    body: dict[str, Any] = {"status": "ready" if ready else "not ready", "redis": redis, "workers": workers}
+    if reason:
+        body["reason"] = reason
+    return JSONResponse(body, status_code=200 if ready else 503)
+
+
+@router.get(
+    "/metrics",
+    summary="Figures for Prometheus",
+    responses={200: {"content": {"text/plain": {}}}},
+    response_class=Response,
+)
+async def metrics(services: InServices) -> Response:
+    """This process's counters, and the cluster's figures as its workers' heartbeats tell them: workers open no port."""
+    try:
+        cluster = cluster_text(await services.cluster.directory.models()) + await batch_text(services.cluster.batches)
+    except MillstreamError:  # without Redis there are still this process's own
+        cluster = b""
+    return Response(services.metrics.text() + cluster, media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/version", summary="Which Millstream this is", responses=answers({"version": "0.1.0"}))
+async def version() -> dict[str, str]:
+    """The version of the gateway."""
+    return {"version": release()}
+
+
+def release() -> str:
+    """The installed package's version; a source tree that was never installed has none."""
+    try:
+        return installed_version("millstream")
+    except PackageNotFoundError:
+        return "0.0.0+source"

@@ -1,0 +1,184 @@
+"""What happens around every route: names and times, the door, the limit on bodies. Pure ASGI: a stream's bytes pass
+through one small function."""
+
+import random
+import re
+import time
+from collections.abc import Mapping
+from typing import cast
+
+import msgspec
+import structlog
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from millstream.common.errors import BodyTooLarge, MillstreamError, Unavailable
+from millstream.gateway.access.authentication import OPEN_PATHS, authenticate
+from millstream.gateway.apis.anthropic.errors import anthropic_error
+from millstream.gateway.errors.table import HeadTooLarge, error_headers, error_json, wire
+from millstream.gateway.http.normalize import own_path
+from millstream.gateway.services.metrics import Metrics
+from millstream.gateway.services.services import Services
+
+log = structlog.stdlib.get_logger(part="http")
+REQUEST_ID = re.compile(r"^[\w.:-]{1,128}$")
+FORM = b"application/x-www-form-urlencoded"
+READINESS = "/ready"
+
+
+class AccessLog:
+    """Gives every response its `x-request-id` and `openai-processing-ms`, counts it and logs it."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        entry = _Entry(scope, send)
+        self._metrics.open_requests.inc()
+        try:
+            structlog.contextvars.bind_contextvars(request_id=entry.request_id)  # a request has a task of its own
+            await self._answer(entry, scope, receive)
+            log.info("request answered", **entry.facts())
+        finally:
+            self._metrics.open_requests.dec()
+            self._metrics.requests.labels(entry.route, str(entry.status)).inc()
+            self._metrics.head_seconds.labels(entry.route).observe(entry.head_seconds)
+
+    async def _answer(self, entry: "_Entry", scope: Scope, receive: Receive) -> None:
+        """A bug of ours: the client gets no more than that, with the id under which the log has the rest."""
+        try:
+            await self._app(scope, receive, entry.send)
+        except Exception as error:
+            log.error("request crashed", path=scope["path"], exc_info=error)
+            self._metrics.failures.labels(MillstreamError.code).inc()
+            if entry.begun:
+                raise
+            crash = MillstreamError("The server had an error while processing your request. Sorry about that!")
+            await error_response(crash, own_path(scope))(scope, receive, entry.send)
+
+
+class _Entry:
+    """One request in the journal."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        asked = Headers(scope=scope).get("x-request-id", "")
+        self.request_id = asked if REQUEST_ID.match(asked) else f"req_{random.getrandbits(128):032x}"
+        self.status = 500
+        self.begun = False
+        self.head_seconds = 0.0
+        self._scope = scope
+        self._send = send
+        self._began = time.monotonic()
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status, self.begun = message["status"], True
+            self.head_seconds = time.monotonic() - self._began
+            message["headers"] = [*message.get("headers", ()), *self._headers()]
+        await self._send(message)
+
+    def _headers(self) -> list[tuple[bytes, bytes]]:
+        identity = self.request_id.encode("latin-1")
+        took = str(int(self.head_seconds * 1000)).encode()
+        named = [(b"x-request-id", identity), (b"openai-processing-ms", took), (b"openai-version", b"2020-10-01")]
+        if own_path(self._scope).startswith("/v1/messages"):
+            named.append((b"request-id", identity))  # where Anthropic's clients look
+        return named
+
+    @property
+    def route(self) -> str:
+        """The route's pattern, not the path: a label of few values."""
+        return cast(str, getattr(self._scope.get("route"), "path", "unmatched"))
+
+    def facts(self) -> dict[str, object]:
+        """What the log tells."""
+        return {
+            "method": self._scope["method"],
+            "path": self._scope["path"],
+            "status": self.status,
+            "seconds": round(time.monotonic() - self._began, 4),
+        }
+
+
+class Authentication:
+    """Lets nobody past without a key, but on the open paths; notes the tenant. `/ready` says itself that Redis, which
+    knows whether there are keys, is away."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and own_path(scope) not in OPEN_PATHS:
+            try:
+                keys = cast(Services, scope["app"].state.services).keys
+                owner = await authenticate(Headers(scope=scope), keys)
+                scope.setdefault("state", {}).update(tenant=owner.tenant, key=owner)
+            except MillstreamError as error:
+                if not (isinstance(error, Unavailable) and own_path(scope) == READINESS):
+                    await error_response(error, own_path(scope))(scope, receive, send)
+                    return
+        await self._app(scope, receive, send)
+
+
+class PlainBodies:
+    """Reads a body as JSON whatever `curl -d` calls it, as OpenAI's servers do: a form's content type is dropped."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = scope["headers"]
+            scope["headers"] = [each for each in headers if each[0] != b"content-type" or not each[1].startswith(FORM)]
+        await self._app(scope, receive, send)
+
+
+class SizeLimits:
+    """Refuses bodies above the limit, by their announced length or as they come, and heads above theirs."""
+
+    def __init__(self, app: ASGIApp, body: int, head: int, wide: Mapping[str, int] | None = None) -> None:
+        """`wide`: paths whose bodies (uploads) have a limit of their own."""
+        self._app = app
+        self._body = body
+        self._head = head
+        self._wide = wide or {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        read, limit = 0, self._wide.get(own_path(scope), self._body)
+
+        async def counted() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > limit:
+                raise HTTPException(413, _limit_text(limit))
+            return message
+
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > self._head:
+            error = HeadTooLarge(f"The request's headers exceed {self._head} bytes.")
+            await error_response(error, own_path(scope))(scope, receive, send)
+            return
+        announced = Headers(scope=scope).get("content-length", "")
+        if announced.isdigit() and int(announced) > limit:
+            await error_response(BodyTooLarge(_limit_text(limit)), own_path(scope))(scope, receive, send)
+            return
+        await self._app(scope, counted, send)
+
+
+def _limit_text(limit: int) -> str:
+    return f"The request's body is too large: at most {limit} bytes are accepted."
+
+
+def error_response(error: MillstreamError, path: str = "") -> Response:
+    """Any error as OpenAI's clients expect it, on Anthropic's paths as Anthropic's do."""
+    body = msgspec.json.encode(anthropic_error(error)) if path.startswith("/v1/messages") else error_json(error)
+    return Response(body, status_code=wire(error).status, media_type="application/json", headers=error_headers(error))

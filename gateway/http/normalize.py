@@ -1,0 +1,34 @@
+"""What HTTP asks of every server, whatever the route: HEAD where there is GET, one path for `/x` and `/x/`, and paths
+that mean the same whether or not the proxy in front cut its prefix off."""
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+
+class PathNormalization:
+    """The outermost of our layers: all others see GET for HEAD (the server keeps the body back), no trailing slash, and
+    a path that begins with the root path, as ASGI has it."""
+
+    def __init__(self, app: ASGIApp, root: str = "") -> None:
+        """`root`: the prefix under which a proxy serves us, `/llm` say."""
+        self._app = app
+        self._root = f"/{root.strip('/')}" if root.strip("/") else ""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            method = "GET" if scope["method"] == "HEAD" else scope["method"]
+            path = canonical(scope["path"], self._root)
+            scope = {**scope, "method": method, "path": path, "root_path": self._root}
+        await self._app(scope, receive, send)
+
+
+def canonical(path: str, root: str) -> str:
+    """The path without a trailing slash, below the root path. A redirect instead would make some clients drop their
+    body or key, and behind a proxy it may name the wrong scheme."""
+    inside = path == root or path.startswith(f"{root}/")
+    return (path if inside else root + path).rstrip("/") or "/"
+
+
+def own_path(scope: Scope) -> str:
+    """The path below the root path: what routes are called in our code."""
+    path, root = str(scope["path"]), str(scope.get("root_path", ""))
+    return path.removeprefix(root) if path.startswith(f"{root}/") else path

@@ -1,1 +1,0 @@
-"""From a body to a `Submission`: every field honoured, or refused with an error that names it."""

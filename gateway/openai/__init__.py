@@ -1,1 +1,0 @@
-"""OpenAI's request and response shapes, free of logic."""

@@ -1,1 +1,0 @@
-"""From chunks to what a client reads: pure functions, one file per API."""

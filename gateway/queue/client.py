@@ -1,0 +1,100 @@
+"""From a checked request to its chunks: submit jobs, follow their chunk logs, cancel them.
+
+`gateway.queue.redis_client.QueueDispatch` is the real one; tests of the HTTP surface have their own at the edge.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from millstream.common.broker.accounts.keyring import ApiKey
+from millstream.common.chunk import NOTHING_YET, Chunk, Seq
+from millstream.common.job import JobId, JobRequest, ModelName, Tier
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One request's jobs (`n=3` is three), submitted together or not at all."""
+
+    model: ModelName
+    jobs: list[tuple[JobId, JobRequest]]
+    tenant: str = "default"
+    tier: Tier = "default"
+    timeout: float = 600.0  # seconds until the deadline
+    idempotency_key: str | None = None
+    fingerprint: str = ""  # of the body: the same key with another fingerprint is a conflict
+    resumable: bool = False  # the jobs run on when their client leaves
+    affinity: tuple[str, ...] = ()  # session and prompt beginnings, for routing: `gateway.requests.affinity`
+    key: ApiKey | None = None  # whose limits count, and with which weight among tenants
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What became of a submission. `duplicate`: the idempotency key is known; `jobs` are the earlier request's."""
+
+    outcome: Literal["routed", "queued", "duplicate"]
+    jobs: list[JobId]
+    position: int = 0  # place in the queue: 1 is next
+    wait: float | None = None  # estimated seconds until a slot frees; None: not known
+    workers: int | None = None  # live workers of the model, told when it is none
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])  # what is left of the key's limits
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Where a queued job stands now; `wait` in seconds. None: not known."""
+
+    position: int
+    wait: float | None
+    workers: int | None
+    loading: str = ""  # what the worker that loads the model just now is at
+
+
+# Offers a chunk to the fast path (none: a sign of life); whether it was taken.
+DirectSink = Callable[[Seq, Chunk | None], bool]
+
+
+class QueueClient(Protocol):
+    """The gateway's way to the queue."""
+
+    async def submit(self, submission: Submission) -> Admission:
+        """Raises `ModelNotFound`, `Overloaded` (with `retry_after`), `TooLargeToWait`, `IdempotencyConflict`,
+        `Unavailable`."""
+        ...
+
+    def follow(
+        self,
+        model: ModelName,
+        job: JobId,
+        *,
+        tenant: str,
+        after: Seq = NOTHING_YET,
+        direct: DirectSink | None = None,
+    ) -> AsyncIterator[list[tuple[Seq, Chunk]]]:
+        """The job's chunks from seq `after` + 1 to its last one, in order, without holes or repeats; each item is all
+        that is there now (at least one). An empty list is a sign of life: nothing new for a keep-alive interval, or
+        another place in the queue. Works for any job of the tenant on any gateway, running or settled. While the
+        iterator has nothing and is waited for, chunks may go to `express` instead.
+        Raises `NotFound` (no such job of this tenant), `LogExpired`, `StreamLost`."""
+        ...
+
+    async def logged(
+        self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET, most: int | None = None
+    ) -> list[tuple[Seq, Chunk]]:
+        """What the job's log has now from seq `after` + 1 on, in order, at most `most` chunks: a look that waits for no
+        chunk and does not take the stream over from who follows it. A Redis that is away is waited for, up to half a
+        minute. Raises `NotFound` (no such job of this tenant), `LogExpired` (the same, and `after` says that there was
+        one), `StreamLost` (the log does not reach `after`), `Unavailable`."""
+        ...
+
+    def waiting(self, job: JobId) -> Waiting | None:
+        """How a followed job waits, as far as is known here; None if it does not (any more), or nobody knows yet."""
+        ...
+
+    async def cancel(self, model: ModelName, ids: list[JobId], *, tenant: str = "") -> None:
+        """Stop the jobs (of this tenant, if given) wherever they are; settled or unknown ones are fine."""
+        ...
+
+    async def leave(self, model: ModelName, ids: list[JobId]) -> None:
+        """Their reader here has gone: stop those that nobody else reads, here or at another gateway."""
+        ...

@@ -1,0 +1,92 @@
+"""One subscription and one reader for the whole gateway process: frames in, each to the streams that follow its job.
+
+The reader never blocks. Pub/sub may lose messages, and a lost last one is no hole, so `gateway.queue.watchdog` asks
+Redis about every stream that has been silent; after any new subscription every stream is attached again and repaired
+from its log.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+import structlog
+
+from millstream.common.broker.chunks import FrameChannel
+from millstream.common.broker.connection.broker import RedisAway
+from millstream.common.job import JobId
+from millstream.common.process.backoff import Backoff
+from millstream.gateway.queue.client import Waiting
+from millstream.gateway.queue.job_stream import JobStream
+from millstream.gateway.queue.timing_wheel import TimingWheel
+
+log = structlog.stdlib.get_logger(part="switchboard")
+
+
+class FrameHub:
+    """The streams of one gateway process, by job; a job may have several (a retry beside the first try)."""
+
+    def __init__(self) -> None:
+        self._followers: dict[str, list[JobStream]] = defaultdict(list)
+        self.wheel = TimingWheel()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._followers.values()))
+
+    def add(self, job_stream: JobStream) -> None:
+        self._followers[job_stream.job].append(job_stream)
+        self.wheel.add(job_stream)
+
+    def remove(self, job_stream: JobStream) -> None:
+        """Forget a stream; one that is not there is fine."""
+        self.wheel.remove(job_stream)
+        streams = self._followers.get(job_stream.job, [])
+        if job_stream in streams:
+            streams.remove(job_stream)
+        if not streams:
+            self._followers.pop(job_stream.job, None)
+
+    def expected(self, job: JobId) -> JobStream | None:
+        """The stream prepared when this gateway submitted the job, if nobody reads it yet."""
+        return next((each for each in self._followers.get(job, ()) if not each.read), None)
+
+    def reads(self, job: JobId) -> bool:
+        """Whether somebody here reads the job's stream."""
+        return any(each.read for each in self._followers.get(job, ()))
+
+    def waiting(self, job: JobId) -> Waiting | None:
+        """Where the job stands in its queue, as last told; None if that is not known, or it waits no more."""
+        return next((each.waiting for each in self._followers.get(job, ())), None)
+
+    def __iter__(self) -> Iterator[JobStream]:
+        return (each for streams in list(self._followers.values()) for each in list(streams))
+
+    async def read(self, channel: FrameChannel) -> None:
+        """Hand out frames for ever; ends by cancellation only."""
+        backoff, lost = Backoff(), False
+        while True:
+            try:
+                async for frames in channel.listen():
+                    if not frames:
+                        self._subscribed()
+                        backoff.reset()
+                        lost = False
+                    for job, lease, seq, raw in frames:
+                        for job_stream in self._followers.get(job, ()):
+                            job_stream.take(lease, seq, raw)
+                            if job_stream.resting:
+                                self.wheel.rouse(job_stream)
+            except RedisAway as error:
+                if not lost:  # said once, until the subscription stands again
+                    log.warning("frames_lost", error=error.message)
+                lost = True
+                self._lose_place()  # at once: Redis may come back with another log than the one we were reading
+                await backoff.sleep()
+
+    def _subscribed(self) -> None:
+        """What came before this subscription may be lost, and Redis may be another one: attach every stream again."""
+        log.info("frames_subscribed", streams=len(self))
+        self._lose_place()
+
+    def _lose_place(self) -> None:
+        for job_stream in self:
+            if not job_stream.done:
+                job_stream.lost()

@@ -1,0 +1,155 @@
+"""Streams read from their jobs' chunk logs: the place found in Redis, holes filled, what Redis lost put back."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from time import monotonic
+
+import structlog
+
+from millstream.common.broker import jobs
+from millstream.common.broker.chunks import PAGE, read_log
+from millstream.common.broker.connection.broker import Broker, RedisAway
+from millstream.common.broker.connection.retry import retry_while_away
+from millstream.common.chunk import NOTHING_YET, Chunk, Seq, decode_chunk
+from millstream.common.errors import Expired, LogExpired, MillstreamError, NotFound, StreamLost
+from millstream.common.job import GatewayId, JobId, ModelName
+from millstream.common.process.backoff import Backoff
+from millstream.gateway.queue.client import DirectSink
+from millstream.gateway.queue.hub import FrameHub
+from millstream.gateway.queue.job_stream import JobStream, LoggedChunk
+
+LOOK_PATIENCE = 30.0  # seconds a look waits for a Redis that restarts or fails over; proxies cut a silence after 60
+
+log = structlog.stdlib.get_logger(part="dispatch")
+
+
+class LogReader:
+    """The reading half of a `Dispatch`; the switchboard brings the news."""
+
+    def __init__(self, broker: Broker, gateway: GatewayId, hub: FrameHub) -> None:
+        self._broker = broker
+        self._gateway = gateway
+        self._hub = hub
+
+    async def follow(
+        self,
+        model: ModelName,
+        job: JobId,
+        *,
+        tenant: str,
+        after: Seq = NOTHING_YET,
+        direct: DirectSink | None = None,
+    ) -> AsyncIterator[list[tuple[Seq, Chunk]]]:
+        job_stream = self._take_up(model, job, tenant, after)
+        job_stream.direct = direct
+        backoff = Backoff()
+        try:
+            while not job_stream.ended:
+                try:
+                    await self.catch_up(job_stream)
+                except RedisAway:
+                    if job_stream.overdue:
+                        raise Expired("The queue (Redis) was away until the request's deadline passed.") from None
+                    await backoff.sleep()
+                    yield []
+                    continue
+                if items := job_stream.drain():
+                    yield items
+                elif not job_stream.ended and not await job_stream.wait():
+                    yield []
+        finally:
+            self._hub.remove(job_stream)
+
+    def _take_up(self, model: ModelName, job: JobId, tenant: str, after: Seq) -> JobStream:
+        """The stream prepared at submit, or a new one that must find its place first."""
+        job_stream = self._hub.expected(job) if after == NOTHING_YET else None
+        if job_stream is None or job_stream.tenant != tenant:
+            job_stream = JobStream(model, job, tenant, after)
+            self._hub.add(job_stream)
+        job_stream.read = True
+        return job_stream
+
+    async def catch_up(self, job_stream: JobStream) -> None:
+        """Find our place in Redis if we are unsure of it, and fill a hole from the log. Raises `RedisAway`."""
+        if job_stream.unsure:
+            await self._attach(job_stream)
+        while job_stream.behind and not job_stream.full and not job_stream.unsure:
+            await self._read_on(job_stream)
+
+    async def _read_on(self, job_stream: JobStream) -> None:
+        """One page of the log. Frames may arrive meanwhile, and the place may be lost: then the page counts no more."""
+        asked, job_stream.behind = job_stream.next, False
+        try:
+            page = await read_log(self._broker, job_stream.model, job_stream.job, Seq(asked - 1))
+        except RedisAway:
+            job_stream.behind = True
+            raise
+        if job_stream.unsure:
+            return
+        if page and page[0][0] != asked:
+            raise StreamLost(f"Chunk {asked} of `{job_stream.job}` is no longer in its log.")
+        for seq, raw in page:
+            if seq == job_stream.next:
+                job_stream.accept(raw)
+        job_stream.behind = (job_stream.behind or bool(page)) and not job_stream.done
+
+    async def _attach(self, job_stream: JobStream) -> None:
+        have = job_stream.delivered
+        place = await self._place(job_stream, replace(have, chunks=()))
+        if place.state == "lost" and have.chunks:
+            place = await self._place(job_stream, have)
+        match place.state:
+            case "missing":
+                await self._submit_again(job_stream)
+            case "lost":
+                raise StreamLost(
+                    f"The stream of `{job_stream.job}` ends at {place.seq}, before the place asked for "
+                    f"({job_stream.next - 1}): the rest was lost and cannot be restored."
+                )
+            case _:
+                job_stream.unsure = False
+                job_stream.news(place.seq, place.lease)
+                job_stream.settle_at(place.seq if place.settled else None)
+
+    async def _place(self, job_stream: JobStream, have: jobs.Delivered) -> jobs.JobPosition:
+        return await jobs.attach(self._broker, job_stream.model, job_stream.job, self._gateway, job_stream.tenant, have)
+
+    async def _submit_again(self, job_stream: JobStream) -> None:
+        """Redis does not know the job. If we submitted it and have all its chunks, it goes on from them."""
+        origin, prefix = job_stream.origin, job_stream.prefix
+        if origin is None or prefix is None:
+            raise _unknown(job_stream.job, Seq(job_stream.first - 1))
+        log.warning("job_submitted_again", job=job_stream.job, model=job_stream.model, chunks=len(prefix))
+        left = max(1, int(origin.envelope.timeout_ms - (monotonic() - job_stream.born) * 1000))
+        envelope = replace(origin.envelope, timeout_ms=left, idempotency_digest="", bounds=jobs.Bounds())
+        again = jobs.NewJob(job_stream.job, origin.request, prefix, job_stream.grant)
+        await jobs.submit(self._broker, job_stream.model, envelope, [again])
+        job_stream.unsure = False
+
+    async def logged(
+        self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET, most: int | None = None
+    ) -> list[LoggedChunk]:
+        async def look() -> tuple[list[tuple[Seq, bytes]], str | None]:
+            found = await self._from(model, job, after, most)
+            return found, await jobs.owner(self._broker, model, job)  # last: a log that expired is not an empty one
+
+        found, owner = await retry_while_away(look, LOOK_PATIENCE)
+        if owner != tenant:
+            raise _unknown(job, after)
+        if after > NOTHING_YET and (not found or found[0][0] != after):
+            raise StreamLost(f"The stream of `{job}` does not reach the place asked for ({after}): it was lost.")
+        return [(seq, decode_chunk(raw)) for seq, raw in found if seq > after][:most]
+
+    async def _from(self, model: ModelName, job: JobId, place: Seq, most: int | None) -> list[tuple[Seq, bytes]]:
+        """The chunk at the place, which shows that the log reaches it, and those behind it."""
+        before = Seq(max(place - 1, NOTHING_YET))
+        page = found = await read_log(self._broker, model, job, before, PAGE if most is None else most + 1)
+        while most is None and len(page) == PAGE:
+            page = await read_log(self._broker, model, job, found[-1][0])
+            found += page
+        return found
+
+
+def _unknown(job: JobId, after: Seq) -> MillstreamError:
+    what = f"There is no request `{job}`: it never was, or what was kept of it has expired."
+    return LogExpired(what, param="Last-Event-ID") if after > NOTHING_YET else NotFound(what)

@@ -1,0 +1,1 @@
+"""What is kept for a tenant: stored answers, files and batches."""

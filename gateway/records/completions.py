@@ -1,0 +1,70 @@
+"""Stored chat completions: answers with `store: true`, kept with their messages and metadata."""
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import msgspec
+
+from millstream.common.errors import NotFound
+from millstream.common.request_id import parse_request_id
+from millstream.gateway.records.store import Record, RecordStore
+
+PAGE = 100  # records read at once while a filtered list is gathered
+
+
+class StoredCompletion(msgspec.Struct):
+    """One stored completion: the answer as it was given, and the messages it answered."""
+
+    completion: dict[str, Any]
+    messages: list[dict[str, Any]]
+
+    @property
+    def id(self) -> str:
+        """The completion's."""
+        return str(self.completion["id"])
+
+    def matches(self, model: str | None, metadata: dict[str, str]) -> bool:
+        """Whether a filtered list shows it."""
+        own = self.completion["metadata"]
+        same_model = model is None or self.completion["model"] == model
+        return same_model and all(own.get(key) == value for key, value in metadata.items())
+
+
+class StoredCompletions:
+    """A tenant's stored completions."""
+
+    def __init__(self, store: RecordStore, tenant: str, ttl: float) -> None:
+        self._store = store
+        self._tenant = tenant
+        self._ttl = ttl
+
+    async def put(self, kept: StoredCompletion) -> None:
+        """Keeps it, new or anew. Raises `Unavailable`."""
+        record = Record(kept.id, parse_request_id(kept.id).created, msgspec.json.encode(kept))
+        await self._store.put(self._tenant, "completion", record, self._ttl)
+
+    async def get(self, identity: str) -> StoredCompletion:
+        """Raises `NotFound`."""
+        record = await self._store.get(self._tenant, "completion", identity)
+        if record is None:
+            raise _unknown(identity)
+        return msgspec.json.decode(record.body, type=StoredCompletion)
+
+    async def delete(self, identity: str) -> None:
+        """Raises `NotFound`."""
+        if not await self._store.delete(self._tenant, "completion", identity):
+            raise _unknown(identity)
+
+    async def walk(self, after: str | None, *, descending: bool) -> AsyncGenerator[StoredCompletion]:
+        """All of them from behind `after`, by their age."""
+        while True:
+            page = await self._store.list(self._tenant, "completion", after=after, limit=PAGE, descending=descending)
+            for record in page:
+                yield msgspec.json.decode(record.body, type=StoredCompletion)
+            if len(page) < PAGE:
+                return
+            after = page[-1].id
+
+
+def _unknown(identity: str) -> NotFound:
+    return NotFound(f"Completion '{identity[:80]}' not found: it was not stored, expired, or deleted.", param="id")

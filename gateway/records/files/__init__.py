@@ -1,0 +1,1 @@
+"""A tenant's files: their records, their bytes and their settings."""

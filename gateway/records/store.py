@@ -1,0 +1,32 @@
+"""What is kept of answers for later: stored completions and responses."""
+
+from typing import Literal, Protocol
+
+from millstream.common.broker.records.store import Record
+
+Kind = Literal["completion", "response", "file", "batch"]
+
+__all__ = ["Kind", "Record", "RecordStore"]
+
+
+class RecordStore(Protocol):
+    """Records of a tenant, by kind. Every record has a time to live; nothing is kept for ever."""
+
+    async def put(self, tenant: str, kind: Kind, record: Record, ttl: float, *, anew: bool = False) -> None:
+        """Writes the record for `ttl` seconds; with `anew` only if it is there, not deleted meanwhile. Raises
+        `Unavailable`."""
+        ...
+
+    async def get(self, tenant: str, kind: Kind, identity: str) -> Record | None:
+        """None: never stored, expired, deleted, or another tenant's."""
+        ...
+
+    async def delete(self, tenant: str, kind: Kind, identity: str) -> bool:
+        """Whether there was one."""
+        ...
+
+    async def list(
+        self, tenant: str, kind: Kind, *, after: str | None = None, limit: int = 20, descending: bool = False
+    ) -> list[Record]:
+        """By (created, id); from behind the record `after` (unknown: from the start)."""
+        ...

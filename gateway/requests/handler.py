@@ -1,0 +1,173 @@
+"""One request being answered: admitted, followed, written as a stream or as a whole, given up if its client leaves."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from millstream.common.chunk import NOTHING_YET, Seq
+from millstream.common.errors import Cancelled, LogExpired, MillstreamError, NotFound, Unavailable, from_failure
+from millstream.gateway.connection.disconnect import ClientGone, ClientWatch
+from millstream.gateway.connection.sse import STOPPING, DrainTimeout
+from millstream.gateway.queue.merge import MergedStream
+from millstream.gateway.requests.accumulator import Accumulator
+from millstream.gateway.requests.admitted import AdmittedRequest, Desk
+from millstream.gateway.requests.prepared import PreparedRequest
+from millstream.gateway.requests.presenter import Presenter
+from millstream.gateway.requests.response_meta import ResponseMeta
+from millstream.gateway.requests.streaming import Streaming
+from millstream.gateway.requests.usage import total
+from millstream.gateway.services.services import Services
+
+SHORTEST = 2  # chunks of the shortest job: its start and its end
+
+
+@dataclass(frozen=True, slots=True)
+class Writers:
+    """How one API writes its answers."""
+
+    whole: Callable[[ResponseMeta, list[Accumulator]], dict[str, Any]]
+    stream: Callable[[ResponseMeta], Presenter] | None = None  # None: this API answers only as a whole
+    ended: Callable[[AdmittedRequest, bool], Awaitable[None]] | None = None  # told whether the answer was complete
+
+
+class RequestHandler:
+    """The life of one request in this gateway."""
+
+    def __init__(self, services: Services, request: Request, *, resumable: bool) -> None:
+        self._services = services
+        self._client = ClientWatch(request, services.drain_notifier.served)
+        self._resumable = resumable
+        self._desk = Desk(services.cluster.queue)
+
+    async def admit(self, order: PreparedRequest) -> AdmittedRequest:
+        """The jobs to follow: the order's own, or an earlier request's."""
+        admitted = await self._desk.admit(order)
+        if admitted.admission is None or admitted.repeated:
+            self._services.metrics.resumptions.labels(admitted.model).inc()
+        return admitted
+
+    async def answer(
+        self, order: PreparedRequest, answer: Writers, admitted: AdmittedRequest | None = None
+    ) -> Response:
+        """Raises what keeps the answer from beginning; a stream's later failure is its last event."""
+        admitted = admitted or await self.admit(order)
+        reply = self.whole if answer.stream is None or not order.stream else self.stream
+        try:
+            return await reply(answer, admitted)
+        except NotFound as error:
+            if admitted.admission is not None or time.time() - admitted.id.created < self._services.settings.retention:
+                raise
+            raise LogExpired(error.message, param=error.param) from None
+        except Cancelled as error:
+            if isinstance(error, ClientGone) or not admitted.repeated:
+                raise
+        return await reply(answer, await self._desk.again(order))
+
+    async def whole(self, answer: Writers, admitted: AdmittedRequest) -> Response:
+        """All of it at once."""
+        accumulators = await self.accumulators(admitted)
+        body = msgspec.json.encode(answer.whole(admitted.head(), accumulators))
+        if answer.ended is not None:
+            await answer.ended(admitted, True)
+        return Response(body, media_type="application/json", headers=admitted.headers())
+
+    async def accumulators(self, admitted: AdmittedRequest) -> list[Accumulator]:
+        """Every job's chunks, folded. Raises a job's failure, `ClientGone`."""
+        flow = self._desk.follow(admitted, [NOTHING_YET] * len(admitted.jobs))
+        try:
+            with self._client:
+                accumulators = await accumulate_all(flow, len(admitted.jobs))
+        except BaseException as error:
+            await self._abandon(admitted, flow, error)
+            raise
+        self._client.release()
+        await flow.aclose()
+        self._services.metrics.count(
+            admitted.model,
+            admitted.tenant,
+            total([accumulator.usage for accumulator in accumulators], len(accumulators)),
+        )
+        return accumulators
+
+    async def stream(self, answer: Writers, admitted: AdmittedRequest) -> Response:
+        """As it comes, behind what the client has had."""
+        assert answer.stream is not None
+        presenter = answer.stream(admitted.head())
+        after = admitted.after
+        if presenter.needs_history:
+            after = [NOTHING_YET] * len(admitted.jobs)
+        elif admitted.resumed:
+            await self._reread_start(admitted, presenter)
+            after = [await self._within(admitted, choice) for choice in range(len(admitted.jobs))]
+        flow = self._desk.follow(admitted, after, self._client.direct)
+        try:
+            with self._client:
+                await self._begin(admitted, flow)
+        except BaseException as error:
+            await self._abandon(admitted, flow, error)
+            raise
+        streaming = Streaming(self._services, admitted, flow, presenter, self._client, resumable=self._resumable)
+        return streaming.response(answer.ended)
+
+    async def _reread_start(self, admitted: AdmittedRequest, presenter: Presenter) -> None:
+        """The first chunk says who computes, and every event repeats it."""
+        for choice, seq in enumerate(admitted.after):
+            found = await self._desk.chunk_after(admitted, choice, NOTHING_YET) if seq > NOTHING_YET else None
+            if found is not None:
+                presenter.event(choice, found[1], b"")
+                return
+
+    async def _within(self, admitted: AdmittedRequest, choice: int) -> Seq:
+        """Where the log goes on for a choice. The usage event's place is one behind the last chunk: there is none."""
+        had = admitted.after[choice]
+        if had < SHORTEST + 1:
+            return had
+        found = await self._desk.chunk_after(admitted, choice, Seq(had - 2))
+        return Seq(had - 1) if found is not None and found[1].finish is not None else had
+
+    async def _begin(self, admitted: AdmittedRequest, flow: MergedStream) -> None:
+        """Waits for the first chunk, for a while, so that a failure at the start is an HTTP error. Raises it."""
+        began = time.monotonic()
+        first = await flow.look(self._services.settings.first_chunk_wait)
+        if first is None:
+            return
+        self._services.metrics.first_chunk_seconds.labels(admitted.model).observe(time.monotonic() - began)
+        if (opening := first[1][0][1].error) is not None:
+            raise from_failure(opening)
+        given_up = any(chunk.error is not None and chunk.error.code == Cancelled.code for _, chunk in first[1])
+        if admitted.repeated and given_up:
+            raise Cancelled("The earlier request with this idempotency key was cancelled.")
+
+    async def _abandon(self, admitted: AdmittedRequest, flow: MergedStream, error: BaseException) -> None:
+        self._client.release()
+        await flow.aclose()
+        if isinstance(error, asyncio.CancelledError | DrainTimeout):
+            # This process stops, the jobs run on: a retry finds them.
+            raise Unavailable(STOPPING, retry_after=1) from None
+        if isinstance(error, ClientGone):
+            self._services.metrics.departures.labels(admitted.model).inc()
+            if self._resumable:
+                return
+        if isinstance(error, MillstreamError) and not isinstance(error, ClientGone) and len(admitted.jobs) == 1:
+            return  # the job itself ended
+        await self._desk.leave(admitted)
+
+
+def request_handler(services: Services, request: Request, order: PreparedRequest) -> RequestHandler:
+    """The exchange of a request that is an order."""
+    return RequestHandler(services, request, resumable=order.caller.resumable)
+
+
+async def accumulate_all(flow: MergedStream, jobs: int) -> list[Accumulator]:
+    """All chunks of all jobs. Raises the first failure."""
+    accumulators = [Accumulator() for _ in range(jobs)]
+    async for choice, chunks in flow.items():
+        for _, chunk in chunks:
+            accumulators[choice].add(chunk)
+    return accumulators

@@ -1,0 +1,88 @@
+"""An order: one request after all checks, ready to be submitted or gone on with."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from pydantic import BaseModel
+
+from millstream.common.errors import BadRequest, Forbidden
+from millstream.common.job import JobId, JobInput, JobRequest, ModelName, Tier
+from millstream.common.request_id import Family, RequestId, new_request_id
+from millstream.gateway.queue.client import Submission
+from millstream.gateway.requests.affinity import affinity as affinity_keys
+from millstream.gateway.services.caller import Caller
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRequest:
+    """A request's jobs and how its answer is to be written."""
+
+    id: RequestId
+    caller: Caller
+    submission: Submission
+    stream: bool = False
+    include_usage: bool = False
+
+
+def fingerprint(body: BaseModel) -> str:
+    """The same for the same question, whether it is streamed or not, so that a retry may read the answer either way.
+    Raises `BadRequest` for text that is no Unicode (a lone surrogate)."""
+    asked: dict[str, Any] = body.model_dump(mode="python", exclude_unset=True, exclude={"stream", "stream_options"})
+    try:
+        canonical = msgspec.json.encode(asked, order="sorted")
+    except UnicodeEncodeError as error:
+        raise BadRequest("The body holds text that is not valid Unicode (a lone surrogate).") from error
+    except (OverflowError, RecursionError) as error:
+        raise BadRequest("The body holds a number too large, or is nested too deep.") from error
+    return hashlib.sha256(type(body).__name__.encode() + canonical).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class RequestContext:
+    """Where an order goes: its kind of request, its model (aliases resolved) and who asks."""
+
+    family: Family
+    model: ModelName
+    caller: Caller
+    max_jobs: int
+
+
+def prepared(
+    place: RequestContext, body: BaseModel, requests: list[JobRequest], tier: Tier = "default", affinity: str = ""
+) -> PreparedRequest:
+    """The order for these jobs. Raises `BadRequest` for more than one request may have."""
+    if len(requests) > place.max_jobs:
+        message = f"The request asks for {len(requests)} sequences (prompts x choices); at most {place.max_jobs}."
+        raise BadRequest(message, param="n")
+    caller = place.caller
+    if not caller.key.may_use(place.model):
+        there = ", ".join(f"'{name}'" for name in caller.key.models)
+        raise Forbidden(f"This API key may not use the model '{place.model}', only: {there}.", param="model")
+    identity = new_request_id(place.family, place.model, len(requests))
+    jobs: list[tuple[JobId, JobRequest]] = list(zip(identity.jobs(), requests, strict=True))
+    submission = Submission(
+        model=place.model,
+        jobs=jobs,
+        tenant=caller.tenant,
+        tier=caller.key.tier(tier),
+        timeout=caller.timeout,
+        idempotency_key=caller.idempotency_key,
+        fingerprint=fingerprint(body),
+        resumable=caller.resumable,
+        affinity=affinity_keys(caller.tenant, caller.session or affinity, _only_prompt(requests)),
+        key=caller.key,
+    )
+    return PreparedRequest(identity, caller, submission)
+
+
+def _only_prompt(requests: list[JobRequest]) -> JobInput | None:
+    """What all the jobs begin with; None if they have prompts of their own."""
+    first = requests[0].input
+    return first if all(request.input == first for request in requests) else None
+
+
+def streamed(prepared: PreparedRequest, stream: bool | None, include_usage: bool) -> PreparedRequest:
+    """The same order, answered as a stream or not."""
+    return PreparedRequest(prepared.id, prepared.caller, prepared.submission, bool(stream), include_usage)

@@ -1,0 +1,1 @@
+"""What one gateway process hands to its routes: the cluster, the caller, model names, metrics, background tasks."""

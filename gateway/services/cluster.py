@@ -1,0 +1,52 @@
+"""What a gateway needs of the cluster: the queue, the directory, the store. `app.create_app` is given a `Connect`."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from millstream.common.broker.accounts.usage import UsageBook
+from millstream.common.broker.models.directory import ModelInfo
+from millstream.common.broker.models.load_requests import LoadVerb
+from millstream.common.broker.records.batches import Batches
+from millstream.common.broker.records.pending import Pending
+from millstream.common.job import ModelName
+from millstream.gateway.access.authentication import Keys
+from millstream.gateway.queue.client import QueueClient
+from millstream.gateway.records.files.storage import Storage
+from millstream.gateway.records.store import RecordStore
+from millstream.gateway.settings import GatewaySettings
+
+
+class Directory(Protocol):
+    """Who serves what, read from Redis at the moment of asking."""
+
+    async def models(self) -> list[ModelInfo]:
+        """Raises `Unavailable`."""
+        ...
+
+    async def wish(self, model: ModelName, verb: LoadVerb) -> None:
+        """Ask the workers that have the model to load it, or to unload it. Raises `Unavailable`."""
+        ...
+
+    async def ping(self) -> None:
+        """Returns if Redis answers. Raises `Unavailable`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterServices:
+    """The cluster as one gateway process sees it. Without a store nothing is kept
+    for later retrieval."""
+
+    queue: QueueClient
+    directory: Directory
+    store: RecordStore | None = None
+    storage: Storage | None = None  # of files
+    batches: Batches | None = None
+    pending: Pending | None = None  # background responses
+    usage: UsageBook | None = None
+    keys: Keys | None = None  # None: the settings' own
+
+
+Connect = Callable[[GatewaySettings], AbstractAsyncContextManager[ClusterServices]]

@@ -1,0 +1,127 @@
+"""The gateway's connection to the cluster: the queue behind the routes, with the tasks that keep it going."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from millstream.common.broker.accounts.usage import UsageBook
+from millstream.common.broker.chunks import FrameChannel
+from millstream.common.broker.connection.broker import Broker, RedisAway
+from millstream.common.broker.jobs import Bounds
+from millstream.common.broker.models.directory import ModelInfo, census, model_names
+from millstream.common.broker.models.load_requests import LoadVerb, request_load
+from millstream.common.broker.records.batches import Batches
+from millstream.common.broker.records.pending import Pending
+from millstream.common.broker.records.store import RedisStore
+from millstream.common.broker.upkeep import keep_up
+from millstream.common.job import GatewayId, ModelName
+from millstream.common.process.backoff import Backoff
+from millstream.common.process.identity import incarnation
+from millstream.gateway.access.api_keys import Keyring
+from millstream.gateway.access.authentication import static_keys
+from millstream.gateway.queue.hub import FrameHub
+from millstream.gateway.queue.redis_client import RedisQueueClient, Terms
+from millstream.gateway.queue.wait_estimate import WaitEstimator
+from millstream.gateway.queue.watchdog import Watchdog
+from millstream.gateway.records.files.storage import Storage
+from millstream.gateway.services.cluster import ClusterServices
+from millstream.gateway.services.model_names import ModelNames, NamedQueueClient, under_all_names
+from millstream.gateway.settings import GatewaySettings, IntakeSettings
+
+UPKEEP_EVERY = 0.5  # seconds; workers do it too, a key in Redis elects one
+
+log = structlog.stdlib.get_logger(part="gateway")
+
+
+class RedisDirectory:
+    """Implements `gateway.services.cluster.Directory`."""
+
+    def __init__(self, broker: Broker, names: ModelNames) -> None:
+        self._broker = broker
+        self._names = names
+
+    async def models(self) -> list[ModelInfo]:
+        return under_all_names(await census(self._broker), await self._names.refresh())
+
+    async def wish(self, model: ModelName, verb: LoadVerb) -> None:
+        await request_load(self._broker, self._names.model(model), verb)
+
+    async def ping(self) -> None:
+        await self._broker.ping()
+
+
+@asynccontextmanager
+async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
+    """Returns at once; a Redis that is not there yet is waited for in the background."""
+    gateway = GatewayId(incarnation("gateway"))
+    storage = Storage(settings.files_url)
+    async with Broker(settings.redis_url) as broker, asyncio.TaskGroup() as tasks:
+        channel = FrameChannel(settings.redis_url, gateway)
+        hub = FrameHub()
+        terms = Terms(settings.retention, bounds_of(settings))
+        keyring = keyring_of(settings, broker)
+        wait_estimator = WaitEstimator(broker)
+        queue = RedisQueueClient(broker, gateway, hub, wait_estimator, terms)
+        watchdog = Watchdog(broker, gateway, hub, wait_estimator, settings.keep_alive)
+        names = ModelNames(broker)
+        loops = [
+            tasks.create_task(names.watch(), name="names"),
+            tasks.create_task(hub.read(channel), name="frames"),
+            tasks.create_task(watchdog.watch(), name="watchdog"),
+            tasks.create_task(queue.tidy(), name="tidy"),
+            tasks.create_task(tend(broker, settings), name="upkeep"),
+            *([tasks.create_task(keyring.watch(), name="keys")] if keyring else []),
+        ]
+        try:
+            yield ClusterServices(
+                NamedQueueClient(queue, names),
+                RedisDirectory(broker, names),
+                RedisStore(broker),
+                storage=storage,
+                batches=Batches(broker),
+                pending=Pending(broker),
+                usage=UsageBook(broker),
+                keys=keyring,
+            )
+        finally:
+            for loop in loops:
+                loop.cancel()
+
+
+def keyring_of(settings: IntakeSettings, broker: Broker) -> Keyring | None:
+    """Who may ask; None for a process that nobody asks."""
+    if not isinstance(settings, GatewaySettings):
+        return None
+    return Keyring(broker, static_keys(settings.api_keys), demand=settings.require_keys)
+
+
+def bounds_of(settings: IntakeSettings) -> Bounds:
+    """How much may wait, as the settings say."""
+    return Bounds(
+        jobs=settings.max_waiting,
+        bytes=settings.max_waiting_bytes,
+        tenant_jobs=settings.max_waiting_tenant,
+        tenant_bytes=settings.max_waiting_tenant_bytes,
+    )
+
+
+async def tend(broker: Broker, settings: IntakeSettings) -> None:
+    """Upkeep of every known model, for ever; says in the log when Redis is away and when it is back."""
+    backoff, away = Backoff(most=1.0), False
+    while True:
+        try:
+            for model in await model_names(broker):
+                await keep_up(broker, model, settings.max_attempts, int(settings.orphan_grace * 1000))
+        except RedisAway as error:
+            if not away:
+                log.warning("waiting_for_redis", error=error.message)
+            away = True
+            await backoff.sleep()
+        else:
+            if away:
+                log.info("redis_back")
+            away = False
+            backoff.reset()
+            await asyncio.sleep(UPKEEP_EVERY)

@@ -1,0 +1,64 @@
+"""What routes work with, handed to them by the composition root."""
+
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from millstream.common.broker.accounts.keyring import ApiKey
+from millstream.common.job import ModelName
+from millstream.gateway.access.authentication import Keys
+from millstream.gateway.connection.sse import DrainNotifier
+from millstream.gateway.services.aliases import Aliases
+from millstream.gateway.services.background_tasks import BackgroundTasks
+from millstream.gateway.services.caller import Caller, caller
+from millstream.gateway.services.cluster import ClusterServices
+from millstream.gateway.services.metrics import Metrics
+from millstream.gateway.settings import GatewaySettings
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """One gateway process."""
+
+    settings: GatewaySettings
+    cluster: ClusterServices
+    keys: Keys
+    aliases: Aliases
+    metrics: Metrics
+    background_tasks: BackgroundTasks
+    drain_notifier: DrainNotifier
+
+    def caller(self, request: Request) -> Caller:
+        """What the request's headers say. Raises `BadRequest`."""
+        return caller(request.headers, key_of(request), self.settings)
+
+    async def model(self, asked: str) -> ModelName:
+        """Aliases resolved. Only a catch-all needs to know who is served."""
+        known = frozenset[ModelName]()
+        if self.aliases.catch_all is not None:
+            known = frozenset(model.name for model in await self.cluster.directory.models())
+        return self.aliases.resolve(asked, known)
+
+
+def tenant_of(request: Request) -> str:
+    """Whom the gatekeeper let in."""
+    return cast(str, request.scope["state"]["tenant"])
+
+
+def key_of(request: Request) -> ApiKey:
+    """The key they came with, and what it may do."""
+    return cast(ApiKey, request.scope["state"]["key"])
+
+
+def services_of(request: Request) -> Services:
+    """The process that answers this request."""
+    return cast(Services, request.app.state.services)
+
+
+async def _services_here(request: Request) -> Services:
+    """A coroutine, because FastAPI calls a plain function in a thread: two task switches and a queue per request."""
+    return services_of(request)
+
+
+InServices = Annotated[Services, Depends(_services_here)]

@@ -1,0 +1,82 @@
+"""Listing models, liveness, readiness, figures."""
+
+import anthropic
+import httpx
+import openai
+import pytest
+from openai.types import Batch, Completion, CreateEmbeddingResponse, FileObject, Model
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.responses import Response
+
+from millstream.common.errors import Unavailable
+from millstream.gateway.apis.shared import examples
+from tests.gateway.conftest import gateway
+from tests.gateway.scripted import MODEL, ScriptedCluster
+from tests.gateway.strict import strictly
+
+
+async def test_models(client: openai.AsyncOpenAI, http: httpx.AsyncClient) -> None:
+    [listed] = (await client.models.list()).data
+    assert (listed.id, listed.object, listed.created) == (MODEL, "model", 1_700_000_000)
+    assert listed == await client.models.retrieve(MODEL)
+    extra = (await http.get(f"/v1/models/{MODEL}")).json()
+    assert set(Model.model_fields) - {"shutdown_date"} <= set(extra)
+    assert (extra["context_length"], extra["workers"], extra["capabilities"]) == (2048, 1, ["chat", "completions"])
+    with pytest.raises(openai.NotFoundError, match=MODEL):
+        await client.models.retrieve("nobody/knows")
+
+
+async def test_aliases(cluster: ScriptedCluster) -> None:
+    ask = {"messages": [{"role": "user", "content": "hi"}]}
+    async with gateway(cluster, aliases=[f"gpt-4o={MODEL}"]) as url, httpx.AsyncClient(base_url=url) as http:
+        answer = await http.post("/v1/chat/completions", json=ask | {"model": "gpt-4o"})
+        assert answer.json()["model"] == MODEL and answer.headers["openai-model"] == MODEL
+        assert (await http.get("/v1/models/gpt-4o")).json()["id"] == MODEL
+        assert (await http.post("/v1/chat/completions", json=ask | {"model": "gpt-5"})).status_code == 404
+    async with gateway(cluster, aliases=[f"*={MODEL}"]) as url, httpx.AsyncClient(base_url=url) as http:
+        assert (await http.post("/v1/chat/completions", json=ask | {"model": "gpt-5"})).json()["model"] == MODEL
+
+
+async def test_ready(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
+    assert (await http.get("/ready")).status_code == 200
+    cluster.directory.listed = []
+    nobody = await http.get("/ready")
+    assert nobody.status_code == 503 and "worker" in nobody.json()["reason"]
+    cluster.directory.fault = Unavailable("Redis does not answer.")
+    away = await http.get("/ready")
+    assert (away.status_code, away.json()["redis"]) == (503, False)
+    assert (await http.get("/health")).json() == {"status": "ok"}
+
+
+async def test_metrics_and_version(http: httpx.AsyncClient) -> None:
+    ask = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
+    await http.post("/v1/chat/completions", json=ask)
+    await http.post("/v1/chat/completions", json=ask | {"stream": True})
+    text = (await http.get("/metrics")).text
+    assert f'millstream_gateway_completion_tokens_total{{model="{MODEL}",tenant="default"}} 8.0' in text
+    assert 'millstream_gateway_requests_total{route="/v1/chat/completions",status="200"} 2.0' in text
+    assert set((await http.get("/version")).json()) == {"version"}
+
+
+async def test_documents(http: httpx.AsyncClient) -> None:
+    document = (await http.get("/openapi.json")).json()
+    for path, methods in document["paths"].items():
+        for method, told in methods.items():
+            assert {"4XX", "5XX"} < set(told["responses"]) and "422" not in told["responses"], (method, path)
+            for kind, answer in next(iter(told["responses"].values()))["content"].items():
+                assert kind != "application/json" or answer["example"], (method, path)
+            for kind, asked in told.get("requestBody", {}).get("content", {}).items():
+                shape = document["components"]["schemas"].get(asked["schema"].get("$ref", "").rsplit("/")[-1], {})
+                assert shape.get("examples") or kind == "multipart/form-data", (method, path)
+    assert (await http.get("/docs")).status_code == 200
+
+
+def test_examples_are_true() -> None:
+    strictly(ChatCompletion, examples.CHAT)
+    strictly(Completion, examples.COMPLETION)
+    strictly(CreateEmbeddingResponse, examples.EMBEDDINGS)
+    strictly(Response, examples.RESPONSE)
+    strictly(FileObject, examples.FILE)
+    strictly(Batch, examples.BATCH)
+    strictly(anthropic.types.Message, examples.MESSAGE)
+    strictly(ChatCompletionChunk, examples.CHAT_STREAM.split("\n")[1].removeprefix("data: "))

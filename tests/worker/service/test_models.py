@@ -1,0 +1,104 @@
+"""Models that come on demand, with several workers that could load them."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from millstream.common.broker import jobs
+from millstream.common.broker.models.directory import model_info
+from millstream.common.broker.models.load_requests import load_request_of, request_load
+from millstream.common.job import GatewayId, JobId, ModelName, WorkerId
+from millstream.worker.engines.base import LoadProgress, ModelCard
+from millstream.worker.engines.simulated.engine import SimulatedEngine, SimulatedSettings
+from millstream.worker.jobs.running_jobs import RunningJobs
+from millstream.worker.service import models as roster
+from millstream.worker.service.heartbeat import Heartbeat, Notes
+from millstream.worker.service.models import WorkerModels
+from millstream.worker.service.registry import ModelOffer
+from millstream.worker.settings import WorkerSettings
+from tests.harness.queue_site import MODEL, Site, request
+from tests.harness.support import wait_until
+
+EXTRA = ModelName("extra")
+
+
+class Counted(SimulatedEngine):
+    """Counts how often it is loaded; `faulty` ones cannot be."""
+
+    loads = 0
+    faulty = False
+
+    def load(self, progress: LoadProgress = lambda stage, fraction: None) -> ModelCard:
+        type(self).loads += 1
+        if self.faulty:
+            raise TypeError("a fault in the model's own code")
+        return super().load(progress)
+
+
+class Faulty(Counted):
+    faulty = True
+
+
+@asynccontextmanager
+async def working(site: Site, name: str, kind: type[Counted]) -> AsyncGenerator[None]:
+    """A worker process's models: one that is there, one on demand."""
+    offers = [
+        ModelOffer(MODEL, lambda: SimulatedEngine(SimulatedSettings(name=MODEL))),
+        ModelOffer(EXTRA, lambda: kind(SimulatedSettings(name=EXTRA)), resident=False),
+    ]
+    models = WorkerModels(
+        site.broker, WorkerId(name), WorkerSettings(redis_url=site.broker.url, drain=0, lease=1), offers
+    )
+    stop = asyncio.Event()
+    assert await models.load_residents(stop)
+    task = asyncio.create_task(models.serve(stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await task
+
+
+async def live(site: Site, model: ModelName) -> int:
+    return (await model_info(site.broker, model)).live
+
+
+async def test_of_two_workers_one_loads_though_its_first_heartbeat_is_slow(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = Heartbeat.once
+
+    async def slowly(self: Heartbeat, running_jobs: RunningJobs, notes: Notes) -> None:
+        await asyncio.sleep(0.3)
+        await once(self, running_jobs, notes)
+
+    monkeypatch.setattr(Heartbeat, "once", slowly)
+    monkeypatch.setattr(roster, "LOOK_EVERY", 0.02)
+    monkeypatch.setattr(Counted, "loads", 0)
+    async with working(site, "a", Counted), working(site, "b", Counted):
+        await wait_until(lambda: live(site, MODEL))
+        envelope = jobs.Envelope(GatewayId("nobody"), "acme", "default", timeout_ms=60_000, retention_ms=60_000)
+        await jobs.submit(site.broker, EXTRA, envelope, [jobs.NewJob(JobId("waits"), request())])
+        await wait_until(lambda: live(site, EXTRA))
+        await asyncio.sleep(0.1)  # several looks of both
+        assert Counted.loads == 1
+
+
+async def test_a_model_that_cannot_be_loaded_here_is_loaded_elsewhere(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roster, "LOOK_EVERY", 0.02)
+    monkeypatch.setattr(Faulty, "loads", 0)
+    async with working(site, "a", Faulty):
+        await wait_until(lambda: live(site, MODEL))
+        await request_load(site.broker, EXTRA, "load")
+        await wait_until(lambda: Faulty.loads)
+        await asyncio.sleep(0.1)
+        assert Faulty.loads == 1
+        await wait_until(lambda: live(site, MODEL))  # the other model goes on
+        assert (await load_request_of(site.broker, EXTRA)).startswith("load")
+        async with working(site, "b", Counted):
+            await wait_until(lambda: live(site, EXTRA))
+            assert not await load_request_of(site.broker, EXTRA)

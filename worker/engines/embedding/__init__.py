@@ -1,0 +1,1 @@
+"""Embeddings and scores: forward passes that generate nothing."""

@@ -1,0 +1,147 @@
+"""The model's words: the Hugging Face tokenizer and chat template behind the engine's `Tokenizer` protocol."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (transformers publishes partly unknown types)
+
+import json
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from typing import Any
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from millstream.common.errors import BadRequest
+
+KNOWN = 1 << 16  # texts of single tokens kept: every token is decoded once more alone, as the next one's context
+
+
+class HuggingFaceTokenizer:
+    """Text to ids and back for one model. `eos_ids` are the model's own ends, from its generation config as well."""
+
+    def __init__(
+        self, inner: PreTrainedTokenizerBase, eos_ids: frozenset[int], chat_template: str | None = None
+    ) -> None:
+        self.inner = inner
+        own = {inner.eos_token_id} if isinstance(inner.eos_token_id, int) else set[int]()
+        self.eos_ids = frozenset(eos_ids | own)
+        self._template = chat_template
+        self._one = lru_cache(KNOWN)(self._decode)
+
+    @property
+    def chat_template(self) -> str:
+        """The template's text, empty if the model has none: a parser is chosen by it."""
+        template = self._template or self.inner.chat_template
+        if isinstance(template, dict):
+            template = template.get("default") or next(iter(template.values()), "")
+        return template or ""
+
+    def encode(self, text: str, *, special: bool = True) -> list[int]:
+        return list(self.inner.encode(text, add_special_tokens=special))
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+        decode = self._one if len(ids) == 1 else self._decode
+        return decode(*ids, skip_special=skip_special)
+
+    def _decode(self, *ids: int, skip_special: bool) -> str:
+        text = self.inner.decode(list(ids), skip_special_tokens=skip_special, clean_up_tokenization_spaces=False)
+        return text if isinstance(text, str) else "".join(text)
+
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes of exactly this token, also when they are only a part of a character."""
+        piece = self.inner.convert_ids_to_tokens(token)
+        if not isinstance(piece, str):
+            return b""
+        if token in self._added:
+            return piece.encode()
+        if self._byte_level and all(c in _BYTES for c in piece):
+            return bytes(_BYTES[c] for c in piece)
+        if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
+            return bytes([int(piece[3:5], 16)])
+        return piece.replace("\u2581", " ").encode()
+
+    def chat(
+        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]], *, go_on: bool, kwargs: dict[str, Any]
+    ) -> list[int]:
+        """The prompt's ids. `go_on`: the last message is the assistant's beginning. Raises `BadRequest`."""
+        if not self.chat_template:
+            raise BadRequest(
+                "This model has no chat template: use /v1/completions, or start its worker with --chat-template FILE.",
+                param="messages",
+            )
+        text = self._render([_plain(m) for m in messages], tools, go_on, kwargs)
+        return self.encode(text, special=False)
+
+    def _render(
+        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]], go_on: bool, kwargs: dict[str, Any]
+    ) -> str:
+        try:
+            return str(
+                self.inner.apply_chat_template(
+                    messages,
+                    tools=[*tools] or None,
+                    chat_template=self.chat_template,
+                    tokenize=False,
+                    add_generation_prompt=not go_on,
+                    continue_final_message=go_on,
+                    **_free(kwargs),
+                )
+            )
+        except (TemplateError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+            raise BadRequest(f"The model's chat template refuses these messages: {error}", param="messages") from error
+
+    @cached_property
+    def _added(self) -> frozenset[int]:
+        return frozenset(self.inner.added_tokens_decoder)
+
+    @cached_property
+    def _byte_level(self) -> bool:
+        """Whether token texts spell bytes in GPT-2's alphabet."""
+        backend = getattr(self.inner, "backend_tokenizer", None)
+        if backend is None:
+            return False
+        return '"ByteLevel"' in json.dumps(json.loads(backend.to_str()).get("decoder"))
+
+
+_RESERVED = {
+    *("messages", "conversation", "tools", "tokenize", "chat_template", "add_generation_prompt"),
+    *("continue_final_message", "return_dict", "return_tensors", "padding", "truncation", "max_length"),
+}
+
+
+def _free(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The template's own variables, without what would change the call itself."""
+    if taken := _RESERVED & kwargs.keys():
+        raise BadRequest(f"chat_template_kwargs cannot set {', '.join(sorted(taken))}.", param="chat_template_kwargs")
+    return kwargs
+
+
+def _plain(message: dict[str, Any]) -> dict[str, Any]:
+    """A message as templates expect it: `developer` is `system`, no null content, tool arguments as an object."""
+    plain = dict(message)
+    if plain.get("role") == "developer":
+        plain["role"] = "system"
+    if plain.get("content") is None:
+        plain["content"] = ""
+    if plain.get("tool_calls"):
+        plain["tool_calls"] = [_plain_call(call) for call in plain["tool_calls"]]
+    return plain
+
+
+def _plain_call(call: dict[str, Any]) -> dict[str, Any]:
+    function = dict(call.get("function") or {})
+    try:
+        function["arguments"] = json.loads(function.get("arguments") or "{}")
+    except (TypeError, ValueError):
+        pass  # already an object, or text the template may show as it is
+    return {**call, "function": function}
+
+
+def _gpt2_bytes() -> dict[str, int]:
+    """GPT-2's alphabet: each byte as one printable character (openai/gpt-2, encoder.py)."""
+    shown = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [b for b in range(256) if b not in shown]
+    return {chr(b): b for b in shown} | {chr(256 + i): b for i, b in enumerate(hidden)}
+
+
+_BYTES = _gpt2_bytes()

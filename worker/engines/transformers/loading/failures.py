@@ -1,0 +1,102 @@
+"""Why a model did not load, in words that name the cause and the remedy."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# (huggingface_hub and torch publish partly unknown types)
+
+import re
+import struct
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+
+import torch
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from safetensors import SafetensorError
+
+from millstream.common.errors import MillstreamError
+from millstream.worker.engines.transformers.loading.device import free_memory
+
+_PACKAGE = re.compile(r"pip install [^\s`'\"]+|requires the following packages[^:]*: ([\w, ]+)")
+
+MODEL_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)  # what a model's own code may raise
+
+
+class LoadFailed(MillstreamError):
+    """A worker cannot serve this model; it says why and ends."""
+
+    code = "model_load_failed"
+
+
+@contextmanager
+def explained(model: str, device: torch.device) -> Generator[None]:
+    """Turn the libraries' many errors into one `LoadFailed`."""
+    try:
+        yield
+    except MillstreamError:
+        raise
+    except Exception as error:  # each library has its own kinds, some of them bare
+        raise LoadFailed(explain(error, model, device)) from error
+
+
+def explain(error: BaseException, model: str, device: torch.device) -> str:
+    """One sentence of cause, one of remedy."""
+    chain = list(_causes(error))
+    for cause in chain:
+        if told := _of_the_hub(cause, model) or _of_memory(cause, model, device) or _of_the_code(cause, model):
+            return told
+    return f"Cannot load {model!r}: {error}"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _of_the_hub(error: BaseException, model: str) -> str | None:
+    if isinstance(error, GatedRepoError):
+        return (
+            f"{model!r} is gated: accept its licence on its page, then log in with `hf auth login` "
+            "or set HF_TOKEN where the worker runs."
+        )
+    if isinstance(error, RepositoryNotFoundError):
+        return f"There is no model {model!r} on the hub, or it is private: check the id, or set HF_TOKEN."
+    if isinstance(error, LocalEntryNotFoundError | HfHubHTTPError | ConnectionError) or "offline mode" in str(error):
+        return (
+            f"The hub cannot be reached and {model!r} is not in the local cache: check the network (HF_HUB_OFFLINE "
+            "must not be set), or give a local folder, or use the bundled sample model `smollm2`."
+        )
+    return None
+
+
+def _of_memory(error: BaseException, model: str, device: torch.device) -> str | None:
+    text = str(error)
+    is_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in text
+    if not is_memory:
+        return None
+    needed = re.search(r"footprint (\d+)|allocate (\d+) bytes|tried to allocate ([\d.]+ [KMGT]iB)", text, re.IGNORECASE)
+    amount = next((g for g in needed.groups() if g), "an unknown amount") if needed else "an unknown amount"
+    told = _gib(int(amount)) if amount.isdigit() else amount
+    return (
+        f"Not enough memory for {model!r} on {device}: {told} needed, {_gib(free_memory(device))} free. "
+        "Use a smaller model, --max-model-len or --kv-tokens, fewer --slots, or --quantization 4bit."
+    )
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB"
+
+
+def _of_the_code(error: BaseException, model: str) -> str | None:
+    text = str(error)
+    if isinstance(error, ImportError):
+        hint = _PACKAGE.search(text)
+        return f"{model!r} needs a package that is not installed: {hint.group(0) if hint else text}"
+    if isinstance(error, SafetensorError | struct.error) or "cannot mmap an empty file" in text:
+        return f"A file of {model!r} is damaged or was not downloaded to its end: fetch it again. {text}"
+    if "trust_remote_code" in text:
+        return f"{model!r} brings its own code: if you trust it, start the worker with --trust-remote-code."
+    if "does not recognize this architecture" in text or "Unrecognized configuration class" in text:
+        return f"transformers does not know the architecture of {model!r}, or it generates no text: {text}"
+    if "Unrecognized model" in text or "config.json" in text:
+        return f"{model!r} is not a model folder: it has no usable config.json. {text}"
+    return None

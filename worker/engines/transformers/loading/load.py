@@ -1,0 +1,232 @@
+"""From a name to a model in memory, with its tokenizer. Fails early, naming the cause and the remedy."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportMissingTypeStubs=false
+# (transformers, peft and modelscope publish partly unknown types)
+
+import logging
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from jinja2 import TemplateSyntaxError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
+
+from millstream.common.errors import BadRequest
+from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
+from millstream.worker.engines.transformers.loading.attention import CPU_ATTENTION, fused, usable
+from millstream.worker.engines.transformers.loading.device import free_memory, pick_device, pick_dtype
+from millstream.worker.engines.transformers.loading.failures import LoadFailed, explained
+from millstream.worker.engines.transformers.loading.gpu_attention import GPU_ATTENTION, fits
+from millstream.worker.engines.transformers.loading.packing import pack_linears
+from millstream.worker.engines.transformers.loading.sample_models import LoadProgress, sample_chat_folder
+from millstream.worker.engines.transformers.loading.support import check_supported
+from millstream.worker.engines.transformers.settings import SAMPLE_CHAT, SAMPLE_CHAT_NAME, EngineSettings, ModelSource
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """Where the files are: a folder or hub id, and the GGUF file in it if that is what to load."""
+
+    path: str
+    name: str
+    gguf: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model ready to run."""
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: HuggingFaceTokenizer
+    context_length: int
+    revision: str  # the hub's commit, or "local"
+
+    @property
+    def attention(self) -> str:
+        """The attention implementation's name, as transformers knows it."""
+        return self.model.config._attn_implementation or "eager"  # pyright: ignore[reportPrivateUsage]
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens the model's logits have; may be more than its tokenizer knows."""
+        return self.model.config.get_text_config().vocab_size
+
+
+def locate(source: ModelSource, progress: LoadProgress) -> ModelFiles:
+    """Find the model; the bundled sample is made ready on first use."""
+    if source.model in (SAMPLE_CHAT, SAMPLE_CHAT_NAME):
+        return ModelFiles(str(sample_chat_folder(source.cache_dir, progress)), SAMPLE_CHAT_NAME)
+    path = Path(source.model).expanduser()
+    if path.suffix == ".gguf" and path.is_file():
+        return ModelFiles(str(path.parent), path.stem, path.name)
+    if path.is_dir():
+        return ModelFiles(str(path), path.resolve().name)
+    if source.model.startswith((".", "/", "~")) or path.suffix == ".gguf":
+        raise LoadFailed(f"No model at {source.model!r}: give a folder with config.json, or a .gguf file.")
+    name = source.model.rstrip("/").rsplit("/", 1)[-1]
+    if source.source == "modelscope":
+        return ModelFiles(_from_modelscope(source), name)
+    return ModelFiles(source.model, name)
+
+
+def _from_modelscope(source: ModelSource) -> str:
+    if find_spec("modelscope") is None:
+        raise LoadFailed("--source modelscope needs the package modelscope: `pip install modelscope`.")
+    return str(import_module("modelscope").snapshot_download(source.model, revision=source.revision))
+
+
+def _quieten_library() -> None:
+    """Its progress bars are told by `progress`, and its batching logs past `logging`'s root: bring that back."""
+    disable_progress_bar()
+    batching = logging.getLogger("ContinuousBatchingLogger")
+    batching.handlers.clear()
+    batching.propagate = True
+    batching.setLevel(logging.WARNING)
+
+
+def load(settings: EngineSettings, progress: LoadProgress) -> Loaded:
+    """Blocking; seconds to minutes. Raises `MillstreamError`."""
+    device = pick_device(settings.device)
+    _quieten_library()
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    place = locate(settings.source, progress)
+    with explained(settings.source.model, device):
+        progress("reading the configuration", None)
+        config = _config(place, settings.source)
+        context = _context_length(config, settings.max_model_len)
+        progress("loading the tokenizer", None)
+        tokenizer = AutoTokenizer.from_pretrained(place.path, **_origin(place, settings.source))
+        sketch = _sketch(config, settings)
+        check_supported(sketch)
+        progress("loading the weights", None)
+        model = _model(place, settings, device, pick_dtype(settings.dtype, device, sketch.num_parameters()))
+    eos = _eos_ids(model)
+    rendered = HuggingFaceTokenizer(tokenizer, eos, settings.chat_template and _template(settings.chat_template))
+    if settings.chat_template:
+        _check_template(rendered, settings.chat_template)
+    name = settings.served_name or place.name
+    return Loaded(name, model, rendered, context, getattr(config, "_commit_hash", None) or "local")
+
+
+def _template(file: Path) -> str:
+    try:
+        return file.expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LoadFailed(f"Cannot read the file of --chat-template: {error}", param="chat_template") from error
+
+
+def _check_template(rendered: HuggingFaceTokenizer, file: Path) -> None:
+    """A template may refuse this conversation, but it must be a template."""
+    try:
+        rendered.chat([{"role": "user", "content": "hello"}], [], go_on=False, kwargs={})
+    except BadRequest as error:
+        if isinstance(why := error.__cause__, TemplateSyntaxError):
+            message = f"{str(file)!r} is no chat template: {why.message} (line {why.lineno})."
+            raise LoadFailed(message, param="chat_template") from error
+
+
+def _origin(place: ModelFiles, source: ModelSource) -> dict[str, Any]:
+    origin: dict[str, Any] = {"trust_remote_code": source.trust_remote_code}
+    if source.revision and source.source == "hub":
+        origin["revision"] = source.revision
+    if place.gguf:
+        origin["gguf_file"] = place.gguf
+    return origin
+
+
+def _config(place: ModelFiles, source: ModelSource) -> PretrainedConfig:
+    return AutoConfig.from_pretrained(place.path, **_origin(place, source))
+
+
+def _context_length(config: PretrainedConfig, wanted: int | None) -> int:
+    own = getattr(config.get_text_config(), "max_position_embeddings", None) or 4096
+    if wanted is not None and wanted > own:
+        raise LoadFailed(
+            f"--max-model-len {wanted} is more than the model's own context length {own}.", param="max_model_len"
+        )
+    return wanted or own
+
+
+def _sketch(config: PretrainedConfig, settings: EngineSettings) -> PreTrainedModel:
+    """The model without weights."""
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=settings.source.trust_remote_code)
+
+
+def _model(
+    place: ModelFiles, settings: EngineSettings, device: torch.device, dtype: torch.dtype | None
+) -> PreTrainedModel:
+    options = _origin(place, settings.source) | _placement(settings, device)
+    options["dtype"] = dtype or "auto"
+    if settings.quantization:
+        options["quantization_config"] = _quantization(settings.quantization)
+    model = AutoModelForCausalLM.from_pretrained(place.path, **options)
+    if settings.adapter:
+        model = _adapted(model, settings.adapter)
+    if "device_map" not in options and not settings.tensor_parallel:
+        model = cast(Any, model).to(device)
+    if device.type == "cpu":
+        _made_for_cpu(model)
+    elif not settings.tensor_parallel and fits(model):
+        model.set_attn_implementation(GPU_ATTENTION)
+    return model.eval()
+
+
+def _made_for_cpu(model: PreTrainedModel) -> None:
+    if not fused(model.dtype):
+        model.set_attn_implementation("eager")
+    elif usable(model.config):
+        model.set_attn_implementation(CPU_ATTENTION)
+    pack_linears(model)
+
+
+def _placement(settings: EngineSettings, device: torch.device) -> dict[str, Any]:
+    if settings.tensor_parallel:
+        return {"tp_plan": "auto"}
+    if settings.device_map or settings.quantization or settings.max_gpu_memory:
+        placement: dict[str, Any] = {"device_map": settings.device_map or {"": device}}
+        if settings.max_gpu_memory:
+            gpus = range(torch.cuda.device_count())
+            placement["device_map"] = settings.device_map or "auto"
+            placement["max_memory"] = dict.fromkeys(gpus, settings.max_gpu_memory) | {"cpu": free_memory(device)}
+        return placement
+    return {}
+
+
+def _quantization(kind: str) -> Any:
+    if find_spec("bitsandbytes") is None:
+        raise LoadFailed(
+            f"--quantization {kind} needs the package bitsandbytes: `pip install bitsandbytes`, "
+            "or use a checkpoint that is already quantised."
+        )
+    from transformers import BitsAndBytesConfig
+
+    if kind == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+
+
+def _adapted(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
+    """The model with a LoRA adapter merged into its weights: no cost per token."""
+    if find_spec("peft") is None:
+        raise LoadFailed("--adapter needs the package peft: `pip install peft`.", param="adapter")
+    try:
+        return import_module("peft").PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    except (OSError, ValueError) as error:
+        raise LoadFailed(f"Cannot load the adapter {adapter!r}: {error}", param="adapter") from error
+
+
+def _eos_ids(model: PreTrainedModel) -> frozenset[int]:
+    ids = getattr(model.generation_config, "eos_token_id", None)
+    if ids is None:
+        ids = getattr(model.config.get_text_config(), "eos_token_id", None)
+    if ids is None:
+        return frozenset()
+    return frozenset(ids if isinstance(ids, list) else [ids])

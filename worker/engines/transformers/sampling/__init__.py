@@ -1,0 +1,1 @@
+"""The choice of each row's next token, by its own parameters."""

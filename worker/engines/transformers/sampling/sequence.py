@@ -1,0 +1,98 @@
+"""One job inside the engine: what was asked, the tokens so far, and when it ends. Knows nothing of the library."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from millstream.common.errors import EngineError, MillstreamError
+from millstream.worker.engines.base import Output, RawLogprob, SequenceKey, SequenceSpec
+from millstream.worker.engines.grammar.guides import Matcher
+from millstream.worker.engines.transformers.sampling.penalties import Tally
+
+
+@dataclass(slots=True)
+class Sequence:
+    """A running job. Made on the event loop, afterwards touched by the generation thread alone."""
+
+    spec: SequenceSpec
+    stops: frozenset[int]  # tokens that end it: `stop_token_ids`, and the model's own unless `ignore_eos`
+    banned_early: frozenset[int]  # tokens not allowed before `min_tokens`
+    matcher: Matcher | None = None
+    tokens: list[int] = field(default_factory=list[int])  # completion so far, earlier leases' included
+    ahead: int = 0  # tokens that a device has chosen already and that are not in `tokens` yet
+    tally: Tally | None = None  # counts for the penalties, only where one is asked for
+    cached: int | None = None  # prompt tokens found in the prefix cache, known at the first step
+    logprob: RawLogprob | None = None  # of the newest token
+    prompt_logprobs: list[RawLogprob] | None = None  # until told
+    finish: Literal["stop", "length"] | None = None
+    error: MillstreamError | None = None
+
+    @property
+    def key(self) -> SequenceKey:
+        return self.spec.key
+
+    @property
+    def input_ids(self) -> list[int]:
+        """What the model reads first: the prompt and what an earlier lease already made."""
+        return self.spec.prompt + self.spec.generated
+
+    @property
+    def position(self) -> int:
+        """The place of the token that is chosen next, in the completion."""
+        return len(self.tokens) + self.ahead
+
+    @property
+    def follows_its_tokens(self) -> bool:
+        """Whether a step for it can only be chosen, or told, when the token before is known."""
+        return self.tally is not None or self.matcher is not None or self.spec.sampling.logprobs is not None
+
+    @property
+    def over(self) -> bool:
+        return self.finish is not None or self.error is not None
+
+    def take(self, token: int) -> None:
+        """Add the newest token and decide whether it was the last."""
+        self.tokens.append(token)
+        self.ahead -= 1
+        if self.tally is not None:
+            self.tally.add(token)
+        ended = token in self.stops
+        if self.matcher is not None and not ended:
+            self.matcher.consume(token)
+        if self.matcher is not None and self.matcher.why:
+            self.error = EngineError(f"The output can no longer follow the grammar: {self.matcher.why}")
+        elif ended:
+            self.finish = "stop"
+        elif len(self.tokens) >= self.spec.max_tokens:
+            self.finish = "length"
+
+    def output(self) -> Output:
+        """What the sink is told of the newest token."""
+        if self.error is not None:
+            return Output(key=self.key, error=self.error)
+        told, self.prompt_logprobs = self.prompt_logprobs, None
+        first = len(self.tokens) == len(self.spec.generated) + 1
+        return Output(
+            key=self.key,
+            token=self.tokens[-1],
+            logprob=self.logprob,
+            finish=self.finish,
+            cached=(self.cached or 0) if first else 0,
+            prompt_logprobs=told,
+        )
+
+
+def begin(spec: SequenceSpec, eos_ids: frozenset[int], matcher: Matcher | None) -> Sequence:
+    """A sequence as its first step finds it: counters, penalties and grammar stand after the `generated` tokens."""
+    sampling = spec.sampling
+    own_stops = frozenset(sampling.stop_token_ids)
+    # A finished grammar allows nothing but the end of the sequence, so that must end it.
+    stops = own_stops if sampling.ignore_eos and matcher is None else own_stops | eos_ids
+    early = stops | eos_ids if sampling.min_tokens > 0 else frozenset[int]()
+    return Sequence(
+        spec=spec,
+        stops=stops,
+        banned_early=early,
+        matcher=matcher,
+        tokens=list(spec.generated),
+        tally=Tally.of(spec),
+    )

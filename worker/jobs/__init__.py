@@ -1,0 +1,1 @@
+"""The jobs a worker runs: claimed, prepared, run, and written to the outbox."""

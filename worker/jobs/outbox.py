@@ -1,0 +1,107 @@
+"""What the jobs made, on its way to Redis: exactly one step call in flight, and whatever comes meanwhile goes with the
+next. So batching clocks itself, without a timer on the token path, and the first token leaves at once."""
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic
+
+import structlog
+
+from millstream.common.broker.connection.broker import Broker, RedisAway
+from millstream.common.broker.workers import JobStep, StepAnswer, step
+from millstream.common.chunk import Seq
+from millstream.common.job import ModelName, WorkerId
+from millstream.common.process.backoff import Backoff
+from millstream.worker.jobs.running_jobs import RunningJob, RunningJobs
+
+MAX_JOBS_PER_STEP = 128  # keeps the script near a millisecond
+
+log = structlog.stdlib.get_logger(part="outbox")
+
+
+class Outbox:
+    """Flushes the holdings of one model. `on_answer` is told of jobs that are `fenced`, to `cancel` or to
+    `preempt`."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        model: ModelName,
+        worker: WorkerId,
+        running_jobs: RunningJobs,
+        on_answer: Callable[[RunningJob, StepAnswer], None],
+    ) -> None:
+        self._broker = broker
+        self._model = model
+        self._worker = worker
+        self._running_jobs = running_jobs
+        self._on_answer = on_answer
+        self._work = asyncio.Event()
+        self._idle = asyncio.Event()
+        self.away_since: float | None = None  # monotonic seconds since which Redis cannot be reached; None: it can
+
+    def ring(self) -> None:
+        """Say that some job has something to send."""
+        self._work.set()
+
+    async def run(self) -> None:
+        """Flush for ever; ends by cancellation only."""
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            while batch := self._dirty():
+                await self._flush(batch)
+            self._idle.set()
+
+    async def settle(self) -> None:
+        """Wait until everything drafted so far has reached Redis."""
+        self._idle.clear()
+        self._work.set()
+        await self._idle.wait()
+
+    def _dirty(self) -> list[RunningJob]:
+        """The jobs of the next step; when there are more than fit, those that waited longest come first."""
+        dirty = [job for job in self._running_jobs if job.dirty]
+        if len(dirty) > MAX_JOBS_PER_STEP:
+            dirty.sort(key=lambda job: job.sent_at)
+        return dirty[:MAX_JOBS_PER_STEP]
+
+    async def _flush(self, batch: list[RunningJob]) -> None:
+        now = monotonic()
+        for job in batch:
+            job.sent_at = now
+        steps = [job.take_step() for job in batch]
+        tokens = [len(job.tokens) for job in batch]
+        answers = await self._send(steps)
+        for job, sent, made, (answer, seq) in zip(batch, steps, tokens, answers, strict=True):
+            if self._running_jobs.has(job):
+                self._settle_answer(job, sent, answer, seq)
+                if answer == "ok":
+                    job.delivered = made
+
+    def _settle_answer(self, job: RunningJob, sent: JobStep, answer: StepAnswer, seq: Seq) -> None:
+        if answer == "fenced":
+            self._on_answer(job, answer)
+            return
+        job.acked = seq
+        if answer == "ok" and sent.end is not None:
+            self._running_jobs.remove(job)
+        elif answer in ("cancel", "preempt"):
+            self._on_answer(job, answer)
+
+    async def _send(self, steps: list[JobStep]) -> list[tuple[StepAnswer, Seq]]:
+        """The one call in flight, tried again until Redis has answered it."""
+        backoff = Backoff()
+        while True:
+            try:
+                answers = await step(self._broker, self._model, self._worker, steps)
+            except RedisAway as error:
+                if self.away_since is None:
+                    self.away_since = monotonic()
+                    log.warning("redis_away", error=error.message, jobs=len(steps))
+                await backoff.sleep()
+            else:
+                if self.away_since is not None:
+                    log.info("redis_back", after=round(monotonic() - self.away_since, 3))
+                    self.away_since = None
+                return answers

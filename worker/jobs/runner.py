@@ -1,0 +1,219 @@
+"""Runs the held jobs of one model: begin, carry the engine's outputs into chunks, end.
+
+Everything but the beginning of a job happens at once, on the event loop.
+"""
+
+import asyncio
+from dataclasses import replace
+from functools import partial
+from time import monotonic
+
+import msgspec
+import structlog
+
+from millstream.common.broker.chunks import read_log
+from millstream.common.broker.connection.broker import Broker, RedisAway
+from millstream.common.broker.workers import End
+from millstream.common.chunk import Chunk, FinishReason, Seq, Start, Usage, decode_chunk, encode_chunk
+from millstream.common.errors import Cancelled, EngineError, MillstreamError
+from millstream.common.job import ChatPrompt, TextPrompt, TokensPrompt
+from millstream.common.process.backoff import Backoff
+from millstream.worker.engines.base import Engine, ModelCard, Output
+from millstream.worker.jobs.circuit_breaker import CircuitBreaker
+from millstream.worker.jobs.compute import Work, compute
+from millstream.worker.jobs.outbox import Outbox
+from millstream.worker.jobs.prepare import begin_sequence, brief, earlier_tokens
+from millstream.worker.jobs.running_jobs import RunningJob, RunningJobs
+from millstream.worker.jobs.speed import SpeedMeter
+from millstream.worker.text.parsers.formats import CallFormat
+
+log = structlog.stdlib.get_logger(part="runner")
+
+
+class Runner:
+    """Between the holdings and the engine."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        engine: Engine,
+        card: ModelCard,
+        running_jobs: RunningJobs,
+        outbox: Outbox,
+        notation: CallFormat | None = None,
+    ) -> None:
+        self._broker = broker
+        self._engine = engine
+        self._card = card
+        self._running_jobs = running_jobs
+        self._outbox = outbox
+        self._notation = notation
+        self._new: asyncio.Queue[RunningJob] = asyncio.Queue()
+        self._paused = False
+        self.pace = SpeedMeter()
+        self.health = CircuitBreaker()
+
+    # ------------------------------------------------------------------------------------------------------- begin
+
+    def begin(self, job: RunningJob) -> None:
+        """Let a job begin, in a task of `run`'s."""
+        self._new.put_nowait(job)
+
+    async def run(self) -> None:
+        """Own the beginnings; ends by cancellation only."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                job = await self._new.get()
+                tasks.create_task(self._begin(job), name=f"begin {job.claimed.id}")
+
+    async def _begin(self, job: RunningJob) -> None:
+        try:
+            await self._recall(job)
+            match job.claimed.request.input:
+                case ChatPrompt() | TextPrompt() | TokensPrompt():
+                    await self._generate(job)
+                case work:
+                    await self._compute(job, work)
+        except MillstreamError as error:
+            self.fail(job, error)
+        except Exception as error:
+            log.exception("job_broke", **job.facts)
+            self.fail(job, EngineError(f"The worker could not run this request: {type(error).__name__}: {error}"))
+
+    async def _recall(self, job: RunningJob) -> None:
+        """Read what earlier leases logged."""
+        backoff = Backoff()
+        while len(job.written) < job.claimed.seq:
+            try:
+                page = await read_log(self._broker, job.claimed.model, job.claimed.id, Seq(len(job.written)))
+            except RedisAway:
+                await backoff.sleep()
+                continue
+            if not page:
+                raise EngineError("The tokens made so far are no longer in the chunk log.")
+            job.written += [raw for _, raw in page]
+        job.acked = len(job.written)
+
+    async def _generate(self, job: RunningJob) -> None:
+        logged = [decode_chunk(raw) for raw in job.written]
+        job.tokens = earlier_tokens(logged)
+        request = job.claimed.request
+        begin = partial(begin_sequence, self._engine, self._card, request, job.key, job.tokens, notation=self._notation)
+        begun = begin() if brief(request, job.tokens) else await asyncio.to_thread(begin)
+        if not self._running_jobs.has(job):
+            return
+        job.spec, job.transcript = begun.spec, begun.transcript
+        if not logged:
+            job.start = begun.start
+            if begun.spec.prompt_logprobs is None:  # else it waits for the engine to tell them
+                self._draft_start(job)
+        if begun.over is not None:
+            self._end(job, begun.over)
+        elif not self._paused:
+            self._engine.add(begun.spec)
+
+    async def _compute(self, job: RunningJob, work: Work) -> None:
+        result, tokens = await asyncio.to_thread(compute, self._engine, work)
+        usage = Usage(prompt=tokens)
+        self._close(
+            job,
+            End("finished", "stop", encode_chunk(usage), tokens),
+            Chunk(start=Start(prompt_tokens=tokens, fingerprint=self._card.fingerprint)),
+            Chunk(result=result),
+            Chunk(finish="stop", usage=usage),
+        )
+
+    def _draft_start(self, job: RunningJob, output: Output | None = None) -> None:
+        """Chunk 1: the prompt was accepted."""
+        if job.start is None or job.transcript is None:
+            return
+        start, job.start = job.start, None
+        if output is not None and output.prompt_logprobs is not None:
+            start = msgspec.structs.replace(
+                start, prompt_logprobs=job.transcript.prompt_logprobs(output.prompt_logprobs)
+            )
+        job.draft(Chunk(start=start))
+        self._outbox.ring()
+
+    # ------------------------------------------------------------------------------------------------------- carry
+
+    def on_outputs(self, outputs: list[Output]) -> None:
+        """The engine's sink: one call per step, on the event loop."""
+        for output in outputs:
+            job = self._running_jobs.by_key(output.key)
+            if job is not None and job.end is None and not self._paused:
+                self._carry(job, output)
+        self._outbox.ring()
+
+    def _carry(self, job: RunningJob, output: Output) -> None:
+        if output.error is not None:
+            if self._engine.broken is None:  # else the job is not at fault: it moves on with all the others
+                self.fail(job, output.error)
+            return
+        self._draft_start(job, output)
+        job.cached = job.cached or output.cached
+        if output.token >= 0 and job.transcript is not None:
+            self.pace.tokens += 1
+            job.tokens.append(output.token)
+            job.draft(job.transcript.feed(output.token, output.logprob, output.finish))
+            if job.transcript.stopped and output.finish is None:
+                self._engine.abort(job.key)
+                self._end(job, "stop")
+                return
+        if output.finish is not None:
+            self._end(job, output.finish)
+
+    def pause_if(self, away: bool) -> None:
+        """While Redis is away for long the sequences leave the engine; once it is back they go on where they were."""
+        if away == self._paused:
+            return
+        self._paused = away
+        log.warning("paused" if away else "resumed", model=self._card.name, jobs=len(self._running_jobs))
+        for job in self._running_jobs:
+            if job.spec is None or job.end is not None:
+                continue
+            if away:
+                self._engine.abort(job.key)
+            else:
+                self._engine.add(replace(job.spec, generated=list(job.tokens)))
+
+    # --------------------------------------------------------------------------------------------------------- end
+
+    def _end(self, job: RunningJob, reason: FinishReason) -> None:
+        """The job is finished: what was held back, then its last chunk."""
+        assert job.transcript is not None
+        chunks = job.transcript.end(reason, job.cached)
+        usage = chunks[-1].usage or Usage()
+        end = End("finished", chunks[-1].finish or reason, encode_chunk(usage), usage.prompt + usage.completion)
+        self._close(job, end, *chunks)
+
+    def fail(self, job: RunningJob, error: MillstreamError) -> None:
+        """The job is at fault: its last chunk says why."""
+        self._engine.abort(job.key)
+        if isinstance(error, EngineError):
+            self.health.failed(monotonic())
+        self._close(job, End("failed", "error", b"{}", job.used), Chunk(error=error.failure()))
+
+    def cancel(self, job: RunningJob) -> None:
+        """Nobody wants the job any more: its slot is free within one step."""
+        self._engine.abort(job.key)
+        self.pace.wasted += len(job.tokens) - job.delivered if job.end is None else 0
+        error = Cancelled("The request was cancelled.")
+        self._close(job, End("cancelled", "cancelled", b"{}", job.used), Chunk(error=error.failure()))
+
+    def drop(self, job: RunningJob) -> None:
+        """The job is another's now."""
+        self._engine.abort(job.key)
+        self._running_jobs.remove(job)
+        log.info("job_dropped", **job.facts, lease=job.claimed.lease)
+
+    def _close(self, job: RunningJob, end: End, *last: Chunk) -> None:
+        if job.end is None and self._running_jobs.has(job):
+            job.finish(end, *last)
+            self.pace.job_done(job.age, job.made)
+            if end.state == "finished":
+                self.health.succeeded()
+            why = last[-1].error if end.state == "failed" else None
+            facts = {"code": why.code, "error": why.message} if why else {}
+            log.info("job_ended", **job.facts, state=end.state, finish=end.finish, tokens=job.used, **facts)
+            self._outbox.ring()

@@ -1,0 +1,145 @@
+"""The jobs this worker holds for one model, each with what it has made and what of that Redis has."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from time import monotonic
+
+from millstream.common.broker.workers import Claimed, End, JobStep
+from millstream.common.chunk import Chunk, Seq, Start, encode_chunk
+from millstream.common.job import JobId
+from millstream.worker.engines.base import SequenceKey, SequenceSpec
+from millstream.worker.text.transcript import Transcript, merge
+
+
+@dataclass(slots=True, eq=False)
+class RunningJob:
+    """One job under this worker's lease. `written` holds every chunk from seq 1 on, those of earlier leases included:
+    whatever a restarted Redis turns out to have lost can be sent again."""
+
+    claimed: Claimed
+    written: list[bytes] = field(default_factory=list[bytes])
+    acked: int = 0  # chunks Redis has confirmed
+    drafts: list[Chunk] = field(default_factory=list[Chunk])  # made since the last step, in order
+    end: End | None = None
+    transcript: Transcript | None = None  # None until the prompt is rendered, and for jobs that generate nothing
+    spec: SequenceSpec | None = None
+    start: Start | None = None  # chunk 1, until it is drafted
+    tokens: list[int] = field(default_factory=list[int])  # completion tokens so far, of all leases
+    delivered: int = 0  # of the tokens, those in chunks Redis has confirmed
+    cached: int = 0  # prompt tokens served from the prefix cache
+    sent_at: float = 0.0  # when a step last took its chunks along, monotonic
+    since: float = field(default_factory=monotonic)
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What the log tells of it; the worker is bound to every event of the process."""
+        return {"job": self.claimed.id, "model": self.claimed.model, "attempt": self.claimed.attempt}
+
+    @property
+    def key(self) -> SequenceKey:
+        """What the engine knows the job by: ours, and new with every lease."""
+        return SequenceKey(f"{self.claimed.id}#{self.claimed.grant}")
+
+    @property
+    def age(self) -> float:
+        """Seconds since this worker claimed it."""
+        return monotonic() - self.since
+
+    @property
+    def made(self) -> int:
+        """Completion tokens of this lease alone."""
+        return len(self.tokens) - (len(self.spec.generated) if self.spec else 0)
+
+    @property
+    def used(self) -> int:
+        """What its tenant has used with it: tokens of the prompt and of the answer so far."""
+        return (len(self.spec.prompt) if self.spec else 0) + len(self.tokens)
+
+    @property
+    def dirty(self) -> bool:
+        """Whether there is something Redis does not have yet."""
+        return bool(self.drafts) or self.acked < len(self.written) or self.end is not None
+
+    def draft(self, *chunks: Chunk) -> None:
+        """Add to what the next step takes along; nothing is added to a job that has ended."""
+        if self.end is None:
+            self.drafts += chunks
+
+    def finish(self, end: End, *last: Chunk) -> None:
+        """The job's end; its last chunk goes with the next step."""
+        self.draft(*last)
+        self.end = self.end or end
+
+    def take_step(self) -> JobStep:
+        """Number the drafts and return all that Redis has not confirmed."""
+        self.written += [encode_chunk(chunk) for chunk in coalesce(self.drafts)]
+        self.drafts.clear()
+        unsent = self.written[self.acked :]
+        return JobStep(self.claimed.id, self.claimed.lease, Seq(self.acked + 1), unsent, self.end)
+
+
+def coalesce(drafts: list[Chunk]) -> list[Chunk]:
+    """Join what several engine steps made while one call to Redis was under way. The start and the last chunk stay by
+    themselves: each is an event of its own."""
+    if len(drafts) < 2:  # the usual case: one token in one step
+        return drafts
+    joined: list[Chunk] = []
+    for alone, together in groupby(drafts, _alone):
+        chunks = list(together)
+        joined += chunks if alone or len(chunks) == 1 else [merge(chunks)]
+    return joined
+
+
+def _alone(chunk: Chunk) -> bool:
+    return chunk.start is not None or chunk.finish is not None or chunk.error is not None or chunk.result is not None
+
+
+class RunningJobs:
+    """The jobs by id and by sequence. `ledger` is held while a claim or a beat compares notes with Redis, so that
+    neither sees the other half done; `freed` is set whenever a job goes."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[JobId, RunningJob] = {}
+        self._by_key: dict[SequenceKey, RunningJob] = {}
+        self.ledger = asyncio.Lock()
+        self.freed = asyncio.Event()
+        self._emptied = monotonic()
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[RunningJob]:
+        return iter(list(self._by_id.values()))
+
+    @property
+    def idle(self) -> float:
+        """Seconds since the last job went; 0 while there is one."""
+        return 0.0 if self._by_id else monotonic() - self._emptied
+
+    @property
+    def ids(self) -> list[JobId]:
+        return list(self._by_id)
+
+    def add(self, job: RunningJob) -> None:
+        self._by_id[job.claimed.id] = job
+        self._by_key[job.key] = job
+
+    def by_id(self, id: JobId) -> RunningJob | None:
+        return self._by_id.get(id)
+
+    def by_key(self, key: SequenceKey) -> RunningJob | None:
+        return self._by_key.get(key)
+
+    def has(self, job: RunningJob) -> bool:
+        """Whether this very lease of the job is still held."""
+        return self._by_id.get(job.claimed.id) is job
+
+    def remove(self, job: RunningJob) -> None:
+        """Forget a job; one that is not held (any more) is fine."""
+        if self.has(job):
+            del self._by_id[job.claimed.id]
+            del self._by_key[job.key]
+            self._emptied = monotonic()
+            self.freed.set()

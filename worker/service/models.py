@@ -1,0 +1,196 @@
+"""The models of one worker process: those that are there from the start, and those that come and go on demand."""
+
+import asyncio
+from time import monotonic
+
+import structlog
+
+from millstream.common.broker.connection.broker import Broker, RedisAway
+from millstream.common.broker.models.directory import announce, model_info
+from millstream.common.broker.models.load_requests import (
+    LOADING_MS,
+    begin_loading,
+    end_loading,
+    load_request_of,
+    tell_loading,
+)
+from millstream.common.errors import MillstreamError
+from millstream.common.job import ModelName, WorkerId
+from millstream.worker.engines.base import Engine, ModelCard
+from millstream.worker.service.registry import ModelOffer
+from millstream.worker.service.service import ModelService
+from millstream.worker.settings import WorkerSettings
+
+LOOK_EVERY = 1.0  # seconds between two looks at what is wished for
+RETRY_AFTER = 60.0  # seconds until a model that could not be loaded is tried again
+
+log = structlog.stdlib.get_logger(part="roster")
+
+
+class Entry:
+    """One model of the worker: what it can serve, and what serves it now."""
+
+    def __init__(self, offer: ModelOffer) -> None:
+        self.offer = offer
+        self.name = ModelName(offer.name or "")
+        self.engine: Engine | None = None
+        self.card: ModelCard | None = None
+        self.service: ModelService | None = None
+        self.running: asyncio.Task[None] | None = None
+        self.stop = asyncio.Event()
+        self.seen = ""  # the wish that stood when it was loaded: fulfilled, or older than it
+        self.not_before = 0.0  # monotonic time of the next try after a failure
+        self.stage = "beginning"
+
+    def progress(self, stage: str, fraction: float | None) -> None:
+        """One line of the log for each stage of loading; `up` draws its bar from them."""
+        self.stage = stage
+        log.info("loading", stage=stage, fraction=fraction)
+
+    async def load(self, stop: asyncio.Event) -> bool:
+        """Load in a thread; False if `stop` came first, and then the thread is still at it."""
+        self.engine = self.offer.make()
+        loading = asyncio.create_task(asyncio.to_thread(self.engine.load, self.progress))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not loading.done():
+            return False
+        self.card = card = loading.result()
+        self.name = ModelName(card.name)
+        slots, length = self.engine.slots, card.context_length
+        log.info("loaded", model=card.name, engine=card.engine, context_length=length, slots=slots)
+        return True
+
+    async def close(self) -> None:
+        """Free what the engine holds."""
+        engine, self.engine, self.card, self.service = self.engine, None, None, None
+        if engine is not None and engine.broken is None:
+            await asyncio.to_thread(engine.close)
+
+
+class WorkerModels:
+    """Loads, serves and unloads. `loading` tells whether a thread is loading a model that nobody waits for any more."""
+
+    def __init__(self, broker: Broker, worker: WorkerId, settings: WorkerSettings, offers: list[ModelOffer]) -> None:
+        self._broker = broker
+        self._worker = worker
+        self._settings = settings
+        self._entries = [Entry(offer) for offer in offers]
+        self.loading = False
+
+    async def load_residents(self, stop: asyncio.Event) -> bool:
+        """Those that are there from the start; False if told to stop meanwhile. Raises `MillstreamError`."""
+        for entry in self._entries:
+            if entry.offer.resident and not await entry.load(stop):
+                return False
+        return True
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Until `stop`, then every model drains. Raises `EngineGone` in a group."""
+        try:
+            async with asyncio.TaskGroup() as services:
+                for entry in self._entries:
+                    if entry.card is not None:
+                        await self._start(entry, services)
+                while not stop.is_set():
+                    await self._look_at_all(services, stop)
+                    await _pause(stop, LOOK_EVERY)
+                for entry in self._entries:
+                    entry.stop.set()
+        finally:
+            for entry in self._entries:
+                if not (self.loading and entry.card is None):
+                    await entry.close()
+
+    async def _start(self, entry: Entry, services: asyncio.TaskGroup) -> None:
+        assert entry.engine is not None
+        assert entry.card is not None
+        try:
+            entry.seen = await load_request_of(self._broker, entry.name)
+        except RedisAway:
+            entry.seen = ""
+        entry.stop = asyncio.Event()
+        entry.service = ModelService(self._broker, self._worker, entry.engine, entry.card, self._settings)
+        entry.running = services.create_task(entry.service.run(entry.stop), name=f"serve {entry.name}")
+
+    # ------------------------------------------------------------------------------------------------ coming and going
+
+    async def _look_at_all(self, services: asyncio.TaskGroup, stop: asyncio.Event) -> None:
+        for entry in self._entries:
+            try:
+                if entry.service is not None:
+                    await self._perhaps_unload(entry)
+                elif monotonic() >= entry.not_before:
+                    await self._perhaps_load(entry, services, stop)
+            except RedisAway:
+                return  # the next look is soon
+
+    async def _perhaps_unload(self, entry: Entry) -> None:
+        assert entry.service is not None
+        wish = await load_request_of(self._broker, entry.name)
+        asked = wish.startswith("unload") and wish != entry.seen
+        limit = self._settings.idle_unload
+        idle = limit > 0 and not entry.offer.resident and entry.service.idle > limit
+        if asked or idle:
+            log.info("unloading", model=entry.name, why="asked" if asked else "idle")
+            entry.stop.set()
+            if entry.running is not None:
+                await entry.running
+            await entry.close()
+            log.info("unloaded", model=entry.name)
+
+    async def _perhaps_load(self, entry: Entry, services: asyncio.TaskGroup, stop: asyncio.Event) -> None:
+        await announce(self._broker, entry.name)  # so that requests for it wait instead of failing
+        if not await self._wanted(entry.name) or not await begin_loading(self._broker, entry.name, self._worker):
+            return
+        self.loading = True
+        telling = asyncio.create_task(self._tell(entry))
+        try:
+            if not await entry.load(stop):
+                return
+        except MillstreamError as error:
+            log.error("cannot_load", model=entry.name, error=error.message)
+        except Exception:  # a model's own code may raise anything; the other models go on
+            log.exception("cannot_load", model=entry.name)
+        finally:
+            telling.cancel()
+        self.loading = False
+        if entry.card is None:
+            entry.engine, entry.not_before = None, monotonic() + RETRY_AFTER
+        else:
+            await self._start(entry, services)
+            await self._signed_in(entry, stop)
+        await end_loading(self._broker, entry.name, fulfilled=entry.card is not None)
+
+    async def _signed_in(self, entry: Entry, stop: asyncio.Event) -> None:
+        """Until its first heartbeat: before it others see nobody serve the model, and would load it too."""
+        assert entry.service is not None
+        either = [asyncio.create_task(event.wait()) for event in (entry.service.signed_in, stop)]
+        await asyncio.wait(either, timeout=LOADING_MS / 1000, return_when=asyncio.FIRST_COMPLETED)
+        for task in either:
+            task.cancel()
+
+    async def _wanted(self, model: ModelName) -> bool:
+        """Somebody asked for it to be loaded, or requests wait and no worker has it."""
+        if (await load_request_of(self._broker, model)).startswith("load"):
+            return True
+        info = await model_info(self._broker, model)
+        return info.waiting > 0 and info.live == 0
+
+    async def _tell(self, entry: Entry) -> None:
+        """Say how far the loading is, until cancelled; those who wait are told."""
+        while True:
+            try:
+                await tell_loading(self._broker, entry.name, self._worker, entry.stage)
+            except RedisAway:
+                pass  # it is only news
+            await asyncio.sleep(LOADING_MS / 5000)
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        pass

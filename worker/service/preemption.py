@@ -1,0 +1,61 @@
+"""Gives slots back to interactive jobs: a flex or batch job stops where it is, and goes on later, here or elsewhere."""
+
+import asyncio
+
+import structlog
+
+from millstream.common.broker.connection.broker import Broker, RedisAway
+from millstream.common.broker.workers import preempt
+from millstream.common.job import ModelName, WorkerId
+from millstream.common.process.backoff import Backoff
+from millstream.worker.engines.base import Engine
+from millstream.worker.jobs.running_jobs import RunningJob, RunningJobs
+
+log = structlog.stdlib.get_logger(part="preemption")
+
+
+class Preemption:
+    """Of one model on one worker. Tokens that are not in the log yet are not waited for, the slot is wanted now: nobody
+    has seen them, and whoever goes on makes them again."""
+
+    def __init__(self, broker: Broker, model: ModelName, worker: WorkerId, running_jobs: RunningJobs) -> None:
+        self._broker = broker
+        self._model = model
+        self._worker = worker
+        self._running_jobs = running_jobs
+        self._asked: dict[str, RunningJob] = {}
+        self._ring = asyncio.Event()
+
+    def ask(self, job: RunningJob) -> None:
+        """Let a job go; asking again is fine."""
+        if self._running_jobs.has(job) and job.claimed.id not in self._asked:
+            self._asked[job.claimed.id] = job
+            self._ring.set()
+
+    async def run(self, engine: Engine) -> None:
+        """Let go of what was asked for; ends by cancellation only."""
+        backoff = Backoff()
+        while True:
+            await self._ring.wait()
+            self._ring.clear()
+            try:
+                await self._give_back(engine, list(self._asked.values()))
+                backoff.reset()
+            except RedisAway:  # they stay ours, stopped, until Redis is back
+                self._ring.set()
+                await backoff.sleep()
+
+    async def _give_back(self, engine: Engine, jobs: list[RunningJob]) -> None:
+        for job in jobs:
+            engine.abort(job.key)
+        async with self._running_jobs.ledger:
+            ours = [job for job in jobs if self._running_jobs.has(job) and job.end is None]
+            held = [(job.claimed.id, job.claimed.lease) for job in ours]
+            if held:
+                await preempt(self._broker, self._model, self._worker, held)
+                log.info("preempted", model=self._model, worker=self._worker, jobs=[id for id, _ in held])
+            for job in ours:
+                self._running_jobs.remove(job)
+                engine.abort(job.key)  # again: its prompt may have been rendered meanwhile
+        for job in jobs:
+            self._asked.pop(job.claimed.id, None)

@@ -1,0 +1,133 @@
+"""From the worker's settings to its engines, importing only what is asked for."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import NoReturn
+
+from millstream.common.errors import BadRequest
+from millstream.worker.engines.base import Engine
+from millstream.worker.settings import WorkerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOffer:
+    """A model this worker can serve. `name`: what clients call it, None until its engine has loaded and says so.
+    A resident one is loaded at the start, any other when somebody asks for it."""
+
+    name: str | None
+    make: Callable[[], Engine]
+    resident: bool = True
+
+
+def offers(settings: WorkerSettings) -> list[ModelOffer]:
+    """All models of this worker; nothing is loaded yet. Raises `BadRequest` for settings that cannot be read."""
+    match settings.engine:
+        case "simulated":
+            return _simulated_offers(settings)
+        case "transformers":
+            return _transformers_offers(settings)
+
+
+def _simulated_offers(settings: WorkerSettings) -> list[ModelOffer]:
+    first = first_name(settings) or ("simulated" if settings.model == "smollm2" else settings.model)
+    later = [ModelOffer(name, partial(_simulated, settings, name), resident=False) for name, _ in on_demand(settings)]
+    return [ModelOffer(first, partial(_simulated, settings, first)), *later]
+
+
+def _simulated(settings: WorkerSettings, name: str) -> Engine:
+    from millstream.worker.engines.simulated.engine import SimulatedEngine, SimulatedSettings
+
+    return SimulatedEngine(
+        SimulatedSettings(
+            name=name,
+            slots=settings.slots or 8,
+            first_token=settings.simulated_first_token,
+            rate=settings.simulated_rate,
+            step_tokens=settings.simulated_step_tokens,
+            default_length=settings.simulated_length,
+            context_length=settings.max_model_len or 131_072,
+        )
+    )
+
+
+def _transformers_offers(settings: WorkerSettings) -> list[ModelOffer]:
+    make = partial(_transformers, settings)
+    chosen = [ModelOffer(first_name(settings), partial(make, settings.model, first_name(settings)))]
+    chosen += [ModelOffer(name, partial(make, settings.model, name, path)) for name, path in adapters(settings)]
+    if settings.embedding_model:
+        chosen.append(ModelOffer(None, partial(make, settings.embedding_model, None, embedding=True)))
+    return chosen + [
+        ModelOffer(name, partial(make, source, name), resident=False) for name, source in on_demand(settings)
+    ]
+
+
+def _transformers(
+    settings: WorkerSettings, model: str, name: str | None, adapter: str | None = None, *, embedding: bool = False
+) -> Engine:
+    from millstream.worker.engines.embedding.computing import Computing
+    from millstream.worker.engines.embedding.engine import TransformersEmbedding
+    from millstream.worker.engines.transformers.engine import TransformersEngine
+    from millstream.worker.engines.transformers.settings import SAMPLE_EMBEDDING, EngineSettings, ModelSource
+
+    wanted = EngineSettings(
+        source=ModelSource(
+            model=model,
+            revision=settings.revision if model == settings.model else None,
+            source=settings.source,
+            trust_remote_code=settings.trust_remote_code,
+        ),
+        served_name=name,
+        adapter=adapter,
+        **{field: getattr(settings, field) for field in PASSED_ON},
+    )
+    if embedding or model == SAMPLE_EMBEDDING:
+        return Computing(TransformersEmbedding(wanted))
+    return TransformersEngine(wanted)
+
+
+PASSED_ON = (
+    "dtype",
+    "device",
+    "device_map",
+    "tensor_parallel",
+    "max_gpu_memory",
+    "quantization",
+    "chat_template",
+    "max_model_len",
+    "slots",
+    "kv_tokens",
+    "page_size",
+    "step_tokens",
+    "prefix_sharing",
+    "threads",
+)
+
+
+def first_name(settings: WorkerSettings) -> str | None:
+    """What the model is called in listings; None: as the engine calls it."""
+    return settings.served_model_name[0] if settings.served_model_name else None
+
+
+def adapters(settings: WorkerSettings) -> list[tuple[str, str]]:
+    """Adapters: name, folder or id."""
+    return _pairs("--adapter", settings.adapter)
+
+
+def on_demand(settings: WorkerSettings) -> list[tuple[str, str]]:
+    """Models that are loaded when somebody asks for them: name, and where it comes from."""
+    return _pairs("--on-demand", settings.on_demand)
+
+
+def _pairs(flag: str, given: list[str]) -> list[tuple[str, str]]:
+    pairs = [(name.strip(), path.strip()) for name, _, path in (each.partition("=") for each in given)]
+    for each, (name, path) in zip(given, pairs, strict=True):
+        if not name or not path:
+            raise BadRequest(f"{flag} {each!r} should be `name=path`: the name clients use, then folder, file or id.")
+    return pairs
+
+
+def leave_at_once(status: int) -> NoReturn:
+    """End the process although a thread of the engine's cannot be stopped."""
+    os._exit(status)

@@ -1,0 +1,246 @@
+"""One model on one engine, in service: the loops that claim, run, send and beat, and how they end."""
+
+import asyncio
+import os
+import platform
+import time
+from collections.abc import Coroutine, Mapping
+from importlib.metadata import version
+from time import monotonic
+from typing import Any
+
+import structlog
+
+from millstream.common.broker.connection.broker import Broker, RedisAway
+from millstream.common.broker.control import ControlChannel, Doorbell
+from millstream.common.broker.workers import Claimed, StepAnswer, evict_now, handoff, withdraw
+from millstream.common.errors import EngineError
+from millstream.common.job import ModelName, WorkerId
+from millstream.common.process.backoff import Backoff
+from millstream.worker.engines.base import Engine, ModelCard
+from millstream.worker.jobs.consumer import Consumer
+from millstream.worker.jobs.outbox import Outbox
+from millstream.worker.jobs.runner import Runner
+from millstream.worker.jobs.running_jobs import RunningJob, RunningJobs
+from millstream.worker.service.heartbeat import Heartbeat
+from millstream.worker.service.preemption import Preemption
+from millstream.worker.service.registry import on_demand
+from millstream.worker.settings import WorkerSettings
+from millstream.worker.text.parsers.formats import FORMATS
+
+HEALTH_EVERY = 0.25  # seconds between two looks at the engine
+HANDED_BACK = 32  # unclaimed jobs one `handoff` gives back
+LEAVE_PATIENCE = 5.0  # seconds a leaving worker waits for a Redis that is away; after that it is evicted in time
+
+log = structlog.stdlib.get_logger(part="worker")
+
+
+class EngineGone(EngineError):
+    """The engine can make no more tokens: the process must end and start anew."""
+
+
+class ModelService:
+    """Serves one model until told to stop."""
+
+    def __init__(
+        self, broker: Broker, worker: WorkerId, engine: Engine, card: ModelCard, settings: WorkerSettings
+    ) -> None:
+        self._broker = broker
+        self._worker = worker
+        self._engine = engine
+        self._card = card
+        self._settings = settings
+        self.model = ModelName(card.name)
+        self._started = int(time.time())
+        self._state = "ready"
+        self._running_jobs = RunningJobs()
+        self._outbox = Outbox(broker, self.model, worker, self._running_jobs, self._on_answer)
+        self._heartbeat = Heartbeat(broker, self.model, worker, settings)
+        notation = FORMATS[settings.tool_parser] if settings.tool_parser else None
+        self._runner = Runner(broker, engine, card, self._running_jobs, self._outbox, notation)
+        self._preemption = Preemption(broker, self.model, worker, self._running_jobs)
+        self._consumer = Consumer(broker, self.model, worker, self._running_jobs, engine.slots, self._runner)
+
+    @property
+    def signed_in(self) -> asyncio.Event:
+        """Set once Redis knows that this worker serves the model."""
+        return self._heartbeat.signed_in
+
+    @property
+    def idle(self) -> float:
+        """Seconds since this model had its last job; 0 while it has one."""
+        return self._running_jobs.idle
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set, then drain. Raises `EngineGone` after moving all jobs elsewhere."""
+        self._engine.start(self._runner.on_outputs)
+        bell = Doorbell(self._broker.url, self.model, self._worker)
+        control = ControlChannel(self._broker.url, self._worker)
+        try:
+            async with asyncio.TaskGroup() as loops:
+                beating = loops.create_task(self._heartbeat.run(self._running_jobs, self), name="heartbeat")
+                background = [
+                    loops.create_task(self._outbox.run(), name="outbox"),
+                    loops.create_task(self._consumer.run(), name="consumer"),
+                    loops.create_task(self._consumer.listen(bell), name="doorbell"),
+                    loops.create_task(self._obey(control), name="control"),
+                    loops.create_task(self._runner.run(), name="beginnings"),
+                    loops.create_task(self._preemption.run(self._engine), name="preemption"),
+                ]
+                await self._serve(stop, beating)
+                for task in background:
+                    task.cancel()
+        finally:
+            await bell.aclose()
+
+    async def _serve(self, stop: asyncio.Event, beating: asyncio.Task[None]) -> None:
+        """Heartbeats go on to the very end, but not beyond the farewell: another would sign in again."""
+        try:
+            await self._watch_engine(stop)
+            await self._drain()
+            beating.cancel()
+            await self._leave(withdraw(self._broker, self.model, self._worker))
+            log.info("left", model=self.model, worker=self._worker)
+        except EngineGone:
+            beating.cancel()
+            await self._leave(evict_now(self._broker, self.model, self._worker, self._settings.max_attempts))
+            raise
+
+    # ------------------------------------------------------------------------------------------------ what a beat says
+
+    def about(self) -> Mapping[str, str]:
+        """The heartbeat hash."""
+        stats = self._engine.stats()
+        self._runner.pace.measure(stats.running)
+        return {
+            "state": self._state,
+            "slots": str(self._engine.slots),
+            "speed": f"{self._runner.pace.speed * self._engine.slots:.3f}",
+            "job_seconds": f"{self._runner.pace.job_seconds:.3f}",
+            "running": str(stats.running),
+            "steps": str(stats.steps),
+            "tokens": str(self._runner.pace.tokens),
+            "wasted": str(self._runner.pace.wasted),
+            "kv_use": f"{stats.kv_use:.4f}",
+            "prefix_hit_rate": f"{stats.prefix_hit_rate:.4f}",
+            "engine": self._card.engine,
+            "context_length": str(self._card.context_length),
+            "fingerprint": self._card.fingerprint,
+            "capabilities": " ".join(self._card.capabilities),
+            "host": platform.node(),
+            "pid": str(os.getpid()),
+            "started": str(self._started),
+            "on_demand": " ".join(name for name, _ in on_demand(self._settings)),
+            "version": version("millstream"),
+            **self._card.details,
+        }
+
+    def adopt(self, claimed: Claimed) -> None:
+        self._consumer.take(claimed)
+
+    def drop(self, job: RunningJob) -> None:
+        self._runner.drop(job)
+
+    def cancel(self, job: RunningJob) -> None:
+        self._runner.cancel(job)
+
+    def preempt(self, job: RunningJob) -> None:
+        self._preemption.ask(job)
+
+    def wake(self) -> None:
+        self._consumer.wake()
+
+    def _on_answer(self, job: RunningJob, answer: StepAnswer) -> None:
+        match answer:
+            case "cancel":
+                self.cancel(job)
+            case "preempt":
+                self.preempt(job)
+            case _:
+                self.drop(job)
+
+    async def _obey(self, control: ControlChannel) -> None:
+        """Cancel and give back as soon as it is hinted."""
+        backoff = Backoff()
+        while True:
+            try:
+                async for verb, id in control.hints():
+                    if job := self._running_jobs.by_id(id):
+                        self.cancel(job) if verb == "cancel" else self.preempt(job)
+            except RedisAway:
+                await backoff.sleep()
+
+    # ---------------------------------------------------------------------------------------------------------- health
+
+    async def _watch_engine(self, stop: asyncio.Event) -> None:
+        """Until `stop`; pauses the engine while Redis is away for long. Raises `EngineGone` if it broke or hangs."""
+        steps, moved = -1, monotonic()
+        while not stop.is_set():
+            stats = self._engine.stats()
+            if stats.steps != steps or not stats.running:
+                steps, moved = stats.steps, monotonic()
+            if self._engine.broken is not None:
+                raise EngineGone(f"The engine broke: {self._engine.broken}")
+            if monotonic() - moved > self._settings.stall:
+                raise EngineGone(f"The engine has made no step for {self._settings.stall:g} s with work to do.")
+            away = self._outbox.away_since
+            await self._rest_if(self._runner.health.sick(monotonic()))
+            self._runner.pause_if(away is not None and monotonic() - away > self._settings.decode_ahead)
+            try:
+                async with asyncio.timeout(HEALTH_EVERY):
+                    await stop.wait()
+            except TimeoutError:
+                pass
+
+    async def _rest_if(self, sick: bool) -> None:
+        """While the engine is sick this worker takes no more jobs, and what lies in its inbox goes to others."""
+        if sick != self._consumer.resting:
+            log.warning("engine_sick" if sick else "engine_tried_again", model=self.model, worker=self._worker)
+            self._consumer.resting = sick
+            self._state = "sick" if sick else "ready"
+            self._heartbeat.soon()
+        if sick:
+            await self._leave(handoff(self._broker, self.model, self._worker, []))
+
+    # ----------------------------------------------------------------------------------------------------------- leave
+
+    async def _drain(self) -> None:
+        """Claim nothing more, let running jobs end within the window, hand over the rest mid-stream, leave."""
+        log.info("draining", model=self.model, worker=self._worker, jobs=len(self._running_jobs))
+        self._state = "draining"
+        self._consumer.draining = True
+        await self._leave(self._close_inbox())
+        try:
+            async with asyncio.timeout(self._settings.drain):
+                while len(self._running_jobs):
+                    self._running_jobs.freed.clear()
+                    await self._running_jobs.freed.wait()
+        except TimeoutError:
+            await self._leave(self._hand_over())
+
+    async def _close_inbox(self) -> None:
+        """First let it be known, then give back what was handed to us: in the other order a job could come in between
+        and would wait here for the whole window."""
+        await self._heartbeat.once(self._running_jobs, self)
+        for _ in range(1 + self._engine.slots // HANDED_BACK):
+            await handoff(self._broker, self.model, self._worker, [])
+
+    async def _hand_over(self) -> None:
+        """What was made so far goes to the log first, so that the next worker goes on from there."""
+        jobs = list(self._running_jobs)
+        for job in jobs:
+            self._engine.abort(job.key)
+        await self._outbox.settle()
+        held = [(job.claimed.id, job.claimed.lease) for job in jobs if self._running_jobs.has(job)]
+        log.info("handing_over", model=self.model, worker=self._worker, jobs=[id for id, _ in held])
+        await handoff(self._broker, self.model, self._worker, held)
+        for job in jobs:
+            self._running_jobs.remove(job)
+
+    async def _leave(self, farewell: Coroutine[Any, Any, object]) -> None:
+        """Say something before going, if Redis is there to hear it."""
+        try:
+            async with asyncio.timeout(LEAVE_PATIENCE):
+                await farewell
+        except (RedisAway, TimeoutError) as error:
+            log.warning("left_without_farewell", model=self.model, worker=self._worker, error=str(error))

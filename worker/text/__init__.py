@@ -1,0 +1,1 @@
+"""Between tokens and text: prompts, transcripts, stop strings, reasoning and tool calls."""

@@ -1,0 +1,17 @@
+"""What a parser has made of the text so far."""
+
+from dataclasses import dataclass, field
+
+from millstream.common.chunk import ToolDelta
+
+
+@dataclass(slots=True)
+class Parsed:
+    """What one piece of text turned into; parsers add to it."""
+
+    text: str = ""
+    reasoning: str = ""
+    tools: list[ToolDelta] = field(default_factory=list[ToolDelta])
+
+    def __bool__(self) -> bool:
+        return bool(self.text or self.reasoning or self.tools)

@@ -1,0 +1,66 @@
+"""Tool calls written as a Python list of function calls: `[weather(city="Paris"), now()]`."""
+
+import ast
+import json
+from collections.abc import Callable
+
+from millstream.common.chunk import ToolDelta
+from millstream.worker.text.parsers.parsed import Parsed
+
+
+class PythonicCalls:
+    """Reads an answer that begins with such a list when it is complete; anything else stays text."""
+
+    def __init__(self, call_id: Callable[[int], str], parallel: bool = True) -> None:
+        self._call_id = call_id
+        self._parallel = parallel
+        self._held = ""
+        self._listed: bool | None = None  # whether the answer begins with a bracket; None: not known yet
+        self.calls = 0
+
+    def feed(self, text: str, out: Parsed) -> None:
+        if self._listed is None:
+            text, self._held = self._held + text, ""
+            start = text.lstrip()
+            self._listed = start[0] == "[" if start else None
+        if self._listed is False:
+            out.text += text
+        else:
+            self._held += text
+
+    def finish(self, out: Parsed) -> None:
+        """The whole list is known: its calls, or the text it was."""
+        held, self._held = self._held, ""
+        calls = calls_in(held)
+        if calls is None:
+            out.text += held
+            return
+        for index, (name, arguments) in enumerate(calls if self._parallel else calls[:1]):
+            out.tools += [ToolDelta(index, self._call_id(index), name), ToolDelta(index, arguments=arguments)]
+        self.calls = len(calls)
+
+
+def calls_in(written: str) -> list[tuple[str, str]] | None:
+    """Names and arguments (JSON) of a list of calls, or None if it is none. Values are Python or JSON literals."""
+    try:
+        listed = ast.parse(written.strip(), mode="eval").body
+        if not isinstance(listed, ast.List) or not listed.elts:
+            return None
+        return [_call(element) for element in listed.elts]
+    except (ValueError, SyntaxError, TypeError, RecursionError):
+        return None
+
+
+_JSON_NAMES = {"true": True, "false": False, "null": None}
+
+
+class _Literals(ast.NodeTransformer):
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.Constant(_JSON_NAMES[node.id]) if node.id in _JSON_NAMES else node
+
+
+def _call(node: ast.expr) -> tuple[str, str]:
+    if not isinstance(node, ast.Call) or node.args or any(keyword.arg is None for keyword in node.keywords):
+        raise ValueError("not a call with named arguments")
+    values = {str(k.arg): ast.literal_eval(_Literals().visit(k.value)) for k in node.keywords}
+    return ast.unparse(node.func), json.dumps(values, ensure_ascii=False)

@@ -1,0 +1,49 @@
+"""From a job's request to what the engine runs: the prompt's token ids, and how many tokens there is room for."""
+
+from millstream.common.errors import BadRequest, ContextLengthExceeded
+from millstream.common.job import ChatPrompt, JobRequest, TextPrompt, TokensPrompt
+from millstream.worker.engines.base import Tokenizer
+from millstream.worker.text.parsers.formats import CallFormat
+from millstream.worker.text.tool_prompts import teaches_tools, tell_tools
+
+
+def template_of(tokenizer: Tokenizer) -> str:
+    """The model's chat template, empty if it has none."""
+    return str(getattr(tokenizer, "chat_template", "") or "")
+
+
+def prompt_ids(tokenizer: Tokenizer, request: JobRequest, notation: CallFormat) -> list[int]:
+    """The prompt as token ids; `notation` is how tool calls are written. Raises `BadRequest` for what the chat
+    template refuses or an empty prompt."""
+    match request.input:
+        case ChatPrompt(messages, tools, go_on, kwargs):
+            if tools and not teaches_tools(template_of(tokenizer)):
+                messages, tools = tell_tools(messages, tools, notation), []
+            ids = tokenizer.chat(messages, tools, go_on=go_on, kwargs=kwargs)
+        case TextPrompt(text):
+            ids = tokenizer.encode(text)
+        case TokensPrompt(given):
+            ids = given
+        case _:
+            raise BadRequest("This job does not generate.")
+    if not ids:
+        raise BadRequest("The prompt is empty: give at least one token.", param="prompt")
+    return ids
+
+
+def room_for(request: JobRequest, prompt_length: int, context_length: int) -> int:
+    """How many completion tokens the job may have. Raises `ContextLengthExceeded` naming both numbers."""
+    asked = request.sampling.max_tokens
+    param = "messages" if isinstance(request.input, ChatPrompt) else "prompt"
+    left = context_length - prompt_length
+    if asked is None and left > 0:
+        return left
+    if asked is not None and asked <= left:
+        return asked
+    wanted = prompt_length + (asked or 1)
+    raise ContextLengthExceeded(
+        f"This model's maximum context length is {context_length} tokens. However, you requested {wanted} tokens "
+        f"({prompt_length} in the {param}, {asked or 1} in the completion). Please reduce the length of the {param} "
+        "or completion.",
+        param=param,
+    )
