@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from millstream.bench.lab.engine_http import measure_http
 from millstream.common.job import Sampling
@@ -89,7 +89,8 @@ def measure_manager(args: argparse.Namespace) -> dict[str, dict[str, float]]:
         torch.set_num_threads(1)
     path = locate(ModelSource(args.model), lambda stage, fraction: None).path
     device = pick_device(args.device)
-    model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, args.dtype)).to(device).eval()
+    loaded: Any = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, args.dtype))
+    model = cast(Any, loaded).to(device).eval()
     words = AutoTokenizer.from_pretrained(path)
     greedy = GenerationConfig(do_sample=False, eos_token_id=-1, max_new_tokens=args.tokens)
     config = manager_config(args, device.type)
