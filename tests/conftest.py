@@ -21,6 +21,11 @@ def pytest_configure() -> None:
         embedded.server_binary = lambda: server
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", help="where the engine tests compute: cpu, cuda, cuda:1, ...")
+    parser.addoption("--graphs", action="store_true", help="with --device cuda: capture every kind of step")
+
+
 @pytest.fixture(scope="session")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
     """A Valkey shared by the whole session. Tests that kill or freeze a server start their own."""

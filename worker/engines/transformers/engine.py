@@ -65,13 +65,13 @@ class TransformersEngine:
         dtype = str(loaded.model.dtype).removeprefix("torch.")
         source = self.settings.source.model
         words = f"{source}|{loaded.revision}|{ENGINE}|{dtype}|{self.settings.quantization}|{self.settings.adapter}"
+        details = {"dtype": dtype, "device": str(loaded.model.device), "revision": loaded.revision, "model": source}
         return ModelCard(
             name=loaded.name,
             engine=ENGINE,
             context_length=loaded.context_length,
             fingerprint="fp_" + hashlib.sha256(words.encode()).hexdigest()[:12],
-            details={"dtype": dtype, "device": str(loaded.model.device), "revision": loaded.revision, "model": source}
-            | about_processor(loaded.model, loaded.model.device),
+            details=details | {"attention": loaded.attention} | about_processor(loaded.model, loaded.model.device),
         )
 
     def start(self, sink: Sink) -> None:

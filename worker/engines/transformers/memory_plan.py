@@ -26,6 +26,7 @@ def plan_memory(settings: EngineSettings, loaded: Loaded) -> MemoryPlan:
         page_size=page,
         pages=_pages(settings, loaded, slots, page) if on_cpu or settings.kv_tokens else None,
         step_tokens=max(settings.step_tokens or (_CPU_STEP if on_cpu else 2048), slots),
+        context=loaded.context_length,
         prefix_sharing=settings.prefix_sharing,
     )
 

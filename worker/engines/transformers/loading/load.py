@@ -21,6 +21,7 @@ from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
 from millstream.worker.engines.transformers.loading.attention import CPU_ATTENTION, fused, usable
 from millstream.worker.engines.transformers.loading.device import free_memory, pick_device, pick_dtype
 from millstream.worker.engines.transformers.loading.failures import LoadFailed, explained
+from millstream.worker.engines.transformers.loading.gpu_attention import GPU_ATTENTION, fits
 from millstream.worker.engines.transformers.loading.packing import pack_linears
 from millstream.worker.engines.transformers.loading.sample_models import LoadProgress, sample_chat_folder
 from millstream.worker.engines.transformers.loading.support import check_supported
@@ -45,6 +46,11 @@ class Loaded:
     tokenizer: HuggingFaceTokenizer
     context_length: int
     revision: str  # the hub's commit, or "local"
+
+    @property
+    def attention(self) -> str:
+        """The attention implementation's name, as transformers knows it."""
+        return self.model.config._attn_implementation or "eager"  # pyright: ignore[reportPrivateUsage]
 
     @property
     def vocabulary(self) -> int:
@@ -169,6 +175,8 @@ def _model(
         model = cast(Any, model).to(device)
     if device.type == "cpu":
         _made_for_cpu(model)
+    elif not settings.tensor_parallel and fits(model):
+        model.set_attn_implementation(GPU_ATTENTION)
     return model.eval()
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence as Many
 import torch
 
 from millstream.worker.engines.grammar.guides import apply_masks
+from millstream.worker.engines.transformers.loading.device import moved
 from millstream.worker.engines.transformers.sampling.logprobs import Ranking
 from millstream.worker.engines.transformers.sampling.penalties import add_bias, forbid, penalise
 from millstream.worker.engines.transformers.sampling.seeded_noise import SeededNoise, noise_key
@@ -47,8 +48,10 @@ class Sampler:
         tokens = logits.argmax(-1)
         free, limited = _split(batch)
         for rows, draw in ((free, self._draw_free), (limited, self._draw_limited)):
+            if len(rows) == len(batch):
+                return draw(logits, batch)
             if rows:
-                at = torch.tensor(rows, device=logits.device)
+                at = moved(rows, torch.long, logits.device)
                 tokens[at] = draw(logits[at], [batch[i] for i in rows])
         return tokens
 
@@ -60,16 +63,20 @@ class Sampler:
         """Draws from the best tokens only, as top-k, top-p and min-p say. Where the first candidates do not hold all
         that the limits keep (flat distributions), more are looked at."""
         warm = _warm(logits, batch)
-        tokens = torch.zeros(len(batch), dtype=torch.long, device=logits.device)
-        rows = list(range(len(batch)))
+        tokens, rows = None, list(range(len(batch)))
         for width in _widths(batch, logits.shape[1]):
             part = [batch[i] for i in rows]
-            scores, ids, enough = _keep(warm[rows], part, width)
+            scores, ids, enough = _keep(warm if tokens is None else warm[rows], part, width)
             scores += self._noise.at(_keys(part), ids)
-            tokens[rows] = ids.gather(1, scores.argmax(-1, keepdim=True)).squeeze(1)
+            drawn = ids.gather(1, scores.argmax(-1, keepdim=True)).squeeze(1)
+            if tokens is None:
+                tokens = drawn
+            else:
+                tokens[rows] = drawn
             rows = [i for i, known in zip(rows, enough.tolist(), strict=True) if not known]
             if not rows:
                 break
+        assert tokens is not None
         return tokens
 
 
@@ -86,7 +93,7 @@ def needed(batch: Many[Sequence]) -> bool:
 
 def _plain(s: Sequence) -> bool:
     p = s.spec.sampling
-    early = bool(s.banned_early) and len(s.tokens) < p.min_tokens
+    early = bool(s.banned_early) and s.position < p.min_tokens
     edited = p.logit_bias or early or s.tally is not None or s.matcher is not None
     return p.temperature == 0 and p.logprobs is None and not edited
 
@@ -102,7 +109,7 @@ def _edit(logits: torch.Tensor, batch: Many[Sequence]) -> None:
 def _too_early(s: Sequence) -> bool:
     """Tells whether the end comes too early. A finished grammar leaves nothing but the end: then the minimum length
     cannot be kept."""
-    short = bool(s.banned_early) and len(s.tokens) < s.spec.sampling.min_tokens
+    short = bool(s.banned_early) and s.position < s.spec.sampling.min_tokens
     return short and not (s.matcher is not None and s.matcher.stopped)
 
 
@@ -119,7 +126,7 @@ def _split(batch: Many[Sequence]) -> tuple[list[int], list[int]]:
 
 
 def _keys(batch: Many[Sequence]) -> list[tuple[int, int]]:
-    return [noise_key(s.spec.sampling.seed, len(s.tokens)) for s in batch]
+    return [noise_key(s.spec.sampling.seed, s.position) for s in batch]
 
 
 def _warm(logits: torch.Tensor, batch: Many[Sequence]) -> torch.Tensor:
@@ -127,24 +134,31 @@ def _warm(logits: torch.Tensor, batch: Many[Sequence]) -> torch.Tensor:
 
 
 def _column(values: list[float], like: torch.Tensor) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.float32, device=like.device).unsqueeze(1)
+    return moved(values, torch.float32, like.device).unsqueeze(1)
+
+
+def _limits(batch: Many[Sequence], like: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Three columns: top-k, top-p and the logarithm of min-p."""
+    size = like.shape[1]
+    told = [
+        (min(p.top_k or size, size), p.top_p, math.log(p.min_p) if p.min_p > 0 else -math.inf)
+        for p in (s.spec.sampling for s in batch)
+    ]
+    return moved(told, torch.float32, like.device).split(1, dim=1)
 
 
 def _keep(warm: torch.Tensor, batch: Many[Sequence], width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Returns the best `width` tokens of each row, best first, what the limits exclude at minus infinity: scores and
     ids `[batch, width]`, and whether `width` was enough to know `[batch]`."""
-    size = warm.shape[1]
-    ks = [min(s.spec.sampling.top_k or size, size) for s in batch]
+    top_k, top_p, floor = _limits(batch, warm)
     scores, ids = torch.topk(warm, width, dim=-1)
-    inside = torch.arange(width, device=warm.device).unsqueeze(0) < _column([float(k) for k in ks], warm)
+    inside = torch.arange(width, device=warm.device).unsqueeze(0) < top_k
     scores = scores.masked_fill(~inside, -math.inf)
-    top_p = _column([s.spec.sampling.top_p for s in batch], warm)
-    floor = _column([math.log(s.spec.sampling.min_p) if s.spec.sampling.min_p > 0 else -math.inf for s in batch], warm)
-    whole = torch.tensor([k > width for k in ks], device=warm.device).unsqueeze(1)
+    whole = top_k > width
     total = torch.where(whole, warm.logsumexp(-1, keepdim=True), scores.logsumexp(-1, keepdim=True))
     mass = (scores - total).exp()
     before = mass.cumsum(-1) - mass
     kept = ((before < top_p) | (top_p >= 1)) & (scores >= scores[:, :1] + floor)
     kept[:, 0] = True
-    enough = ~(kept[:, -1:] & whole).squeeze(1) | (width == size)
+    enough = ~(kept[:, -1:] & whole).squeeze(1) | (width == warm.shape[1])
     return scores.masked_fill(~kept, -math.inf), ids, enough

@@ -11,6 +11,8 @@ from collections.abc import Sequence as Many
 
 import torch
 
+from millstream.worker.engines.transformers.loading.device import moved
+
 _MASK64 = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 
@@ -49,7 +51,7 @@ class SeededNoise:
         return self._gumbel(self._ids[tokens], keys)
 
     def _gumbel(self, words: torch.Tensor, keys: Many[tuple[int, int]]) -> torch.Tensor:
-        key = torch.tensor(keys, dtype=torch.int32, device=words.device)
+        key = moved(keys, torch.int32, words.device)
         x = words ^ key[:, :1]
         x = _scramble(x)
         x = _scramble(x.add_(key[:, 1:]))

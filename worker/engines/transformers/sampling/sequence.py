@@ -18,6 +18,7 @@ class Sequence:
     banned_early: frozenset[int]  # tokens not allowed before `min_tokens`
     matcher: Matcher | None = None
     tokens: list[int] = field(default_factory=list[int])  # completion so far, earlier leases' included
+    ahead: int = 0  # tokens that a device has chosen already and that are not in `tokens` yet
     tally: Tally | None = None  # counts for the penalties, only where one is asked for
     cached: int | None = None  # prompt tokens found in the prefix cache, known at the first step
     logprob: RawLogprob | None = None  # of the newest token
@@ -35,12 +36,23 @@ class Sequence:
         return self.spec.prompt + self.spec.generated
 
     @property
+    def position(self) -> int:
+        """The place of the token that is chosen next, in the completion."""
+        return len(self.tokens) + self.ahead
+
+    @property
+    def follows_its_tokens(self) -> bool:
+        """Whether a step for it can only be chosen, or told, when the token before is known."""
+        return self.tally is not None or self.matcher is not None or self.spec.sampling.logprobs is not None
+
+    @property
     def over(self) -> bool:
         return self.finish is not None or self.error is not None
 
     def take(self, token: int) -> None:
         """Add the newest token and decide whether it was the last."""
         self.tokens.append(token)
+        self.ahead -= 1
         if self.tally is not None:
             self.tally.add(token)
         ended = token in self.stops
