@@ -69,7 +69,8 @@ def question(i: int) -> list[dict[str, Any]]:
 
 # ------------------------------------------------------------------------------------------------ one measurement
 def manager_config(args: argparse.Namespace, device: str) -> Any:
-    """Configures the library as it comes, but on CPUs with an explicit cache: its automatic size zero-fills most of the memory."""
+    """Configures the library as it comes, but on CPUs with an explicit cache: its automatic size zero-fills most of the
+    memory."""
     from transformers import ContinuousBatchingConfig
 
     if device == "cpu":

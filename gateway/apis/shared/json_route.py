@@ -19,8 +19,8 @@ FORM = "application/x-www-form-urlencoded"  # what `curl -d` calls everything; O
 
 
 class JsonRoute(APIRoute):
-    """For endpoints `(body, request, services)` that return a `Response`; what the path holds may stand before, as text.
-    An endpoint without a body is served as FastAPI does."""
+    """A route for endpoints `(body, request, services)` that return a `Response`; what the path holds may stand before,
+    as text. An endpoint without a body is served as FastAPI does."""
 
     shape: type[BaseModel] | None = None  # the body's
 
