@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from millstream.gateway.access.authentication import check_exposure, static_keys
+from millstream.gateway.access.browsers import browser_rules
 from millstream.gateway.apis.shared.examples import FAILURES
 from millstream.gateway.connection.protocol import BoundedHeadProtocol
 from millstream.gateway.connection.sse import DrainNotifier
@@ -18,7 +19,8 @@ from millstream.gateway.http.drain import LAST_WORDS, DrainingServer, RefuseWhil
 from millstream.gateway.http.exception_handlers import handle_faults
 from millstream.gateway.http.health import release
 from millstream.gateway.http.json_route import JsonRoute, short_ways
-from millstream.gateway.http.middleware import AccessLog, Authentication, PlainBodies, SizeLimits
+from millstream.gateway.http.metrics_text import metrics_port
+from millstream.gateway.http.middleware import AccessLog, Authentication, ForeignPages, PlainBodies, SizeLimits
 from millstream.gateway.http.normalize import PathNormalization
 from millstream.gateway.http.routes import ROUTERS
 from millstream.gateway.services.aliases import parse_aliases
@@ -54,10 +56,12 @@ def create_app(settings: GatewaySettings, connect: Connect) -> FastAPI:
             BackgroundTasks() as background_tasks,
             DrainNotifier(settings.drain) as drain_notifier,
         ):
-            app.state.services = Services(
+            services = Services(
                 settings, cluster, cluster.keys or keys, aliases, metrics, background_tasks, drain_notifier
             )
-            yield
+            app.state.services = services
+            async with metrics_port(settings, services):
+                yield
 
     app = DirectApp(
         title="Millstream",
@@ -81,6 +85,7 @@ def _surround(app: DirectApp, settings: GatewaySettings, metrics: Metrics) -> No
     app.surround(partial(JsonRoute, framework=app, ways=short_ways(ROUTERS)))
     app.surround(partial(SizeLimits, body=settings.max_body_bytes, head=settings.max_header_bytes, wide=uploads))
     app.surround(Authentication)
+    app.surround(partial(ForeignPages, rules=browser_rules(settings)))
     app.surround(RefuseWhileDraining)
     app.surround(partial(AccessLog, metrics=metrics))
     if settings.cors_origins:

@@ -77,6 +77,18 @@ class GatewaySettings(IntakeSettings):
         default=False, description="Serve addresses other than loopback without any API key. Anyone can then use it."
     )
     cors_origins: list[str] = Field(default=[], description="Origins whose browser pages may call this API; `*` all.")
+    allowed_hosts: list[str] = Field(
+        default=[],
+        description="Names, beside localhost, that clients of a gateway without keys may ask for (as a proxy's "
+        "llm.example.org); `*` all.",
+    )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="Port of its own for /metrics, without TLS and keys; of several processes each takes the next.",
+    )
+    metrics_host: str = Field(default="127.0.0.1", description="Address that the port for /metrics listens on.")
 
     max_header_bytes: int = Field(default=65536, ge=1024, description="Largest request head accepted, in bytes.")
     request_timeout: float = Field(

@@ -11,9 +11,9 @@ from millstream.common.errors import Unauthorized
 from millstream.gateway.settings import GatewaySettings
 
 ANYONE = "default"  # the tenant of a gateway without keys
-HEALTH = "/health"
+HEALTH, READINESS = "/health", "/ready"  # for whoever watches over the process; they tell no secret
 DESCRIPTIONS = ("/docs", "/redoc", "/openapi.json")  # for browsers, which have no key yet; the same for everybody
-OPEN_PATHS = frozenset((HEALTH, *DESCRIPTIONS))
+OPEN_PATHS = frozenset((HEALTH, READINESS, *DESCRIPTIONS))
 SCHEME = {
     "type": "http",
     "scheme": "bearer",
@@ -78,7 +78,8 @@ def told_of_keys(document: dict[str, Any]) -> dict[str, Any]:
     """The OpenAPI document, with the keys in it. Optional ones: whether they are demanded is Redis's to say."""
     document["components"] |= {"securitySchemes": {"key": SCHEME}}
     document["security"] = [{"key": []}, {}]
-    document["paths"][HEALTH]["get"]["security"] = []
+    for path in (HEALTH, READINESS):
+        document["paths"][path]["get"]["security"] = []
     return document
 
 
