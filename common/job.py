@@ -118,3 +118,4 @@ class JobRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     tool_use: ToolUse | None = None
     echo: bool = False  # completions: deliver the prompt's text first
     prompt_logprobs: int | None = None  # completions with echo: logprobs of the prompt's own tokens
+    cache_salt: str = ""  # cached prompt beginnings are shared by jobs of the same salt alone: a tenant's digest

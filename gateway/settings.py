@@ -36,6 +36,11 @@ class IntakeSettings(FilesSettings):
         default=[],
         description="Other names of models: `gpt-4o=smollm2-135m-instruct`; `*=name` catches every unknown name.",
     )
+    share_prefixes: bool = Field(
+        default=False,
+        description="Share cached prompt beginnings between tenants too. Faster where they have one system prompt, but "
+        "by `cached_tokens` and time a tenant can then find out what another one asked.",
+    )
     max_waiting: int = Field(default=10_000, ge=0, description="Jobs that may wait for a model; 0: no bound.")
     max_waiting_bytes: int = Field(
         default=256 * 2**20, ge=0, description="Bytes of requests that may wait for a model."

@@ -72,6 +72,7 @@ def begin_sequence(
         generated=list(earlier),
         guide=_guide(request, notation),
         prompt_logprobs=request.prompt_logprobs,
+        cache_salt=request.cache_salt,
     )
     _prepare(engine, spec, forced=spec.guide is not request.guide)
     echo = tokenizer.decode(ids) if request.echo else ""

@@ -69,7 +69,7 @@ class LineReader:
                 return self._response(shaped(ResponseRequest, body), history)
 
     def _place(self, family: Family, model: str) -> RequestContext:
-        caller = Caller(self.key, self.settings.retention, resumable=True)
+        caller = Caller(self.key, self.settings.retention, resumable=True, prefixes_shared=self.settings.share_prefixes)
         return RequestContext(family, self.resolve(model), caller, self.settings.max_jobs)
 
     def _chat(self, body: ChatRequest) -> Prepared:

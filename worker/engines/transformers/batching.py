@@ -1,6 +1,6 @@
 """The loop that steps the batch: transformers' continuous batching, bent to our contract.
 
-**The only file that knows the library's internals** (`tap.py` takes the place of one of them);
+**The only file that knows the library's internals**, with `prefix_salt.py` and `logits_hook.py`;
 `tests/engine/test_batching_internals.py` fails loudly when they move. What is changed: a request is one of our
 sequences and decides itself when it ends; the outputs of a step go out together, newest tokens only (the library copies
 all tokens so far, for every token); tokens are chosen by our sampler after the forward pass, outside any captured
@@ -14,6 +14,7 @@ graph; prompt scoring runs between the steps.
 
 import threading
 from collections.abc import Callable, Generator, Iterator
+from collections.abc import Sequence as Many
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -36,6 +37,7 @@ from millstream.worker.engines.transformers.loading.attention import (
     Span,
     plan_attention,
 )
+from millstream.worker.engines.transformers.prefix_salt import salt_prefixes, salt_tokens
 from millstream.worker.engines.transformers.sampling.logits_hook import LogitsHook
 from millstream.worker.engines.transformers.sampling.sampler import Sampler, needed
 from millstream.worker.engines.transformers.sampling.sequence import Sequence
@@ -72,12 +74,14 @@ class _Request(RequestState):
     """The library's view of one of our sequences."""
 
     sequence: Sequence
+    salt: Many[int]
 
     @classmethod
     def of(cls, sequence: Sequence) -> "_Request":
         tokens = sequence.spec.prompt + sequence.tokens
         request = cls(request_id=sequence.key, initial_tokens=tokens, streaming=True, max_new_tokens=None)
         request.sequence = sequence
+        request.salt = salt_tokens(sequence.spec.cache_salt)
         return request
 
     def update_and_check_completion(self, token_id: int, logprob: float | None) -> bool:
@@ -243,6 +247,13 @@ class BatchLoop(ContinuousBatchingManager):
 
     def _create_batch_processor(self) -> ContinuousBatchProcessor:
         processor = super()._create_batch_processor()
+        scheduler: Any = processor.scheduler
+
+        def salt_of(request_id: str) -> Many[int]:
+            waiting = scheduler.waiting_requests
+            return (waiting.get(request_id) or scheduler.active_requests[request_id]).salt
+
+        salt_prefixes(processor.cache, salt_of)
         if self.model.config._attn_implementation == CPU_ATTENTION:
             self._layers = _layer_views(processor.cache)
             # Our attention finds the pages itself: the library need not list every token of the cache at every step.

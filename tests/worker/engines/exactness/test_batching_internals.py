@@ -3,7 +3,14 @@
 import inspect
 
 import transformers
-from transformers.generation.continuous_batching import cache, continuous_api, input_outputs, model_runner, requests
+from transformers.generation.continuous_batching import (
+    cache,
+    continuous_api,
+    input_outputs,
+    model_runner,
+    requests,
+    scheduler,
+)
 from transformers.generation.continuous_batching.cache_allocators import FullAttentionCacheAllocator
 from transformers.generation.continuous_batching.requests import RequestState, RequestStatus
 
@@ -74,3 +81,18 @@ def test_the_cache_still_has_the_views_our_attention_reads() -> None:
     for name in ("self._kv_token_views", "self._kv_page_views", "self.block_physical_stride", "self.block_table"):
         assert name in source, name
     assert callable(cache.PagedAttentionCache.compute_free_capacity)
+
+
+def test_the_cache_still_hashes_pages_where_we_salt_them() -> None:
+    """A page's hash is that of its slice of the tokens, chained to the one before; the request is named by its id."""
+    assert names(cache.PagedAttentionCache.search_prefix_match) == ["self", "request_id", "prompt_ids"]
+    assert "allocator.match_prefix_blocks(prompt_ids)" in inspect.getsource(
+        cache.PagedAttentionCache.search_prefix_match
+    )
+    assert names(FullAttentionCacheAllocator.mark_complete_blocks)[1:3] == ["request_id", "token_ids"]
+    for method in (FullAttentionCacheAllocator.match_prefix_blocks, FullAttentionCacheAllocator.mark_complete_blocks):
+        source = inspect.getsource(method)
+        assert "* self.tokens_per_page : (" in source and "compute_block_hash(" in source
+    scheduling = inspect.getsource(scheduler.Scheduler)
+    assert "self.cache.search_prefix_match(state.request_id, state.remaining_prefill_tokens)" in scheduling
+    assert "self.waiting_requests[" in scheduling and "self.active_requests[" in scheduling
