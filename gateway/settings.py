@@ -19,6 +19,10 @@ class FilesSettings(ClusterSettings):
     file_ttl: float = Field(
         default=30 * 86400.0, ge=1, description="Seconds a file is kept when its upload does not say (expires_after)."
     )
+    max_files: int = Field(default=10_000, ge=0, description="Files of one tenant; 0: no bound.")
+    max_files_bytes: int = Field(
+        default=16 * 2**30, ge=0, description="Bytes of one tenant's files together; 0: no bound."
+    )
 
 
 class IntakeSettings(FilesSettings):
@@ -52,6 +56,15 @@ class IntakeSettings(FilesSettings):
     )
     stored_ttl: float = Field(
         default=30 * 86400.0, gt=0, description="Seconds stored completions and responses are kept."
+    )
+    max_stored: int = Field(
+        default=100_000, ge=0, description="Stored completions and responses of one tenant; 0: no bound."
+    )
+    max_stored_bytes: int = Field(
+        default=512 * 2**20, ge=0, description="Their bytes, which lie in Redis; 0: no bound."
+    )
+    max_batches: int = Field(
+        default=10_000, ge=0, description="Batches of one tenant, those included that are over and kept; 0: no bound."
     )
 
 

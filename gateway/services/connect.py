@@ -14,6 +14,7 @@ from millstream.common.broker.models.directory import ModelInfo, census, model_n
 from millstream.common.broker.models.load_requests import LoadVerb, request_load
 from millstream.common.broker.records.batches import Batches
 from millstream.common.broker.records.pending import Pending
+from millstream.common.broker.records.quotas import Quota
 from millstream.common.broker.records.store import RedisStore
 from millstream.common.broker.upkeep import keep_up
 from millstream.common.job import GatewayId, ModelName
@@ -78,7 +79,7 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
             yield ClusterServices(
                 NamedQueueClient(queue, names),
                 RedisDirectory(broker, names),
-                RedisStore(broker),
+                RedisStore(broker, quotas_of(settings)),
                 storage=storage,
                 batches=Batches(broker),
                 pending=Pending(broker),
@@ -95,6 +96,28 @@ def keyring_of(settings: IntakeSettings, broker: Broker) -> Keyring | None:
     if not isinstance(settings, GatewaySettings):
         return None
     return Keyring(broker, static_keys(settings.api_keys), demand=settings.require_keys)
+
+
+def quotas_of(settings: IntakeSettings) -> dict[str, Quota]:
+    """How much a tenant may keep, by kind of record. Stored completions and responses share one quota."""
+    answers = Quota(
+        "answers",
+        settings.max_stored,
+        settings.max_stored_bytes,
+        ("max_stored", "max_stored_bytes"),
+        "stored completions and responses",
+        "Delete some, or send 'store': false.",
+    )
+    files = Quota(
+        "files",
+        settings.max_files,
+        settings.max_files_bytes,
+        ("max_files", "max_files_bytes"),
+        "files",
+        "Delete some (DELETE /v1/files/{id}).",
+    )
+    batches = Quota("batches", settings.max_batches, 0, ("max_batches", ""), "batches", "Old ones go with time.")
+    return {"completion": answers, "response": answers, "file": files, "batch": batches}
 
 
 def bounds_of(settings: IntakeSettings) -> Bounds:

@@ -191,11 +191,16 @@ class MemoryStore:
     def _shelf(self, tenant: str, kind: Kind) -> dict[str, Record]:
         return self.records.setdefault((tenant, kind), {})
 
-    async def put(self, tenant: str, kind: Kind, record: Record, ttl: float, *, anew: bool = False) -> None:
+    async def put(
+        self, tenant: str, kind: Kind, record: Record, ttl: float, *, anew: bool = False, always: bool = False
+    ) -> None:
         assert ttl > 0
         if anew and record.id not in self._shelf(tenant, kind):
             return
         self._shelf(tenant, kind)[record.id] = record
+
+    async def check_room(self, tenant: str, kind: Kind) -> None:
+        """There is always some."""
 
     async def get(self, tenant: str, kind: Kind, identity: str) -> Record | None:
         identity.encode()  # a key of Redis is bytes: half a surrogate pair fails there as it does here

@@ -3,10 +3,12 @@
 from functools import partial
 from typing import Any
 
+import structlog
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from millstream.common.chunk import NOTHING_YET
+from millstream.common.errors import QuotaExceeded
 from millstream.gateway.apis.chat.read import prepare_chat
 from millstream.gateway.apis.chat.shape import ChatRequest
 from millstream.gateway.apis.chat.stored_route import completions_of
@@ -20,6 +22,7 @@ from millstream.gateway.requests.prepared import RequestContext
 from millstream.gateway.requests.response_meta import ResponseMeta
 from millstream.gateway.services.services import InServices
 
+log = structlog.stdlib.get_logger(part="chat")
 router = APIRouter(tags=["chat"])
 
 
@@ -34,7 +37,9 @@ async def create_chat_completion(body: ChatRequest, request: Request, services: 
         whole=partial(chat_body, logprobs=bool(body.logprobs), legacy=tools.legacy),
     )
     if body.store:
-        keeping = Keeping(body, answer, Desk(services.cluster.queue), completions_of(request, services))
+        completions = completions_of(request, services)
+        await completions.check_room()
+        keeping = Keeping(body, answer, Desk(services.cluster.queue), completions)
         answer = keeping.answer()
     return await request_handler(services, request, order).answer(order, answer)
 
@@ -66,4 +71,7 @@ class Keeping:
             self._written = self._answer.whole(admitted.head(), await accumulate_all(flow, len(admitted.jobs)))
         messages = [message.model_dump(exclude_none=True) for message in self._body.messages]
         completion = self._written | {"metadata": self._body.metadata or {}}
-        await self._completions.put(StoredCompletion(completion, messages))
+        try:
+            await self._completions.put(StoredCompletion(completion, messages))
+        except QuotaExceeded as error:  # others of the tenant took the room meanwhile; the answer itself is good
+            log.warning("completion not stored", completion=admitted.id.text, error=error.message)

@@ -39,6 +39,8 @@ local function inbox_owner(name) return string.match(name, '^inbox:(.+)$') end
 -- ms:{tenant:<tenant>}:
 local function record_key(kind, id) return P .. kind .. ':' .. id end
 local function index_key(kind) return P .. 'index:' .. kind end
+local function kept_key(pool) return P .. 'kept:' .. pool end
+local function sizes_key(pool) return P .. 'sizes:' .. pool end
 
 -- ms:{batch:<batch>}:
 local STATE_KEY = P .. 'state'

@@ -1,0 +1,27 @@
+-- with time, keys, quota
+-- Room for an object that a tenant is about to keep, new or anew: all of it or nothing. KEYS[1] is the tenant's own prefix.
+-- What has expired counts no more, a thousand a call.
+-- ARGV: pool, id (empty: only look whether there is room for anything), bytes, ttl (ms), most objects, most bytes (0: no
+--       bound), 1 if it is to be kept whatever there is
+-- Returns {ok | refused, why ('' | count | bytes)}
+local pool, id, size, ttl = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local most, most_bytes = tonumber(ARGV[5]), tonumber(ARGV[6])
+local kept, sizes = kept_key(pool), sizes_key(pool)
+for _, gone in ipairs(redis.call('ZRANGEBYSCORE', kept, '-inf', NOW, 'LIMIT', 0, 1000)) do drop(pool, gone) end
+
+local there = tonumber(redis.call('HGET', sizes, id) or -1)
+if id == '' then there = -1 end
+local count = redis.call('ZCARD', kept) + (there < 0 and 1 or 0)
+local total = tonumber(redis.call('HGET', sizes, '') or 0) + size - math.max(there, 0)
+if ARGV[7] ~= '1' then
+  if most > 0 and count > most then return {'refused', 'count'} end
+  if most_bytes > 0 and total > most_bytes then return {'refused', 'bytes'} end
+end
+if id == '' then return {'ok', ''} end
+
+redis.call('ZADD', kept, NOW + ttl, id)
+redis.call('HSET', sizes, id, size, '', total)
+for _, key in ipairs({kept, sizes}) do
+  if redis.call('PTTL', key) < ttl then redis.call('PEXPIRE', key, ttl) end
+end
+return {'ok', ''}
