@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Literal
@@ -218,9 +218,9 @@ class RedisQueueClient:
 
     # ------------------------------------------------------------------------------------------------------ cancel
 
-    async def cancel(self, model: ModelName, ids: list[JobId], *, tenant: str = "") -> None:
+    async def cancel(self, model: ModelName, ids: list[JobId], *, tenant: str = "") -> Sequence[str]:
         self._forget(ids)
-        await self._stop(model, ids, tenant)
+        return await self._stop(model, ids, tenant)
 
     async def leave(self, model: ModelName, ids: list[JobId]) -> None:
         self._forget(ids)
@@ -235,13 +235,14 @@ class RedisQueueClient:
 
     async def _stop(
         self, model: ModelName, ids: list[JobId], tenant: str = "", left: GatewayId | Literal[""] = ""
-    ) -> None:
+    ) -> Sequence[str]:
         backoff = Backoff()
         for _ in range(LEAVE_TRIES):
             try:
                 states = await jobs.cancel(self._broker, model, tenant, ids, left)
                 log.info("jobs_cancelled", jobs=ids, model=model, states=states)
-                return
+                return states
             except RedisAway:
                 await backoff.sleep()
         log.warning("cancel_failed", jobs=ids, model=model)
+        return []

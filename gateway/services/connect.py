@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import structlog
 
+from millstream.common.broker.accounts.keyring import find_key
 from millstream.common.broker.accounts.usage import UsageBook
 from millstream.common.broker.chunks import FrameChannel
 from millstream.common.broker.connection.broker import Broker, RedisAway
@@ -85,6 +87,7 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
                 pending=Pending(broker),
                 usage=UsageBook(broker),
                 keys=keyring,
+                find_key=partial(find_key, broker),
             )
         finally:
             for loop in loops:

@@ -146,15 +146,19 @@ class ScriptedDispatch:
             async with found.changed:
                 found.changed.notify_all()
 
-    async def cancel(self, model: ModelName, ids: list[JobId], *, tenant: str = "") -> None:
+    async def cancel(self, model: ModelName, ids: list[JobId], *, tenant: str = "") -> list[str]:
+        states: list[str] = []
         for job in ids:
             found = self.jobs.get(job)
             if found is None or (tenant and found.submission.tenant != tenant):
+                states.append("missing")
                 continue
+            states.append("cancelled")
             self.cancelled.append(job)
             if found.happened < len(found.script):
                 found.script = [*found.script[: found.happened], failed("cancelled", "The request was cancelled.")]
                 await self.advance(1, job)
+        return states
 
     async def leave(self, model: ModelName, ids: list[JobId]) -> None:
         await self.cancel(model, ids)
