@@ -5,8 +5,8 @@ from millstream.common.errors import BadRequest, ContextLengthExceeded
 from millstream.common.job import EmbedInput, RerankInput, TokenizeInput
 from millstream.worker.engines.base import Engine, ModelCard, Tokenizer
 from millstream.worker.engines.embedding.computing import Computing
+from millstream.worker.text.prompt import characters, check_characters
 
-LONGEST_TOKEN = 16  # characters a token stands for at most, on average over a long text: white space and rulers reach it
 Work = EmbedInput | RerankInput | TokenizeInput
 
 
@@ -34,25 +34,25 @@ def _vectors(engine: Engine) -> Computing:
 
 
 def _tokenize(tokenizer: Tokenizer, most: int, work: TokenizeInput) -> Result:
-    """Work that takes a slot for minutes is refused before it begins, by its characters; what is still more tokens than
-    the context holds, before it is spelt out."""
+    """What the model could never read is refused: by its characters before the work, by its tokens before each of them
+    is spelt out."""
     if work.ids is not None:
-        _check(len(work.ids), most, "tokens", "tokens")
+        _check(len(work.ids), most, "tokens")
         return Result(ids=work.ids, text=tokenizer.decode(work.ids, skip_special=False))
     if work.messages is not None:
-        param, size = "messages", sum(len(str(message.get("content") or "")) for message in work.messages)
-    else:
-        param, size = "prompt", len(work.text or "")
-    _check(size, most * LONGEST_TOKEN, f"characters in the {param}", param)
-    if work.messages is not None:
+        check_characters(characters(work.messages), most, "messages")
         ids = tokenizer.chat(work.messages, work.tools, go_on=False, kwargs={})
     else:
+        check_characters(len(work.text or ""), most, "prompt")
         ids = tokenizer.encode(work.text or "", special=work.add_special_tokens)
-    _check(len(ids), most, f"tokens in the {param}", param)
+    _check(len(ids), most, "prompt" if work.messages is None else "messages")
     return Result(ids=ids, pieces=[tokenizer.decode([id], skip_special=False) for id in ids])
 
 
-def _check(size: int, most: int, what: str, param: str) -> None:
-    if size > most:
-        message = f"Too much for this model's context: {size} {what}, at most {most}. Send it in parts."
-        raise ContextLengthExceeded(message, param=param)
+def _check(count: int, most: int, param: str) -> None:
+    if count > most:
+        raise ContextLengthExceeded(
+            f"This model's maximum context length is {most} tokens. However, '{param}' has {count} tokens. Please "
+            "send it in parts.",
+            param=param,
+        )
