@@ -9,7 +9,7 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from millstream.gateway.access.authentication import check_exposure, static_keys
+from millstream.gateway.access.authentication import check_exposure, keys_of
 from millstream.gateway.access.browsers import browser_rules
 from millstream.gateway.apis.shared.examples import FAILURES
 from millstream.gateway.connection.protocol import BoundedHeadProtocol
@@ -44,7 +44,7 @@ DESCRIPTION = "An OpenAI-compatible inference cluster on Redis streams. Streams 
 def create_app(settings: GatewaySettings, connect: Connect) -> FastAPI:
     """The app. `connect(settings)` is entered when the server starts and left when it stops, with nothing open any
     more. Raises `ValueError` for settings that contradict themselves or would serve strangers."""
-    keys = static_keys(settings.api_keys)
+    keys = keys_of(settings)
     aliases = parse_aliases(settings.aliases)
     metrics = Metrics()
     check_exposure(settings, keys)

@@ -80,7 +80,12 @@ class GatewaySettings(IntakeSettings):
     ssl_keyfile: Path | None = Field(default=None, description="TLS private key (PEM).")
 
     api_keys: list[str] = Field(
-        default=[], description="Static API keys as `tenant:key`. Without any, only loopback is served."
+        default=[],
+        description="Static API keys as `tenant:key`. Without any, only loopback is served. On a command line other "
+        "users of the machine can read them: there give a file.",
+    )
+    api_keys_file: Path | None = Field(
+        default=None, description="File with static API keys, one `tenant:key` a line; let its owner alone read it."
     )
     admins: list[str] = Field(
         default=["default", "admin"],

@@ -120,7 +120,7 @@ class LocalCluster:
 
     def _curl(self, models: list[ModelInfo], *, keys: bool) -> str:
         gateway = self.gateway_settings
-        needs_key = keys or gateway.require_keys or bool(gateway.api_keys)
+        needs_key = keys or gateway.require_keys or bool(gateway.api_keys or gateway.api_keys_file)
         insecure = gateway.ssl_certfile is not None
         return curl_line(self.base_url, example_model(models), needs_key=needs_key, insecure=insecure)
 

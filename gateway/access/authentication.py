@@ -58,6 +58,18 @@ def static_keys(entries: list[str]) -> StaticKeys:
     return StaticKeys(tenants)
 
 
+def keys_of(settings: GatewaySettings) -> StaticKeys:
+    """The keys of the settings, those in the file included: one `tenant:key` a line; empty lines and those with `#` are
+    passed over. Raises `ValueError`."""
+    if settings.api_keys_file is None:
+        return static_keys(settings.api_keys)
+    try:
+        lines = [line.strip() for line in settings.api_keys_file.read_text().splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"api_keys_file (MILLSTREAM_API_KEYS_FILE): {error}") from error
+    return static_keys([*settings.api_keys, *(line for line in lines if line and not line.startswith("#"))])
+
+
 async def authenticate(headers: Headers, keys: Keys) -> ApiKey:
     """Who asks. Reads `Authorization: Bearer` and Anthropic's `x-api-key`. Raises `Unauthorized`."""
     key, demanded = presented(headers), await keys.demanded()
@@ -102,8 +114,8 @@ def check_exposure(settings: GatewaySettings, keys: StaticKeys) -> None:
         return
     raise ValueError(
         f"Refusing to listen on {settings.host} without API keys: anyone who reaches it could use it. Configure "
-        "api_keys (MILLSTREAM_API_KEYS), make keys with `millstream keys create` and say --require-keys, listen on "
-        "127.0.0.1, or accept the risk with --insecure-no-auth."
+        "api_keys_file (MILLSTREAM_API_KEYS_FILE) or api_keys, make keys with `millstream keys create` and say "
+        "--require-keys, listen on 127.0.0.1, or accept the risk with --insecure-no-auth."
     )
 
 

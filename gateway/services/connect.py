@@ -23,7 +23,7 @@ from millstream.common.job import GatewayId, ModelName
 from millstream.common.process.backoff import Backoff
 from millstream.common.process.identity import incarnation
 from millstream.gateway.access.api_keys import Keyring
-from millstream.gateway.access.authentication import static_keys
+from millstream.gateway.access.authentication import keys_of
 from millstream.gateway.queue.hub import FrameHub
 from millstream.gateway.queue.redis_client import RedisQueueClient, Terms
 from millstream.gateway.queue.wait_estimate import WaitEstimator
@@ -98,7 +98,7 @@ def keyring_of(settings: IntakeSettings, broker: Broker) -> Keyring | None:
     """Who may ask; None for a process that nobody asks."""
     if not isinstance(settings, GatewaySettings):
         return None
-    return Keyring(broker, static_keys(settings.api_keys), demand=settings.require_keys)
+    return Keyring(broker, keys_of(settings), demand=settings.require_keys)
 
 
 def quotas_of(settings: IntakeSettings) -> dict[str, Quota]:
