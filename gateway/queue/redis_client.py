@@ -10,6 +10,7 @@ from typing import Literal
 import structlog
 
 from millstream.common.broker import jobs
+from millstream.common.broker.accounts.keyring import ApiKey
 from millstream.common.broker.connection.broker import Broker, RedisAway
 from millstream.common.broker.connection.retry import retry_while_away
 from millstream.common.broker.models.directory import model_names
@@ -62,7 +63,7 @@ class RedisQueueClient:
     # ------------------------------------------------------------------------------------------------------ submit
 
     async def submit(self, submission: Submission) -> Admission:
-        await self._check_model(submission.model)
+        await self._check_model(submission.model, submission.key)
         envelope = self._envelope(submission)
         limits = await self._reserve(submission, envelope)
         job_streams = [
@@ -99,7 +100,8 @@ class RedisQueueClient:
                 raise
             return {}
 
-    async def _check_model(self, model: ModelName) -> None:
+    async def _check_model(self, model: ModelName, key: ApiKey | None) -> None:
+        """Raises `ModelNotFound`, naming the models that the key may use."""
         if model in self._known and monotonic() - self._known_at < KNOWN:
             return
         try:
@@ -109,7 +111,8 @@ class RedisQueueClient:
             if model not in self._known:
                 raise
         if model not in self._known:
-            there_are = ", ".join(f"`{name}`" for name in sorted(self._known)) or "none yet: no worker has started"
+            usable = sorted(name for name in self._known if key is None or key.may_use(ModelName(name)))
+            there_are = ", ".join(f"`{name}`" for name in usable) or "none yet: no worker has started"
             message = f"The model `{model}` does not exist. Models here: {there_are}."
             raise ModelNotFound(message, param="model")
 

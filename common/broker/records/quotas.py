@@ -8,6 +8,7 @@ from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker
 from millstream.common.errors import QuotaExceeded
 
+DELETED = -1
 RETRY = 60.0  # seconds: it is for the client to delete something, or for time
 
 
@@ -44,8 +45,8 @@ class Quotas:
 
     async def free(self, tenant: str, kind: str, identity: str) -> None:
         """The object is gone."""
-        if quota := self._by_kind.get(kind):
-            await self._broker.run_on("quota/free", keys.tenant_prefix(tenant), quota.pool, f"{kind}:{identity}")
+        if kind in self._by_kind:
+            await self.take(tenant, kind, identity, DELETED, 0, always=True)
 
 
 def _exceeded(quota: Quota, why: str) -> QuotaExceeded:

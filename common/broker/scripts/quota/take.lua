@@ -1,13 +1,27 @@
--- with time, keys, quota
--- Room for an object that a tenant is about to keep, new or anew: all of it or nothing. KEYS[1] is the tenant's own prefix.
--- What has expired counts no more, a thousand a call.
--- ARGV: pool, id (empty: only look whether there is room for anything), bytes, ttl (ms), most objects, most bytes (0: no
---       bound), 1 if it is to be kept whatever there is
+-- with time, keys
+-- Room for an object that a tenant is about to keep, new or anew: all of it or nothing; or one that was deleted counts no
+-- more. KEYS[1] is the tenant's own prefix. What has expired counts no more, a thousand a call.
+-- kept:<pool> has id -> when it expires; sizes:<pool> id -> bytes, and all bytes together under the empty id.
+-- ARGV: pool, id (empty: only look whether there is room for anything), bytes (-1: it was deleted), ttl (ms), most objects,
+--       most bytes (0: no bound), 1 if it is to be kept whatever there is
 -- Returns {ok | refused, why ('' | count | bytes)}
 local pool, id, size, ttl = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local most, most_bytes = tonumber(ARGV[5]), tonumber(ARGV[6])
 local kept, sizes = kept_key(pool), sizes_key(pool)
-for _, gone in ipairs(redis.call('ZRANGEBYSCORE', kept, '-inf', NOW, 'LIMIT', 0, 1000)) do drop(pool, gone) end
+
+local function drop(gone)
+  local bytes = redis.call('HGET', sizes, gone)
+  if not bytes then return end
+  redis.call('HDEL', sizes, gone)
+  redis.call('ZREM', kept, gone)
+  redis.call('HINCRBY', sizes, '', -tonumber(bytes))
+end
+
+for _, gone in ipairs(redis.call('ZRANGEBYSCORE', kept, '-inf', NOW, 'LIMIT', 0, 1000)) do drop(gone) end
+if size < 0 then
+  drop(id)
+  return {'ok', ''}
+end
 
 local there = tonumber(redis.call('HGET', sizes, id) or -1)
 if id == '' then there = -1 end
