@@ -121,3 +121,4 @@ class JobRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     echo: bool = False  # completions: deliver the prompt's text first
     prompt_logprobs: int | None = None  # completions with echo: logprobs of the prompt's own tokens
     repeats_prompt: bool = False  # another job of the request has the same prompt, and counts it
+    cache_salt: str = ""  # cached prompt beginnings are shared by jobs of the same salt alone: a tenant's digest

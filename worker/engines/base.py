@@ -30,6 +30,7 @@ class SequenceSpec:
     generated: list[int] = field(default_factory=list[int])
     guide: Guide | None = None
     prompt_logprobs: int | None = None
+    cache_salt: str = ""  # only sequences of the same salt share what the prefix cache holds
 
 
 @dataclass(frozen=True, slots=True)

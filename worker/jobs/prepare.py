@@ -13,7 +13,7 @@ from millstream.common.job import ChatPrompt, Guide, JobRequest, TextPrompt, Tok
 from millstream.worker.engines.base import Engine, ModelCard, SequenceKey, SequenceSpec, Tokenizer
 from millstream.worker.engines.grammar.tool_guides import tool_guide
 from millstream.worker.text.parsers.formats import CallFormat, parser_for
-from millstream.worker.text.prompt import prompt_ids, room_for, template_of
+from millstream.worker.text.prompt import characters, check_characters, prompt_ids, room_for, template_of
 from millstream.worker.text.transcript import Transcript
 
 BRIEF = 2000  # characters (or token ids) of a prompt: half a millisecond of a fast tokenizer
@@ -59,6 +59,7 @@ def begin_sequence(
     if "completions" not in card.capabilities:
         raise BadRequest(f"The model `{card.name}` does not generate: use /v1/embeddings or /v1/rerank.", param="model")
     tokenizer = engine.tokenizer
+    _check_text(request, card.context_length)
     notation = notation or parser_for(template_of(tokenizer))
     ids = prompt_ids(tokenizer, request, notation)
     room = room_for(request, len(ids), card.context_length)
@@ -72,11 +73,22 @@ def begin_sequence(
         generated=list(earlier),
         guide=_guide(request, notation),
         prompt_logprobs=request.prompt_logprobs,
+        cache_salt=request.cache_salt,
     )
     _prepare(engine, spec, forced=spec.guide is not request.guide)
     echo = tokenizer.decode(ids) if request.echo else ""
     start = Start(prompt_tokens=len(ids), fingerprint=card.fingerprint, echo=echo, repeats=request.repeats_prompt)
     return Beginning(spec, transcript, start, _over(transcript, spec, tokenizer))
+
+
+def _check_text(request: JobRequest, context_length: int) -> None:
+    match request.input:
+        case ChatPrompt(messages):
+            check_characters(characters(messages), context_length, "messages")
+        case TextPrompt(text):
+            check_characters(len(text), context_length, "prompt")
+        case _:
+            pass
 
 
 def _prepare(engine: Engine, spec: SequenceSpec, *, forced: bool) -> None:

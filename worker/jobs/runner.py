@@ -114,7 +114,7 @@ class Runner:
             self._engine.add(begun.spec)
 
     async def _compute(self, job: RunningJob, work: Work) -> None:
-        result, tokens = await asyncio.to_thread(compute, self._engine, work)
+        result, tokens = await asyncio.to_thread(compute, self._engine, self._card, work)
         usage = Usage(prompt=tokens)
         self._close(
             job,

@@ -3,9 +3,11 @@
 from functools import partial
 from typing import Any
 
+import structlog
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from millstream.common.errors import QuotaExceeded
 from millstream.gateway.apis.chat.read import prepare_chat
 from millstream.gateway.apis.chat.shape import ChatRequest
 from millstream.gateway.apis.chat.stored_route import completions_of
@@ -22,6 +24,7 @@ from millstream.gateway.requests.response_meta import ResponseMeta
 from millstream.gateway.services.background_tasks import BackgroundTasks
 from millstream.gateway.services.services import InServices
 
+log = structlog.stdlib.get_logger(part="chat")
 router = APIRouter(tags=["chat"], route_class=JsonRoute)
 
 
@@ -36,7 +39,9 @@ async def create_chat_completion(body: ChatRequest, request: Request, services: 
         whole=partial(chat_body, logprobs=bool(body.logprobs), legacy=tools.legacy),
     )
     if body.store:
-        keeping = Keeping(body, answer, completions_of(request, services), services.background_tasks)
+        completions = completions_of(request, services)
+        await completions.check_room()
+        keeping = Keeping(body, answer, completions, services.background_tasks)
         answer = keeping.answer()
     return await request_handler(services, request, order).answer(order, answer)
 
@@ -78,4 +83,10 @@ class Keeping:
         messages = [message.model_dump(exclude_none=True) for message in self._body.messages]
         completion = self._written | {"metadata": self._body.metadata or {}}
         kept = StoredCompletion(completion, messages)
-        await self._background_tasks.promise(partial(self._completions.put, kept), f"store {kept.id}")
+        await self._background_tasks.promise(partial(self._put, kept), f"store {kept.id}")
+
+    async def _put(self, kept: StoredCompletion) -> None:
+        try:
+            await self._completions.put(kept)
+        except QuotaExceeded as error:  # others of the tenant took the room meanwhile; the answer itself is good
+            log.warning("completion_not_stored", completion=kept.id, error=error.message)

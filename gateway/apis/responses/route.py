@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
-from millstream.common.errors import BadRequest, Cancelled, ContextLengthExceeded, MillstreamError
+from millstream.common.errors import BadRequest, Cancelled, ContextLengthExceeded, MillstreamError, QuotaExceeded
 from millstream.gateway.apis.responses.items import listed_items
 from millstream.gateway.apis.responses.read import (
     droppings,
@@ -113,7 +113,7 @@ async def _take(
     turn.response["id"] = admitted.id.text
     earlier = await turns.find(turn.id) if stored and admitted.repeated else None
     if stored and earlier is None and not admitted.resumed:  # a gateway that died may have submitted and not stored it
-        await turns.put(turn)
+        await _keep(turn, turns, Desk(services.cluster.queue), admitted)
         if body.background and services.cluster.pending is not None:
             await services.cluster.pending.add(turn.id, tenant_of(request), order.submission.model)
     if body.background and not body.stream and earlier is not None:
@@ -128,6 +128,15 @@ async def _take(
     except ContextLengthExceeded:
         if stored:
             await turns.delete(turn.id)
+        raise
+
+
+async def _keep(turn: StoredResponse, turns: StoredResponses, desk: Desk, admitted: AdmittedRequest) -> None:
+    """Raises `QuotaExceeded` where the tenant may keep no more: then nothing is to be computed either."""
+    try:
+        await turns.put(turn)
+    except QuotaExceeded:
+        await desk.cancel(admitted)
         raise
 
 
@@ -187,7 +196,7 @@ class Writing:
         if self._turn.under_way:
             self._turn.response = failed_response(self._turn, Cancelled("The client left."))
         if self._turns is not None:
-            store = partial(self._turns.put, self._turn, anew=not admitted.repeated)
+            store = partial(self._turns.put, self._turn, anew=not admitted.repeated, always=True)
             await self._background_tasks.promise(store, f"store {self._turn.id}")
 
 

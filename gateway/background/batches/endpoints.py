@@ -45,7 +45,7 @@ class LineReader:
     """Reads the bodies of one batch's lines."""
 
     endpoint: str
-    key: ApiKey
+    key: Callable[[], ApiKey]  # as it is now
     settings: IntakeSettings
     resolve: Callable[[str], ModelName]  # the model a line means: an alias may have changed its meaning since
 
@@ -65,7 +65,9 @@ class LineReader:
                 return self._response(shaped(ResponseRequest, body), history)
 
     def _place(self, family: Family, model: str) -> RequestContext:
-        caller = Caller(self.key, self.settings.retention, resumable=True)
+        caller = Caller(
+            self.key(), self.settings.retention, resumable=True, prefixes_shared=self.settings.share_prefixes
+        )
         return RequestContext(family, self.resolve(model), caller, self.settings.max_jobs)
 
     def _chat(self, body: ChatRequest) -> Prepared:

@@ -100,5 +100,5 @@ class Finalising:
         identity = self._file_id(kind)
         title = f"{self._batch.id}_{kind}.jsonl"
         file = StoredFile(identity, output.size, self._began, title, "batch_output", self._expires)
-        await self._catalogue.record(file)
+        await self._catalogue.record(file, always=True)  # its lines have been computed
         return identity
