@@ -1,4 +1,4 @@
-"""What a connection may send before, after and instead of a request."""
+"""A connection may send only so much before, after and instead of a request."""
 
 import asyncio
 import json

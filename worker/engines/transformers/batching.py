@@ -59,7 +59,7 @@ class MemoryPlan:
     prefix_sharing: bool
 
     def config(self) -> ContinuousBatchingConfig:
-        """As the library wants it; `plan_graphs` settles what depends on the attention."""
+        """Returns the plan as the library wants it; `plan_graphs` settles what depends on the attention."""
         return ContinuousBatchingConfig(
             page_size=self.page_size,
             num_blocks=self.pages,
