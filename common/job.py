@@ -94,12 +94,17 @@ class TokenizeInput(msgspec.Struct, frozen=True, tag="tokenize", omit_defaults=T
 JobInput = ChatPrompt | TextPrompt | TokensPrompt | EmbedInput | RerankInput | TokenizeInput
 
 
+GuideKind = Literal["json_object", "json_schema", "regex", "choice", "grammar"]
+
+
 class Guide(msgspec.Struct, frozen=True, omit_defaults=True):
     """A grammar the output must follow. `value` is a JSON schema (as JSON text) for `json_schema`, a pattern for
-    `regex`, a JSON list of strings for `choice`, a Lark grammar for `grammar`, and empty for `json_object`."""
+    `regex`, a JSON list of strings for `choice`, a Lark grammar for `grammar`, and empty for `json_object`. `param`:
+    the request's parameter it came from, which errors name."""
 
-    kind: Literal["json_object", "json_schema", "regex", "choice", "grammar"]
+    kind: GuideKind
     value: str = ""
+    param: str = "response_format"
 
 
 class ToolUse(msgspec.Struct, frozen=True, omit_defaults=True):

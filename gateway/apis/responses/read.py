@@ -21,7 +21,11 @@ REFUSED = {
 }
 
 
-TERMS = {"messages": "input", "response_format": "text.format"}
+TERMS = {
+    "messages": "input",
+    "response_format": "text.format",
+    "response_format.json_schema.schema": "text.format.schema",
+}
 
 
 def in_own_terms(error: MillstreamError) -> None:
