@@ -9,7 +9,7 @@ import pytest
 from millstream.common.broker.accounts.usage import UsageBook
 from millstream.common.broker.connection.broker import Broker, redis_errors
 from millstream.common.broker.connection.pubsub import subscribed
-from millstream.common.broker.connection.retry import patiently
+from millstream.common.broker.connection.retry import retry_while_away
 from millstream.common.broker.models.directory import census
 from millstream.common.broker.records.batches import Batches
 from millstream.common.broker.records.pending import Pending
@@ -108,7 +108,7 @@ CALLS: dict[str, Callable[[Broker], Awaitable[object]]] = {
     "several calls": census,
     "a subscription": _subscribe,
     "many reads": lambda broker: UsageBook(broker).read(date(2026, 1, 1), date(2026, 1, 2), ""),
-    "patience": lambda broker: patiently(broker.ping, 60.0),
+    "patience": lambda broker: retry_while_away(broker.ping, 60.0),
 }
 
 
