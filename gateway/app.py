@@ -1,9 +1,11 @@
 """The gateway's composition root: settings in, a FastAPI app out, and the server that runs it."""
 
+import asyncio
 import socket
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import cast
 
 import structlog
 import uvicorn
@@ -16,11 +18,11 @@ from millstream.gateway.apis.shared.examples import FAILURES
 from millstream.gateway.connection.protocol import BoundedHeadProtocol
 from millstream.gateway.connection.sse import DrainNotifier
 from millstream.gateway.http.app import DirectApp
-from millstream.gateway.http.drain import LAST_WORDS, DrainingServer, RefuseWhileDraining
+from millstream.gateway.http.drain import CLOSE_GRACE, DrainingServer, RefuseWhileDraining
 from millstream.gateway.http.exception_handlers import handle_faults
 from millstream.gateway.http.health import release
-from millstream.gateway.http.json_route import JsonRoute, short_ways
-from millstream.gateway.http.middleware import AccessLog, Authentication, PlainBodies, SizeLimits
+from millstream.gateway.http.json_dispatch import JsonDispatch
+from millstream.gateway.http.middleware import AccessLog, Authentication, SizeLimits
 from millstream.gateway.http.normalize import PathNormalization
 from millstream.gateway.http.routes import ROUTERS
 from millstream.gateway.services.aliases import parse_aliases
@@ -74,7 +76,6 @@ def create_app(settings: GatewaySettings, connect: Connect, failed: Callable[[],
         description=DESCRIPTION,
         version=release(),
         lifespan=lifespan,
-        strict_content_type=False,  # curl's -d sends a form's content type; OpenAI's servers read the JSON anyway
     )
     app.state.draining, app.state.failure = False, 0
     for router in ROUTERS:
@@ -85,10 +86,9 @@ def create_app(settings: GatewaySettings, connect: Connect, failed: Callable[[],
 
 
 def _surround(app: DirectApp, settings: GatewaySettings, metrics: Metrics) -> None:
-    """The last one added is the outermost: a browser's preflight request carries no key."""
+    """Adds the middleware. The last one added is the outermost: a browser's preflight request carries no key."""
     uploads = {"/v1/files": settings.max_file_bytes + FORM_BYTES}
-    app.surround(PlainBodies)
-    app.surround(partial(JsonRoute, framework=app, ways=short_ways(ROUTERS)))
+    app.surround(partial(JsonDispatch, framework=app, routers=ROUTERS))
     app.surround(partial(SizeLimits, body=settings.max_body_bytes, head=settings.max_header_bytes, wide=uploads))
     app.surround(Authentication)
     app.surround(RefuseWhileDraining)
@@ -106,14 +106,14 @@ def server(settings: GatewaySettings, connect: Connect) -> DrainingServer:
 
 
 def server_config(settings: GatewaySettings, app: FastAPI | Callable[[], FastAPI]) -> uvicorn.Config:
-    """The server's configuration, around an app or (for processes of their own) what makes one."""
+    """Returns the server's configuration, around an app or (for processes of their own) what makes one."""
     return uvicorn.Config(
         app,
         factory=not isinstance(app, FastAPI),
         workers=settings.processes,
         host=settings.host,
         port=settings.port,
-        http=BoundedHeadProtocol,
+        http=cast(type[asyncio.Protocol], partial(BoundedHeadProtocol, head_timeout=settings.head_timeout)),
         h11_max_incomplete_event_size=2 * settings.max_header_bytes + SPARE_HEAD,
         log_config=None,
         access_log=False,
@@ -121,7 +121,7 @@ def server_config(settings: GatewaySettings, app: FastAPI | Callable[[], FastAPI
         lifespan="on",
         ssl_certfile=settings.ssl_certfile,
         ssl_keyfile=settings.ssl_keyfile,
-        timeout_graceful_shutdown=int(settings.drain) + LAST_WORDS,  # sse-starlette ends the streams before that
+        timeout_graceful_shutdown=int(settings.drain) + CLOSE_GRACE,  # sse-starlette ends the streams before that
         timeout_worker_healthcheck=SLOW_START,
         timeout_keep_alive=75,  # seconds; above the usual idle time of a proxy's connection pool
         backlog=BACKLOG,
@@ -129,7 +129,7 @@ def server_config(settings: GatewaySettings, app: FastAPI | Callable[[], FastAPI
 
 
 def listen(settings: GatewaySettings) -> socket.socket:
-    """The listening socket, for servers that share it or want a free port (`port=0`)."""
+    """Returns the listening socket, for servers that share it or want a free port (`port=0`)."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     # The protocol must be named: asyncio turns Nagle's algorithm off only for sockets that say they are TCP, and with
     # it on, a status line and its body in two writes cost 40 ms.

@@ -20,7 +20,7 @@ log = structlog.stdlib.get_logger(part="gateway")
 
 
 def serve(settings: GatewaySettings) -> int:
-    """Serve until SIGTERM or SIGINT; the exit status."""
+    """Serves until SIGTERM or SIGINT; returns the exit status."""
     configure(settings.log_format, settings.log_level)
     try:
         create_app(settings, connect)  # only to hear what is wrong with the settings before a port is opened

@@ -25,7 +25,7 @@ log = structlog.stdlib.get_logger(part="worker")
 
 
 def serve(settings: WorkerSettings) -> int:
-    """Run one worker until SIGTERM or SIGINT; the exit status."""
+    """Runs one worker until SIGTERM or SIGINT; returns the exit status."""
     worker = WorkerId(incarnation("worker"))
     configure(settings.log_format, settings.log_level, {"worker": worker})
     try:

@@ -1,4 +1,4 @@
-"""What nobody reads as it comes: whole answers, batches and background responses of `millstream chaos`."""
+"""Clients that read nothing as it comes: whole answers, batches and background responses of `millstream chaos`."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ CHAT = "/v1/chat/completions"
 
 @dataclass
 class UnattendedTally:
-    """What was asked for and came out right; `forgotten` fell to a loss of Redis' tail, as the documents say."""
+    """Counts what was asked for and came out right; `forgotten` fell to a loss of Redis' tail, as the documents say."""
 
     wholes: int = 0
     repeats: int = 0
@@ -176,7 +176,7 @@ def _line(number: int, ask: Ask) -> bytes:
 
 
 def _has_choices(answer: httpx.Response, ask: Ask, count: int) -> bool:
-    """Whether every choice is the one right answer of its seed."""
+    """Tells whether every choice is the one right answer of its seed."""
     if answer.status_code != FINE:
         return False
     right = [Ask(ask.model, ask.text, choice_seed(ask.seed, at), ask.tokens).answer() for at in range(count)]

@@ -24,7 +24,7 @@ EMPTY = ("waiting", "deadlines", "resume", "owed")  # with nobody waiting and no
 
 
 async def wrong_books(broker: Broker) -> list[str]:
-    """What is wrong, in words, when nothing is under way any more."""
+    """Returns what is wrong, in words, when nothing is under way any more."""
     found: list[str] = []
     async with redis_errors():
         redis = cast(Any, broker.redis)
@@ -45,7 +45,8 @@ async def wrong_books(broker: Broker) -> list[str]:
 
 
 async def settled_books(broker: Broker) -> list[str]:
-    """The same, once they are right, or as they still are after a while: the last upkeep may just be at work."""
+    """Returns what is wrong in the books: nothing once they are right, or what still is after a while, because the last
+    upkeep may just be at work."""
     until = monotonic() + PATIENCE
     while True:
         found = await wrong_books(broker)

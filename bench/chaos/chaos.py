@@ -22,7 +22,7 @@ from millstream.bench.chaos.faults import Faults
 from millstream.bench.chaos.report import FaultTally, report
 from millstream.bench.chaos.sdk_client import SdkClient
 from millstream.bench.chaos.settings import ChaosSettings
-from millstream.bench.chaos.site import MODEL, Site
+from millstream.bench.chaos.site import MODEL, ChaosSite
 from millstream.bench.chaos.stream import Ask, StreamClient, judge
 from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.models.directory import model_info
@@ -39,13 +39,13 @@ QUIET = 30.0  # seconds after the last answer until nothing may be held any more
 class Crowd:
     """All clients of a run, and what they found."""
 
-    site: Site
+    site: ChaosSite
     faults: Faults
     tally: FaultTally = field(default_factory=FaultTally)
     _asked: int = 0
 
     async def run(self, seconds: float) -> None:
-        """Ask until the time is over, then read to the end what was begun."""
+        """Asks until the time is over, then reads to the end what was begun."""
         until = monotonic() + seconds
         try:
             async with asyncio.timeout(seconds + LAST_ANSWERS), TaskGroup() as tasks:
@@ -89,7 +89,7 @@ class Crowd:
 
 
 async def quiet(broker: Broker) -> bool:
-    """Whether soon after the last answer no worker holds a job and none waits."""
+    """Tells whether soon after the last answer no worker holds a job and none waits."""
     until = monotonic() + QUIET
     while monotonic() < until:
         try:
@@ -103,9 +103,9 @@ async def quiet(broker: Broker) -> bool:
 
 
 async def chaos(settings: ChaosSettings, directory: Path) -> FaultTally:
-    """One run. What it found."""
+    """Makes one run and returns what it found."""
     choice = random.Random(settings.seed if settings.seed is not None else secrets.randbits(32))
-    async with Site(settings, directory, choice) as site:
+    async with ChaosSite(settings, directory, choice) as site:
         await site.until_served()
         faults = Faults(site)
         crowd, unattended = Crowd(site, faults), Unattended(site, faults)
@@ -123,7 +123,7 @@ async def chaos(settings: ChaosSettings, directory: Path) -> FaultTally:
 
 
 def run(settings: ChaosSettings) -> int:
-    """The command: its exit status."""
+    """Runs the command and returns its exit status."""
     if settings.seed is None:
         settings = settings.model_copy(update={"seed": secrets.randbits(32)})
     sys.stdout.write(f"seed {settings.seed}: {settings.clients} clients for {settings.seconds:g} s\n")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from millstream.bench.chaos.settings import Fault
-from millstream.bench.chaos.site import Site, strike
+from millstream.bench.chaos.site import ChaosSite, strike
 from millstream.bench.chaos.truncate_aof import cut_tail
 from millstream.common.errors import Unavailable
 from millstream.common.process.tasks import TaskGroup
@@ -31,7 +31,7 @@ class Struck:
 class Faults:
     """Strikes a site."""
 
-    site: Site
+    site: ChaosSite
     struck: list[Struck] = field(default_factory=list[Struck])
     _gateway_died: float = 0.0
 
@@ -75,7 +75,7 @@ class Faults:
         self.struck.append(Struck(fault, monotonic(), jobs))
 
     async def _worker(self, fault: Fault, number: signal.Signals) -> None:
-        """A worker ends, with or without warning; unless a supervisor does it, another one is started in its place."""
+        """Ends a worker, with or without warning; unless a supervisor does it, another one is started in its place."""
         if not (running := await self.site.workers()):
             return
         victim = self.site.choice.choice(running)
@@ -113,7 +113,7 @@ class Faults:
             revivals.create_task(self.site.start_background())
 
     async def _freeze_redis(self) -> None:
-        """The server stops in mid-sentence for longer than a lease: nobody can renew one meanwhile."""
+        """Stops the server in mid-sentence for longer than a lease: nobody can renew one meanwhile."""
         os.kill(self.site.valkey.pid, signal.SIGSTOP)
         self._remember("redis-freeze")
         try:

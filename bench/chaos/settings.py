@@ -1,4 +1,4 @@
-"""What `millstream chaos` is told."""
+"""The settings of `millstream chaos`."""
 
 from pathlib import Path
 from typing import Literal, get_args

@@ -29,7 +29,7 @@ MAX_ATTEMPTS = 50  # here workers die of our hand, never of a job
 
 
 @dataclass
-class Site:
+class ChaosSite:
     """Everything that runs, and who of it may be struck."""
 
     settings: ChaosSettings
@@ -78,12 +78,12 @@ class Site:
         )
 
     def gateway(self) -> str:
-        """Where a client goes next: any gateway that runs."""
+        """Returns where a client goes next: any gateway that runs."""
         running = [part for part in self.gateways if part.alive]
         return self.choice.choice(running or self.gateways).url
 
     async def workers(self) -> list[WorkerInfo]:
-        """Those alive, as Redis knows them."""
+        """Returns the workers alive, as Redis knows them."""
         return [worker for worker in (await model_info(self.broker, MODEL)).workers if worker.alive]
 
     async def until_served(self) -> None:
@@ -95,7 +95,7 @@ class Site:
                 await asyncio.sleep(0.05)
 
     async def held(self, worker: WorkerInfo) -> frozenset[str]:
-        """The jobs a worker runs now."""
+        """Returns the jobs a worker runs now."""
         async with redis_errors():
             ids = self.broker.redis.hkeys(keys.fences(MODEL, worker.id))
             return frozenset(await cast(Awaitable[list[str]], ids))
@@ -107,7 +107,7 @@ class Site:
 
 
 def strike(worker: WorkerInfo, number: signal.Signals) -> bool:
-    """Signal a worker's process; whether it was there."""
+    """Signals a worker's process; tells whether it was there."""
     try:
         os.kill(int(worker.details["pid"]), number)
     except ProcessLookupError:

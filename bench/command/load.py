@@ -21,7 +21,7 @@ CHAT = "/chat/completions"
 
 @dataclass(slots=True)
 class LoadProgressShown:
-    """How far a run is."""
+    """The progress of a run."""
 
     sent: int = 0
     answers: list[AnswerTimes] = field(default_factory=list[AnswerTimes])
@@ -41,7 +41,7 @@ class Load:
         self.progress = LoadProgressShown()
 
     async def run(self) -> list[AnswerTimes]:
-        """Until the last answer. Failures are in the answers, nothing is raised for them."""
+        """Runs until the last answer. Failures are in the answers, nothing is raised for them."""
         try:
             await (self._open_loop() if self._settings.rate else self._closed_loop())
         finally:
@@ -57,7 +57,7 @@ class Load:
                 requests.create_task(self._one(next(self._bodies)))
 
     def _times(self) -> Iterator[float]:
-        """Seconds from the beginning at which requests are due."""
+        """Yields the seconds from the beginning at which requests are due."""
         settings, chance, at = self._settings, random.Random(self._settings.seed), 0.0
         for _ in range(settings.requests):
             yield at
@@ -82,7 +82,7 @@ class Load:
 
 
 async def first_model(settings: BenchSettings) -> str:
-    """The model to ask for. Raises `Unavailable` or `NotFound`."""
+    """Returns the model to ask for. Raises `Unavailable` or `NotFound`."""
     if settings.model:
         return settings.model
     headers = {"authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
@@ -98,7 +98,7 @@ async def first_model(settings: BenchSettings) -> str:
 
 
 async def measured(settings: BenchSettings, watch: Watch | None = None) -> list[AnswerTimes]:
-    """A run; `watch` is told twice a second how far it is."""
+    """Runs the load; `watch` is told twice a second how far it is."""
     load = Load(settings, await first_model(settings))
     running = asyncio.create_task(load.run())
     try:

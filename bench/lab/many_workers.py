@@ -16,7 +16,7 @@ from millstream.worker.settings import WorkerSettings
 
 
 async def serve(settings: WorkerSettings, count: int) -> None:
-    """Until SIGTERM or SIGINT."""
+    """Serves until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -34,7 +34,7 @@ def _simulated(settings: WorkerSettings) -> SimulatedSettings:
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(description="Several simulated workers in one process.")
     parser.add_argument("--redis-url", required=True)
     parser.add_argument("--count", type=int, default=4)

@@ -17,7 +17,7 @@ STOP_MARGIN = 5.0  # seconds beyond the drain window until a worker that does no
 
 
 def run(settings: WorkerSettings) -> int:
-    """Until SIGTERM or Ctrl-C; the exit status."""
+    """Runs until SIGTERM or Ctrl-C; returns the exit status."""
     telemetry.configure(settings.log_format, settings.log_level, {"process": "supervisor"})
     return asyncio.run(_supervise(settings))
 

@@ -12,8 +12,8 @@ from types import TracebackType
 
 class cancellation_wins:
     """`with cancellation_wins():` a task that was cancelled inside the block leaves it as cancelled, although the block
-    returned or raised something else. Cancellations from before the block are not looked at, so that farewells can be
-    said after one. A class and no generator, which would cost a tenth of a call to Redis."""
+    returned or raised something else. Cancellations from before the block are not looked at, so that last words
+    can be said after one. A class and no generator, which would cost a tenth of a call to Redis."""
 
     __slots__ = ("_before", "_task")
 

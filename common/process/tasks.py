@@ -18,8 +18,8 @@ class LoopEnded(Exception):
 
 
 class TaskGroup(asyncio.TaskGroup):
-    """As asyncio's. When its owner was cancelled and a task failed as well, it is left by the cancellation, which
-    asyncio's own forgets."""
+    """A task group like asyncio's. When its owner was cancelled and a task failed as well, it is left by the
+    cancellation, which asyncio's own forgets."""
 
     async def __aenter__(self) -> Self:
         self._wins = cancellation_wins()

@@ -1,4 +1,4 @@
-"""The background process's composition root: batches, upkeep; the queue's second life."""
+"""The background process's composition root: batches, webhooks and upkeep over a queue of their own."""
 
 import asyncio
 import time
@@ -54,20 +54,20 @@ class Background:
         at_once = settings.batches_at_once + RESPONSES_AT_ONCE + len(periodic)
         url = settings.background_redis_url or settings.redis_url
         self._work = ArqRunner(url, ArqQueue("arq:millstream", at_once, LONGEST_JOB, tasks, periodic))
-        # Receivers that are slow or away hold up nothing but other letters.
+        # Receivers that are slow or away hold up nothing but other webhooks.
         deliveries = [Task("deliver_webhook", self._deliver, insist=True)]
         self._post = ArqRunner(url, ArqQueue("arq:millstream:webhooks", WEBHOOKS_AT_ONCE, 2 * TIMEOUT, deliveries))
         self._turns = asyncio.Semaphore(settings.batches_at_once)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Runs until it is cancelled."""
         async with TaskGroup() as tasks:
             tasks.keep(self._work.run, "jobs")
             tasks.keep(self._post.run, "webhooks")
 
     async def _look_for_batches(self) -> None:
-        """Batches nobody works on: new ones, those between two slices, those whose process died; the one whose last
-        turn is longest ago first."""
+        """Asks for work on the batches nobody works on: new ones, those between two slices, those whose process died;
+        the one whose last turn is longest ago comes first."""
         for batch, grant in await self._context.batches.idle():
             # The id holds the grant: it is new as soon as somebody has begun, and until then one job is enough.
             await self._work.ask("work_on_batch", batch, id=f"batch:{batch}:{grant}")
@@ -84,14 +84,14 @@ class Background:
         await self._tell(batch.tenant, f"batch.{batch.status}", batch.id)
 
     async def _look_for_responses(self) -> None:
-        """Background responses whose jobs are over: each one's end is a task, so that none waits for another. Its id
-        changes by the minute: one whose process was killed is not waited for."""
+        """Asks for work on background responses whose jobs are over: each one's end is a task, so that none waits for
+        another. The task's id changes by the minute: one whose process was killed is not waited for."""
         minute = int(time.time()) // 60
         for response in await self._answers.ended():
             await self._work.ask("end_response", response.id, response.tenant, id=f"response:{response.id}:{minute}")
 
     async def _end_response(self, identity: str, tenant: str) -> None:
-        """The end of a background response is stored and told."""
+        """Stores the end of a background response and announces it."""
         response = EndedResponse(identity, tenant)
         kind = await self._answers.store(response)
         if kind is None:
@@ -116,7 +116,7 @@ class Background:
 
 
 def office_of(settings: BackgroundSettings, cluster: ClusterServices) -> BackgroundContext:
-    """What the process works with, from its connection."""
+    """Returns what the process works with, from its connection."""
     assert cluster.store is not None and cluster.storage is not None and cluster.batches is not None
     return BackgroundContext(
         settings,
@@ -130,8 +130,8 @@ def office_of(settings: BackgroundSettings, cluster: ClusterServices) -> Backgro
 
 
 async def work(settings: BackgroundSettings) -> None:
-    """Until SIGTERM or SIGINT; what is under way goes on in another process, or when this one is back. Raises a group
-    with the reason when a part of it ends before that."""
+    """Runs the process until SIGTERM or SIGINT; what is under way goes on in another process, or when this one is
+    back. Raises a group with the reason when a part of it ends before that."""
     stop = asyncio.Event()
     on_stop_signals(stop.set)
     async with connect(settings) as cluster, Broker(settings.redis_url) as broker, mailbox() as http:
@@ -146,7 +146,7 @@ async def work(settings: BackgroundSettings) -> None:
 
 
 def serve(settings: BackgroundSettings) -> int:
-    """The process; its exit status."""
+    """Runs the process and returns its exit status."""
     telemetry.configure(settings.log_format, settings.log_level, {"process": "background"})
     try:
         loop.run(work(settings))

@@ -1,4 +1,4 @@
-"""Keeping the house: what time brings about, done by one of the background processes at a time."""
+"""Upkeep that time demands, done by one of the background processes at a time."""
 
 import time
 from collections.abc import Sequence
@@ -17,24 +17,25 @@ log = structlog.stdlib.get_logger(part="upkeep")
 
 
 class BackgroundUpkeep:
-    """What is kept up. Everything that is put off while Redis or the storage is away comes at the next round."""
+    """The periodic upkeep. Everything that is postponed while Redis or the storage is away comes at the next round."""
 
     def __init__(self, broker: Broker, context: BackgroundContext) -> None:
         self._broker = broker
         self._context = context
 
     async def evict(self) -> None:
-        """Stale workers, passed deadlines, orphaned jobs: gateways and workers do this too, when there are any."""
+        """Handles stale workers, passed deadlines and orphaned jobs. Gateways and workers do this too, when there are
+        any."""
         settings = self._context.settings
         try:
             for model in await model_names(self._broker):
                 await keep_up(self._broker, model, settings.max_attempts, int(settings.orphan_grace * 1000))
         except MillstreamError as error:
-            log.warning("upkeep_waits", error=error.message)
+            log.warning("upkeep_postponed", error=error.message)
 
     async def remove_expired_files(self) -> None:
-        """The bytes of files whose time is over (their records went by themselves), drafts that nobody writes any
-        more, and parts of batches that are over."""
+        """Removes the bytes of files whose time is over (their records went by themselves), drafts that nobody writes
+        any more, and parts of batches that are over."""
         storage, now = self._context.storage, time.time()
         try:
             active = set(await self._context.batches.active())
@@ -46,11 +47,11 @@ class BackgroundUpkeep:
                 await storage.clear(f"parts/{batch}")
                 log.info("parts_removed", batch=batch)
         except MillstreamError as error:
-            log.warning("files_wait", error=error.message)
+            log.warning("files_postponed", error=error.message)
 
 
 def _over(names: Sequence[tuple[str, float]], active: set[str]) -> list[str]:
-    """The batches that have parts and are over for so long that no lost tail of Redis can bring them back."""
+    """Returns the batches that have parts and are over for so long that no lost tail of Redis can bring them back."""
     idle_for: dict[str, float] = {}
     for name, idle in names:
         if name.startswith("parts/"):

@@ -15,14 +15,14 @@ from millstream.common.errors import Unavailable
 from millstream.gateway.connection.direct_write import hang_up
 from millstream.gateway.connection.disconnect import ClientGone, ClientWatch
 
-# The farewell of a gateway that stops: come back, to another one, in so many milliseconds. The line counts when it is
-# read; no blank line ends it, for the same reason as with `gateway.writer.KEEP_ALIVE`.
+# The notice of a gateway that stops: come back, to another one, in so many milliseconds. The line counts when it is
+# read; no blank line ends it, for the same reason as with `gateway.requests.writer.KEEP_ALIVE`.
 RETRY = b"retry: 1000\n"
 
 # What sse-starlette says in every stream's head. Keeping the connection is the server's to say: it may have said close.
-STANDING = [each for each in EventSourceResponse(iter(())).raw_headers if each[0] != b"connection"]
+FIXED_HEADERS = [each for each in EventSourceResponse(iter(())).raw_headers if each[0] != b"connection"]
 STOPPING = "This gateway is stopping: please ask again."
-LATECOMERS = 0.1  # seconds until those are cut off, too, whose jobs were just being submitted
+CUT_INTERVAL = 0.1  # seconds until those are cut off, too, whose jobs were just being submitted
 
 
 class Final(bytes):
@@ -50,7 +50,10 @@ class EventStream(EventSourceResponse):
     ) -> None:
         # Not its constructor: the lock and the maps of headers made there are a tenth of a request, and not used here.
         self.status_code, self.background = 200, None
-        self.raw_headers = [*STANDING, *((name.encode(), value.encode("latin-1")) for name, value in headers.items())]
+        self.raw_headers = [
+            *FIXED_HEADERS,
+            *((name.encode(), value.encode("latin-1")) for name, value in headers.items()),
+        ]
         self._events = events
         self._closing = closing
         self._client = client
@@ -89,13 +92,13 @@ class DrainNotifier:
     `async with` scope: one listener, whatever the number of clients."""
 
     def __init__(self, drain: float) -> None:
-        """`drain`: seconds that answers may go on after the stop signal."""
+        """Watches for the stop signal. `drain`: seconds that answers may go on after it."""
         self.draining = False
         self.served: set[ClientWatch] = set()
         self._drain = drain
 
     async def __aenter__(self) -> Self:
-        self._listening = asyncio.create_task(self._listen(), name="farewells")
+        self._listening = asyncio.create_task(self._listen(), name="drain_notifier")
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -109,4 +112,4 @@ class DrainNotifier:
         while True:
             for client in list(self.served):
                 client.interrupt(DrainTimeout("This gateway stops."))
-            await asyncio.sleep(LATECOMERS)
+            await asyncio.sleep(CUT_INTERVAL)

@@ -1,4 +1,4 @@
-"""The routes: each reads its body, has an order made of it, and says how the answer is written."""
+"""The routes: each reads its body, has a prepared request made of it, and says how the answer is written."""
 
 from millstream.gateway.apis.admin import models, requests, usage
 from millstream.gateway.apis.anthropic import route as anthropic

@@ -1,4 +1,4 @@
-"""What a stream needs of a presenter, whichever API it speaks."""
+"""The interface by which a stream presents its chunks, whichever API it speaks."""
 
 from collections import defaultdict
 from typing import Protocol
@@ -14,15 +14,15 @@ class Presenter(Protocol):
     needs_history: bool  # a resumed stream must be folded from its beginning, not only from where it goes on
 
     def event(self, choice: int, chunk: Chunk, place: bytes) -> bytes:
-        """The chunk's event, or nothing if there is nothing yet to read."""
+        """Returns the chunk's event, or nothing if there is nothing yet to read."""
         ...
 
     def closing(self, usages: list[Usage] | None, place: bytes) -> bytes:
-        """What ends a stream that went well. `usages` (one per job) is None if the client has had it before."""
+        """Returns what ends a stream that went well. `usages` (one per job) is None if the client has had it before."""
         ...
 
     def failure(self, error: MillstreamError, place: bytes) -> bytes:
-        """What ends a stream that failed."""
+        """Returns what ends a stream that failed."""
         ...
 
 

@@ -12,7 +12,7 @@ from millstream.common.process.backoff import Backoff
 
 LAST_TRIES = 2.0  # seconds a process that ends gives to what it had promised to do
 GIVE_UP = 3600.0  # seconds of a Redis that is away until such a promise is broken
-log = structlog.stdlib.get_logger(part="afterwork")
+log = structlog.stdlib.get_logger(part="background_tasks")
 
 
 class BackgroundTasks:
@@ -29,7 +29,7 @@ class BackgroundTasks:
         if self._promised:
             await asyncio.wait(self._promised, timeout=LAST_TRIES)
         for task in self._promised:
-            log.error("not done before the end", work=task.get_name())
+            log.error("background_task_unfinished", work=task.get_name())
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -39,7 +39,7 @@ class BackgroundTasks:
         try:
             await work()
         except Unavailable as error:
-            log.warning("put off", work=name, error=error.message)
+            log.warning("background_task_postponed", work=name, error=error.message)
             task = self.start(until_done(work), name)
             self._promised.add(task)
             task.add_done_callback(self._promised.discard)
@@ -54,11 +54,11 @@ class BackgroundTasks:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("afterwork failed", work=task.get_name(), exc_info=error)
+            log.error("background_task_failed", work=task.get_name(), exc_info=error)
 
 
 async def until_done(work: Callable[[], Awaitable[None]]) -> None:
-    """The work, again and again while Redis is away. Raises what it raises otherwise, and in the end `Unavailable`."""
+    """Does the work, again and again while Redis is away. Raises what it raises otherwise, in the end `Unavailable`."""
     backoff, give_up = Backoff(most=2.0), monotonic() + GIVE_UP
     while True:
         try:

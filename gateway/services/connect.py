@@ -1,4 +1,4 @@
-"""The gateway's connection to the cluster: the queue behind the routes, with the tasks that keep it going."""
+"""The gateway's connection to the cluster: the queue that the routes use, with the tasks that keep it going."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -47,7 +47,7 @@ class RedisDirectory:
     async def models(self) -> list[ModelInfo]:
         return under_all_names(await census(self._broker), await self._names.refresh())
 
-    async def wish(self, model: ModelName, verb: LoadVerb) -> None:
+    async def request_load(self, model: ModelName, verb: LoadVerb) -> None:
         await request_load(self._broker, self._names.model(model), verb)
 
     async def ping(self) -> None:
@@ -94,14 +94,14 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
 
 
 def keyring_of(settings: IntakeSettings, broker: Broker) -> Keyring | None:
-    """Who may ask; None for a process that nobody asks."""
+    """Returns the keys of those who may ask; None for a process that nobody asks."""
     if not isinstance(settings, GatewaySettings):
         return None
     return Keyring(broker, static_keys(settings.api_keys), demand=settings.require_keys)
 
 
 def bounds_of(settings: IntakeSettings) -> Bounds:
-    """How much may wait, as the settings say."""
+    """Returns the bounds of what may wait, as the settings say."""
     return Bounds(
         jobs=settings.max_waiting,
         bytes=settings.max_waiting_bytes,
@@ -111,7 +111,7 @@ def bounds_of(settings: IntakeSettings) -> Bounds:
 
 
 async def tend(broker: Broker, settings: IntakeSettings) -> None:
-    """Upkeep of every known model, for ever; says in the log when Redis is away and when it is back."""
+    """Keeps every known model up, for ever; says in the log when Redis is away and when it is back."""
     backoff, away = Backoff(most=1.0), False
     while True:
         try:

@@ -1,5 +1,5 @@
 """No cancellation is forgotten: what redis-py does is done inside of `redis_errors`, who catches a cancellation raises
-it again, and no loop of a process's own is a plain task. (asyncio's own TaskGroup and wait_for are refused by ruff.)"""
+it again, and nobody uses what forgets one: asyncio's own TaskGroup, and its wait_for before Python 3.12."""
 
 import ast
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 ROOMS = ("common", "gateway", "worker", "cli", "bench")
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 THE_DOOR = ROOT / "common" / "broker" / "connection"  # is what `redis_errors` is put around
+FORGETFUL = {"asyncio.TaskGroup", "asyncio.wait_for"}
 CANCELLATIONS = {"CancelledError", "BaseException"}
 
 
@@ -80,6 +81,14 @@ def test_redis_is_asked_inside_of_the_door_that_keeps_cancellations(path: Path) 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_who_catches_a_cancellation_raises_it_again(path: Path) -> None:
     assert swallowed(path.read_text()) == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_nobody_uses_what_forgets_a_cancellation(path: Path) -> None:
+    """TaskGroup: `common.process.tasks` has one that does not. wait_for: `asyncio.timeout` does the same."""
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)]
+    used = {ast.unparse(node) for node in nodes} & FORGETFUL
+    assert not used or path == ROOT / "common" / "process" / "tasks.py"
 
 
 def test_the_rules_find_what_they_are_for() -> None:

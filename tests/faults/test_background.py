@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 
 from millstream.common.broker import keys
 from millstream.common.broker.embedded import EmbeddedValkey, free_port
-from tests.gateway.background.processes import Processes, processes
+from tests.gateway.background.processes import BackgroundProcesses, processes
 from tests.harness.loading import loading_server
 from tests.harness.support import wait_until
 
@@ -37,7 +37,7 @@ def lines(batch: int) -> bytes:
 
 
 async def in_the_end(call: Callable[[], Awaitable[T]]) -> T:
-    """What the call returns once Redis is there again."""
+    """Returns what the call returns once Redis is there again."""
 
     async def tried() -> tuple[T] | None:
         try:
@@ -51,7 +51,9 @@ async def in_the_end(call: Callable[[], Awaitable[T]]) -> T:
 
 
 @asynccontextmanager
-async def running(valkey: EmbeddedValkey, folder: Path) -> AsyncIterator[tuple[Processes, openai.AsyncOpenAI]]:
+async def running(
+    valkey: EmbeddedValkey, folder: Path
+) -> AsyncIterator[tuple[BackgroundProcesses, openai.AsyncOpenAI]]:
     port = str(free_port())
     with processes(valkey.url, folder, slice_seconds="2", lease="4") as cluster:
         cluster.start("gateway", "gateway", "--port", port)
@@ -164,7 +166,7 @@ async def test_a_batch_is_completed_again_when_redis_forgets_that_it_was(
         assert [json.loads(each)["custom_id"] for each in given] == [f"line-{n}" for n in range(LINES)]
 
 
-def parts_of(cluster: Processes, batch: str) -> list[str]:
+def parts_of(cluster: BackgroundProcesses, batch: str) -> list[str]:
     """The parts that lie in the files, as Redis had them: of as many lines as they hold."""
     folder, told, first = cluster.folder / "files", list[str](), 0
     for path in sorted((folder / "parts" / batch).glob("*.completed")):

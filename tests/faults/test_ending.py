@@ -18,7 +18,7 @@ async def spoil(site: Cluster) -> None:
 
 
 async def ended(part: FleetPart) -> int:
-    """Its exit status, and that its log says once why."""
+    """Returns its exit status; its log says once why it ended."""
     status = await part.wait()
     told = part.told("cannot_go_on")
     assert len(told) == 1 and SPOILED in told[0]["error"], part.last_words()

@@ -65,12 +65,12 @@ class ModelService:
 
     @property
     def signed_in(self) -> asyncio.Event:
-        """Set once Redis knows that this worker serves the model."""
+        """Returns the event that is set once Redis knows that this worker serves the model."""
         return self._heartbeat.signed_in
 
     @property
     def idle(self) -> float:
-        """Seconds since this model had its last job; 0 while it has one."""
+        """Returns the seconds since this model had its last job; 0 while it has one."""
         return self._running_jobs.idle
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -96,13 +96,14 @@ class ModelService:
             await bell.aclose()
 
     async def _serve(self, stop: asyncio.Event, beating: asyncio.Task[None]) -> None:
-        """Heartbeats go on to the very end, but not beyond the farewell: another would sign in again."""
+        """Serves. Heartbeats go on to the very end, but not beyond the last call: another would sign in
+        again."""
         try:
             await self._watch_engine(stop)
             await self._drain()
             beating.cancel()
             await self._leave(withdraw(self._broker, self.model, self._worker))
-            log.info("left", model=self.model, worker=self._worker)
+            log.info("worker_left", model=self.model, worker=self._worker)
         except EngineGone:
             beating.cancel()
             await self._leave(evict_now(self._broker, self.model, self._worker, self._settings.max_attempts))
@@ -111,7 +112,7 @@ class ModelService:
     # ------------------------------------------------------------------------------------------------ what a beat says
 
     def about(self) -> Mapping[str, str]:
-        """The heartbeat hash."""
+        """Returns the heartbeat hash."""
         stats = self._engine.stats()
         self._runner.pace.measure(stats.running)
         return {
@@ -162,7 +163,7 @@ class ModelService:
                 self.drop(job)
 
     async def _obey(self, control: ControlChannel) -> None:
-        """Cancel and give back as soon as it is hinted."""
+        """Cancels and gives back as soon as it is hinted."""
         backoff = Backoff()
         while True:
             try:
@@ -175,7 +176,8 @@ class ModelService:
     # ---------------------------------------------------------------------------------------------------------- health
 
     async def _watch_engine(self, stop: asyncio.Event) -> None:
-        """Until `stop`; pauses the engine while Redis is away for long. Raises `EngineGone` if it broke or hangs."""
+        """Watches the engine until `stop`, and pauses it while Redis is away for long. Raises `EngineGone` if it broke
+        or hangs."""
         steps, moved = -1, monotonic()
         while not stop.is_set():
             stats = self._engine.stats()
@@ -195,7 +197,7 @@ class ModelService:
                 pass
 
     async def _rest_if(self, sick: bool) -> None:
-        """While the engine is sick this worker takes no more jobs, and what lies in its inbox goes to others."""
+        """Rests while the engine is sick: this worker takes no more jobs, and what lies in its inbox goes to others."""
         if sick != self._consumer.resting:
             log.warning("engine_sick" if sick else "engine_tried_again", model=self.model, worker=self._worker)
             self._consumer.resting = sick
@@ -208,7 +210,7 @@ class ModelService:
 
     async def _drain(self) -> None:
         """Claim nothing more, let running jobs end within the window, hand over the rest mid-stream, leave."""
-        log.info("draining", model=self.model, worker=self._worker, jobs=len(self._running_jobs))
+        log.info("worker_draining", model=self.model, worker=self._worker, jobs=len(self._running_jobs))
         self._state = "draining"
         self._consumer.draining = True
         await self._leave(self._close_inbox())
@@ -221,28 +223,29 @@ class ModelService:
             await self._leave(self._hand_over())
 
     async def _close_inbox(self) -> None:
-        """First let it be known, then give back what was handed to us: in the other order a job could come in between
-        and would wait here for the whole window."""
+        """Gives back what was handed to us, after letting the change be known: in the other order a job could come in
+        between and would wait here for the whole window."""
         await self._heartbeat.once(self._running_jobs, self)
         for _ in range(1 + self._engine.slots // HANDED_BACK):
             await handoff(self._broker, self.model, self._worker, [])
 
     async def _hand_over(self) -> None:
-        """What was made so far goes to the log first, so that the next worker goes on from there."""
+        """Hands the jobs over. What was made so far goes to the log first, so that the next worker goes on from
+        there."""
         jobs = list(self._running_jobs)
         for job in jobs:
             self._engine.abort(job.key)
         await self._outbox.settle()
         held = [(job.claimed.id, job.claimed.lease) for job in jobs if self._running_jobs.has(job)]
-        log.info("handing_over", model=self.model, worker=self._worker, jobs=[id for id, _ in held])
+        log.info("jobs_handed_over", model=self.model, worker=self._worker, jobs=[id for id, _ in held])
         await handoff(self._broker, self.model, self._worker, held)
         for job in jobs:
             self._running_jobs.remove(job)
 
-    async def _leave(self, farewell: Coroutine[Any, Any, object]) -> None:
+    async def _leave(self, last_call: Coroutine[Any, Any, object]) -> None:
         """Say something before going, if Redis is there to hear it."""
         try:
             async with asyncio.timeout(LEAVE_PATIENCE):
-                await farewell
+                await last_call
         except (RedisAway, TimeoutError) as error:
-            log.warning("left_without_farewell", model=self.model, worker=self._worker, error=str(error))
+            log.warning("worker_left_unannounced", model=self.model, worker=self._worker, error=str(error))

@@ -7,11 +7,12 @@ from millstream.gateway.apis.anthropic.read import prepare_count, prepare_messag
 from millstream.gateway.apis.anthropic.shape import CountRequest, MessageRequest
 from millstream.gateway.apis.anthropic.write import MessageStream, count_body, message_body
 from millstream.gateway.apis.shared.examples import MESSAGE, MESSAGE_STREAM, answers
+from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.requests.handler import Writers, request_handler
 from millstream.gateway.requests.prepared import RequestContext
 from millstream.gateway.services.services import InServices
 
-router = APIRouter(tags=["messages (Anthropic)"])
+router = APIRouter(tags=["messages (Anthropic)"], route_class=JsonRoute)
 
 
 @router.post(
@@ -32,7 +33,7 @@ async def create_message(body: MessageRequest, request: Request, services: InSer
     responses=answers({"input_tokens": 12}),
 )
 async def count_tokens(body: CountRequest, request: Request, services: InServices) -> Response:
-    """As the model's own template writes it."""
+    """Counts the tokens of the message as the model's own template writes it."""
     model = await services.model(body.model)
     order = prepare_count(body, RequestContext("tok", model, services.caller(request), services.settings.max_jobs))
     return await request_handler(services, request, order).answer(order, Writers(whole=count_body))

@@ -11,6 +11,7 @@ from millstream.gateway.apis.chat.shape import ChatRequest
 from millstream.gateway.apis.chat.stored_route import completions_of
 from millstream.gateway.apis.chat.write import ChatStream, chat_body
 from millstream.gateway.apis.shared.examples import CHAT, CHAT_STREAM, answers
+from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.records.completions import StoredCompletion, StoredCompletions
 from millstream.gateway.requests.accumulator import Accumulator
 from millstream.gateway.requests.admitted import AdmittedRequest
@@ -21,7 +22,7 @@ from millstream.gateway.requests.response_meta import ResponseMeta
 from millstream.gateway.services.background_tasks import BackgroundTasks
 from millstream.gateway.services.services import InServices
 
-router = APIRouter(tags=["chat"])
+router = APIRouter(tags=["chat"], route_class=JsonRoute)
 
 
 @router.post("/v1/chat/completions", summary="Continue a conversation", responses=answers(CHAT, CHAT_STREAM))
@@ -55,7 +56,7 @@ class Keeping:
         self._written: dict[str, Any] | None = None
 
     def answer(self) -> Writers:
-        """The same answer, kept."""
+        """Returns the same answer, and keeps it."""
         return Writers(whole=self._whole, stream=self._streamed, ended=self._ended)
 
     def _streamed(self, head: ResponseMeta) -> RememberedStream:

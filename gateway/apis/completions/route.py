@@ -9,11 +9,12 @@ from millstream.gateway.apis.completions.read import prepare_completion
 from millstream.gateway.apis.completions.shape import CompletionRequest
 from millstream.gateway.apis.completions.write import CompletionStream, completion_body
 from millstream.gateway.apis.shared.examples import COMPLETION, answers
+from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.requests.handler import Writers, request_handler
 from millstream.gateway.requests.prepared import RequestContext
 from millstream.gateway.services.services import InServices
 
-router = APIRouter(tags=["completions"])
+router = APIRouter(tags=["completions"], route_class=JsonRoute)
 
 
 @router.post("/v1/completions", summary="Continue a text", responses=answers(COMPLETION))

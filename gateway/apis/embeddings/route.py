@@ -8,12 +8,13 @@ from starlette.responses import Response
 from millstream.gateway.apis.embeddings.read import prepare_embeddings
 from millstream.gateway.apis.embeddings.shape import EmbeddingRequest
 from millstream.gateway.apis.shared.examples import EMBEDDINGS, answers
+from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.apis.shared.write.results import embeddings_body
 from millstream.gateway.requests.handler import Writers, request_handler
 from millstream.gateway.requests.prepared import RequestContext
 from millstream.gateway.services.services import InServices
 
-router = APIRouter(tags=["embeddings"])
+router = APIRouter(tags=["embeddings"], route_class=JsonRoute)
 
 
 @router.post("/v1/embeddings", summary="Turn texts into vectors", responses=answers(EMBEDDINGS))

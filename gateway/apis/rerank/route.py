@@ -8,12 +8,13 @@ from starlette.responses import Response
 from millstream.gateway.apis.rerank.read import prepare_rerank, prepare_score, texts
 from millstream.gateway.apis.rerank.shape import RerankRequest, ScoreRequest
 from millstream.gateway.apis.shared.examples import RERANKED, SCORES, answers
+from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.apis.shared.write.results import rerank_body, score_body
 from millstream.gateway.requests.handler import Writers, request_handler
 from millstream.gateway.requests.prepared import RequestContext
 from millstream.gateway.services.services import InServices
 
-router = APIRouter(tags=["rerank"])
+router = APIRouter(tags=["rerank"], route_class=JsonRoute)
 
 
 @router.post("/rerank", include_in_schema=False)

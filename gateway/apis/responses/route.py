@@ -17,12 +17,14 @@ from millstream.gateway.apis.responses.read import (
     prepare_response,
     wants_logprobs,
 )
+from millstream.gateway.apis.responses.recall import Recall
 from millstream.gateway.apis.responses.response_object import counted_body, frame_fields, response_object
 from millstream.gateway.apis.responses.service import ResponseService, admitted_response
 from millstream.gateway.apis.responses.shape import ResponseItem, ResponseRequest
 from millstream.gateway.apis.responses.store import StoredResponse, StoredResponses, failed_response, whole_response
 from millstream.gateway.apis.responses.write import ResponseStream
 from millstream.gateway.apis.shared.examples import INPUT_ITEM, RESPONSE, RESPONSE_STREAM, answers, deleted, listed
+from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.requests.accumulator import Accumulator
 from millstream.gateway.requests.admitted import AdmittedRequest, Desk
 from millstream.gateway.requests.handler import RequestHandler, Writers
@@ -31,7 +33,7 @@ from millstream.gateway.requests.response_meta import ResponseMeta
 from millstream.gateway.services.background_tasks import BackgroundTasks
 from millstream.gateway.services.services import InServices, Services, tenant_of
 
-router = APIRouter(tags=["responses"])
+router = APIRouter(tags=["responses"], route_class=JsonRoute)
 
 
 def _turns(request: Request, services: Services) -> StoredResponses:
@@ -40,6 +42,10 @@ def _turns(request: Request, services: Services) -> StoredResponses:
 
 def _response_service(request: Request, services: Services) -> ResponseService:
     return ResponseService(Desk(services.cluster.queue), _turns(request, services), tenant_of(request))
+
+
+def _recall(request: Request, services: Services) -> Recall:
+    return Recall(_response_service(request, services), services.settings.max_body_bytes)
 
 
 @router.post("/v1/responses", summary="Take a turn", responses=answers(RESPONSE, RESPONSE_STREAM))
@@ -53,7 +59,7 @@ async def create_response(body: ResponseRequest, request: Request, services: InS
 
 
 async def _create(body: ResponseRequest, request: Request, services: Services) -> Response:
-    body, history = await _recalled(body, _response_service(request, services))
+    body, history = await _recalled(body, _recall(request, services))
     model = await services.model(body.model)
     place = RequestContext("resp", model, services.caller(request), services.settings.max_jobs)
     failure: ContextLengthExceeded | None = None
@@ -68,13 +74,11 @@ async def _create(body: ResponseRequest, request: Request, services: Services) -
     raise failure
 
 
-async def _recalled(
-    body: ResponseRequest, response_service: ResponseService
-) -> tuple[ResponseRequest, list[ResponseItem]]:
+async def _recalled(body: ResponseRequest, recall: Recall) -> tuple[ResponseRequest, list[ResponseItem]]:
     """The body with the items it refers to, and those of the turns before."""
     if not isinstance(body.input, str):
-        body = body.model_copy(update={"input": await response_service.referred(body.input)})
-    return body, await response_service.previous(body.previous_response_id)
+        body = body.model_copy(update={"input": await recall.referred(body.input)})
+    return body, await recall.previous(body.previous_response_id)
 
 
 @router.post(
@@ -83,8 +87,8 @@ async def _recalled(
     responses=answers({"object": "response.input_tokens", "input_tokens": 12}),
 )
 async def count_input_tokens(body: ResponseRequest, request: Request, services: InServices) -> Response:
-    """As the model's own template writes them."""
-    body, history = await _recalled(body, _response_service(request, services))
+    """Counts the tokens of the messages as the model's own template writes them."""
+    body, history = await _recalled(body, _recall(request, services))
     place = RequestContext(
         "tok", await services.model(body.model), services.caller(request), services.settings.max_jobs
     )
@@ -164,7 +168,7 @@ class Writing:
         self._stream: ResponseStream | None = None
 
     def answer(self) -> Writers:
-        """How it is written."""
+        """Returns how the answer is written."""
         return Writers(whole=self._whole, stream=self._streamed, ended=self._ended)
 
     def _whole(self, head: ResponseMeta, accumulators: list[Accumulator]) -> dict[str, Any]:
@@ -200,8 +204,8 @@ async def retrieve_response(
     stream: bool = False,
     starting_after: Annotated[int | None, Query(ge=-1)] = None,
 ) -> Response:
-    """As it is now; or as a stream, from its beginning or behind the event `starting_after`, while it is being
-    generated and after, from any gateway."""
+    """Returns the response as it is now; or as a stream, from its beginning or after the event `starting_after`,
+    while it is being generated and after, from any gateway."""
     turns = _turns(request, services)
     if not stream:
         return JSONResponse((await _response_service(request, services).read(response_id)).response)

@@ -1,4 +1,4 @@
-"""What answers look like, for `/docs` and `/openapi.json`: an example of each, whole and streamed, and of an error."""
+"""Examples of answers, for `/docs` and `/openapi.json`: of each one whole and streamed, and of an error."""
 
 from typing import Any
 
@@ -194,7 +194,7 @@ FAILURES: dict[int | str, dict[str, Any]] = {"4XX": FAILED, "5XX": FAILED}  # of
 
 
 def answers(example: dict[str, Any], stream: str | None = None, status: int = 200) -> dict[int | str, dict[str, Any]]:
-    """A route's `responses`: the whole answer, and the stream if there is one."""
+    """Returns a route's `responses`: the whole answer, and the stream if there is one."""
     content: dict[str, Any] = {"application/json": {"example": example}}
     if stream is not None:
         content["text/event-stream"] = {"schema": {"type": "string"}, "example": stream}
@@ -202,11 +202,11 @@ def answers(example: dict[str, Any], stream: str | None = None, status: int = 20
 
 
 def listed(example: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a list."""
+    """Returns the `responses` of a list."""
     ends = {"first_id": example["id"], "last_id": example["id"], "has_more": False}
     return answers({"object": "list", "data": [example], **ends})
 
 
 def deleted(identity: str, kind: str) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a deletion."""
+    """Returns the `responses` of a deletion."""
     return answers({"id": identity, "object": kind, "deleted": True})

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from millstream.common.job import ModelName
 from millstream.gateway.apis.shared.examples import TOKENS, answers
+from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.apis.shared.write.results import detokenize_body, tokenize_body
 from millstream.gateway.apis.tokens.read import prepare_detokenize, prepare_tokenize
 from millstream.gateway.apis.tokens.shape import DetokenizeRequest, TokenizeRequest
@@ -14,7 +15,7 @@ from millstream.gateway.requests.handler import Writers, request_handler
 from millstream.gateway.requests.prepared import RequestContext
 from millstream.gateway.services.services import InServices, Services
 
-router = APIRouter(tags=["tokens"])
+router = APIRouter(tags=["tokens"], route_class=JsonRoute)
 
 
 @router.post("/v1/tokenize", include_in_schema=False)

@@ -1,11 +1,9 @@
-"""What a batch's lines may ask for: each endpoint's shape, intake and whole answer, as its route has them."""
+"""The endpoints that a batch's lines may ask for: each one's shape, reader and whole answer, as its route has them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
-
-from pydantic import ValidationError
+from typing import Any
 
 from millstream.common.broker.accounts.keyring import ApiKey
 from millstream.common.errors import BadRequest
@@ -23,16 +21,14 @@ from millstream.gateway.apis.responses.read import prepare_response, wants_logpr
 from millstream.gateway.apis.responses.response_object import ResponseFrame, frame_fields
 from millstream.gateway.apis.responses.shape import ResponseItem, ResponseRequest
 from millstream.gateway.apis.responses.store import whole_response
-from millstream.gateway.apis.shared.shapes.base import Shape
 from millstream.gateway.apis.shared.write.results import embeddings_body
-from millstream.gateway.errors.validation import field_error
+from millstream.gateway.errors.validation import shaped
 from millstream.gateway.requests.accumulator import Accumulator
 from millstream.gateway.requests.prepared import PreparedRequest, RequestContext
 from millstream.gateway.requests.response_meta import ResponseMeta
 from millstream.gateway.services.caller import Caller
 from millstream.gateway.settings import IntakeSettings
 
-S = TypeVar("S", bound=Shape)
 Whole = Callable[[ResponseMeta, list[Accumulator]], dict[str, Any]]
 
 
@@ -94,12 +90,3 @@ class LineReader:
             return whole_response(head, frame, accumulators[0])
 
         return Prepared(order, whole)
-
-
-def shaped(shape: type[S], body: dict[str, Any]) -> S:
-    """The body as its shape. Raises `FieldError`, in the words of the route."""
-    try:
-        return shape.model_validate(body)
-    except ValidationError as error:
-        findings = [{**finding, "loc": ("body", *finding["loc"])} for finding in error.errors()]
-        raise field_error(findings, body) from None

@@ -32,17 +32,17 @@ class BatchLease:
 
     @property
     def grant(self) -> int:
-        """The fence on every write."""
+        """Returns the fence on every write."""
         return self._hold.grant
 
     @property
     def status(self) -> str:
-        """The batch's status when the lease was last renewed."""
+        """Returns the batch's status when the lease was last renewed."""
         return self._hold.status
 
     @property
     def now(self) -> float:
-        """Redis time, in seconds since the epoch."""
+        """Returns Redis time, in seconds since the epoch."""
         return self._hold.now + time.monotonic() - self._taken
 
     async def renew(self) -> None:
@@ -63,7 +63,7 @@ class BatchLease:
                 log.debug("lease_not_renewed", batch=self._batch, error=error.message)
 
     async def let_go(self) -> None:
-        """Others may go on at once."""
+        """Gives the lease up, so that others may go on at once."""
         try:
             await self._batches.hold(self._batch, self._owner, 0)
         except Unavailable:
@@ -72,8 +72,8 @@ class BatchLease:
 
 @asynccontextmanager
 async def leased(batches: Batches, batch: str, owner: str) -> AsyncGenerator[BatchLease | None]:
-    """The lease, renewed until the block ends; None if somebody else has it. The block is cancelled, and `LeaseLost`
-    raised, when it is lost. Raises `Unavailable`."""
+    """Yields the lease, renewed until the block ends; None if another process has it. The block is cancelled, and
+    `LeaseLost` raised, when it is lost. Raises `Unavailable`."""
     hold = await batches.hold(batch, owner, LEASE)
     if hold is None:
         yield None

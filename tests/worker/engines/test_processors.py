@@ -1,4 +1,5 @@
-"""What a processor or a build of torch cannot do is passed over: models load and generate all the same."""
+"""A machine's gaps are passed over: what its processor or its build of torch cannot do; models load and generate all
+the same."""
 
 import json
 import os
