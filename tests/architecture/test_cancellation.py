@@ -24,13 +24,13 @@ def parents(tree: ast.AST) -> dict[ast.AST, ast.AST]:
 
 
 def above(node: ast.AST, parent: dict[ast.AST, ast.AST]) -> Iterator[ast.AST]:
-    """What the node lies in, up to its function."""
+    """Yields the nodes that this one lies in, up to its function."""
     while (node := parent.get(node, node)) in parent and not isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef):
         yield node
 
 
 def speaks_to_redis(node: ast.AST) -> bool:
-    """Whether a client or a pipeline of redis-py is called or read in it."""
+    """Tells whether a client or a pipeline of redis-py is called or read in it."""
     attributes = {each.attr for each in ast.walk(node) if isinstance(each, ast.Attribute)}
     named = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
     return "redis" in attributes or bool({"redis", "pipe"} & named)
