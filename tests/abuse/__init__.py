@@ -1,0 +1,1 @@
+"""What a hostile tenant sends, and what its neighbours notice of it."""
