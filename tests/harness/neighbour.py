@@ -1,7 +1,7 @@
 """Somebody who only wants answers, while others attack the gateway that serves them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,7 +56,7 @@ class Scene:
         return await self.http.post(path, content=body, headers={"content-type": "application/json"})
 
     @asynccontextmanager
-    async def watched(self) -> AsyncIterator[Neighbour]:
+    async def watched(self) -> AsyncGenerator[Neighbour]:
         """A neighbour is served as ever meanwhile."""
         neighbour = Neighbour(self.site, self.gateway)
         asking = asyncio.create_task(neighbour.ask())
@@ -72,7 +72,7 @@ class Scene:
         assert neighbour.slowest < WIDE, f"a neighbour waited {neighbour.slowest:.1f} s"
 
     @contextmanager
-    def lean(self) -> Iterator[None]:
+    def lean(self) -> Generator[None]:
         """The gateway gives back the memory it needed."""
         process = psutil.Process(self.gateway.pid)
         before = process.memory_info().rss
@@ -82,7 +82,7 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(valkey: EmbeddedValkey, folder: Path, **settings: str) -> AsyncIterator[Scene]:
+async def scene(valkey: EmbeddedValkey, folder: Path, **settings: str) -> AsyncGenerator[Scene]:
     """One gateway process, one worker that answers at once."""
     async with cluster(valkey, folder) as site:
         gateway, _ = await site.gateway(**settings), await site.worker(simulated_rate="1000")
