@@ -1,1 +1,1 @@
-"""What a hostile tenant, page or neighbour may try, against running gateways and clusters."""
+"""Attacks on running gateways and clusters, and how a neighbour is served meanwhile."""
