@@ -7,7 +7,8 @@ from fastapi import APIRouter, Request
 from millstream.common.broker.models.directory import ModelInfo
 from millstream.common.broker.models.load_requests import LoadVerb
 from millstream.common.errors import Forbidden, ModelNotFound
-from millstream.gateway.apis.shared.examples import SERVED, answers
+from millstream.gateway.apis.admin.examples import SERVED
+from millstream.gateway.apis.shared.examples import answers
 from millstream.gateway.services.services import InServices, Services, key_of, tenant_of
 
 router = APIRouter(tags=["models"])

@@ -3,10 +3,11 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from millstream.gateway.apis.anthropic.examples import MESSAGE, MESSAGE_STREAM
 from millstream.gateway.apis.anthropic.read import prepare_count, prepare_message
 from millstream.gateway.apis.anthropic.shape import CountRequest, MessageRequest
 from millstream.gateway.apis.anthropic.write import MessageStream, count_body, message_body
-from millstream.gateway.apis.shared.examples import MESSAGE, MESSAGE_STREAM, answers
+from millstream.gateway.apis.shared.examples import answers
 from millstream.gateway.requests.handler import Writers, request_handler
 from millstream.gateway.requests.prepared import RequestContext
 from millstream.gateway.services.services import InServices

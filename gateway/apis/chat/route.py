@@ -7,11 +7,12 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from millstream.common.chunk import NOTHING_YET
+from millstream.gateway.apis.chat.examples import CHAT, CHAT_STREAM
 from millstream.gateway.apis.chat.read import prepare_chat
 from millstream.gateway.apis.chat.shape import ChatRequest
 from millstream.gateway.apis.chat.stored_route import completions_of
 from millstream.gateway.apis.chat.write import ChatStream, chat_body
-from millstream.gateway.apis.shared.examples import CHAT, CHAT_STREAM, answers
+from millstream.gateway.apis.shared.examples import answers
 from millstream.gateway.records.completions import StoredCompletion, StoredCompletions
 from millstream.gateway.requests.accumulator import Accumulator
 from millstream.gateway.requests.admitted import AdmittedRequest, Desk

@@ -7,7 +7,8 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import ConfigDict
 
 from millstream.common.errors import BadRequest
-from millstream.gateway.apis.shared.examples import ID, STORED, STORED_MESSAGE, answers, deleted, listed
+from millstream.gateway.apis.chat.examples import STORED, STORED_MESSAGE
+from millstream.gateway.apis.shared.examples import ID, answers, deleted, listed
 from millstream.gateway.apis.shared.shapes.base import Metadata, Shape
 from millstream.gateway.records.completions import StoredCompletion, StoredCompletions
 from millstream.gateway.services.services import InServices, Services, tenant_of

@@ -5,10 +5,11 @@ from functools import partial
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from millstream.gateway.apis.completions.examples import COMPLETION
 from millstream.gateway.apis.completions.read import prepare_completion
 from millstream.gateway.apis.completions.shape import CompletionRequest
 from millstream.gateway.apis.completions.write import CompletionStream, completion_body
-from millstream.gateway.apis.shared.examples import COMPLETION, answers
+from millstream.gateway.apis.shared.examples import answers
 from millstream.gateway.requests.handler import Writers, request_handler
 from millstream.gateway.requests.prepared import RequestContext
 from millstream.gateway.services.services import InServices

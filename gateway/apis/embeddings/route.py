@@ -5,9 +5,10 @@ from functools import partial
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from millstream.gateway.apis.embeddings.examples import EMBEDDINGS
 from millstream.gateway.apis.embeddings.read import prepare_embeddings
 from millstream.gateway.apis.embeddings.shape import EmbeddingRequest
-from millstream.gateway.apis.shared.examples import EMBEDDINGS, answers
+from millstream.gateway.apis.shared.examples import answers
 from millstream.gateway.apis.shared.write.results import embeddings_body
 from millstream.gateway.requests.handler import Writers, request_handler
 from millstream.gateway.requests.prepared import RequestContext

@@ -5,9 +5,10 @@ from functools import partial
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from millstream.gateway.apis.rerank.examples import RERANKED, SCORES
 from millstream.gateway.apis.rerank.read import prepare_rerank, prepare_score, texts
 from millstream.gateway.apis.rerank.shape import RerankRequest, ScoreRequest
-from millstream.gateway.apis.shared.examples import RERANKED, SCORES, answers
+from millstream.gateway.apis.shared.examples import answers
 from millstream.gateway.apis.shared.write.results import rerank_body, score_body
 from millstream.gateway.requests.handler import Writers, request_handler
 from millstream.gateway.requests.prepared import RequestContext

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from millstream.common.errors import BadRequest, Cancelled, ContextLengthExceeded, MillstreamError
+from millstream.gateway.apis.responses.examples import INPUT_ITEM, RESPONSE, RESPONSE_STREAM
 from millstream.gateway.apis.responses.items import listed_items
 from millstream.gateway.apis.responses.read import (
     droppings,
@@ -21,7 +22,7 @@ from millstream.gateway.apis.responses.service import ResponseService, admitted_
 from millstream.gateway.apis.responses.shape import ResponseItem, ResponseRequest
 from millstream.gateway.apis.responses.store import StoredResponse, StoredResponses, failed_response, whole_response
 from millstream.gateway.apis.responses.write import ResponseStream
-from millstream.gateway.apis.shared.examples import INPUT_ITEM, RESPONSE, RESPONSE_STREAM, answers, deleted, listed
+from millstream.gateway.apis.shared.examples import answers, deleted, listed
 from millstream.gateway.requests.accumulator import Accumulator
 from millstream.gateway.requests.admitted import AdmittedRequest, Desk
 from millstream.gateway.requests.handler import RequestHandler, Writers

@@ -6,8 +6,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from millstream.common.job import ModelName
-from millstream.gateway.apis.shared.examples import TOKENS, answers
+from millstream.gateway.apis.shared.examples import answers
 from millstream.gateway.apis.shared.write.results import detokenize_body, tokenize_body
+from millstream.gateway.apis.tokens.examples import TOKENS
 from millstream.gateway.apis.tokens.read import prepare_detokenize, prepare_tokenize
 from millstream.gateway.apis.tokens.shape import DetokenizeRequest, TokenizeRequest
 from millstream.gateway.requests.handler import Writers, request_handler
