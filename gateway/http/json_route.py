@@ -2,7 +2,7 @@
 
 FastAPI finds the route, opens exit stacks, solves dependencies and reads the body in three steps: a fifth of what a
 request costs the gateway. Its way stays the general one, and the one it documents. But an endpoint of the form
-`(body, request, rooms)`, asked for with a JSON body of the right shape, needs none of that and is called at once.
+`(body, request, services)`, asked for with a JSON body of the right shape, needs none of that and is called at once.
 Whatever is not ordinary (another content type, a body that does not fit) goes the general way, as if nobody had
 looked at it, and is answered there.
 """
@@ -38,7 +38,7 @@ class Way:
 
 
 def short_ways(routers: Iterable[APIRouter]) -> dict[str, Way]:
-    """By path: every endpoint that takes a body, the request and the rooms, and nothing else."""
+    """By path: every endpoint that takes a body, the request and the services, and nothing else."""
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
     ways = {route.path: _way(route) for route in routes if route.methods == {"POST"}}
     return {path: way for path, way in ways.items() if way is not None}
@@ -46,7 +46,7 @@ def short_ways(routers: Iterable[APIRouter]) -> dict[str, Way]:
 
 def _way(route: APIRoute) -> Way | None:
     parameters = inspect.signature(route.endpoint, eval_str=True).parameters
-    if list(parameters) != ["body", "request", "rooms"]:
+    if list(parameters) != ["body", "request", "services"]:
         return None
     return Way(route, parameters["body"].annotation, route.endpoint)
 
