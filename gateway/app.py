@@ -10,7 +10,8 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from millstream.gateway.access.authentication import check_exposure, static_keys
-from millstream.gateway.apis.shared.examples import FAILURES
+from millstream.gateway.apis.registry import DIALECTS
+from millstream.gateway.apis.shared.examples import MISSING, failures
 from millstream.gateway.connection.protocol import BoundedHeadProtocol
 from millstream.gateway.connection.sse import DrainNotifier
 from millstream.gateway.http.app import DirectApp
@@ -20,7 +21,7 @@ from millstream.gateway.http.health import release
 from millstream.gateway.http.json_route import JsonRoute, short_ways
 from millstream.gateway.http.middleware import AccessLog, Authentication, PlainBodies, SizeLimits
 from millstream.gateway.http.normalize import PathNormalization
-from millstream.gateway.http.routes import ROUTERS
+from millstream.gateway.http.routes import ROUTERS, SERVED
 from millstream.gateway.services.aliases import parse_aliases
 from millstream.gateway.services.background_tasks import BackgroundTasks
 from millstream.gateway.services.cluster import Connect
@@ -60,6 +61,7 @@ def create_app(settings: GatewaySettings, connect: Connect) -> FastAPI:
             yield
 
     app = DirectApp(
+        DIALECTS,
         title="Millstream",
         description=DESCRIPTION,
         version=release(),
@@ -67,8 +69,8 @@ def create_app(settings: GatewaySettings, connect: Connect) -> FastAPI:
         strict_content_type=False,  # curl's -d sends a form's content type; OpenAI's servers read the JSON anyway
     )
     app.state.draining = False
-    for router in ROUTERS:
-        app.include_router(router, responses=FAILURES)
+    for api in SERVED:
+        app.include_router(api.router, responses=failures(api.dialect.error_body(MISSING)))
     handle_faults(app)
     _surround(app, settings, metrics)
     return app

@@ -14,13 +14,18 @@ from starlette.types import Receive, Scope, Send
 from millstream.common.errors import Unavailable
 from millstream.gateway.connection.direct_write import hang_up
 from millstream.gateway.connection.disconnect import ClientGone, ClientWatch
+from millstream.gateway.connection.framing import Framing
 
 # The farewell of a gateway that stops: come back, to another one, in so many milliseconds. The line counts when it is
 # read; no blank line ends it, for the same reason as with `gateway.writer.KEEP_ALIVE`.
 RETRY = b"retry: 1000\n"
 
-# What sse-starlette says in every stream's head. Keeping the connection is the server's to say: it may have said close.
-STANDING = [each for each in EventSourceResponse(iter(())).raw_headers if each[0] != b"connection"]
+SSE = Framing("text/event-stream; charset=utf-8", comments=True, farewell=RETRY)
+
+# What sse-starlette says in every stream's head, but its media type. Keeping the connection is the server's to say: it
+# may have said close.
+OTHERS = (b"connection", b"content-type")
+STANDING = [each for each in EventSourceResponse(iter(())).raw_headers if each[0] not in OTHERS]
 STOPPING = "This gateway is stopping: please ask again."
 LATECOMERS = 0.1  # seconds until those are cut off, too, whose jobs were just being submitted
 
@@ -47,10 +52,13 @@ class EventStream(EventSourceResponse):
         headers: Mapping[str, str],
         closing: Callable[[], Awaitable[None]],
         client: ClientWatch,
+        framing: Framing = SSE,
     ) -> None:
         # Not its constructor: the lock and the maps of headers made there are a tenth of a request, and not used here.
         self.status_code, self.background = 200, None
-        self.raw_headers = [*STANDING, *((name.encode(), value.encode("latin-1")) for name, value in headers.items())]
+        named = {"content-type": framing.media_type, **headers}
+        self.raw_headers = [*STANDING, *((name.encode(), value.encode("latin-1")) for name, value in named.items())]
+        self._framing = framing
         self._events = events
         self._closing = closing
         self._client = client
@@ -68,7 +76,7 @@ class EventStream(EventSourceResponse):
         except ClientGone:
             pass  # there is nobody to tell
         except DrainTimeout:  # no end, or it would look whole
-            await send({"type": "http.response.body", "body": RETRY, "more_body": True})
+            await send({"type": "http.response.body", "body": self._framing.farewell, "more_body": True})
             hang_up(scope)
         finally:
             self._client.release()

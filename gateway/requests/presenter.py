@@ -4,11 +4,13 @@ from typing import Protocol
 
 from millstream.common.chunk import Chunk, Usage
 from millstream.common.errors import MillstreamError
+from millstream.gateway.connection.framing import Framing
 
 
 class Presenter(Protocol):
     """One request's stream. `place` is the SSE id to write with an event; results are whole events, ready to send."""
 
+    framing: Framing
     needs_history: bool  # a resumed stream must be folded from its beginning, not only from where it goes on
 
     def event(self, choice: int, chunk: Chunk, place: bytes) -> bytes:

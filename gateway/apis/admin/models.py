@@ -18,11 +18,12 @@ router = APIRouter(tags=["models"])
 async def list_models(request: Request, services: InServices) -> dict[str, Any]:
     """Models with live workers, and those whose workers are away while jobs may wait for them; of these the ones that
     the key may use."""
-    models = await _usable(request, services)
+    models = await usable_models(request, services)
     return {"object": "list", "data": [model_object(model) for model in models]}
 
 
-async def _usable(request: Request, services: Services) -> list[ModelInfo]:
+async def usable_models(request: Request, services: Services) -> list[ModelInfo]:
+    """Those that the caller's key may use."""
     return [info for info in await services.cluster.directory.models() if key_of(request).may_use(info.name)]
 
 
@@ -30,7 +31,7 @@ async def _usable(request: Request, services: Services) -> list[ModelInfo]:
 async def retrieve_model(model: str, request: Request, services: InServices) -> dict[str, Any]:
     """One model, by its own name or an alias; one that the key may not use is none."""
     name = await services.model(model)
-    models = await _usable(request, services)
+    models = await usable_models(request, services)
     for info in models:
         if info.name == name:
             return model_object(info)

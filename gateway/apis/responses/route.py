@@ -1,12 +1,14 @@
 """The Responses API: create, read (also as a stream, from any place), cancel, delete, list the input."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from millstream.common.errors import BadRequest, Cancelled, ContextLengthExceeded, MillstreamError
+from millstream.gateway.apis.endpoint import Api, Endpoint, StreamWriter, WholeWriter
 from millstream.gateway.apis.responses.examples import INPUT_ITEM, RESPONSE, RESPONSE_STREAM
 from millstream.gateway.apis.responses.items import listed_items
 from millstream.gateway.apis.responses.read import (
@@ -16,8 +18,14 @@ from millstream.gateway.apis.responses.read import (
     prepare_count,
     prepare_response,
     wants_logprobs,
+    wants_sealed,
 )
-from millstream.gateway.apis.responses.response_object import counted_body, frame_fields, response_object
+from millstream.gateway.apis.responses.response_object import (
+    ResponseFrame,
+    counted_body,
+    frame_fields,
+    response_object,
+)
 from millstream.gateway.apis.responses.service import ResponseService, admitted_response
 from millstream.gateway.apis.responses.shape import ResponseItem, ResponseRequest
 from millstream.gateway.apis.responses.store import StoredResponse, StoredResponses, failed_response, whole_response
@@ -33,6 +41,54 @@ from millstream.gateway.services.services import InServices, Services, tenant_of
 router = APIRouter(tags=["responses"])
 
 
+def _prepared(body: ResponseRequest, context: RequestContext) -> PreparedRequest:
+    """One without turns before; a conversation that goes on is read by `prepare_response` itself."""
+    return prepare_response(body, context, [])
+
+
+def _counting(body: ResponseRequest, context: RequestContext) -> PreparedRequest:
+    return prepare_count(body, context, [])
+
+
+def _whole(body: ResponseRequest) -> WholeWriter:
+    def whole(head: ResponseMeta, accumulators: list[Accumulator]) -> dict[str, Any]:
+        return whole_response(head, _frame(body), accumulators[0])
+
+    return whole
+
+
+def _stream(body: ResponseRequest) -> StreamWriter:
+    return partial(ResponseStream, frame=_frame(body))
+
+
+def _counted(body: ResponseRequest) -> WholeWriter:
+    return counted_body
+
+
+def _frame(body: ResponseRequest) -> ResponseFrame:
+    return ResponseFrame(frame_fields(body), wants_sealed(body), wants_logprobs(body))
+
+
+RESPONSES = Endpoint(
+    path="/v1/responses",
+    shape=ResponseRequest,
+    id_family="resp",
+    read=_prepared,
+    whole=_whole,
+    stream=_stream,
+    examples=answers(RESPONSE, RESPONSE_STREAM),
+)
+INPUT_TOKENS = Endpoint(
+    path="/v1/responses/input_tokens",
+    shape=ResponseRequest,
+    id_family="tok",
+    read=_counting,
+    whole=_counted,
+    examples=answers({"object": "response.input_tokens", "input_tokens": 12}),
+)
+API = Api(router, [RESPONSES, INPUT_TOKENS])
+
+
 def _turns(request: Request, services: Services) -> StoredResponses:
     return StoredResponses(services.cluster.store, tenant_of(request), services.settings.stored_ttl)
 
@@ -41,7 +97,7 @@ def _response_service(request: Request, services: Services) -> ResponseService:
     return ResponseService(Desk(services.cluster.queue), _turns(request, services), tenant_of(request))
 
 
-@router.post("/v1/responses", summary="Take a turn", responses=answers(RESPONSE, RESPONSE_STREAM))
+@router.post(RESPONSES.path, summary="Take a turn", responses=RESPONSES.examples)
 async def create_response(body: ResponseRequest, request: Request, services: InServices) -> Response:
     """A whole response, a stream of typed events, or (`background`) its id to be read later."""
     try:
@@ -53,12 +109,11 @@ async def create_response(body: ResponseRequest, request: Request, services: InS
 
 async def _create(body: ResponseRequest, request: Request, services: Services) -> Response:
     body, history = await _recalled(body, _response_service(request, services))
-    model = await services.model(body.model)
-    place = RequestContext("resp", model, services.caller(request), services.settings.max_jobs)
+    place = await RESPONSES.context(body.model, request, services)
     failure: ContextLengthExceeded | None = None
     for dropped in droppings([*history, *own_items(body)], body.truncation):
         try:
-            order = prepare_response(body, place, history, services.settings.default_max_tokens, dropped)
+            order = prepare_response(body, place, history, dropped)
             return await _take(body, order, history, request, services)
         except ContextLengthExceeded as error:
             failure = error
@@ -76,19 +131,12 @@ async def _recalled(
     return body, await response_service.previous(body.previous_response_id)
 
 
-@router.post(
-    "/v1/responses/input_tokens",
-    summary="Count a turn's input tokens",
-    responses=answers({"object": "response.input_tokens", "input_tokens": 12}),
-)
+@router.post(INPUT_TOKENS.path, summary="Count a turn's input tokens", responses=INPUT_TOKENS.examples)
 async def count_input_tokens(body: ResponseRequest, request: Request, services: InServices) -> Response:
     """As the model's own template writes them."""
     body, history = await _recalled(body, _response_service(request, services))
-    place = RequestContext(
-        "tok", await services.model(body.model), services.caller(request), services.settings.max_jobs
-    )
-    order = prepare_count(body, place, history)
-    return await RequestHandler(services, request, resumable=False).answer(order, Writers(whole=counted_body))
+    order = prepare_count(body, await INPUT_TOKENS.context(body.model, request, services), history)
+    return await RequestHandler(services, request, resumable=False).answer(order, INPUT_TOKENS.writers(body))
 
 
 async def _take(
@@ -136,7 +184,7 @@ def _turn(body: ResponseRequest, order: PreparedRequest, history: list[ResponseI
         context=[item.model_dump(exclude_none=True) for item in [*history, *own]],
         model=order.submission.model,
         tier=order.submission.tier,
-        sealed="reasoning.encrypted_content" in (body.include or []),
+        sealed=wants_sealed(body),
         logprobs=wants_logprobs(body),
     )
     turn.response = response_object(head, turn.framed(), "queued", [])

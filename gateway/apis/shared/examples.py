@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from millstream.gateway.errors.table import FieldError
+
 MODEL = "smollm2-135m-instruct"
 ID = "chatcmpl-6920f5a1001a3f2c9d5c7be12f6a4410"
 USAGE = {
@@ -16,28 +18,27 @@ USAGE = {
         "rejected_prediction_tokens": 0,
     },
 }
-ERROR = {
-    "error": {
-        "message": "Missing required parameter: 'messages'.",
-        "type": "invalid_request_error",
-        "param": "messages",
-        "code": "missing_required_parameter",
+MISSING = FieldError(
+    "Missing required parameter: 'messages'.", param="messages", wire_code="missing_required_parameter"
+)
+
+
+def failures(example: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of every route for what can go wrong. `example`: the body of an error in the API's dialect."""
+    failed: dict[str, Any] = {
+        "description": "What is wrong, and with which parameter",
+        "content": {"application/json": {"example": example}},
     }
-}
+    return {"4XX": failed, "5XX": failed}
 
 
-FAILED: dict[str, Any] = {
-    "description": "What is wrong, and with which parameter",
-    "content": {"application/json": {"example": ERROR}},
-}
-FAILURES: dict[int | str, dict[str, Any]] = {"4XX": FAILED, "5XX": FAILED}  # of every route
-
-
-def answers(example: dict[str, Any], stream: str | None = None, status: int = 200) -> dict[int | str, dict[str, Any]]:
-    """A route's `responses`: the whole answer, and the stream if there is one."""
+def answers(
+    example: dict[str, Any], stream: str | None = None, status: int = 200, media: str = "text/event-stream"
+) -> dict[int | str, dict[str, Any]]:
+    """A route's `responses`: the whole answer, and the stream if there is one, whose media type is `media`."""
     content: dict[str, Any] = {"application/json": {"example": example}}
     if stream is not None:
-        content["text/event-stream"] = {"schema": {"type": "string"}, "example": stream}
+        content[media] = {"schema": {"type": "string"}, "example": stream}
     return {status: {"description": "The answer", "content": content}}
 
 
