@@ -9,6 +9,7 @@ from millstream.gateway.apis.completions import route as completions
 from millstream.gateway.apis.embeddings import route as embeddings
 from millstream.gateway.apis.endpoint import OPENAI, Api
 from millstream.gateway.apis.files import route as files
+from millstream.gateway.apis.ollama import route as ollama
 from millstream.gateway.apis.rerank import route as rerank
 from millstream.gateway.apis.responses import route as responses
 from millstream.gateway.apis.tokens import route as tokens
@@ -19,6 +20,7 @@ APIS = (
     completions.API,
     responses.API,
     anthropic.API,
+    ollama.API,
     embeddings.API,
     rerank.API,
     tokens.API,
