@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from common.broker.scripts.source import libraries_of, script_text
+from millstream.common.broker.scripts.source import libraries_of, script_text
 from tests.architecture import lua
 
 FOLDER = Path(__file__).parents[2] / "common" / "broker" / "scripts"

@@ -18,11 +18,11 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 
-from common.broker.scripts.source import script_text
 from millstream.common.broker import keys
 from millstream.common.broker.connection.cluster import ClusterClient, ClusterPipeline
 from millstream.common.broker.connection.pipeline import ScriptPipeline
 from millstream.common.broker.connection.url import RedisAddress, parse
+from millstream.common.broker.scripts.source import script_text
 from millstream.common.errors import MillstreamError, Unavailable
 from millstream.common.job import ModelName
 

@@ -110,7 +110,7 @@ async def test_a_server_that_cannot_start_tells_why(tmp_path: Path) -> None:
 async def test_it_dies_with_an_owner_that_was_killed(tmp_path: Path) -> None:
     owner = textwrap.dedent(f"""
         import asyncio, pathlib
-        from common.broker.embedded import EmbeddedValkey
+        from millstream.common.broker.embedded import EmbeddedValkey
         async def main():
             async with EmbeddedValkey(pathlib.Path({str(tmp_path)!r})) as valkey:
                 print(valkey.pid, flush=True)
