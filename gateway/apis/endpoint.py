@@ -89,4 +89,7 @@ class Api:
 
 def dialect_of(path: str, dialects: Sequence[Dialect]) -> Dialect:
     """The first whose paths `path` is among; OpenAI's for all others."""
-    return next((each for each in dialects if path.startswith(each.prefix)), OPENAI)
+    for each in dialects:  # a loop, because a generator costs more than all it does
+        if path.startswith(each.prefix):
+            return each
+    return OPENAI

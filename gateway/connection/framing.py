@@ -7,6 +7,6 @@ from dataclasses import dataclass
 class Framing:
     """One media type for streams."""
 
-    media_type: str
+    media_type: bytes
     comments: bool  # whether something can be sent in a silence that no reader takes for an event
     farewell: bytes  # the last bytes of a stream that a stopping gateway cuts off

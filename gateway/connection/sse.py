@@ -20,7 +20,7 @@ from millstream.gateway.connection.framing import Framing
 # read; no blank line ends it, for the same reason as with `gateway.writer.KEEP_ALIVE`.
 RETRY = b"retry: 1000\n"
 
-SSE = Framing("text/event-stream; charset=utf-8", comments=True, farewell=RETRY)
+SSE = Framing(b"text/event-stream; charset=utf-8", comments=True, farewell=RETRY)
 
 # What sse-starlette says in every stream's head, but its media type. Keeping the connection is the server's to say: it
 # may have said close.
@@ -56,8 +56,8 @@ class EventStream(EventSourceResponse):
     ) -> None:
         # Not its constructor: the lock and the maps of headers made there are a tenth of a request, and not used here.
         self.status_code, self.background = 200, None
-        named = {"content-type": framing.media_type, **headers}
-        self.raw_headers = [*STANDING, *((name.encode(), value.encode("latin-1")) for name, value in named.items())]
+        named = ((name.encode(), value.encode("latin-1")) for name, value in headers.items())
+        self.raw_headers = [*STANDING, (b"content-type", framing.media_type), *named]
         self._framing = framing
         self._events = events
         self._closing = closing

@@ -181,7 +181,8 @@ def _limit_text(limit: int) -> str:
 
 def spoken(scope: Scope) -> Dialect:
     """The dialect of whoever asks, by the path."""
-    return dialect_of(own_path(scope), cast(DirectApp, scope["app"]).dialects)
+    app: DirectApp = scope["app"]
+    return dialect_of(own_path(scope), app.dialects)
 
 
 def error_response(error: MillstreamError, scope: Scope) -> Response:

@@ -37,7 +37,7 @@ def line(fields: dict[str, Any]) -> bytes:
 
 
 # A line is an answer to Ollama's own client, also an empty one, so that nothing can be sent in a silence.
-NDJSON = Framing("application/x-ndjson", comments=False, farewell=line(ollama_error(Unavailable(STOPPING))))
+NDJSON = Framing(b"application/x-ndjson", comments=False, farewell=line(ollama_error(Unavailable(STOPPING))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,8 @@ class LineStream:
         if self._timing.first is None and chunk.start is None:
             self._timing.first = time.monotonic_ns()
         if chunk.text and not (chunk.logprobs or chunk.reasoning or chunk.tools or chunk.finish):
-            return self._text_line % one_line(encode(chunk.text))
+            text = encode(chunk.text)
+            return self._text_line % (text if chunk.text.isascii() else one_line(text))
         self._calls.add(Chunk(tools=chunk.tools))
         calls = self._complete(chunk)
         out = b""
