@@ -15,7 +15,8 @@ from fastapi.middleware.cors import CORSMiddleware
 from millstream.common.process.tasks import tell_why_it_ends
 from millstream.gateway.access.authentication import check_exposure, keys_of
 from millstream.gateway.access.browsers import browser_rules
-from millstream.gateway.apis.shared.examples import FAILURES
+from millstream.gateway.apis.registry import DIALECTS
+from millstream.gateway.apis.shared.examples import MISSING, failures
 from millstream.gateway.connection.protocol import BoundedHeadProtocol
 from millstream.gateway.connection.sse import DrainNotifier
 from millstream.gateway.http.app import DirectApp
@@ -26,7 +27,7 @@ from millstream.gateway.http.json_dispatch import JsonDispatch
 from millstream.gateway.http.metrics_text import metrics_port
 from millstream.gateway.http.middleware import AccessLog, Authentication, ForeignPages, SizeLimits
 from millstream.gateway.http.normalize import PathNormalization
-from millstream.gateway.http.routes import ROUTERS
+from millstream.gateway.http.routes import ROUTERS, SERVED
 from millstream.gateway.services.aliases import parse_aliases
 from millstream.gateway.services.background_tasks import BackgroundTasks
 from millstream.gateway.services.cluster import Connect
@@ -76,14 +77,15 @@ def create_app(settings: GatewaySettings, connect: Connect, failed: Callable[[],
                 failed()
 
     app = DirectApp(
+        DIALECTS,
         title="Millstream",
         description=DESCRIPTION,
         version=release(),
         lifespan=lifespan,
     )
     app.state.draining, app.state.failure = False, 0
-    for router in ROUTERS:
-        app.include_router(router, responses=FAILURES)
+    for api in SERVED:
+        app.include_router(api.router, responses=failures(api.dialect.error_body(MISSING)))
     handle_faults(app)
     _surround(app, settings, metrics)
     return app

@@ -50,6 +50,7 @@ class RequestContext:
     model: ModelName
     caller: Caller
     max_jobs: int
+    default_max_tokens: int | None = None  # for a body that sets no bound
 
 
 def prepared(

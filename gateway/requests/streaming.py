@@ -39,6 +39,7 @@ class Streaming:
         self._admitted = admitted
         self._flow = flow
         self._client = client
+        self._framing = presenter.framing
         self._writer = Writer(presenter, EventIds(admitted.id, admitted.after), admitted.after)
         self._resumable = resumable
         self._complete = False
@@ -56,6 +57,7 @@ class Streaming:
             headers=self._admitted.headers(),
             closing=closing,
             client=self._client,
+            framing=self._framing,
         )
 
     async def _events(self) -> AsyncGenerator[bytes]:
@@ -98,6 +100,8 @@ class Streaming:
 
     def _sign_of_life(self) -> bytes:
         """Returns what is sent in a silence, for proxies; while the job is queued also for people."""
+        if not self._framing.comments:
+            return b""
         waiting = self._desk.waiting(self._admitted)
         if waiting is None:
             return KEEP_ALIVE

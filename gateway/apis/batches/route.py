@@ -12,9 +12,10 @@ from millstream.common.broker.accounts.keyring import ApiKey, digest, encode_key
 from millstream.common.broker.records.batches import Batches
 from millstream.common.errors import BadRequest, NotFound, Unavailable
 from millstream.gateway.access.authentication import presented
+from millstream.gateway.apis.batches.examples import BATCH
 from millstream.gateway.apis.batches.shape import BatchRequest
 from millstream.gateway.apis.files.route import catalogue_of, listing
-from millstream.gateway.apis.shared.examples import BATCH, answers, listed
+from millstream.gateway.apis.shared.examples import answers, listed
 from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.records.batches import Batch, batch_object, window_seconds
 from millstream.gateway.records.store import Record, RecordStore

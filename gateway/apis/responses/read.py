@@ -40,15 +40,13 @@ def prepare_response(
     body: ResponseRequest,
     place: RequestContext,
     history: list[ResponseItem],
-    default_max_tokens: int | None,
     dropped: int = 0,
 ) -> PreparedRequest:
     """Returns the one job of a response. `history`: the items of the turns before; the oldest `dropped` of all items
     are left out. Raises `BadRequest` naming the field."""
     _check(body)
     before, now = history[dropped:], own_items(body)[max(0, dropped - len(history)) :]
-    made, _ = prepare_chat(_chat(body, _messages(body, before, now)), place, default_max_tokens)
-    return made
+    return prepare_chat(_chat(body, _messages(body, before, now)), place)
 
 
 def own_items(body: ResponseRequest) -> list[ResponseItem]:
@@ -119,6 +117,11 @@ def _chat(body: ResponseRequest, messages: list[dict[str, Any]]) -> ChatRequest:
         "seed": body.seed,
     }
     return rewritten(fields)
+
+
+def wants_sealed(body: ResponseRequest) -> bool:
+    """Tells whether reasoning items carry what the client must send back when it keeps the conversation itself."""
+    return "reasoning.encrypted_content" in (body.include or [])
 
 
 def wants_logprobs(body: ResponseRequest) -> bool:
