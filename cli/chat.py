@@ -14,18 +14,18 @@ CONNECT_TIMEOUT = 5.0  # seconds; reading has none, an answer may wait in the qu
 
 
 class ChatError(Exception):
-    """What the gateway (or the way to it) answered instead of text."""
+    """The error that the gateway (or the way to it) answered instead of text."""
 
 
 def client(settings: ClientSettings) -> httpx.Client:
-    """A client for the gateway's API."""
+    """Returns a client for the gateway's API."""
     headers = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
     timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT)
     return httpx.Client(base_url=settings.gateway_url, headers=headers, timeout=timeout)
 
 
 def run(settings: ChatSettings) -> int:
-    """The command: the exit status."""
+    """Runs the command and returns its exit status."""
     with client(settings) as http:
         try:
             model = settings.model or first_model(http)
@@ -40,7 +40,7 @@ def run(settings: ChatSettings) -> int:
 
 
 def first_model(http: httpx.Client) -> str:
-    """The first model the gateway lists. Raises `ChatError` when there is none."""
+    """Returns the first model the gateway lists. Raises `ChatError` when there is none."""
     try:
         response = http.get("/v1/models")
     except httpx.HTTPError as error:
@@ -71,14 +71,14 @@ def _converse(http: httpx.Client, settings: ChatSettings, model: str) -> None:
 
 
 def request_body(settings: ChatSettings, model: str, messages: list[dict[str, str]]) -> dict[str, Any]:
-    """A streaming request; what the user did not set is left to the server."""
+    """Returns a streaming request; what the user did not set is left to the server."""
     chosen = {"temperature": settings.temperature, "max_tokens": settings.max_tokens}
     given = {name: value for name, value in chosen.items() if value is not None}
     return {"model": model, "messages": messages, "stream": True, **given}
 
 
 def answer_to(http: httpx.Client, body: dict[str, Any]) -> Iterator[str]:
-    """The answer's text as it comes. Raises `ChatError`."""
+    """Yields the answer's text as it comes. Raises `ChatError`."""
     try:
         with http.stream("POST", "/v1/chat/completions", json=body) as response:
             if response.is_error:
@@ -89,7 +89,7 @@ def answer_to(http: httpx.Client, body: dict[str, Any]) -> Iterator[str]:
 
 
 def texts(lines: Iterable[str]) -> Iterator[str]:
-    """The text in an event stream's lines. Raises `ChatError` for an error event."""
+    """Yields the text in an event stream's lines. Raises `ChatError` for an error event."""
     for line in lines:
         data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
         if not data or data == "[DONE]":

@@ -26,8 +26,8 @@ S = TypeVar("S", bound=BaseSettings)
 def command_of(
     settings: type[S], help: str, run: Callable[[S], None], places: Sequence[str] = ()
 ) -> Callable[..., None]:
-    """A function typer can register: its parameters are the settings' fields, its body `run(settings)`. The fields in
-    `places` are given by their place, without a flag."""
+    """Returns a function typer can register: its parameters are the settings' fields, its body `run(settings)`. The
+    fields in `places` are given by their place, without a flag."""
 
     def command(**given: Any) -> None:
         run(read(settings, {name: value for name, value in given.items() if value is not None and value != []}))
@@ -40,7 +40,7 @@ def command_of(
 
 
 def group_of(settings: type[S], help: str, run: Callable[[S], None]) -> Callable[..., None]:
-    """The same for a command that has commands of its own: it runs when none of them is given."""
+    """Returns the same for a command that has commands of its own: it runs when none of them is given."""
 
     def command(context: typer.Context, **given: Any) -> None:
         if context.invoked_subcommand is None:
@@ -54,7 +54,8 @@ def group_of(settings: type[S], help: str, run: Callable[[S], None]) -> Callable
 
 
 def read(settings: type[S], given: dict[str, Any]) -> S:
-    """The settings of flags `given`, environment and defaults. Raises `typer.BadParameter` naming flag and variable."""
+    """Returns the settings of flags `given`, environment and defaults. Raises `typer.BadParameter` naming flag and
+    variable."""
     fields = settings.model_fields
     values: dict[str, Any] = {}
     try:
@@ -68,22 +69,22 @@ def read(settings: type[S], given: dict[str, Any]) -> S:
 
 
 def flag_of(name: str) -> str:
-    """`max_jobs` is `--max-jobs`."""
+    """Returns the flag of a field: `max_jobs` is `--max-jobs`."""
     return "--" + name.replace("_", "-")
 
 
 def variable_of(settings: type[BaseSettings], name: str) -> str:
-    """The environment variable of a field."""
+    """Returns the environment variable of a field."""
     return f"{settings.model_config.get('env_prefix', '')}{name}".upper()
 
 
 def is_list(field: FieldInfo) -> bool:
-    """Whether the flag may be repeated."""
+    """Tells whether the flag may be repeated."""
     return any(get_origin(kind) in (list, tuple) for kind in _alternatives(field.annotation))
 
 
 def is_bool(field: FieldInfo) -> bool:
-    """Whether the flag takes no value: `--x` or `--no-x`."""
+    """Tells whether the flag takes no value: `--x` or `--no-x`."""
     return bool in _alternatives(field.annotation)
 
 
@@ -120,7 +121,7 @@ def _metavar(field: FieldInfo) -> str:
 
 
 def _alternatives(annotation: Any) -> list[Any]:
-    """`int | None` is [int]."""
+    """Returns the alternatives of a type: `int | None` is [int]."""
     if get_origin(annotation) in (Union, types.UnionType):
         return [kind for kind in get_args(annotation) if kind is not type(None)]
     return [annotation]

@@ -9,31 +9,31 @@ from millstream.cli.settings import (
     ForgetSettings,
     KeyTerms,
     LimitSettings,
+    LoadSettings,
     PolicySettings,
     RevokeSettings,
-    WishSettings,
 )
 from millstream.common.settings import ClusterSettings
 
 
 def models_group() -> typer.Typer:
-    """`models`, `models policy`, `models load`, `models unload`, `models forget`."""
+    """Returns the commands `models`, `models policy`, `models load`, `models unload`, `models forget`."""
     group = typer.Typer(
         invoke_without_command=True, callback=group_of(ClusterSettings, "List the models and their queues.", _models)
     )
     policy = command_of(PolicySettings, "Choose how a model's jobs are routed.", _policy, ("model", "policy"))
     group.command("policy")(policy)
     group.command("load")(
-        command_of(WishSettings, "Let a worker load a model it is configured for.", _load, ("model",))
+        command_of(LoadSettings, "Let a worker load a model it is configured for.", _load, ("model",))
     )
-    unload = command_of(WishSettings, "Let all workers unload a model; the next request loads it.", _unload, ("model",))
+    unload = command_of(LoadSettings, "Let all workers unload a model; the next request loads it.", _unload, ("model",))
     group.command("unload")(unload)
     group.command("forget")(command_of(ForgetSettings, "Unlist a model without workers.", _forget, ("model",)))
     return group
 
 
 def keys_group() -> typer.Typer:
-    """`keys create`, `keys list`, `keys limit`, `keys revoke`."""
+    """Returns the commands `keys create`, `keys list`, `keys limit`, `keys revoke`."""
     group = typer.Typer(help="Make, list, limit and revoke API keys.", no_args_is_help=True)
     group.command("create")(command_of(KeyTerms, "Make an API key; it is shown this once.", _create))
     group.command("list")(command_of(ClusterSettings, "List the API keys.", _list))
@@ -54,16 +54,16 @@ def _policy(settings: PolicySettings) -> None:
     asyncio.run(set_policy(settings))
 
 
-def _load(settings: WishSettings) -> None:
-    from millstream.cli.admin.models import make_wish
+def _load(settings: LoadSettings) -> None:
+    from millstream.cli.admin.models import ask_workers
 
-    asyncio.run(make_wish(settings, "load"))
+    asyncio.run(ask_workers(settings, "load"))
 
 
-def _unload(settings: WishSettings) -> None:
-    from millstream.cli.admin.models import make_wish
+def _unload(settings: LoadSettings) -> None:
+    from millstream.cli.admin.models import ask_workers
 
-    asyncio.run(make_wish(settings, "unload"))
+    asyncio.run(ask_workers(settings, "unload"))
 
 
 def _forget(settings: ForgetSettings) -> None:

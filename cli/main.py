@@ -37,7 +37,7 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Entry point. Errors we know are one line on standard error and exit status 1; wrong usage is 2."""
+    """Is the entry point. Errors we know are one line on standard error and exit status 1; wrong usage is 2."""
     try:
         app()
     except MillstreamError as error:
@@ -147,7 +147,7 @@ app.command("up")(command_of(UpSettings, "Start everything in this terminal: que
 app.command("gateway")(command_of(GatewaySettings, "Serve the OpenAI-compatible API.", _gateway))
 app.command("worker")(command_of(WorkerSettings, "Serve a model: pull jobs, write chunks.", _worker))
 app.command("background")(
-    command_of(BackgroundSettings, "Work on batches and keep the house: expiry, upkeep.", _background)
+    command_of(BackgroundSettings, "Work on batches, send webhooks, remove what has expired.", _background)
 )
 app.command("batches")(command_of(BatchesSettings, "List batches and watch them go on.", _batches))
 app.command("chat")(command_of(ChatSettings, "Talk to a model in this terminal.", _chat))

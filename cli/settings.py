@@ -38,14 +38,14 @@ class UpSettings(ClusterSettings):
 
 
 class ClientSettings(Settings):
-    """How `chat` and `doctor` reach a gateway."""
+    """The way in which `chat` and `doctor` reach a gateway."""
 
     gateway_url: str = Field(default="http://127.0.0.1:8000", description="Address of a gateway.")
     api_key: str = Field(default="", description="API key to send, if the gateway wants one.")
 
 
 class WorkersSettings(ClusterSettings):
-    """Which workers to list."""
+    """The choice of workers to list."""
 
     here: bool = Field(
         default=False, description="Only this machine's; the exit status is 1 when none is alive (a health check)."
@@ -53,7 +53,7 @@ class WorkersSettings(ClusterSettings):
 
 
 class JobsSettings(ClusterSettings):
-    """Which jobs to list."""
+    """The choice of jobs to list."""
 
     failed: bool = Field(
         default=False, description="Only those given up because their workers kept dying, with reason and request."
@@ -68,7 +68,7 @@ class TopSettings(ClusterSettings):
 
 
 class PolicySettings(ClusterSettings):
-    """How a model's jobs are routed, from the next one on."""
+    """The routing of a model's jobs, from the next one on."""
 
     model: str = Field(default="", description="The model.")
     policy: Literal["shortest_queue", "lottery", "prefix", "session"] = Field(
@@ -84,7 +84,7 @@ class PolicySettings(ClusterSettings):
     )
 
 
-class WishSettings(ClusterSettings):
+class LoadSettings(ClusterSettings):
     """A model that is to come or to go."""
 
     model: str = Field(default="", description="The model.")
@@ -97,7 +97,7 @@ class ForgetSettings(ClusterSettings):
 
 
 class KeyTerms(ClusterSettings):
-    """What a key may do. In `limit`, what is not given stays as it is; 0 lifts a limit."""
+    """The terms of a key. In `limit`, what is not given stays as it is; 0 lifts a limit."""
 
     tenant: str | None = Field(
         default=None,
@@ -128,7 +128,7 @@ class RevokeSettings(ClusterSettings):
 
 
 class BatchesSettings(ClusterSettings):
-    """Which way to show the batches."""
+    """The way to show the batches."""
 
     watch: bool = Field(default=True, description="On a terminal: go on showing them until all are over.")
 
@@ -143,4 +143,4 @@ class ChatSettings(ClientSettings):
 
 
 class DoctorSettings(ClusterSettings, ClientSettings):
-    """What `doctor` looks at."""
+    """The things that `doctor` looks at."""

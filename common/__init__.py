@@ -1,1 +1,2 @@
-"""What gateway and worker agree on: jobs, chunks, errors, settings, and the one door to Redis (`common.broker`)."""
+"""The agreement of gateway and worker: jobs, chunks, errors, settings, and `common.broker`, which alone speaks to
+Redis."""

@@ -51,6 +51,7 @@ class Start(msgspec.Struct, frozen=True, omit_defaults=True):
     fingerprint: str = ""
     echo: str = ""
     prompt_logprobs: list[TokenLogprob] = []
+    repeats: bool = False  # the prompt is counted with another job of the request
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -64,7 +65,8 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Why a job failed: `code` is one of `common.errors`, `message` is for the client, `param` names its parameter."""
+    """The cause of a job's failure: `code` is one of `common.errors`, `message` is for the client, `param` names its
+    parameter."""
 
     code: str
     message: str
@@ -82,7 +84,7 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One entry of the chunk log, field `c`, as JSON. `ids` are the tokens this chunk stands for; text may lag behind
+    """One entry of the chunk log, field `c`, as JSON. `ids` are the tokens this chunk stands for; text may lag
     them (a split character, a possible stop string, a tool call's syntax) and is then in a later chunk."""
 
     ids: list[int] = []
@@ -99,7 +101,7 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def last(self) -> bool:
-        """Whether the job is settled with this chunk."""
+        """Tells whether the job is settled with this chunk."""
         return self.finish is not None or self.error is not None
 
 

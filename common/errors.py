@@ -33,7 +33,8 @@ from millstream.common.chunk import Failure
 
 
 class MillstreamError(Exception):
-    """The root. `param` names the request's parameter at fault, as a path such as `messages[2].content`."""
+    """The root of all our errors. `param` names the request's parameter at fault, as a path such as
+    `messages[2].content`."""
 
     code: ClassVar[str] = "internal_error"
 
@@ -44,7 +45,7 @@ class MillstreamError(Exception):
         self.retry_after = retry_after  # seconds
 
     def failure(self) -> Failure:
-        """The same error as a job's last chunk carries it."""
+        """Returns the same error as a job's last chunk carries it."""
         return Failure(code=self.code, message=self.message, param=self.param)
 
 
@@ -152,5 +153,5 @@ BY_CODE: dict[str, type[MillstreamError]] = _tree(MillstreamError)
 
 
 def from_failure(failure: Failure) -> MillstreamError:
-    """The error a job's last chunk tells of; an unknown code becomes `JobFailed`."""
+    """Returns the error a job's last chunk tells of; an unknown code becomes `JobFailed`."""
     return BY_CODE.get(failure.code, JobFailed)(failure.message, param=failure.param)

@@ -14,24 +14,23 @@ _FACTOR, _STEP = 0x2C1B3C6D - 0x2C1B3C6D % 4 + 1, 0x297A2D39  # a = 1 mod 4 and 
 
 
 def chain_start(prompt_ids: Sequence[int], seed: int) -> int:
-    """The first token of a generation: a hash of its prompt's ids and its seed."""
+    """Returns the first token of a generation: a hash of its prompt's ids and its seed."""
     digest = blake2b(array("q", prompt_ids).tobytes(), digest_size=4, salt=(seed & (1 << 64) - 1).to_bytes(8, "little"))
     return CHAIN_BASE | int.from_bytes(digest.digest(), "little") & _MASK
 
 
 def chain_next(token: int) -> int:
-    """The token after this one. One full cycle, so that a chain never meets one of its own tokens again."""
+    """Returns the token after this one. One full cycle, so that a chain never meets one of its own tokens again."""
     return CHAIN_BASE | ((token & _MASK) * _FACTOR + _STEP) & _MASK
 
 
 def chain_text(token: int) -> str:
-    """A chain token as it is read: eight hex digits and a space."""
+    """Returns a chain token as it is read: eight hex digits and a space."""
     return f"{token:08x} "
 
 
 def check_chain(text: str, start: int | None = None) -> int | None:
-    """The index of the first word that does not follow from the one before, or None if the chain is whole.
-
+    """Returns the index of the first word that does not follow from the one before, or None if the chain is whole.
     `start` is the token the chain must begin with, if the caller knows it (`chain_start`). Only whole tokens count as
     whole: a text that ends in the middle of one is broken there."""
     words = text.split(" ")

@@ -22,11 +22,13 @@ SETTLED: frozenset[JobState] = frozenset(("finished", "failed", "cancelled", "ex
 
 
 class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How tokens are chosen and when generation ends. `seed` is always set (the gateway draws one if the client did
-    not): noise is a function of (seed, position), so that any job can be continued exactly on another worker."""
+    """The rules by which tokens are chosen and generation ends. `seed` is always set (the gateway draws one if the
+    client did not): noise is a function of (seed, position), so that any job can be continued exactly on another
+    worker."""
 
     seed: int = 0
     max_tokens: int | None = None  # completion tokens; None: whatever room the context has left
+    at_most: int | None = None  # where `max_tokens` is None: what the API key's limits allow an answer
     min_tokens: int = 0
     temperature: float = 1.0  # 0 is greedy
     top_p: float = 1.0
@@ -101,7 +103,7 @@ class Guide(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ToolUse(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the client wants of tools: `auto` parses calls if the model makes them, `required` forces at least one,
+    """The wishes of the client on tools: `auto` parses calls if the model makes them, `required` forces at least one,
     `named` forces the function `name`. `none` never reaches a worker with tools."""
 
     choice: Literal["auto", "required", "named"] = "auto"
@@ -118,3 +120,4 @@ class JobRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     tool_use: ToolUse | None = None
     echo: bool = False  # completions: deliver the prompt's text first
     prompt_logprobs: int | None = None  # completions with echo: logprobs of the prompt's own tokens
+    repeats_prompt: bool = False  # another job of the request has the same prompt, and counts it

@@ -22,7 +22,7 @@ FAMILIES: frozenset[str] = frozenset(("chatcmpl", "cmpl", "resp", "msg", "embd",
 
 
 def checksum(model: ModelName) -> str:
-    """Five hexadecimal digits that tell a cluster's models apart."""
+    """Returns five hexadecimal digits that tell a cluster's models apart."""
     return f"{zlib.crc32(model.encode()) & 0xFFFFF:05x}"
 
 
@@ -36,19 +36,19 @@ class RequestId:
     model: str  # the model's checksum
 
     def jobs(self) -> list[JobId]:
-        """The ids of its jobs, in the order of the choices."""
+        """Returns the ids of its jobs, in the order of the choices."""
         if self.count == 1:
             return [JobId(self.text)]
         return [JobId(f"{self.text}-{index}") for index in range(self.count)]
 
 
 def separator(family: str) -> str:
-    """OpenAI writes `chatcmpl-…` but `resp_…`; Anthropic writes `msg_…`."""
+    """Returns the separator: OpenAI writes `chatcmpl-…` but `resp_…`; Anthropic writes `msg_…`."""
     return "_" if family in ("resp", "msg") else "-"
 
 
 def new_request_id(family: Family, model: ModelName, count: int) -> RequestId:
-    """A fresh id for a request of `count` jobs."""
+    """Returns a fresh id for a request of `count` jobs."""
     created = int(time.time())
     digits = f"{created:08x}{count:03x}{checksum(model)}{secrets.token_hex(8)}"
     return RequestId(f"{family}{separator(family)}{digits}", created, count, checksum(model))
@@ -64,6 +64,6 @@ def parse_request_id(text: str) -> RequestId:
 
 
 def request_of(job: str) -> RequestId:
-    """The request a job belongs to. Raises `NotFound`."""
+    """Returns the request a job belongs to. Raises `NotFound`."""
     head, _, index = job.rpartition("-")
     return parse_request_id(head if head and index.isdigit() and len(index) < 5 else job)

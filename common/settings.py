@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 
 def as_list(text: str) -> list[Any]:
-    """`a,b` or `["a", "b"]`. Raises `ValueError` for JSON that is none."""
+    """Reads `a,b` or `["a", "b"]`. Raises `ValueError` for JSON that is none."""
     if text.lstrip().startswith("["):
         return json.loads(text)
     return [part.strip() for part in text.split(",") if part.strip()]
@@ -25,7 +25,7 @@ class Variables(EnvSettingsSource):
 
 
 class Settings(BaseSettings):
-    """What all settings have in common."""
+    """The base of all settings."""
 
     model_config = SettingsConfigDict(env_prefix="MILLSTREAM_", env_ignore_empty=True, frozen=True, extra="ignore")
 
@@ -53,7 +53,8 @@ RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 
 
 class ClusterSettings(Settings):
-    """What all processes of one cluster must agree on. Each field is also a flag of the commands (`--redis-url`)."""
+    """The settings on which all processes of one cluster must agree. Each field is also a flag of the commands
+    (`--redis-url`)."""
 
     redis_url: RedisUrl = Field(
         default="redis://127.0.0.1:6379/0",
@@ -80,5 +81,6 @@ class ClusterSettings(Settings):
 
 
 def child_environment(**values: str) -> Mapping[str, str]:
-    """Our own environment for a child process, with settings changed: `redis_url="..."` is MILLSTREAM_REDIS_URL."""
+    """Returns our own environment for a child process, with settings changed: `redis_url="..."` is
+    MILLSTREAM_REDIS_URL."""
     return {**os.environ, **{f"MILLSTREAM_{name.upper()}": value for name, value in values.items()}}

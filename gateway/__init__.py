@@ -1,1 +1,1 @@
-"""The HTTP side: requests in, jobs onto the queue, chunks back as answers. It holds no model and no tokenizer."""
+"""The HTTP side: requests in, jobs onto the queue, chunks back as answers, without a model or a tokenizer."""

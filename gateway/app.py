@@ -1,25 +1,29 @@
 """The gateway's composition root: settings in, a FastAPI app out, and the server that runs it."""
 
+import asyncio
 import socket
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import cast
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
+from millstream.common.process.tasks import tell_why_it_ends
 from millstream.gateway.access.authentication import check_exposure, static_keys
 from millstream.gateway.apis.registry import DIALECTS
 from millstream.gateway.apis.shared.examples import MISSING, failures
 from millstream.gateway.connection.protocol import BoundedHeadProtocol
 from millstream.gateway.connection.sse import DrainNotifier
 from millstream.gateway.http.app import DirectApp
-from millstream.gateway.http.drain import LAST_WORDS, DrainingServer, RefuseWhileDraining
+from millstream.gateway.http.drain import CLOSE_GRACE, DrainingServer, RefuseWhileDraining
 from millstream.gateway.http.exception_handlers import handle_faults
 from millstream.gateway.http.health import release
-from millstream.gateway.http.json_route import JsonRoute, short_ways
-from millstream.gateway.http.middleware import AccessLog, Authentication, PlainBodies, SizeLimits
+from millstream.gateway.http.json_dispatch import JsonDispatch
+from millstream.gateway.http.middleware import AccessLog, Authentication, SizeLimits
 from millstream.gateway.http.normalize import PathNormalization
 from millstream.gateway.http.routes import ROUTERS, SERVED
 from millstream.gateway.services.aliases import parse_aliases
@@ -34,15 +38,18 @@ EXPOSED = [  # headers that a browser's script may read
     *(f"x-ratelimit-{what}-{of}" for what in ("limit", "remaining", "reset") for of in ("requests", "tokens")),
     *("x-millstream-queue-position", "x-millstream-queue-wait", "x-millstream-workers"),
 ]
+SLOW_START = 20  # seconds one of several processes may take to answer its parent: on a busy machine it still imports
 BACKLOG = 4096  # connections that may wait to be accepted
 SPARE_HEAD = 2**18  # bytes a connection may send beyond the limit on heads, so that the app can refuse them itself
 FORM_BYTES = 65536  # what a form holds beside its file
+log = structlog.stdlib.get_logger(part="gateway")
 DESCRIPTION = "An OpenAI-compatible inference cluster on Redis streams. Streams survive the death of any process."
 
 
-def create_app(settings: GatewaySettings, connect: Connect) -> FastAPI:
+def create_app(settings: GatewaySettings, connect: Connect, failed: Callable[[], None] | None = None) -> FastAPI:
     """The app. `connect(settings)` is entered when the server starts and left when it stops, with nothing open any
-    more. Raises `ValueError` for settings that contradict themselves or would serve strangers."""
+    more; if it ends before that, the log says why, `app.state.failure` is the process's exit status, and `failed` is
+    called. Raises `ValueError` for settings that contradict themselves or would serve strangers."""
     keys = static_keys(settings.api_keys)
     aliases = parse_aliases(settings.aliases)
     metrics = Metrics()
@@ -50,15 +57,20 @@ def create_app(settings: GatewaySettings, connect: Connect) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        async with (
-            connect(settings) as cluster,
-            BackgroundTasks() as background_tasks,
-            DrainNotifier(settings.drain) as drain_notifier,
-        ):
-            app.state.services = Services(
-                settings, cluster, cluster.keys or keys, aliases, metrics, background_tasks, drain_notifier
-            )
-            yield
+        try:
+            async with (
+                connect(settings) as cluster,
+                BackgroundTasks() as background_tasks,
+                DrainNotifier(settings.drain) as drain_notifier,
+            ):
+                app.state.services = Services(
+                    settings, cluster, cluster.keys or keys, aliases, metrics, background_tasks, drain_notifier
+                )
+                yield
+        except ExceptionGroup as group:
+            app.state.failure = tell_why_it_ends(log, group)
+            if failed is not None:
+                failed()
 
     app = DirectApp(
         DIALECTS,
@@ -66,9 +78,8 @@ def create_app(settings: GatewaySettings, connect: Connect) -> FastAPI:
         description=DESCRIPTION,
         version=release(),
         lifespan=lifespan,
-        strict_content_type=False,  # curl's -d sends a form's content type; OpenAI's servers read the JSON anyway
     )
-    app.state.draining = False
+    app.state.draining, app.state.failure = False, 0
     for api in SERVED:
         app.include_router(api.router, responses=failures(api.dialect.error_body(MISSING)))
     handle_faults(app)
@@ -77,10 +88,9 @@ def create_app(settings: GatewaySettings, connect: Connect) -> FastAPI:
 
 
 def _surround(app: DirectApp, settings: GatewaySettings, metrics: Metrics) -> None:
-    """The last one added is the outermost: a browser's preflight request carries no key."""
+    """Adds the middleware. The last one added is the outermost: a browser's preflight request carries no key."""
     uploads = {"/v1/files": settings.max_file_bytes + FORM_BYTES}
-    app.surround(PlainBodies)
-    app.surround(partial(JsonRoute, framework=app, ways=short_ways(ROUTERS)))
+    app.surround(partial(JsonDispatch, framework=app, routers=ROUTERS))
     app.surround(partial(SizeLimits, body=settings.max_body_bytes, head=settings.max_header_bytes, wide=uploads))
     app.surround(Authentication)
     app.surround(RefuseWhileDraining)
@@ -91,21 +101,21 @@ def _surround(app: DirectApp, settings: GatewaySettings, metrics: Metrics) -> No
     app.surround(partial(PathNormalization, root=settings.root_path))
 
 
-def server(settings: GatewaySettings, connect: Connect) -> uvicorn.Server:
+def server(settings: GatewaySettings, connect: Connect) -> DrainingServer:
     """The server, ready for `await server.serve()`; it stops on SIGINT and SIGTERM, giving streams `drain` seconds."""
     app = create_app(settings, connect)
     return DrainingServer(server_config(settings, app), app, settings.drain)
 
 
 def server_config(settings: GatewaySettings, app: FastAPI | Callable[[], FastAPI]) -> uvicorn.Config:
-    """The server's configuration, around an app or (for processes of their own) what makes one."""
+    """Returns the server's configuration, around an app or (for processes of their own) what makes one."""
     return uvicorn.Config(
         app,
         factory=not isinstance(app, FastAPI),
         workers=settings.processes,
         host=settings.host,
         port=settings.port,
-        http=BoundedHeadProtocol,
+        http=cast(type[asyncio.Protocol], partial(BoundedHeadProtocol, head_timeout=settings.head_timeout)),
         h11_max_incomplete_event_size=2 * settings.max_header_bytes + SPARE_HEAD,
         log_config=None,
         access_log=False,
@@ -113,14 +123,15 @@ def server_config(settings: GatewaySettings, app: FastAPI | Callable[[], FastAPI
         lifespan="on",
         ssl_certfile=settings.ssl_certfile,
         ssl_keyfile=settings.ssl_keyfile,
-        timeout_graceful_shutdown=int(settings.drain) + LAST_WORDS,  # sse-starlette ends the streams before that
+        timeout_graceful_shutdown=int(settings.drain) + CLOSE_GRACE,  # sse-starlette ends the streams before that
+        timeout_worker_healthcheck=SLOW_START,
         timeout_keep_alive=75,  # seconds; above the usual idle time of a proxy's connection pool
         backlog=BACKLOG,
     )
 
 
 def listen(settings: GatewaySettings) -> socket.socket:
-    """The listening socket, for servers that share it or want a free port (`port=0`)."""
+    """Returns the listening socket, for servers that share it or want a free port (`port=0`)."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     # The protocol must be named: asyncio turns Nagle's algorithm off only for sockets that say they are TCP, and with
     # it on, a status line and its body in two writes cost 40 ms.

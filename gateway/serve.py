@@ -1,5 +1,6 @@
 """Running gateway processes: one, or several that share the port."""
 
+import signal
 import socket
 from functools import partial
 
@@ -19,7 +20,7 @@ log = structlog.stdlib.get_logger(part="gateway")
 
 
 def serve(settings: GatewaySettings) -> int:
-    """Serve until SIGTERM or SIGINT; the exit status."""
+    """Serves until SIGTERM or SIGINT; returns the exit status."""
     configure(settings.log_format, settings.log_level)
     try:
         create_app(settings, connect)  # only to hear what is wrong with the settings before a port is opened
@@ -30,23 +31,24 @@ def serve(settings: GatewaySettings) -> int:
     host, port = listener.getsockname()[:2]
     log.info("listening", host=host, port=port, processes=settings.processes)
     if settings.processes == 1:
-        run(settings, [listener])
-    else:
-        Multiprocess(server_config(settings, partial(child_app, settings)), [listener]).run()
+        return run(settings, [listener])
+    Multiprocess(server_config(settings, partial(child_app, settings)), [listener]).run()
     return 0
 
 
 def child_app(settings: GatewaySettings) -> FastAPI:
-    """One of several processes: made where it runs, so the settings travel, not the app."""
+    """One of several processes: made where it runs, so the settings travel, not the app. One that cannot go on ends
+    itself, and its parent starts another."""
     configure(settings.log_format, settings.log_level)
-    app = create_app(settings, connect)
+    app = create_app(settings, connect, failed=partial(signal.raise_signal, signal.SIGTERM))
     loop.keep_what_is_loaded()
     return app
 
 
-def run(settings: GatewaySettings, sockets: list[socket.socket]) -> None:
-    """One gateway process on a socket that is listening already."""
+def run(settings: GatewaySettings, sockets: list[socket.socket]) -> int:
+    """One gateway process on a socket that is listening already; its exit status."""
     configure(settings.log_format, settings.log_level)
     serving = server(settings, connect)
     loop.keep_what_is_loaded()
     loop.run(serving.serve(sockets))
+    return serving.failure

@@ -22,7 +22,8 @@ class FilesSettings(ClusterSettings):
 
 
 class IntakeSettings(FilesSettings):
-    """What a gateway and a background process have in common: how requests are read, and how much of them may wait."""
+    """The settings that a gateway and a background process have in common: the reading of requests, and how many of
+    them may wait."""
 
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024, description="Largest request body accepted, in bytes.")
     keep_alive: float = Field(default=15.0, gt=0, description="Seconds of silence after which a stream gets a comment.")
@@ -51,8 +52,8 @@ class IntakeSettings(FilesSettings):
 
 
 class GatewaySettings(IntakeSettings):
-    """Where the gateway listens, whom it lets in, and the limits it keeps. Lists are given in the environment with
-    commas or as JSON: `MILLSTREAM_API_KEYS=team-a:sk-123,team-b:sk-456`."""
+    """The gateway's address, its callers and its limits. Lists are given in the environment with commas or as JSON:
+    `MILLSTREAM_API_KEYS=team-a:sk-123,team-b:sk-456`."""
 
     host: str = Field(default="127.0.0.1", description="Address to listen on; other than loopback only with API keys.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
@@ -79,6 +80,9 @@ class GatewaySettings(IntakeSettings):
     cors_origins: list[str] = Field(default=[], description="Origins whose browser pages may call this API; `*` all.")
 
     max_header_bytes: int = Field(default=65536, ge=1024, description="Largest request head accepted, in bytes.")
+    head_timeout: float = Field(
+        default=60.0, gt=0, description="Seconds a connection may take to send a request's head, or its first byte."
+    )
     request_timeout: float = Field(
         default=600.0, gt=0, description="Seconds a request may take when it does not say (header x-request-timeout)."
     )

@@ -1,1 +1,1 @@
-"""Millstream: an OpenAI-compatible inference cluster on Redis streams. Its folders are links to the top-level ones."""
+"""Millstream: an OpenAI-compatible inference cluster on Redis streams, in folders that are links to the top-level ones."""

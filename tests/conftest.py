@@ -1,6 +1,7 @@
-"""What every room's tests share: one real Valkey per session, empty for each test."""
+"""The fixtures that all tests share: one real Valkey per session, empty for each test."""
 
 import asyncio
+import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -9,8 +10,20 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
+from millstream.common.broker import embedded
 from millstream.common.broker.embedded import EmbeddedValkey
 from tests.harness.queue_site import Site, open_site
+
+
+def pytest_configure() -> None:
+    """Another server takes the embedded Valkey's place: `MILLSTREAM_TEST_SERVER=/usr/bin/redis-server`."""
+    if server := os.environ.get("MILLSTREAM_TEST_SERVER"):
+        embedded.server_binary = lambda: server
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", help="where the engine tests compute: cpu, cuda, cuda:1, ...")
+    parser.addoption("--graphs", action="store_true", help="with --device cuda: capture every kind of step")
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from millstream.common.job import WorkerId
 from millstream.common.process import loop
 from millstream.common.process.identity import incarnation
 from millstream.common.process.stopping import on_stop_signals
+from millstream.common.process.tasks import START_ANEW, LoopEnded, leaves, tell_why_it_ends
 from millstream.common.telemetry import configure
 from millstream.worker.service import registry as build
 from millstream.worker.service.models import WorkerModels
@@ -18,13 +19,13 @@ from millstream.worker.service.service import EngineGone
 from millstream.worker.settings import WorkerSettings
 
 CANNOT_LOAD = 2  # exit status: the same settings will not do better
-ENGINE_GONE = 70  # exit status: start me anew
+ENGINE_GONE = START_ANEW
 
 log = structlog.stdlib.get_logger(part="worker")
 
 
 def serve(settings: WorkerSettings) -> int:
-    """Run one worker until SIGTERM or SIGINT; the exit status."""
+    """Runs one worker until SIGTERM or SIGINT; returns the exit status."""
     worker = WorkerId(incarnation("worker"))
     configure(settings.log_format, settings.log_level, {"worker": worker})
     try:
@@ -48,13 +49,15 @@ async def _run(settings: WorkerSettings, worker: WorkerId) -> int:
         if not await worker_models.load_residents(stop):
             build.leave_at_once(0)  # loading cannot be interrupted, and nothing is held yet
         loop.keep_what_is_loaded()
-        gone: list[BaseException] = []
+        status = 0
         try:
             await worker_models.serve(stop)
         except* EngineGone as group:
-            gone += group.exceptions
-    for error in gone:
-        log.error("engine_gone", error=str(error))
+            status = ENGINE_GONE
+            for error in leaves(group):
+                log.error("engine_gone", error=str(error))
+        except* (MillstreamError, LoopEnded) as group:
+            status = tell_why_it_ends(log, group)
     if worker_models.loading:
-        build.leave_at_once(ENGINE_GONE if gone else 0)
-    return ENGINE_GONE if gone else 0
+        build.leave_at_once(status)
+    return status

@@ -10,7 +10,7 @@ from millstream.worker.text.parsers.formats import FormatName
 
 
 class WorkerSettings(ClusterSettings):
-    """Which model this worker serves, with which engine, and how it leaves."""
+    """The model that this worker serves, its engine, and the way it leaves."""
 
     model: str = Field(
         default="smollm2",

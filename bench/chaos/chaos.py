@@ -16,15 +16,18 @@ from pathlib import Path
 from time import monotonic
 
 from millstream.bench.chaos import sdk_client
+from millstream.bench.chaos.background import Unattended
+from millstream.bench.chaos.books import settled_books
 from millstream.bench.chaos.faults import Faults
 from millstream.bench.chaos.report import FaultTally, report
 from millstream.bench.chaos.sdk_client import SdkClient
 from millstream.bench.chaos.settings import ChaosSettings
-from millstream.bench.chaos.site import MODEL, Site
+from millstream.bench.chaos.site import MODEL, ChaosSite
 from millstream.bench.chaos.stream import Ask, StreamClient, judge
 from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.models.directory import model_info
 from millstream.common.errors import Unavailable
+from millstream.common.process.tasks import TaskGroup
 
 LAST_ANSWERS = 120.0  # seconds the streams still open may take when the time is over
 SLOWNESS = 0.05  # seconds a slow client takes over each event
@@ -36,16 +39,16 @@ QUIET = 30.0  # seconds after the last answer until nothing may be held any more
 class Crowd:
     """All clients of a run, and what they found."""
 
-    site: Site
+    site: ChaosSite
     faults: Faults
     tally: FaultTally = field(default_factory=FaultTally)
     _asked: int = 0
 
     async def run(self, seconds: float) -> None:
-        """Ask until the time is over, then read to the end what was begun."""
+        """Asks until the time is over, then reads to the end what was begun."""
         until = monotonic() + seconds
         try:
-            async with asyncio.timeout(seconds + LAST_ANSWERS), asyncio.TaskGroup() as tasks:
+            async with asyncio.timeout(seconds + LAST_ANSWERS), TaskGroup() as tasks:
                 for _ in range(self.site.settings.clients):
                     tasks.create_task(self._ask_on(until))
         except TimeoutError:
@@ -86,7 +89,7 @@ class Crowd:
 
 
 async def quiet(broker: Broker) -> bool:
-    """Whether soon after the last answer no worker holds a job and none waits."""
+    """Tells whether soon after the last answer no worker holds a job and none waits."""
     until = monotonic() + QUIET
     while monotonic() < until:
         try:
@@ -100,24 +103,27 @@ async def quiet(broker: Broker) -> bool:
 
 
 async def chaos(settings: ChaosSettings, directory: Path) -> FaultTally:
-    """One run. What it found."""
+    """Makes one run and returns what it found."""
     choice = random.Random(settings.seed if settings.seed is not None else secrets.randbits(32))
-    async with Site(settings, directory, choice) as site:
+    async with ChaosSite(settings, directory, choice) as site:
         await site.until_served()
         faults = Faults(site)
-        crowd = Crowd(site, faults)
+        crowd, unattended = Crowd(site, faults), Unattended(site, faults)
         began = monotonic()
-        async with asyncio.TaskGroup() as tasks:
+        async with TaskGroup() as tasks:
             tasks.create_task(faults.run(settings.seconds))
             tasks.create_task(crowd.run(settings.seconds))
+            tasks.create_task(unattended.run(settings.seconds))
         crowd.tally.seconds = monotonic() - began
         crowd.tally.struck = list(faults.struck)
+        crowd.tally.unattended = unattended.tally
         crowd.tally.quiet = await quiet(site.broker)
+        crowd.tally.books = await settled_books(site.broker)
     return crowd.tally
 
 
 def run(settings: ChaosSettings) -> int:
-    """The command: its exit status."""
+    """Runs the command and returns its exit status."""
     if settings.seed is None:
         settings = settings.model_copy(update={"seed": secrets.randbits(32)})
     sys.stdout.write(f"seed {settings.seed}: {settings.clients} clients for {settings.seconds:g} s\n")

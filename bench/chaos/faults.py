@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from millstream.bench.chaos.settings import Fault
-from millstream.bench.chaos.site import Site, strike
+from millstream.bench.chaos.site import ChaosSite, strike
 from millstream.bench.chaos.truncate_aof import cut_tail
 from millstream.common.errors import Unavailable
+from millstream.common.process.tasks import TaskGroup
 
 RECOVERY = 3.0  # seconds after Redis came back: its restart grace and a margin
 APART = 4.0  # seconds between a gateway's death and a loss of Redis' tail: both at once are beyond the promise
@@ -30,7 +31,7 @@ class Struck:
 class Faults:
     """Strikes a site."""
 
-    site: Site
+    site: ChaosSite
     struck: list[Struck] = field(default_factory=list[Struck])
     _gateway_died: float = 0.0
 
@@ -38,7 +39,7 @@ class Faults:
         """Strike at random until the time is over."""
         settings, choice = self.site.settings, self.site.choice
         until = monotonic() + seconds
-        async with asyncio.TaskGroup() as revivals:
+        async with TaskGroup() as revivals:
             while monotonic() < until:
                 await asyncio.sleep(choice.uniform(0.5, 1.5) * settings.pause)
                 fault = choice.choice(settings.faults)
@@ -47,7 +48,7 @@ class Faults:
                 except Unavailable:
                     continue  # Redis is not back yet: nobody to choose from
 
-    async def _do(self, fault: Fault, revivals: asyncio.TaskGroup) -> None:
+    async def _do(self, fault: Fault, revivals: TaskGroup) -> None:
         match fault:
             case "worker-kill":
                 await self._worker(fault, signal.SIGKILL)
@@ -57,6 +58,8 @@ class Faults:
                 await self._freeze(revivals)
             case "gateway-kill":
                 await self._gateway(revivals)
+            case "background-kill":
+                await self._background(revivals)
             case "redis-restart":
                 await self._redis(fault, 0)
             case "redis-truncate":
@@ -72,7 +75,7 @@ class Faults:
         self.struck.append(Struck(fault, monotonic(), jobs))
 
     async def _worker(self, fault: Fault, number: signal.Signals) -> None:
-        """A worker ends, with or without warning; unless a supervisor does it, another one is started in its place."""
+        """Ends a worker, with or without warning; unless a supervisor does it, another one is started in its place."""
         if not (running := await self.site.workers()):
             return
         victim = self.site.choice.choice(running)
@@ -82,7 +85,7 @@ class Faults:
             if not self.site.settings.supervise:
                 await self.site.start_worker()
 
-    async def _freeze(self, revivals: asyncio.TaskGroup) -> None:
+    async def _freeze(self, revivals: TaskGroup) -> None:
         """A worker stops in mid-sentence for longer than its lease, and goes on without knowing."""
         if not (running := await self.site.workers()):
             return
@@ -93,7 +96,7 @@ class Faults:
             asleep = self.site.settings.lease * self.site.choice.uniform(1.2, 2.5)
             revivals.create_task(after(asleep, lambda: strike(victim, signal.SIGCONT)))
 
-    async def _gateway(self, revivals: asyncio.TaskGroup) -> None:
+    async def _gateway(self, revivals: TaskGroup) -> None:
         running = [part for part in self.site.gateways if part.alive]
         if len(running) < min(2, self.site.settings.gateways):
             return  # the next one is still starting
@@ -103,8 +106,14 @@ class Faults:
         self._remember("gateway-kill")
         revivals.create_task(self.site.start_gateway())
 
+    async def _background(self, revivals: TaskGroup) -> None:
+        if running := [part for part in self.site.backgrounds if part.alive]:
+            await self.site.choice.choice(running).kill()
+            self._remember("background-kill", frozenset())
+            revivals.create_task(self.site.start_background())
+
     async def _freeze_redis(self) -> None:
-        """The server stops in mid-sentence for longer than a lease: nobody can renew one meanwhile."""
+        """Stops the server in mid-sentence for longer than a lease: nobody can renew one meanwhile."""
         os.kill(self.site.valkey.pid, signal.SIGSTOP)
         self._remember("redis-freeze")
         try:

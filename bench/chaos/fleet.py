@@ -27,7 +27,7 @@ class FleetError(Exception):
 
 
 class FleetPart:
-    """One process. Its log, a JSON object a line, is in the file `log`."""
+    """One process of a fleet. Its log, a JSON object a line, is in the file `log`."""
 
     def __init__(self, name: str, process: Process, log: Path) -> None:
         self.name = name
@@ -49,16 +49,16 @@ class FleetPart:
             self._process.send_signal(number)
 
     async def wait(self) -> int:
-        """Its exit status, or minus the signal that killed it."""
+        """Waits for its end and returns its exit status, or minus the signal that killed it."""
         return await self._process.wait()
 
     async def kill(self) -> None:
-        """kill -9, and wait until it is gone."""
+        """Kills it with SIGKILL, and waits until it is gone."""
         self.signal(signal.SIGKILL)
         await self.wait()
 
     async def stop(self) -> int:
-        """SIGTERM, and wait until it has left by itself; its exit status."""
+        """Sends SIGTERM, waits until it has left by itself, and returns its exit status."""
         self.signal(signal.SIGTERM)
         return await self.wait()
 
@@ -72,7 +72,7 @@ class FleetPart:
         self.signal(signal.SIGCONT)
 
     def told(self, event: str) -> list[dict[str, Any]]:
-        """All log entries of that event, so far."""
+        """Returns all log entries of that event, so far."""
         wanted = f'"{event}"'
         lines = self.log.read_text(errors="replace").splitlines()
         entries = [json.loads(line) for line in lines if wanted in line and line.startswith("{")]
@@ -102,16 +102,24 @@ class Fleet:
         await asyncio.gather(*(part.wait() for part in self.parts))
 
     async def gateway(self, **settings: str) -> FleetPart:
-        """A gateway that listens; any port unless `port` says which."""
-        part = await self._start("gateway", {"port": "0", **settings})
+        """Starts a gateway that listens; any port unless `port` says which."""
+        files = str(self._directory / "files")
+        part = await self._start("gateway", {"port": "0", "files_url": files, **settings})
         listening = (await self._until_it_tells(part, "listening"))[0]
         part.url = f"http://{listening['host']}:{listening['port']}"
         return part
 
     async def worker(self, *, supervised: bool = False, **settings: str) -> FleetPart:
-        """A worker of the simulated engine unless `engine` says which; returns before it has announced itself."""
+        """Starts a worker of the simulated engine unless `engine` says which; returns before it has announced
+        itself."""
         extra = {"supervise": "true"} if supervised else {}
         return await self._start("worker", {"engine": "simulated", **extra, **settings})
+
+    async def background(self, **settings: str) -> FleetPart:
+        """A background process, at work on batches and background responses; all share one folder of files."""
+        part = await self._start("background", {"files_url": str(self._directory / "files"), **settings})
+        await self._until_it_tells(part, "background_started")
+        return part
 
     async def _start(self, command: str, settings: dict[str, str]) -> FleetPart:
         name = f"{command}-{len(self.parts) + 1}"

@@ -1,9 +1,10 @@
-"""What a run of `millstream chaos` found, counted and written down."""
+"""The findings of a run of `millstream chaos`, counted and written down."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from millstream.bench.chaos.background import UnattendedTally
 from millstream.bench.chaos.faults import Struck
 from millstream.bench.chaos.stream import Heard, Verdict
 
@@ -28,18 +29,21 @@ class FaultTally:
     resumed: int = 0  # connections after the first
     seconds: float = 0.0
     quiet: bool = False
+    unattended: UnattendedTally = field(default_factory=UnattendedTally)
+    books: list[str] = field(default_factory=list[str])  # what is wrong in them
     struck: list[Struck] = field(default_factory=list[Struck])
     gaps: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
     notes: list[str] = field(default_factory=list[str])
 
     @property
     def good(self) -> bool:
-        """Nothing lost, nothing twice, nothing foreign, everything at its end, nothing left behind."""
+        """Tells whether nothing was lost, nothing came twice, nothing was foreign, everything ended, and nothing is
+        left over."""
         wrong = self.lost + self.duplicated + self.foreign + self.failed + self.hung + self.odd
-        return wrong == 0 and self.quiet and self.streams > 0
+        return wrong == 0 and self.quiet and self.streams > 0 and not (self.unattended.wrong or self.books)
 
     def add(self, heard: Heard, verdict: Verdict, *, slow: bool) -> None:
-        """An answer read to its end, or to an error."""
+        """Counts an answer read to its end, or to an error."""
         self.streams += 1
         self.resumed += heard.connections - 1
         if heard.errors:
@@ -50,7 +54,7 @@ class FaultTally:
         self._judge(heard, verdict)
 
     def add_left(self, heard: Heard, verdict: Verdict) -> None:
-        """An answer that was left: what came of it must be right."""
+        """Counts an answer that was left: what came of it must be right."""
         self.left += 1
         self._judge(heard, verdict)
 
@@ -64,7 +68,7 @@ class FaultTally:
             self.notes.append(f"wrong {heard.request} after {heard.connections} connections: {verdict}")
 
     def add_gaps(self, heard: Heard, struck: Sequence[Struck]) -> None:
-        """How long each fault that hit this stream silenced it."""
+        """Counts how long each fault that hit this stream silenced it."""
         if not heard.arrivals:
             return
         for one in struck:
@@ -77,13 +81,13 @@ class FaultTally:
 
 
 def percentile(values: Sequence[float], part: float) -> float:
-    """The value below which `part` (0 to 1) of the values lie."""
+    """Returns the value below which `part` (0 to 1) of the values lie."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
 
 
 def report(tally: FaultTally) -> str:
-    """Two tables in Markdown, and what went wrong."""
+    """Returns two tables in Markdown, and what went wrong."""
     lines = [
         "",
         "| streams | left by their client | tokens | faults | resumed | lost | duplicated | foreign | failed | hung |",
@@ -100,7 +104,8 @@ def report(tally: FaultTally) -> str:
         lines.append(f"| {fault} | {times} | {len(gaps)} | {' | '.join(figures)} |")
     lines += ["", f"{tally.seconds:.0f} s; afterwards {'nothing' if tally.quiet else 'something'} was still held."]
     lines.append(f"{tally.by_sdk} streams were read by OpenAI's SDK.")
-    lines += [f"! {note}" for note in tally.notes[:WORST_SHOWN]]
+    lines += tally.unattended.report()
+    lines += [f"! {note}" for note in [*tally.notes[:WORST_SHOWN], *tally.books[:WORST_SHOWN]]]
     if tally.odd:
         lines.append(f"! {tally.odd} streams were whole but had wrong ids, finish, usage or [DONE].")
     return "\n".join([*lines, "passed" if tally.good else "FAILED", ""])

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def there() -> bool:
-    """Whether the SDK is installed. It is no dependency."""
+    """Tells whether the SDK is installed. It is no dependency."""
     try:
         import openai
     except ImportError:
@@ -47,7 +47,7 @@ class SdkClient(StreamClient):
         return self.heard
 
     async def listen(self) -> None:
-        """One connection, as long as it lasts."""
+        """Reads one connection, as long as it lasts."""
         import openai
 
         self.heard.connections += 1

@@ -29,13 +29,14 @@ MAX_ATTEMPTS = 50  # here workers die of our hand, never of a job
 
 
 @dataclass
-class Site:
+class ChaosSite:
     """Everything that runs, and who of it may be struck."""
 
     settings: ChaosSettings
     directory: Path
     choice: random.Random
     gateways: list[FleetPart] = field(default_factory=list[FleetPart])
+    backgrounds: list[FleetPart] = field(default_factory=list[FleetPart])
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def __aenter__(self) -> Self:
@@ -50,6 +51,8 @@ class Site:
             await self.start_worker()
         for _ in range(self.settings.gateways):
             await self.start_gateway()
+        for _ in range(self.settings.background):
+            await self.start_background()
         return self
 
     async def __aexit__(
@@ -60,9 +63,12 @@ class Site:
     async def start_gateway(self) -> None:
         self.gateways.append(await self.fleet.gateway(keep_alive=KEEP_ALIVE))
 
+    async def start_background(self) -> None:
+        self.backgrounds.append(await self.fleet.background(slice_seconds="5"))
+
     async def start_worker(self) -> None:
         rate, length = str(self.settings.rate), "1000000"
-        slots = str(-(-self.settings.clients // max(1, self.settings.workers - 1)))  # one may be missing
+        slots = str(-(-self.settings.at_once // max(1, self.settings.workers - 1)))  # one may be missing
         await self.fleet.worker(
             supervised=self.settings.supervise,
             simulated_rate=rate,
@@ -72,12 +78,12 @@ class Site:
         )
 
     def gateway(self) -> str:
-        """Where a client goes next: any gateway that runs."""
+        """Returns where a client goes next: any gateway that runs."""
         running = [part for part in self.gateways if part.alive]
         return self.choice.choice(running or self.gateways).url
 
     async def workers(self) -> list[WorkerInfo]:
-        """Those alive, as Redis knows them."""
+        """Returns the workers alive, as Redis knows them."""
         return [worker for worker in (await model_info(self.broker, MODEL)).workers if worker.alive]
 
     async def until_served(self) -> None:
@@ -89,7 +95,7 @@ class Site:
                 await asyncio.sleep(0.05)
 
     async def held(self, worker: WorkerInfo) -> frozenset[str]:
-        """The jobs a worker runs now."""
+        """Returns the jobs a worker runs now."""
         async with redis_errors():
             ids = self.broker.redis.hkeys(keys.fences(MODEL, worker.id))
             return frozenset(await cast(Awaitable[list[str]], ids))
@@ -101,7 +107,7 @@ class Site:
 
 
 def strike(worker: WorkerInfo, number: signal.Signals) -> bool:
-    """Signal a worker's process; whether it was there."""
+    """Signals a worker's process; tells whether it was there."""
     try:
         os.kill(int(worker.details["pid"]), number)
     except ProcessLookupError:

@@ -37,7 +37,7 @@ class Ask:
         }
 
     def answer(self) -> list[str]:
-        """The words of the one right answer."""
+        """Returns the words of the one right answer."""
         messages = [{"role": "user", "content": self.text}]
         token = chain_start(SimulatedTokenizer().chat(messages, [], go_on=False, kwargs={}), self.seed)
         words: list[str] = []
@@ -49,7 +49,7 @@ class Ask:
 
 @dataclass(slots=True)
 class Heard:
-    """What a client has had of one answer, over all its connections. Times are monotonic seconds."""
+    """The part of one answer that a client has had, over all its connections. Times are monotonic seconds."""
 
     text: str = ""
     ids: list[str] = field(default_factory=list[str])
@@ -62,7 +62,7 @@ class Heard:
 
     @property
     def request(self) -> str:
-        """The request's id, once an event has told it."""
+        """Returns the request's id, once an event has told it."""
         return self.ids[0].partition(":")[0] if self.ids else ""
 
     @property
@@ -70,13 +70,13 @@ class Heard:
         return self.dones > 0
 
     def gap_after(self, moment: float) -> float | None:
-        """The longest silence, in seconds, that began around a moment; None if that was not amid the stream. Chunks
-        under way at that moment still arrive after it."""
+        """Returns the longest silence, in seconds, that began around a moment; None if that was not amid the stream.
+        Chunks under way at that moment still arrive after it."""
         pairs = zip(self.arrivals, self.arrivals[1:], strict=False)
         return max((b - a for a, b in pairs if moment - JUST < a < moment + SOON), default=None)
 
     def take(self, id: str, data: str) -> None:
-        """One SSE event."""
+        """Takes one SSE event."""
         if data == "[DONE]":
             self.dones += 1
             return
@@ -98,7 +98,7 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How an answer differs from the one right answer, in tokens, and what else was wrong with its stream."""
+    """The difference of an answer from the one right answer, in tokens, and what else was wrong with its stream."""
 
     lost: int
     duplicated: int
@@ -111,7 +111,8 @@ class Verdict:
 
 
 def judge(ask: Ask, heard: Heard, *, complete: bool = True) -> Verdict:
-    """Every token in its place. Without `complete` the stream was left: only what came is judged."""
+    """Compares every token with the one that belongs there. Without `complete` the stream was left: only what came is
+    judged."""
     got, right = heard.text.split(), ask.answer()
     due = right if complete else right[: len(got)]
     lost = len(set(due) - set(got))
@@ -146,7 +147,7 @@ def _wrong_end(ask: Ask, heard: Heard) -> list[str]:
 
 
 async def events(response: httpx.Response) -> AsyncGenerator[tuple[str, str]]:
-    """The SSE events of a response: id and data."""
+    """Yields the SSE events of a response: id and data."""
     id = data = ""
     async for line in response.aiter_lines():
         if line.startswith("id: "):
@@ -172,7 +173,7 @@ class StreamClient:
         self.pace = 0.0  # seconds this client takes over each event
 
     async def run(self) -> Heard:
-        """Until [DONE] or an error that trying again cannot help."""
+        """Reads until [DONE] or an error that trying again cannot help."""
         while not self.heard.complete and not self.heard.errors:
             try:
                 await self.listen()
@@ -183,7 +184,7 @@ class StreamClient:
         return self.heard
 
     async def listen(self) -> None:
-        """One connection, as long as it lasts."""
+        """Reads one connection, as long as it lasts."""
         headers = self.headers | ({"idempotency-key": self.key} if self.key else {})
         if self.heard.ids:
             headers["last-event-id"] = self.heard.ids[-1]

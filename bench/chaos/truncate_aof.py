@@ -4,8 +4,8 @@ from pathlib import Path
 
 
 def cut_tail(directory: Path, most: int) -> int:
-    """Take up to `most` bytes from the end of the newest part of the log in a server's data directory, never its base;
-    how many were taken. The server then drops what is left of a broken entry (`aof-load-truncated yes`)."""
+    """Takes up to `most` bytes from the end of the newest part of the log in a server's data directory, never its base;
+    returns how many were taken. The server then drops what is left of a broken entry (`aof-load-truncated yes`)."""
     parts = sorted((directory / "appendonlydir").glob("*.incr.aof"), key=lambda path: path.stat().st_mtime)
     if not parts:
         return 0

@@ -15,7 +15,8 @@ from millstream.common.process import loop
 
 
 def run(settings: BenchSettings) -> int:
-    """The exit status: 1 if any request failed. Raises `MillstreamError` for what cannot be measured."""
+    """Runs the command and returns its exit status: 1 if any request failed. Raises `MillstreamError` for what cannot
+    be measured."""
     console = Console()
     processes = Processes(find(settings.process))
     with Status("connecting", console=console) as status:

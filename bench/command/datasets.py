@@ -1,4 +1,4 @@
-"""What to ask: bodies of chat completions, the same ones for the same seed."""
+"""The questions to ask: bodies of chat completions, the same ones for the same seed."""
 
 import json
 import random
@@ -14,7 +14,7 @@ SYLLABLES = ("ka", "lo", "mi", "ter", "sun", "ro", "ne", "pa", "vi", "dor", "es"
 
 
 def bodies(settings: BenchSettings, model: str) -> Iterator[Body]:
-    """Requests without end. Raises `BadRequest` for a file that cannot be used."""
+    """Yields requests without end. Raises `BadRequest` for a file that cannot be used."""
     match settings.dataset:
         case "synthetic":
             asked = synthetic(settings)
@@ -32,7 +32,7 @@ def _form(settings: BenchSettings, model: str) -> Body:
 
 
 def words(chance: random.Random, count: int) -> str:
-    """That many made-up words."""
+    """Returns that many made-up words."""
     return " ".join("".join(chance.choices(SYLLABLES, k=chance.randint(1, 3))) for _ in range(count))
 
 
@@ -41,7 +41,7 @@ def _about(chance: random.Random, mean: int, spread: float) -> int:
 
 
 def synthetic(settings: BenchSettings) -> Iterator[Body]:
-    """Prompts and answers of given lengths."""
+    """Yields prompts and answers of given lengths."""
     chance = random.Random(settings.seed)
     while True:
         text = words(chance, _about(chance, settings.input_words, settings.spread))
@@ -52,8 +52,8 @@ def synthetic(settings: BenchSettings) -> Iterator[Body]:
 
 
 def conversations(settings: BenchSettings) -> Iterator[Body]:
-    """Turn after turn, each with all that was said before: what a prefix cache is for. A few conversations go on at
-    the same time; the assistant's lines are made up, so that the load does not depend on the answers."""
+    """Yields turn after turn, each with all that was said before: what a prefix cache is for. A few conversations go on
+    at the same time; the assistant's lines are made up, so that the load does not depend on the answers."""
     chance = random.Random(settings.seed)
     system: Body = {"role": "system", "content": words(chance, settings.system_words)}
     while True:
@@ -66,7 +66,7 @@ def conversations(settings: BenchSettings) -> Iterator[Body]:
 
 
 def lines(file: Path | None, output_tokens: int) -> Iterator[Body]:
-    """A JSONL file, over and over."""
+    """Yields the bodies of a JSONL file, over and over."""
     if file is None:
         raise BadRequest("A JSONL dataset needs its file.", param="file")
     try:

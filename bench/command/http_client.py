@@ -25,7 +25,7 @@ STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where requests go."""
+    """The address to which requests go."""
 
     host: str
     port: int
@@ -35,7 +35,7 @@ class Target:
 
     @classmethod
     def of(cls, base_url: str, api_key: str = "") -> "Target":
-        """From an OpenAI base URL such as `http://127.0.0.1:8000/v1`."""
+        """Reads an OpenAI base URL such as `http://127.0.0.1:8000/v1`."""
         parts = urlsplit(base_url)
         tls = parts.scheme == "https"
         return cls(
@@ -43,7 +43,7 @@ class Target:
         )
 
     def request(self, path: str, body: bytes) -> bytes:
-        """A POST as bytes."""
+        """Returns a POST as bytes."""
         key = f"authorization: Bearer {self.api_key}\r\n" if self.api_key else ""
         head = (
             f"POST {self.path}{path} HTTP/1.1\r\nhost: {self.host}:{self.port}\r\n{key}"
@@ -86,7 +86,7 @@ class Connection(asyncio.Protocol):
                 self._fail(reading, "connection closed")
 
     async def ask(self, request: bytes, timeout: float) -> AnswerTimes:
-        """Send and read to the end; failures are in the answer."""
+        """Sends the request and reads the answer to its end; failures are in the answer."""
         assert self._transport is not None
         reading = _Reading(AnswerTimes(perf_counter()), asyncio.get_running_loop().create_future())
         self._reading = reading
@@ -100,7 +100,7 @@ class Connection(asyncio.Protocol):
         return reading.answer
 
     def close(self) -> None:
-        """Leave; an answer being read stays incomplete."""
+        """Leaves; an answer being read stays incomplete."""
         self.usable = False
         self._reading = None
         if self._transport is not None:
@@ -171,7 +171,7 @@ class Connections:
         self._idle: list[Connection] = []
 
     async def ask(self, request: bytes, timeout: float) -> AnswerTimes:
-        """On an idle connection, or a new one."""
+        """Asks on an idle connection, or a new one."""
         try:
             connection = await self._take(timeout)
         except (OSError, TimeoutError) as error:

@@ -14,13 +14,14 @@ from millstream.bench.command.http_client import Connections, Target
 from millstream.bench.command.settings import BenchSettings
 from millstream.bench.command.statistics import AnswerTimes
 from millstream.common.errors import NotFound, Unavailable
+from millstream.common.process.tasks import TaskGroup
 
 CHAT = "/chat/completions"
 
 
 @dataclass(slots=True)
 class LoadProgressShown:
-    """How far a run is."""
+    """The progress of a run."""
 
     sent: int = 0
     answers: list[AnswerTimes] = field(default_factory=list[AnswerTimes])
@@ -40,7 +41,7 @@ class Load:
         self.progress = LoadProgressShown()
 
     async def run(self) -> list[AnswerTimes]:
-        """Until the last answer. Failures are in the answers, nothing is raised for them."""
+        """Runs until the last answer. Failures are in the answers, nothing is raised for them."""
         try:
             await (self._open_loop() if self._settings.rate else self._closed_loop())
         finally:
@@ -49,14 +50,14 @@ class Load:
 
     async def _open_loop(self) -> None:
         begin = perf_counter()
-        async with asyncio.TaskGroup() as requests:
+        async with TaskGroup() as requests:
             for at in self._times():
                 if (wait := begin + at - perf_counter()) > 0:
                     await asyncio.sleep(wait)
                 requests.create_task(self._one(next(self._bodies)))
 
     def _times(self) -> Iterator[float]:
-        """Seconds from the beginning at which requests are due."""
+        """Yields the seconds from the beginning at which requests are due."""
         settings, chance, at = self._settings, random.Random(self._settings.seed), 0.0
         for _ in range(settings.requests):
             yield at
@@ -66,7 +67,7 @@ class Load:
 
     async def _closed_loop(self) -> None:
         until = perf_counter() + self._settings.duration
-        async with asyncio.TaskGroup() as clients:
+        async with TaskGroup() as clients:
             for _ in range(min(self._settings.concurrency, self._settings.requests)):
                 clients.create_task(self._client(until))
 
@@ -81,7 +82,7 @@ class Load:
 
 
 async def first_model(settings: BenchSettings) -> str:
-    """The model to ask for. Raises `Unavailable` or `NotFound`."""
+    """Returns the model to ask for. Raises `Unavailable` or `NotFound`."""
     if settings.model:
         return settings.model
     headers = {"authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
@@ -97,7 +98,7 @@ async def first_model(settings: BenchSettings) -> str:
 
 
 async def measured(settings: BenchSettings, watch: Watch | None = None) -> list[AnswerTimes]:
-    """A run; `watch` is told twice a second how far it is."""
+    """Runs the load; `watch` is told twice a second how far it is."""
     load = Load(settings, await first_model(settings))
     running = asyncio.create_task(load.run())
     try:

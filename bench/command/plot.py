@@ -11,7 +11,7 @@ from millstream.common.errors import Unavailable
 
 
 def plot(answers: Sequence[AnswerTimes], path: Path) -> None:
-    """A PNG. Raises `Unavailable` without matplotlib."""
+    """Draws a PNG. Raises `Unavailable` without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""What processes cost, read from the operating system: CPU seconds and memory, their children included."""
+"""The costs of processes, read from the operating system: CPU seconds and memory, their children included."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from millstream.common.errors import BadRequest
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one name: CPU seconds (user and system) and resident bytes."""
+    """The cost of the processes of one name: CPU seconds (user and system) and resident bytes."""
 
     cpu: float
     memory: int
@@ -24,7 +24,7 @@ class Processes:
         self._groups = {name: [psutil.Process(pid) for pid in found] for name, found in pids.items()}
 
     def read(self) -> dict[str, Cost]:
-        """The cost so far, by name."""
+        """Returns the cost so far, by name."""
         return {name: _sum([cost_of(process) for process in group]) for name, group in self._groups.items()}
 
 
@@ -33,7 +33,7 @@ def _sum(costs: Sequence[Cost]) -> Cost:
 
 
 def cost_of(process: psutil.Process) -> Cost:
-    """One process with its children, those that ended included."""
+    """Returns the cost of one process with its children, those that ended included."""
     try:
         family = [process, *process.children(recursive=True)]
         own = process.cpu_times()
@@ -47,20 +47,20 @@ def cost_of(process: psutil.Process) -> Cost:
 
 
 def spent(before: Mapping[str, Cost], after: Mapping[str, Cost]) -> dict[str, float]:
-    """CPU seconds between two readings, by name."""
+    """Returns the CPU seconds between two readings, by name."""
     return {name: max(0.0, after[name].cpu - before[name].cpu) for name in before if name in after}
 
 
-def find(wishes: Sequence[str]) -> dict[str, list[int]]:
-    """`name=pid` or `name=text`: every process whose command line holds the text, but not the children of one that
-    does. Raises `BadRequest` when none does."""
+def find(wanted: Sequence[str]) -> dict[str, list[int]]:
+    """Returns for `name=pid` or `name=text` every process whose command line holds the text, but not the children of
+    one that does. Raises `BadRequest` when none does."""
     found: dict[str, list[int]] = {}
-    for wish in wishes:
-        name, _, what = wish.partition("=")
+    for each in wanted:
+        name, _, what = each.partition("=")
         pids = [int(what)] if what.isdigit() else _matching(what)
         if not what or not pids or not all(map(psutil.pid_exists, pids)):
             raise BadRequest(
-                f"No process for `{wish}`: give name=pid or name=text of its command line.", param="process"
+                f"No process for `{each}`: give name=pid or name=text of its command line.", param="process"
             )
         found[name] = pids
     return found

@@ -21,18 +21,18 @@ class Report:
 
     @property
     def per_thousand_requests(self) -> dict[str, float]:
-        """CPU seconds."""
+        """Returns the CPU seconds per thousand requests, by process."""
         good = self.figures.requests - sum(self.figures.errors.values())
         return {name: round(cpu / good * 1000, 3) for name, cpu in self.cpu.items()} if good else {}
 
     @property
     def per_million_tokens(self) -> dict[str, float]:
-        """CPU seconds; the same number is microseconds per token."""
+        """Returns the CPU seconds per million tokens, by process; the same number is microseconds per token."""
         tokens = self.figures.tokens
         return {name: round(cpu / tokens * 1e6, 2) for name, cpu in self.cpu.items()} if tokens else {}
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, JSON-ready."""
+        """Returns all of it, JSON-ready."""
         return {
             **asdict(self.figures),
             "cpu_seconds": {name: round(cpu, 3) for name, cpu in self.cpu.items()},
@@ -41,11 +41,11 @@ class Report:
         }
 
     def save(self, path: Path) -> None:
-        """As JSON."""
+        """Saves the report as JSON."""
         path.write_text(json.dumps(self.as_json(), indent=2) + "\n")
 
     def show(self, console: Console) -> None:
-        """As tables."""
+        """Shows the report as tables."""
         figures = self.figures
         console.print(
             f"{figures.requests} requests in {figures.seconds:g} s: {figures.requests_per_second:g} requests/s, "

@@ -1,4 +1,4 @@
-"""What one request's answer took, and all of them together."""
+"""The times that one request's answer took, and all of them together."""
 
 import math
 from array import array
@@ -26,12 +26,12 @@ class AnswerTimes:
     _last: float = 0.0
 
     def begin(self, now: float) -> None:
-        """The first text."""
+        """Notes the first text."""
         self.first = self._last = now
         self.events = 1
 
     def note(self, now: float, events: int) -> None:
-        """More text."""
+        """Notes more text."""
         self.gaps.append(now - self._last)
         self.gaps.extend([0.0] * (events - 1))
         self.events += events
@@ -39,13 +39,13 @@ class AnswerTimes:
 
     @property
     def count(self) -> int:
-        """Tokens."""
+        """Returns the number of tokens."""
         return self.tokens or self.events
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Milliseconds."""
+    """The spread of times, in milliseconds."""
 
     p50: float
     p90: float
@@ -54,13 +54,13 @@ class Spread:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> "Spread":
-        """NaN where there is nothing."""
+        """Returns the spread of the values; NaN where there are none."""
         ordered = sorted(seconds)
         return cls(*(round(quantile(ordered, q) * 1000, 3) for q in (0.5, 0.9, 0.99, 1.0)))
 
 
 def quantile(ordered: Sequence[float], q: float) -> float:
-    """The smallest value that is not below the share `q` of all."""
+    """Returns the smallest value that is not below the share `q` of all."""
     if not ordered:
         return math.nan
     return ordered[max(0, math.ceil(q * len(ordered)) - 1)]
@@ -82,7 +82,7 @@ class Figures:
 
 
 def summed(answers: Sequence[AnswerTimes]) -> Figures:
-    """The figures of a run; only answers that went well have latencies."""
+    """Returns the figures of a run; only answers that went well have latencies."""
     good = [answer for answer in answers if not answer.error]
     errors = Counter(answer.error for answer in answers if answer.error)
     ends = [answer.end or answer.start for answer in answers]

@@ -1,1 +1,1 @@
-"""What several measurements of the lab share."""
+"""The parts that several measurements of the lab share."""

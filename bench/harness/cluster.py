@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True, slots=True)
 class ClusterShape:
-    """What to start. `rate`: tokens/s of each sequence; `step_tokens`: tokens of a sequence in one chunk."""
+    """The processes to start. `rate`: tokens/s of each sequence; `step_tokens`: tokens of a sequence in one chunk."""
 
     gateways: int = 1
     workers: int = 1
@@ -48,7 +48,7 @@ class Running:
 
 @asynccontextmanager
 async def process(command: Sequence[str], **environment: str) -> AsyncGenerator[asyncio.subprocess.Process]:
-    """A child that ends with this block, or with us. It says nothing but errors."""
+    """Starts a child that ends with this block, or with us. It prints nothing but errors."""
     child = await asyncio.create_subprocess_exec(
         *leashed(command, signal.SIGKILL),
         env=child_environment(**{"log_level": "error", **environment}),
@@ -71,7 +71,7 @@ async def process(command: Sequence[str], **environment: str) -> AsyncGenerator[
 async def until_it_answers(
     url: str, child: asyncio.subprocess.Process, patience: float = START_PATIENCE, *, any_status: bool = False
 ) -> None:
-    """Until GET `url` is 200, or anything. Raises `Unavailable`."""
+    """Waits until GET `url` is 200, or answers at all. Raises `Unavailable`."""
     end = asyncio.get_running_loop().time() + patience
     async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
         while asyncio.get_running_loop().time() < end and child.returncode is None:
@@ -85,8 +85,8 @@ async def until_it_answers(
 
 
 @asynccontextmanager
-async def floor(rate: float = 50.0, slots: int = 1024) -> AsyncGenerator[Running]:
-    """The direct server."""
+async def baseline(rate: float = 50.0, slots: int = 1024) -> AsyncGenerator[Running]:
+    """Starts the direct server."""
     port = free_port()
     command = [
         sys.executable,
@@ -101,12 +101,12 @@ async def floor(rate: float = 50.0, slots: int = 1024) -> AsyncGenerator[Running
     ]
     async with process(command) as child:
         await until_it_answers(f"http://127.0.0.1:{port}/health", child)
-        yield Running(f"http://127.0.0.1:{port}/v1", {"floor": [child.pid]})
+        yield Running(f"http://127.0.0.1:{port}/v1", {"baseline": [child.pid]})
 
 
 @asynccontextmanager
 async def cluster(shape: ClusterShape) -> AsyncGenerator[Running]:
-    """Valkey, gateways and simulated workers, each a process."""
+    """Starts Valkey, gateways and simulated workers, each a process."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="millstream-bench-")))
         valkey = await stack.enter_async_context(EmbeddedValkey(folder))

@@ -21,25 +21,25 @@ class Trial:
 
     @property
     def total(self) -> float:
-        """All processes together, microseconds per token."""
+        """Returns the cost of all processes together, microseconds per token."""
         return sum(self.cpu.values())
 
 
 def streams(count: int, tokens: int, rounds: int = 1) -> BenchSettings:
-    """So many streams at any time, each of so many tokens."""
+    """Returns the settings of so many streams at any time, each of so many tokens."""
     return BenchSettings(
         concurrency=count, requests=count * rounds, output_tokens=tokens, input_words=16, duration=600, timeout=120
     )
 
 
 def arrivals(rate: float, seconds: float, tokens: int) -> BenchSettings:
-    """Requests at random moments."""
+    """Returns the settings of requests at random moments."""
     many = int(rate * seconds)
     return BenchSettings(rate=rate, requests=many, duration=seconds, output_tokens=tokens, input_words=16, timeout=60)
 
 
 async def trial(server: Running, settings: BenchSettings) -> Trial:
-    """Once. A server with several addresses gets an equal part of the load at each."""
+    """Measures once. A server with several addresses gets an equal part of the load at each."""
     processes = Processes(server.pids)
     urls = server.all_urls or [server.url]
     shares = [_share(settings, url, index, len(urls)) for index, url in enumerate(urls)]
@@ -70,5 +70,5 @@ def _per_token(before: dict[str, Cost], after: dict[str, Cost], tokens: int) -> 
 
 
 def median_cpu(trials: list[Trial]) -> dict[str, float]:
-    """By process."""
+    """Returns the median CPU by process."""
     return {name: round(median(each.cpu[name] for each in trials), 1) for name in trials[0].cpu}

@@ -1,6 +1,6 @@
 # redis-py leaves its replies partly untyped; each is cast where it enters.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
-"""What the server says about itself."""
+"""Reads what the server says about itself."""
 
 from collections.abc import Awaitable
 from typing import Any, cast
@@ -11,21 +11,21 @@ from millstream.common.job import ModelName
 
 
 async def info(broker: Broker, section: str) -> dict[str, Any]:
-    """INFO, one section."""
+    """Returns one section of INFO."""
     return await cast(Awaitable[dict[str, Any]], broker.redis.info(section))
 
 
 async def commands(broker: Broker) -> int:
-    """Commands so far, those inside scripts included."""
+    """Returns the commands so far, those inside scripts included."""
     return int((await info(broker, "stats"))["total_commands_processed"])
 
 
 async def memory(broker: Broker) -> int:
-    """Bytes of all keys and values."""
+    """Returns the bytes of all keys and values."""
     return int((await info(broker, "memory"))["used_memory_dataset"])
 
 
 async def waiting(broker: Broker, model: ModelName) -> int:
-    """Jobs in the backlog."""
+    """Returns jobs in the backlog."""
     found = await cast(Awaitable[str | None], broker.redis.hget(keys.waiting(model), "jobs"))
     return int(found or 0)

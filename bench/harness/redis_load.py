@@ -23,7 +23,7 @@ MODEL, WORKER, GATEWAY = ModelName("simulated"), WorkerId("worker-of-the-bench")
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """Of one Redis. `cpu` in µs per token, memory in bytes per stream."""
+    """The throughput of one Redis. `cpu` in µs per token, memory in bytes per stream."""
 
     streams: int
     tokens_per_chunk: int
@@ -47,7 +47,7 @@ class RedisLoad:
         self._heard = 0
 
     async def measure(self, steps: int) -> Throughput:
-        """So many steps of all streams, one after the other."""
+        """Makes so many steps of all streams, one after the other."""
         listening = asyncio.create_task(self._listen(FrameChannel(self._broker.url, GATEWAY)))
         empty = await memory(self._broker)
         held = await self._begin()

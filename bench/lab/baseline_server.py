@@ -1,4 +1,4 @@
-"""The floor: the usual way of streaming tokens. One process holds the engine and answers with FastAPI, sse-starlette
+"""The baseline: the usual way of streaming tokens. One process holds the engine and answers with FastAPI, sse-starlette
 and json, with no queue between. Run as `python -m bench.lab.baseline_server --port 8001`."""
 
 import argparse
@@ -29,7 +29,7 @@ class BaselineServer:
         self._queues: dict[SequenceKey, asyncio.Queue[Output]] = {}
 
     def start(self) -> None:
-        """On the running loop."""
+        """Starts on the running loop."""
         self.engine.load()
         self.engine.start(self._sink)
 
@@ -39,7 +39,7 @@ class BaselineServer:
                 self._queues[output.key].put_nowait(output)
 
     async def texts(self, body: dict[str, Any]) -> AsyncGenerator[tuple[str, str | None]]:
-        """Each token's text, and why it was the last."""
+        """Yields each token's text, and why it was the last."""
         tokenizer, key = self.engine.tokenizer, SequenceKey(uuid4().hex)
         prompt = tokenizer.chat(body["messages"], [], go_on=False, kwargs={})
         longest = body.get("max_tokens") or self.settings.default_length
@@ -60,7 +60,7 @@ def _chunk(head: dict[str, Any], delta: dict[str, str], finish: str | None) -> d
     return {"data": json.dumps({**head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})}
 
 
-async def _events(floor: BaselineServer, body: dict[str, Any]) -> AsyncGenerator[dict[str, str]]:
+async def _events(baseline: BaselineServer, body: dict[str, Any]) -> AsyncGenerator[dict[str, str]]:
     head = {
         "id": f"chatcmpl-{uuid4().hex}",
         "object": "chat.completion.chunk",
@@ -69,7 +69,7 @@ async def _events(floor: BaselineServer, body: dict[str, Any]) -> AsyncGenerator
     }
     yield _chunk(head, {"role": "assistant", "content": ""}, None)
     count, reason = 0, None
-    async for text, finish in floor.texts(body):
+    async for text, finish in baseline.texts(body):
         count, reason = count + 1, finish
         yield _chunk(head, {"content": text}, None)
     yield _chunk(head, {}, reason)
@@ -78,25 +78,25 @@ async def _events(floor: BaselineServer, body: dict[str, Any]) -> AsyncGenerator
     yield {"data": "[DONE]"}
 
 
-def app_of(floor: BaselineServer) -> FastAPI:
-    """The whole server."""
+def app_of(baseline: BaselineServer) -> FastAPI:
+    """Returns the whole server."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        floor.start()
+        baseline.start()
         yield
-        floor.engine.close()
+        baseline.engine.close()
 
     app = FastAPI(lifespan=lifespan)
 
     async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [{"id": floor.settings.name, "object": "model", "owned_by": "floor"}]}
+        return {"object": "list", "data": [{"id": baseline.settings.name, "object": "model", "owned_by": "baseline"}]}
 
     async def chat(request: Request) -> Any:
         body = await request.json()
         if body.get("stream"):
-            return EventSourceResponse(_events(floor, body))
-        text = "".join([text async for text, _ in floor.texts(body)])
+            return EventSourceResponse(_events(baseline, body))
+        text = "".join([text async for text, _ in baseline.texts(body)])
         message = {"role": "assistant", "content": text}
         return {"id": "chatcmpl-1", "object": "chat.completion", "choices": [{"index": 0, "message": message}]}
 
@@ -110,14 +110,14 @@ def app_of(floor: BaselineServer) -> FastAPI:
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(description="A direct server for the simulated engine, to measure against.")
     parser.add_argument("--port", type=int, default=8001)
     parser.add_argument("--slots", type=int, default=1024)
     parser.add_argument("--rate", type=float, default=50.0)
     given = parser.parse_args()
-    floor = BaselineServer(SimulatedSettings(slots=given.slots, rate=given.rate))
-    config = uvicorn.Config(app_of(floor), port=given.port, log_level="warning", access_log=False, backlog=4096)
+    baseline = BaselineServer(SimulatedSettings(slots=given.slots, rate=given.rate))
+    config = uvicorn.Config(app_of(baseline), port=given.port, log_level="warning", access_log=False, backlog=4096)
     loop.run(uvicorn.Server(config).serve())
 
 

@@ -1,4 +1,4 @@
-"""What a batch costs: its lines per second against the same requests sent directly, and the memory it takes.
+"""Measures the cost of a batch: its lines per second against the same requests sent directly, and the memory it takes.
 
     python -m bench.lab.batch --lines 2000 --slots 16 --rate 100 --tokens 32
 
@@ -23,6 +23,7 @@ from millstream.bench.command.processes import Processes
 from millstream.bench.harness.cluster import MODEL, ClusterShape, Running, cluster, process
 from millstream.common.process import loop
 from millstream.common.process.command import own_command
+from millstream.common.process.tasks import TaskGroup
 
 CHAT = "/v1/chat/completions"
 MIB = 1 << 20
@@ -39,23 +40,23 @@ class BatchPlan:
 
     @property
     def bound(self) -> float:
-        """Lines per second if no slot were ever idle; a sequence takes one step more, for its end."""
+        """Returns the lines per second if no slot were ever idle; a sequence takes one step more, for its end."""
         return self.slots * self.rate / self.tokens
 
     def body(self, number: int) -> dict[str, Any]:
-        """One request."""
+        """Returns one request."""
         messages = [{"role": "user", "content": f"question {number}"}]
         return {"model": MODEL, "messages": messages, "max_tokens": self.tokens, "ignore_eos": True}
 
     def file(self) -> Iterator[str]:
-        """The same as a batch's lines."""
+        """Yields the same requests as a batch's lines."""
         for number in range(self.lines):
             line = {"custom_id": f"line-{number}", "method": "POST", "url": CHAT, "body": self.body(number)}
             yield json.dumps(line) + "\n"
 
 
 async def directly(http: httpx.AsyncClient, plan: BatchPlan) -> float:
-    """Seconds for all of them."""
+    """Returns the seconds for all of them."""
     numbers = iter(range(plan.lines))
 
     async def client() -> None:
@@ -63,14 +64,14 @@ async def directly(http: httpx.AsyncClient, plan: BatchPlan) -> float:
             (await http.post("chat/completions", json=plan.body(number))).raise_for_status()
 
     began = time.monotonic()
-    async with asyncio.TaskGroup() as tasks:
+    async with TaskGroup() as tasks:
         for _ in range(2 * plan.slots):
             tasks.create_task(client())
     return time.monotonic() - began
 
 
 async def as_batch(http: httpx.AsyncClient, plan: BatchPlan, folder: Path) -> dict[str, float]:
-    """Seconds until the file was checked, until all was answered, and until the output was there."""
+    """Returns the seconds until the file was checked, until all was answered, and until the output was there."""
     path = folder / "input.jsonl"
     path.write_text("".join(plan.file()))
     with path.open("rb") as file:
@@ -117,7 +118,7 @@ async def _measure(plan: BatchPlan, running: Running, background: int, folder: P
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lines", type=int, default=2000)
     parser.add_argument("--slots", type=int, default=16)

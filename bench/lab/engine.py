@@ -1,11 +1,12 @@
-"""How much of the library's speed the engine keeps: the bare batching of transformers (a) against our engine without
-Redis (b) and the whole path over HTTP (c).
+"""Measures how much of the library's speed the engine keeps: the bare batching of transformers (a) against our engine
+without Redis (b) and the whole path over HTTP (c).
 
     python -m bench.lab.engine                      # the table: 1, 8 and 32 requests at once
     python -m bench.lab.engine --clock cpu          # per second of one processor core: for machines that others use too
     python -m bench.lab.engine --gaps               # running streams while a long prompt is read, in pieces and whole
+    bench/lab/gpu.sh                                # on a GPU: random weights in the shape of Llama 3.1 8B
 
-Each figure comes from a process of its own, one after the other, on the same prompts; the best of `--repeats` runs.
+Each column comes from a process of its own, one after the other, on the same prompts; the best of `--repeats` runs.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from millstream.bench.lab.engine_http import measure_http
 from millstream.common.job import Sampling
@@ -27,26 +28,38 @@ from millstream.worker.engines.base import Output, SequenceKey, SequenceSpec
 from millstream.worker.engines.transformers.engine import TransformersEngine
 from millstream.worker.engines.transformers.settings import EngineSettings, ModelSource
 
-MODES = ("manager", "engine", "http", "sampled")
+MODES = ("manager", "engine", "http", "sampled", "warm")
 TITLES = {
     "manager": "bare manager (a)",
     "engine": "our engine (b)",
     "http": "the whole path over HTTP (c)",
     "sampled": "our engine, temperature 0.8, top-p 0.95",
+    "warm": "our engine, temperature 1",
 }
+
+HEAT = {"sampled": {"temperature": 0.8, "top_p": 0.95}, "warm": {"temperature": 1.0}}
 
 
 def settings(args: argparse.Namespace, **more: Any) -> EngineSettings:
     source = ModelSource(args.model)
     threads = 1 if args.clock == "cpu" else None
     chosen = EngineSettings(
-        source=source, dtype=args.dtype, max_model_len=2048, slots=max(32, args.level), threads=threads
+        source=source,
+        device=args.device,
+        dtype=args.dtype,
+        max_model_len=2048,
+        slots=max(32, *levels(args)),
+        threads=threads,
     )
     return replace(chosen, **more)
 
 
+def levels(args: argparse.Namespace) -> list[int]:
+    return [int(level) for level in args.levels.split(",")]
+
+
 def clock(args: argparse.Namespace) -> float:
-    """Seconds: of the wall, or of this process's threads together (one thread computes then)."""
+    """Returns seconds: of the wall, or of this process's threads together (one thread computes then)."""
     return time.process_time() if args.clock == "cpu" else time.perf_counter()
 
 
@@ -55,36 +68,65 @@ def question(i: int) -> list[dict[str, Any]]:
 
 
 # ------------------------------------------------------------------------------------------------ one measurement
-def measure_manager(args: argparse.Namespace) -> dict[str, float]:
-    """The library as it comes, but with an explicit cache: its automatic size zero-fills most of the memory."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, ContinuousBatchingConfig, GenerationConfig
+def manager_config(args: argparse.Namespace, device: str) -> Any:
+    """Configures the library as it comes, but on CPUs with an explicit cache: its automatic size zero-fills most of the
+    memory."""
+    from transformers import ContinuousBatchingConfig
 
+    if device == "cpu":
+        return ContinuousBatchingConfig(page_size=32, num_blocks=1024, max_batch_tokens=256, allow_block_sharing=False)
+    most = max(levels(args))
+    return ContinuousBatchingConfig(max_batch_tokens=2048, max_requests_per_batch=most, allow_block_sharing=False)
+
+
+def measure_manager(args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+    from millstream.worker.engines.transformers.loading.device import pick_device
     from millstream.worker.engines.transformers.loading.load import locate
 
     if args.clock == "cpu":
         torch.set_num_threads(1)
     path = locate(ModelSource(args.model), lambda stage, fraction: None).path
-    model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=args.dtype).eval()
+    device = pick_device(args.device)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, args.dtype))
+    model = cast(Any, loaded).to(device).eval()
     words = AutoTokenizer.from_pretrained(path)
-    prompts = [
-        words.apply_chat_template(question(i), add_generation_prompt=True, return_dict=False) for i in range(args.level)
-    ]
-    config = ContinuousBatchingConfig(page_size=32, num_blocks=1024, max_batch_tokens=256, allow_block_sharing=False)
-    rates = []
     greedy = GenerationConfig(do_sample=False, eos_token_id=-1, max_new_tokens=args.tokens)
+    config = manager_config(args, device.type)
+    found: dict[str, dict[str, float]] = {}
     with model.continuous_batching_context_manager(
         generation_config=greedy, continuous_batching_config=config
     ) as manager:
-        for _ in range(args.repeats):
-            start = clock(args)
-            manager.add_requests(inputs=prompts, max_new_tokens=args.tokens)
-            done = 0
-            while done < len(prompts):
-                result = manager.get_result(timeout=1)
-                done += result is not None and result.is_finished()
-            rates.append(len(prompts) * args.tokens / (clock(args) - start))
-    return {"rate": max(rates)}
+        chosen = manager.continuous_batching_config
+        graphs = f"graphs {chosen.use_cuda_graph}, double-buffered {chosen.use_async_batching}"
+        note("bare manager: attention", model.config._attn_implementation, graphs)
+        for level in levels(args):
+            asked = [words.apply_chat_template(question(i), **AS_IDS) for i in range(level)]
+            found[str(level)] = {"rate": max(manager_round(manager, asked, args) for _ in range(args.repeats))}
+            note("bare manager:", level, found[str(level)])
+    return found
+
+
+AS_IDS: dict[str, Any] = {"add_generation_prompt": True, "return_dict": False}
+
+
+def note(*facts: object) -> None:
+    """For whoever waits for the table."""
+    print(*facts, file=sys.stderr, flush=True)
+
+
+def manager_round(manager: Any, prompts: list[list[int]], args: argparse.Namespace) -> float:
+    start = clock(args)
+    manager.add_requests(inputs=prompts, max_new_tokens=args.tokens)
+    done = 0
+    while done < len(prompts):
+        result = manager.get_result(timeout=1)
+        if result is None and not manager.is_running():
+            raise SystemExit("The bare manager ended early.")
+        done += result is not None and result.is_finished()
+    return len(prompts) * args.tokens / (clock(args) - start)
 
 
 class Streams:
@@ -121,31 +163,38 @@ class Streams:
             await self._news.wait()
 
     def gaps(self, keys: list[SequenceKey]) -> list[float]:
-        """Seconds between tokens."""
+        """Returns the seconds between tokens."""
         return [b - a for key in keys for a, b in zip(self.times[key][1:], self.times[key][2:], strict=False)]
 
 
-async def measure_engine(args: argparse.Namespace) -> dict[str, float]:
+async def measure_engine(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     engine = TransformersEngine(settings(args, prefix_sharing=not args.no_sharing))
-    await asyncio.to_thread(engine.load)
+    card = await asyncio.to_thread(engine.load)
+    note("our engine: attention", card.details["attention"], args.one)
     streams = Streams(engine, args)
     engine.start(streams.sink)
-    chat = engine.tokenizer.chat
-    prompts = [chat(question(i), [], go_on=False, kwargs={}) for i in range(args.level)]
-    heat = {"temperature": 0.8, "top_p": 0.95} if args.one == "sampled" else {"temperature": 0.0}
+    found = {str(level): await engine_rounds(streams, args, level) for level in levels(args)}
+    await asyncio.to_thread(engine.close)
+    return found
+
+
+async def engine_rounds(streams: Streams, args: argparse.Namespace, level: int) -> dict[str, float]:
+    chat = streams.engine.tokenizer.chat
+    prompts = [chat(question(i), [], go_on=False, kwargs={}) for i in range(level)]
+    heat = HEAT.get(args.one, {"temperature": 0.0})
     rates, firsts = [], []
     for repeat in range(args.repeats):
         start = clock(args)
-        keys = [streams.add(f"{repeat}-{i}", p, args.tokens, seed=i, **heat) for i, p in enumerate(prompts)]
+        keys = [streams.add(f"{level}-{repeat}-{i}", p, args.tokens, seed=i, **heat) for i, p in enumerate(prompts)]
         await streams.ended(len(keys))
         rates.append(len(keys) * args.tokens / (clock(args) - start))
         firsts.append(statistics.median(streams.times[key][1] - start for key in keys))
-    await asyncio.to_thread(engine.close)
+    note("our engine:", level, [round(rate) for rate in rates])
     return {"rate": max(rates), "first": min(firsts)}
 
 
 async def measure_gaps(args: argparse.Namespace) -> dict[str, float]:
-    """Four running streams; two prompts of 1,000 tokens arrive one after the other."""
+    """Measures four running streams; two prompts of 1,000 tokens arrive one after the other."""
     engine = TransformersEngine(settings(args, step_tokens=args.step_tokens, prefix_sharing=False))
     await asyncio.to_thread(engine.load)
     streams = Streams(engine, args)
@@ -166,26 +215,36 @@ async def measure_gaps(args: argparse.Namespace) -> dict[str, float]:
     }
 
 
+async def http_rate(args: argparse.Namespace, level: int) -> dict[str, float]:
+    return await measure_http(args, [question(i) for i in range(level)])
+
+
 # ---------------------------------------------------------------------------------------------------- the tables
-def in_a_process(args: argparse.Namespace, *own: str) -> dict[str, float]:
+def in_a_process(args: argparse.Namespace, *own: str) -> dict[str, Any]:
     common = ["--model", args.model, "--dtype", args.dtype, "--tokens", str(args.tokens), "--clock", args.clock]
-    command = [sys.executable, "-m", "millstream.bench.lab.engine", *common, "--repeats", str(args.repeats), *own]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    place = ["--device", args.device, "--levels", args.levels, "--repeats", str(args.repeats)]
+    command = [sys.executable, "-m", "millstream.bench.lab.engine", *common, *place, *own]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        raise SystemExit(done.stderr[-2000:])
+        raise SystemExit(f"{' '.join(own)} ended with {done.returncode}.")
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def speed_table(args: argparse.Namespace) -> None:
     print(f"{args.model}, {args.dtype}, {args.tokens} tokens each; tokens per second of the {args.clock} clock")
+    modes = args.modes.split(",")
+    found = {mode: in_a_process(args, "--one", mode) for mode in modes}
+    if "manager" not in found:
+        print(found)
+        return
     print("(in brackets: of the bare manager)\n")
-    print(f"| requests at once | {' | '.join(TITLES[m] for m in MODES)} | first token (b) |")
-    print(f"|{'---|' * (len(MODES) + 2)}")
-    for level in map(int, args.levels.split(",")):
-        found = {mode: in_a_process(args, "--one", mode, "--level", str(level)) for mode in MODES}
-        bare = found["manager"]["rate"]
-        cells = [f"{bare:.0f}"] + [f"{found[m]['rate']:.0f} ({found[m]['rate'] / bare:.2f})" for m in MODES[1:]]
-        print(f"| {level} | {' | '.join(cells)} | {found['engine']['first'] * 1000:.0f} ms |", flush=True)
+    print(f"| requests at once | {' | '.join(TITLES[m] for m in modes)} | first token (b) |")
+    print(f"|{'---|' * (len(modes) + 2)}")
+    for level in args.levels.split(","):
+        bare = found["manager"][level]["rate"]
+        rates = [found[mode][level]["rate"] for mode in modes]
+        cells = [f"{bare:.0f}", *(f"{rate:.0f} ({rate / bare:.2f})" for rate in rates[1:])]
+        print(f"| {level} | {' | '.join(cells)} | {found['engine'][level]['first'] * 1000:.0f} ms |", flush=True)
 
 
 def gaps_table(args: argparse.Namespace) -> None:
@@ -207,7 +266,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--clock", default="wall", choices=["wall", "cpu"])
     parser.add_argument("--gaps", action="store_true", help="measure running streams beside long prompts instead")
     parser.add_argument("--one", choices=[*MODES, "gaps"], help=argparse.SUPPRESS)
-    parser.add_argument("--level", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
+    parser.add_argument(
+        "--modes", default="manager,engine,http,sampled", help="which columns; without manager no table"
+    )
     parser.add_argument("--step-tokens", type=int, default=256, help=argparse.SUPPRESS)
     parser.add_argument("--no-sharing", action="store_true", help="turn prefix sharing off in our engine")
     return parser.parse_args()
@@ -223,7 +285,7 @@ def main() -> None:
         case "gaps":
             print(json.dumps(asyncio.run(measure_gaps(args))))
         case "http":
-            print(json.dumps(asyncio.run(measure_http(args, [question(i) for i in range(args.level)]))))
+            print(json.dumps({str(level): asyncio.run(http_rate(args, level)) for level in levels(args)}))
         case _:
             print(json.dumps(asyncio.run(measure_engine(args))))
 

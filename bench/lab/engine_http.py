@@ -1,4 +1,4 @@
-"""The engine behind everything: the same prompts through gateway, Redis and worker, each a process of its own."""
+"""The engine with all before it: the same prompts through gateway, Redis and worker, each a process of its own."""
 
 import asyncio
 import time
@@ -18,8 +18,8 @@ MODEL = "measured"
 
 
 async def measure_http(args: Namespace, prompts: list[list[dict[str, Any]]]) -> dict[str, float]:
-    """Tokens/s of `prompts` (messages) sent at once as streams, the best of `args.repeats`. With the CPU clock the
-    seconds are those of the worker's process, whose one computing thread is the engine's."""
+    """Returns the tokens/s of `prompts` (messages) sent at once as streams, the best of `args.repeats`. With the CPU
+    clock the seconds are those of the worker's process, whose one computing thread is the engine's."""
     with TemporaryDirectory() as folder:
         async with EmbeddedValkey(Path(folder) / "valkey") as valkey, Fleet(Path(folder) / "logs", valkey.url) as fleet:
             gateway, worker = (
@@ -34,7 +34,7 @@ async def measure_http(args: Namespace, prompts: list[list[dict[str, Any]]]) -> 
 
 
 def worker_settings(args: Namespace, level: int) -> dict[str, str]:
-    """As the engine is set up when it is measured alone."""
+    """Returns the worker's settings: the engine is set up as when it is measured alone."""
     names = {"engine": "transformers", "model": args.model, "served_model_name": f'["{MODEL}"]', "dtype": args.dtype}
     threads = {"threads": "1"} if args.clock == "cpu" else {}
     return {**names, "max_model_len": "2048", "slots": str(max(32, level)), **threads}
@@ -61,7 +61,7 @@ async def answer(client: httpx.AsyncClient, messages: list[dict[str, Any]], toke
 
 
 def clock(args: Namespace, worker: FleetPart) -> float:
-    """Seconds of the wall, or of the worker's process."""
+    """Returns seconds of the wall, or of the worker's process."""
     if args.clock == "wall":
         return time.perf_counter()
     used = psutil.Process(worker.pid).cpu_times()

@@ -1,4 +1,4 @@
-"""How fairly and how quickly work is spread: `python -m bench.lab.fairness [shares|beside|tenants]`.
+"""Measures how fairly and how quickly work is spread: `python -m bench.lab.fairness [shares|beside|tenants]`.
 
 shares   workers of speeds 1:2:4 under Poisson arrivals: who serves how much, and the latency, by routing. Round robin
          and random are what a balancer without knowledge of the queues does: each worker has a queue of its own.
@@ -20,6 +20,7 @@ from millstream.bench.lab.in_process_cluster import InProcessCluster, Served, in
 from millstream.common.broker.models.policy import Policy, Rule, write_policy
 from millstream.common.job import ModelName, Tier
 from millstream.common.process import loop
+from millstream.common.process.tasks import TaskGroup
 
 SPEEDS = {"slow": 20.0, "mid": 40.0, "fast": 80.0}  # tokens/s of one job
 SLOTS, TOKENS = 4, 80
@@ -32,15 +33,15 @@ Choose = Callable[[], str]  # the model to ask: one for all, or one for each wor
 
 
 def quantile(values: Sequence[float], part: float) -> float:
-    """The value below which `part` of them lie."""
+    """Returns the value below which `part` of them lie."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else 0.0
 
 
 async def arrivals(rate: float, seconds: float, ask: Callable[[], Awaitable[Served]]) -> list[Served]:
-    """Poisson arrivals, the same ones each time; waits for every answer."""
+    """Sends Poisson arrivals, the same ones each time; waits for every answer."""
     chance, began, at = random.Random(1), monotonic(), 0.0
-    async with asyncio.TaskGroup() as tasks:
+    async with TaskGroup() as tasks:
         made: list[asyncio.Task[Served]] = []
         while (at := at + chance.expovariate(rate)) < seconds:
             await asyncio.sleep(max(0.0, began + at - monotonic()))
@@ -53,7 +54,7 @@ async def _await(answer: Awaitable[Served]) -> Served:
 
 
 def report(name: str, served: Sequence[Served]) -> None:
-    """One line of the table."""
+    """Prints one line of the table."""
     tokens = Counter[str]()
     for each in served:
         tokens[each.worker.partition("-")[0]] += each.tokens
@@ -64,7 +65,7 @@ def report(name: str, served: Sequence[Served]) -> None:
 
 
 async def shares(directory: Path) -> None:
-    """The table of routing rules."""
+    """Prints the table of routing rules."""
     print(f"speeds 1:2:4, {SLOTS} slots each, {TOKENS} tokens a job, {CAPACITY * LOAD:.0f} jobs/s ({LOAD:.0%})")
     print(f"{'routing':16} {'jobs':>5} {'shares':>20} {'p50 s':>7} {'p90 s':>7} {'p99 s':>7}")
     turn = itertools.cycle(SPEEDS)
@@ -95,7 +96,7 @@ async def _asked(place: InProcessCluster, choose: Choose) -> list[Served]:
 
 
 async def _saturated(directory: Path) -> None:
-    """As many jobs open as fill every slot twice: each worker takes what it can."""
+    """Opens as many jobs as fill every slot twice: each worker takes what it can."""
     async with in_process_cluster(directory / "saturated") as place:
         for worker, rate in SPEEDS.items():
             await place.worker(SHARED, f"{worker}-1", slots=SLOTS, rate=rate)
@@ -111,7 +112,7 @@ async def _saturated(directory: Path) -> None:
 
 
 async def beside(directory: Path) -> None:
-    """The table of chat beside batch."""
+    """Prints the table of chat beside batch."""
     print(
         "2 workers of 4 slots, 50 tokens/s, 100 ms to the first token; chat: 6/s of 20 tokens; batch: 64 x 400 tokens"
     )
@@ -134,7 +135,7 @@ async def beside(directory: Path) -> None:
 
 
 async def _chats(place: InProcessCluster, tier: Tier | None) -> list[Served]:
-    """Chat for a while, beside more work than can be done meanwhile."""
+    """Chats for a while, beside more work than can be done meanwhile."""
     if tier is not None:
         await leave_work(place.broker, SHARED, tier, 64, 400)
     await asyncio.sleep(1)  # until it holds every slot
@@ -142,7 +143,7 @@ async def _chats(place: InProcessCluster, tier: Tier | None) -> list[Served]:
 
 
 async def tenants(directory: Path) -> None:
-    """One tenant floods, the other asks now and then."""
+    """Floods the queue with one tenant's jobs, while another asks now and then."""
     async with in_process_cluster(directory / "tenants") as place:
         await place.worker(SHARED, "a", slots=4, rate=100)
         alone = [(await place.ask(SHARED, TOKENS, tenant="small")).first for _ in range(20)]
@@ -161,7 +162,7 @@ PARTS: dict[str, Callable[[Path], Awaitable[None]]] = {"shares": shares, "beside
 
 
 def chosen(arguments: Sequence[str]) -> Iterator[str]:
-    """The parts asked for; all, if none is."""
+    """Yields the parts asked for; all, if none is."""
     return (name for name in PARTS if not arguments or name in arguments)
 
 

@@ -40,7 +40,7 @@ class Served:
 
 
 class InProcessCluster:
-    """Its workers and its gateway live until the scope ends."""
+    """A cluster in this process. Its workers and its gateway live until the scope ends."""
 
     def __init__(self, broker: Broker, queue: RedisQueueClient, scope: AsyncExitStack) -> None:
         self.broker = broker
@@ -48,7 +48,7 @@ class InProcessCluster:
         self._scope = scope
 
     async def worker(self, model: str, name: str, *, slots: int, rate: float, first_token: float = 0.0) -> None:
-        """A worker in service; `rate` is tokens/s of each job, `first_token` the seconds of its prefill."""
+        """Serves with a worker; `rate` is tokens/s of each job, `first_token` the seconds of its prefill."""
         engine = SimulatedEngine(SimulatedSettings(model, slots, first_token, rate))
         settings = WorkerSettings(redis_url=self.broker.url, drain=0)
         service = ModelService(self.broker, WorkerId(name), engine, engine.load(), settings)
@@ -65,7 +65,7 @@ class InProcessCluster:
             await asyncio.sleep(LOOK_EVERY)
 
     async def ask(self, model: str, tokens: int, tier: Tier = "default", tenant: str = "chat") -> Served:
-        """One job from submission to its last token."""
+        """Follows one job from submission to its last token."""
         name, id = ModelName(model), JobId(f"job-{secrets.token_hex(8)}")
         sampling = Sampling(max_tokens=tokens, ignore_eos=True)
         request = JobRequest(ChatPrompt([{"role": "user", "content": "hello"}]), sampling)
@@ -80,7 +80,7 @@ class InProcessCluster:
 
 
 async def leave_work(broker: Broker, model: str, tier: Tier, count: int, tokens: int) -> None:
-    """Jobs of two tenants that nobody follows: their results would be read later."""
+    """Leaves jobs of two tenants that nobody follows: their results would be read later."""
     sampling = Sampling(max_tokens=tokens, ignore_eos=True)
     for number in range(count):
         tenant = f"grinder-{number % 2}"
@@ -91,7 +91,7 @@ async def leave_work(broker: Broker, model: str, tier: Tier, count: int, tokens:
 
 @asynccontextmanager
 async def in_process_cluster(directory: Path, **terms: Any) -> AsyncGenerator[InProcessCluster]:
-    """An empty town around a Valkey of its own."""
+    """Opens an empty cluster around a Valkey of its own."""
     async with EmbeddedValkey(directory) as valkey, Broker(valkey.url) as broker, AsyncExitStack() as scope:
         gateway = GatewayId(incarnation("gateway"))
         board, wait_estimator = FrameHub(), WaitEstimator(broker)

@@ -9,17 +9,18 @@ from millstream.common.broker.connection.broker import Broker
 from millstream.common.job import WorkerId
 from millstream.common.process import loop
 from millstream.common.process.identity import incarnation
+from millstream.common.process.tasks import TaskGroup
 from millstream.worker.engines.simulated.engine import SimulatedEngine, SimulatedSettings
 from millstream.worker.service.service import ModelService
 from millstream.worker.settings import WorkerSettings
 
 
 async def serve(settings: WorkerSettings, count: int) -> None:
-    """Until SIGTERM or SIGINT."""
+    """Serves until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with Broker(settings.redis_url) as broker, asyncio.TaskGroup() as services:
+    async with Broker(settings.redis_url) as broker, TaskGroup() as services:
         for _ in range(count):
             engine = SimulatedEngine(_simulated(settings))
             service = ModelService(broker, WorkerId(incarnation("worker")), engine, engine.load(), settings)
@@ -33,7 +34,7 @@ def _simulated(settings: WorkerSettings) -> SimulatedSettings:
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(description="Several simulated workers in one process.")
     parser.add_argument("--redis-url", required=True)
     parser.add_argument("--count", type=int, default=4)

@@ -1,4 +1,4 @@
-"""Other gateways in front of the floor, each in an environment of its own: LiteLLM's proxy, vllm-router, sglang-router.
+"""Other gateways in front of the baseline, each in its own environment: LiteLLM's proxy, vllm-router, sglang-router.
 
 They are installed from PyPI on first use, in bounded time; what cannot be installed or started is left out, and said.
 """
@@ -23,16 +23,16 @@ INSTALL_PATIENCE = 600.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """`command` gives its command line: environment's folder, its port, the floor's base URL, a spare port."""
+    """`command` gives its command line: environment's folder, its port, the baseline's base URL, a spare port."""
 
     name: str
     package: str
     command: Callable[[Path, int, str, int], list[str]]
 
 
-def _litellm(folder: Path, port: int, floor: str, spare: int) -> list[str]:
+def _litellm(folder: Path, port: int, baseline: str, spare: int) -> list[str]:
     config = folder / "config.yaml"  # JSON is YAML
-    model = {"model": f"openai/{MODEL}", "api_base": floor, "api_key": "none"}
+    model = {"model": f"openai/{MODEL}", "api_base": baseline, "api_key": "none"}
     models = [{"model_name": MODEL, "litellm_params": model}]
     unsafe = {"dangerously_permit_weak_or_unset_master_key": True}  # else it wants a key for an address on loopback
     config.write_text(json.dumps({"model_list": models, "general_settings": unsafe}))
@@ -40,10 +40,10 @@ def _litellm(folder: Path, port: int, floor: str, spare: int) -> list[str]:
 
 
 def _router(program: str) -> Callable[[Path, int, str, int], list[str]]:
-    def command(folder: Path, port: int, floor: str, spare: int) -> list[str]:
+    def command(folder: Path, port: int, baseline: str, spare: int) -> list[str]:
         where = ["--host", "127.0.0.1", "--port", str(port), "--prometheus-port", str(spare), "--log-level", "error"]
         program_path = [str(folder / "bin" / "python"), "-m", f"{program}.launch_router"]
-        return [*program_path, *where, "--policy", "round_robin", "--worker-urls", floor.removesuffix("/v1")]
+        return [*program_path, *where, "--policy", "round_robin", "--worker-urls", baseline.removesuffix("/v1")]
 
     return command
 
@@ -56,7 +56,7 @@ PEERS: Sequence[Peer] = (
 
 
 async def install(peer: Peer, folder: Path) -> None:
-    """Unless it is there. Raises `Unavailable`."""
+    """Installs the peer, unless it is there. Raises `Unavailable`."""
     done = folder / "installed"
     if done.exists():
         return
@@ -81,10 +81,10 @@ async def _said_well(command: Sequence[str]) -> None:
 
 
 @asynccontextmanager
-async def running(peer: Peer, folder: Path, floor: Running) -> AsyncGenerator[Running]:
-    """The peer in front of the floor, answering. Raises `Unavailable`."""
+async def running(peer: Peer, folder: Path, baseline: Running) -> AsyncGenerator[Running]:
+    """Starts the peer in front of the baseline server, answering. Raises `Unavailable`."""
     port = free_port()
-    async with process(peer.command(folder, port, floor.url, free_port())) as child:
+    async with process(peer.command(folder, port, baseline.url, free_port())) as child:
         await until_it_answers(f"http://127.0.0.1:{port}/health/liveliness", child, 60, any_status=True)
         await _until_it_streams(f"http://127.0.0.1:{port}/v1")
         yield Running(f"http://127.0.0.1:{port}/v1", {peer.name: [child.pid]})
@@ -104,5 +104,6 @@ async def _until_it_streams(url: str) -> None:
 
 
 def light(settings: BenchSettings) -> BenchSettings:
-    """A load a slow gateway can finish in bounded time: what does not fit its speed only shows as fewer tokens/s."""
+    """Returns a load a slow gateway can finish in bounded time: what does not fit its speed only shows as fewer
+    tokens/s."""
     return settings.model_copy(update={"output_tokens": max(8, settings.output_tokens // 4)})

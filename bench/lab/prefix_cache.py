@@ -1,4 +1,4 @@
-"""What the prefix policy brings on chats of several turns, with a real model.
+"""Measures what the prefix policy brings on chats of several turns, with a real model.
 
 Run it with `python -m bench.lab.prefix_cache [chats] [turns]`.
 
@@ -42,7 +42,7 @@ class ChatTurn:
 
 
 def words(chance: random.Random, count: int) -> str:
-    """Nonsense, the same for the same seed."""
+    """Returns nonsense, the same for the same seed."""
     return " ".join(chance.choices(WORDS, k=count))
 
 
@@ -69,7 +69,7 @@ async def turn(http: httpx.AsyncClient, model: str, messages: list[dict[str, str
 
 
 async def converse(http: httpx.AsyncClient, model: str, seed: int, turns: int) -> list[ChatTurn]:
-    """One conversation, with a pause for thought between its turns."""
+    """Holds one conversation, with a pause for thought between its turns."""
     chance = random.Random(seed)
     messages = [{"role": "system", "content": words(chance, OPENING_WORDS)}]
     done: list[ChatTurn] = []
@@ -83,7 +83,7 @@ async def converse(http: httpx.AsyncClient, model: str, seed: int, turns: int) -
 
 
 async def measured(directory: Path, rule: Rule, conversations: int, turns: int) -> None:
-    """A cluster of its own for each policy, so that no cache is warm from the last one."""
+    """Measures a cluster of its own for each policy, so that no cache is warm from the last one."""
     async with (
         EmbeddedValkey(directory / "valkey") as valkey,
         Broker(valkey.url) as broker,
@@ -112,7 +112,7 @@ async def _ready(broker: Broker) -> ModelName:
 
 
 async def main(arguments: list[str]) -> None:
-    """Both policies, one after the other."""
+    """Measures both policies, one after the other."""
     conversations, turns = (int(each) for each in [*arguments, "6", "4"][:2])
     print(f"{WORKERS} workers of {SLOTS} slots, {conversations} conversations of {turns} turns")
     print(f"{'policy':16} {'cached':>6} {'p50 s':>8} {'p90 s':>8}   (turns after the first)")

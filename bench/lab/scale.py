@@ -1,4 +1,4 @@
-"""How it grows: workers, gateways, streams, and tokens through one Redis.
+"""Measures growth: workers, gateways, streams, and tokens through one Redis.
 
     python -m bench.lab.scale --workers 1,8,64 --gateways 1,2 --streams 64,256
 
@@ -44,7 +44,7 @@ class Scale:
         self.result: dict[str, list[dict[str, Any]]] = {}
 
     async def grid(self, workers: Sequence[int], gateways: Sequence[int], counts: Sequence[int]) -> None:
-        """Every combination."""
+        """Measures every combination."""
         table = Table("workers", "gateways", "streams", "tokens/s", "µs/token", "commands/token", "first ms", "gap p99")
         for gateway_count in gateways:
             for worker_count in workers:
@@ -57,7 +57,7 @@ class Scale:
         self._console.print(table)
 
     async def _hire(self, stack: AsyncExitStack, server: Running, count: int) -> None:
-        """That many workers, in as few processes as is fair to one event loop."""
+        """Starts that many workers, in as few processes as is fair to one event loop."""
         server.pids["worker"] = []
         for at in range(0, count, PER_PROCESS):
             number = str(min(PER_PROCESS, count - at))
@@ -108,7 +108,7 @@ class Scale:
         self._console.print(table)
 
     async def waiting(self, count: int, seconds: float = 30.0) -> None:
-        """Requests that wait for a slot: what they cost while nothing happens."""
+        """Measures requests that wait for a slot: what they cost while nothing happens."""
         unbounded = ["--max-waiting", "0", "--max-waiting-tenant", "0"]
         async with cluster(ClusterShape(slots=1, rate=0.05, extra=unbounded)) as server:
             settings = streams(count, 4).model_copy(update={"base_url": server.url, "model": "simulated"})
@@ -149,7 +149,7 @@ async def _run(scale: Scale, given: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", default="1,8,64", help="simulated ones, several in a process")
     parser.add_argument("--gateways", default="1,2")

@@ -37,17 +37,21 @@ class WorkerWithoutOutbox(Outbox):
 
 
 async def spend(streams: int, tokens: int, rate: float) -> float:
-    """CPU seconds of so many streams of so many tokens, from their claim to their end."""
+    """Returns the CPU seconds of so many streams of so many tokens, from their claim to their end."""
     engine = SimulatedEngine(SimulatedSettings(MODEL, slots=streams, rate=rate))
     running_jobs, broker = RunningJobs(), Broker(NOWHERE)
-    outbox = WorkerWithoutOutbox(broker, ModelName(MODEL), WorkerId("mute"), running_jobs, lambda job, answer: None)
+    outbox = WorkerWithoutOutbox(
+        broker, ModelName(MODEL), WorkerId("without_outbox"), running_jobs, lambda job, answer: None
+    )
     runner = Runner(broker, engine, engine.load(), running_jobs, outbox)
     engine.start(runner.on_outputs)
     loops = [asyncio.create_task(outbox.run()), asyncio.create_task(runner.run())]
     request = JobRequest(PROMPT, Sampling(max_tokens=tokens))
     began = time.process_time()
     for number in range(streams):
-        claimed = Claimed(JobId(f"job-{number}"), ModelName(MODEL), Lease("1:mute"), NOTHING_YET, 0, 0, request)
+        claimed = Claimed(
+            JobId(f"job-{number}"), ModelName(MODEL), Lease("1:without_outbox"), NOTHING_YET, 0, 0, request
+        )
         running_jobs.add(job := RunningJob(claimed))
         runner.begin(job)
     while len(running_jobs):
@@ -60,8 +64,8 @@ async def spend(streams: int, tokens: int, rate: float) -> float:
     return spent
 
 
-async def mute_cost(streams: int, tokens: int) -> float:
-    """CPU microseconds per token of a mute worker, in a process of its own."""
+async def cost_without_outbox(streams: int, tokens: int) -> float:
+    """Returns the CPU microseconds per token of a worker without an outbox, in a process of its own."""
     command = [
         sys.executable,
         "-m",
@@ -77,7 +81,7 @@ async def mute_cost(streams: int, tokens: int) -> float:
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(description="A simulated worker without its outbox.")
     parser.add_argument("--streams", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=300)

@@ -26,7 +26,7 @@ LIMITS = tuple(KeyLimits.__struct_fields__)
 
 
 def changed(record: ApiKey, terms: KeyTerms) -> ApiKey:
-    """The record with what the terms say; what they leave out stays."""
+    """Returns the record with what the terms say; what they leave out stays."""
     limits = {name: value for name in LIMITS if (value := getattr(terms, name)) is not None}
     given = {"tenant": terms.tenant, "weight": terms.weight, "ceiling": terms.ceiling}
     new: dict[str, Any] = {name: value for name, value in given.items() if value is not None}

@@ -3,7 +3,7 @@
 import sys
 from dataclasses import replace
 
-from millstream.cli.settings import ForgetSettings, PolicySettings, WishSettings
+from millstream.cli.settings import ForgetSettings, LoadSettings, PolicySettings
 from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.models.directory import forget_model, model_info, model_names, other_names
 from millstream.common.broker.models.load_requests import LoadVerb, request_load
@@ -34,8 +34,9 @@ async def forget(settings: ForgetSettings) -> None:
     sys.stdout.write(f"{model} is no longer listed; a worker that serves it brings it back.\n")
 
 
-async def make_wish(settings: WishSettings, verb: LoadVerb) -> None:
-    """One worker that is configured for the model loads it; all that serve it unload it. Raises `ModelNotFound`."""
+async def ask_workers(settings: LoadSettings, verb: LoadVerb) -> None:
+    """Asks for a model to be loaded or unloaded: one worker that is configured for it loads it; all that serve it
+    unload it. Raises `ModelNotFound`."""
     async with Broker(settings.redis_url) as broker:
         model = await _known(broker, settings.model)
         await request_load(broker, model, verb)

@@ -40,12 +40,12 @@ class Row:
 
     @property
     def rate(self) -> float:
-        """Lines per second since it began."""
+        """Returns the lines per second since it began."""
         return self.done / self.running if self.running > 0 else 0.0
 
     @property
     def left(self) -> str:
-        """How long it will take at that rate."""
+        """Returns how long it will take at that rate."""
         if not self.rate or self.status != "in_progress":
             return "-"
         seconds = int((self.total - self.done) / self.rate)
@@ -53,7 +53,7 @@ class Row:
 
 
 def row(batch: str, state: dict[str, str], now: float) -> Row:
-    """A batch's state as a row."""
+    """Returns a batch's state as a row."""
     began = float(state.get("in_progress_at") or now)
     total, completed, failed = (int(state.get(name) or 0) for name in ("total", "completed", "failed"))
     model = state.get("model") or "-"
@@ -61,13 +61,13 @@ def row(batch: str, state: dict[str, str], now: float) -> Row:
 
 
 async def rows(batches: Batches) -> list[Row]:
-    """All that are not over, the oldest first."""
+    """Returns all batches that are not over, the oldest first."""
     states = [(batch, await batches.state(batch)) for batch in await batches.active()]
     return [row(batch, state, time.time()) for batch, state in states if state]
 
 
 def table(found: list[Row]) -> Table:
-    """With a bar each."""
+    """Returns the table of batches with a bar each."""
     made = Table(box=None, pad_edge=False)
     for name in HEADER:
         made.add_column(name, no_wrap=True, min_width=NEEDED.get(name), max_width=None if name else BAR)
@@ -79,7 +79,7 @@ def table(found: list[Row]) -> Table:
 
 
 def run(settings: BatchesSettings) -> int:
-    """The command: the exit status."""
+    """Runs the command and returns its exit status."""
     try:
         asyncio.run(_show(settings))
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Why a request waits, and what makes a cluster disagree with itself: pure looks at what Redis told."""
+"""The diagnosis of a request that waits, and of a cluster that disagrees with itself: pure looks at what Redis told."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,13 +14,13 @@ SKEW = 2.0  # seconds; nothing depends on clocks, but logs of several machines a
 
 
 def loaders(models: Sequence[ModelInfo], model: ModelName) -> int:
-    """How many live worker processes could load a model on demand."""
+    """Returns how many live worker processes could load a model on demand."""
     alive = [worker for info in models for worker in info.workers if worker.alive]
     return len({worker.id for worker in alive if model in worker.details.get("on_demand", "").split()})
 
 
 def waiting(info: ModelInfo, queued: Sequence[Queue], policy: Policy, loaders: int = 0) -> Iterator[DoctorFinding]:
-    """Why the jobs of a model wait, if any do; `loaders`: how many workers could load it."""
+    """Tells why the jobs of a model wait, if any do; `loaders`: how many workers could load it."""
     for worker in info.workers:
         if worker.alive and worker.details.get("state") == "sick":
             remedy = "Several engine errors in a row: look at its log. It is tried again by itself."
@@ -52,14 +52,15 @@ def _why(info: ModelInfo, queued: Sequence[Queue], policy: Policy, loaders: int)
 
 
 def versions(models: Sequence[ModelInfo]) -> Iterator[DoctorFinding]:
-    """Workers of different versions understand each other's jobs only by luck."""
+    """Finds workers of different versions, which understand each other's jobs only by luck."""
     found = {worker.details.get("version", "unknown") for info in models for worker in info.workers if worker.alive}
     if len(found) > 1:
         yield DoctorFinding("note", f"workers run versions {', '.join(sorted(found))}", "Bring them to one version.")
 
 
 def processors(models: Sequence[ModelInfo]) -> Iterator[DoctorFinding]:
-    """Which instruction sets torch uses where a model computes on CPUs, as its workers said; alike ones together."""
+    """Tells which instruction sets torch uses where a model computes on CPUs, as its workers said; alike ones
+    together."""
     places: dict[tuple[str, ...], set[str]] = {}
     for worker in (worker for info in models for worker in info.workers if worker.alive):
         if "instructions" in worker.details:
@@ -75,7 +76,7 @@ def processors(models: Sequence[ModelInfo]) -> Iterator[DoctorFinding]:
 
 
 def clocks(skew: float) -> Iterator[DoctorFinding]:
-    """`skew` is by how many seconds this machine is ahead of the server."""
+    """Finds a clock that differs. `skew` is by how many seconds this machine is ahead of the server."""
     if abs(skew) > SKEW:
         way = "ahead of" if skew > 0 else "behind"
         remedy = "All decisions use the server's clock, so nothing breaks; logs will not line up. Run NTP."

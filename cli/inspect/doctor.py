@@ -23,7 +23,7 @@ COLOURS = {"good": "green", "note": "yellow", "bad": "red"}
 
 
 def run(settings: DoctorSettings) -> int:
-    """The command: 0, or 1 when something is bad."""
+    """Runs the command and returns its exit status: 0, or 1 when something is bad."""
     findings = asyncio.run(examine(settings))
     console = Console(soft_wrap=True, highlight=False)
     for finding in findings:
@@ -35,7 +35,7 @@ def run(settings: DoctorSettings) -> int:
 
 
 async def examine(settings: DoctorSettings) -> list[DoctorFinding]:
-    """Everything, in the order in which things depend on each other."""
+    """Examines everything, in the order in which things depend on each other."""
     findings = list(installation())
     models: list[ModelInfo] | None = None
     waits: list[DoctorFinding] = []
@@ -56,7 +56,7 @@ async def examine(settings: DoctorSettings) -> list[DoctorFinding]:
 
 
 def installation() -> Iterator[DoctorFinding]:
-    """Python and the optional parts."""
+    """Examines Python and the optional parts."""
     yield DoctorFinding("good", f"Python {sys.version.split()[0]}")
     for extra, modules in EXTRAS.items():
         missing = [module for module in modules if find_spec(module) is None]
@@ -68,7 +68,7 @@ def installation() -> Iterator[DoctorFinding]:
 
 
 def queue(url: str, facts: ServerFacts) -> Iterator[DoctorFinding]:
-    """Whether the Redis server keeps what it is given."""
+    """Tells whether the Redis server keeps what it is given."""
     yield DoctorFinding(
         "good", f"queue: {without_password(url)} answers (version {facts.version}, {facts.memory} used)"
     )
@@ -85,7 +85,7 @@ def queue(url: str, facts: ServerFacts) -> Iterator[DoctorFinding]:
 
 
 def served(models: list[ModelInfo]) -> Iterator[DoctorFinding]:
-    """Why a model is there, or is not."""
+    """Tells why a model is there, or is not."""
     if not models:
         remedy = "Start one with the same MILLSTREAM_REDIS_URL: millstream worker --model ..."
         yield DoctorFinding("bad", "models: no worker has ever announced one", remedy)
@@ -111,7 +111,7 @@ def _presence(info: ModelInfo, loaders: int) -> DoctorFinding:
 
 
 async def gateway(settings: DoctorSettings, models: list[ModelInfo] | None) -> DoctorFinding:
-    """Whether a gateway answers and sees the same queue."""
+    """Tells whether a gateway answers and sees the same queue."""
     name = f"gateway {settings.gateway_url}"
     headers = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
     try:

@@ -1,4 +1,4 @@
-"""What `doctor` says of one thing it looked at."""
+"""The findings of `doctor`: one for each thing it looked at."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -79,7 +79,7 @@ def _job_row(job: LiveJob) -> tuple[str, ...]:
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], if_none: str) -> None:
-    """Rows under a header, or a sentence instead of none."""
+    """Prints rows under a header, or a sentence instead of none."""
     console = Console(soft_wrap=True, width=WIDE)
     table = Table(*header, box=None, pad_edge=False)
     for row in rows:

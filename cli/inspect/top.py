@@ -32,7 +32,7 @@ class TopView:
     policies: Mapping[ModelName, Policy]
 
     def tokens(self) -> dict[str, int]:
-        """Tokens each worker has made so far."""
+        """Returns the tokens each worker has made so far."""
         return {
             f"{worker.model} {worker.id}": int(worker.details.get("tokens") or 0)
             for info in self.models
@@ -49,7 +49,7 @@ async def look(broker: Broker) -> TopView:
 
 
 def rates(now: TopView, before: TopView | None) -> dict[str, float]:
-    """Tokens/s of each worker between two looks; what it measured itself where there is only one."""
+    """Returns the tokens/s of each worker between two looks; what it measured itself where there is only one."""
     if before is None or now.at <= before.at:
         return {}
     then, elapsed = before.tokens(), now.at - before.at
@@ -57,7 +57,7 @@ def rates(now: TopView, before: TopView | None) -> dict[str, float]:
 
 
 def wait_of(info: ModelInfo) -> str:
-    """How long the last one in the queue waits, from the workers' measured time of a job."""
+    """Returns how long the last one in the queue waits, from the workers' measured time of a job."""
     rate = service(info).rate
     if not info.waiting:
         return "-"
@@ -65,7 +65,7 @@ def wait_of(info: ModelInfo) -> str:
 
 
 def screen(now: TopView, before: TopView | None) -> RenderableType:
-    """The whole view."""
+    """Returns the whole view."""
     made = rates(now, before)
     return Group(_models(now, made), Text(), _workers(now, made), Text(), _queues(now))
 
@@ -120,7 +120,7 @@ def _table(*columns: str) -> Table:
 
 
 def run(settings: TopSettings) -> None:
-    """The command; Ctrl-C ends it."""
+    """Runs the command; Ctrl-C ends it."""
     try:
         asyncio.run(watch(settings))
     except KeyboardInterrupt:

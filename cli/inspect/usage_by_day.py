@@ -11,7 +11,7 @@ SHOWN = 30  # days
 
 
 async def show_days(settings: ClusterSettings) -> None:
-    """Print the last days (UTC) of all tenants."""
+    """Prints the last days (UTC) of all tenants."""
     async with Broker(settings.redis_url) as broker:
         last = today()
         used = await read_usage(broker, last - timedelta(days=SHOWN - 1), last)

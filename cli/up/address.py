@@ -1,4 +1,4 @@
-"""Where a gateway listens, and whether it answers there."""
+"""The address at which a gateway listens, and the check that it answers there."""
 
 import asyncio
 import socket
@@ -12,13 +12,13 @@ class CannotStart(Exception):
 
 
 def base_url(host: str, port: int, *, tls: bool) -> str:
-    """Where a client on this machine reaches a gateway bound to `host`."""
+    """Returns where a client on this machine reaches a gateway bound to `host`."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     return f"{'https' if tls else 'http'}://{reachable}:{port}"
 
 
 async def answers(url: str) -> bool:
-    """Whether a gateway's /health says 200."""
+    """Tells whether a gateway's /health says 200."""
     scheme, _, place = url.partition("://")
     host, _, port = place.rpartition(":")
     tls = _any_certificate() if scheme == "https" else None
@@ -40,7 +40,8 @@ async def until_it_answers(url: str) -> None:
 
 
 def _any_certificate() -> ssl.SSLContext:
-    """We ask a child of ours on this machine: whose name its certificate bears does not matter."""
+    """Returns a context that accepts any certificate. We ask a child of ours on this machine: whose name its
+    certificate bears does not matter."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -48,7 +49,7 @@ def _any_certificate() -> ssl.SSLContext:
 
 
 def port_to_listen(host: str, port: int) -> int:
-    """The port to listen on. Raises `CannotStart` if it is taken."""
+    """Returns the port to listen on. Raises `CannotStart` if it is taken."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -10,12 +10,12 @@ QUESTION = "What is the capital of France?"
 
 
 def example_model(models: Sequence[ModelInfo]) -> str:
-    """A model the line can talk to: an embedding model may stand beside it, and first in the alphabet."""
+    """Returns a model the line can talk to: an embedding model may stand beside it, and first in the alphabet."""
     return next((info.name for info in models if "chat" in info.capabilities), "MODEL")
 
 
 def curl_line(base_url: str, model: str, *, needs_key: bool = False, insecure: bool = False) -> str:
-    """A shell line that streams one answer; one line, quoted for any POSIX shell."""
+    """Returns a shell line that streams one answer; one line, quoted for any POSIX shell."""
     body = {"model": model, "stream": True, "temperature": 0, "messages": [{"role": "user", "content": QUESTION}]}
     words = ["curl", "-sSN", *(["-k"] if insecure else []), f"{base_url}/v1/chat/completions"]
     words += ["-H", "Content-Type: application/json"]
@@ -24,7 +24,7 @@ def curl_line(base_url: str, model: str, *, needs_key: bool = False, insecure: b
 
 
 def banner(base_url: str, redis_url: str, models: Sequence[ModelInfo], curl: str) -> str:
-    """All of it, as lines."""
+    """Returns all of the banner, as lines."""
     served = [f"  model    {info.name}  ({info.engine}, context {info.context_length} tokens)" for info in models]
     lines = [
         "",
@@ -37,7 +37,7 @@ def banner(base_url: str, redis_url: str, models: Sequence[ModelInfo], curl: str
 
 
 def without_password(url: str) -> str:
-    """A Redis URL fit for a screen or a log."""
+    """Returns a Redis URL fit for a screen or a log."""
     scheme, separator, rest = url.partition("://")
     credentials, at, place = rest.rpartition("@")
     user = credentials.partition(":")[0]

@@ -13,7 +13,7 @@ _log = structlog.stdlib.get_logger(part="supervisor")
 
 
 def evictor(broker: Broker, max_attempts: int) -> OnExit:
-    """What a supervisor does when a worker of its own has ended."""
+    """Returns what a supervisor does when a worker of its own has ended."""
 
     async def on_exit(exit: ChildExit) -> None:
         if exit.status == 0:
@@ -29,6 +29,6 @@ def evictor(broker: Broker, max_attempts: int) -> OnExit:
 
 
 async def workers_of_process(broker: Broker, pid: int) -> list[WorkerInfo]:
-    """The workers a process of this machine has registered: one for each model it serves."""
+    """Returns the workers a process of this machine has registered: one for each model it serves."""
     registered = [worker for model in await census(broker) for worker in model.workers]
     return [w for w in registered if w.details.get("pid") == str(pid) and w.details.get("host") == host_name()]

@@ -1,4 +1,4 @@
-"""What `up` shows while its children start and run: a progress display on a terminal, plain lines elsewhere.
+"""The screen of `up` while its children start and run: a progress display on a terminal, plain lines elsewhere.
 
 Progress and the final words go to standard output, the children's logs to standard error.
 """
@@ -28,11 +28,11 @@ class LogView:
 
     @property
     def _target(self) -> TextIO:
-        """Asked for each time: while bars are drawn, rich puts itself in front of standard error."""
+        """Returns standard error, asked for each time: while bars are drawn, rich puts itself in front of it."""
         return self._given or sys.stderr
 
     def text(self, child: str, event: LogEvent) -> str:
-        """One event as one line."""
+        """Returns one event as one line."""
         if self._render is None:
             return json.dumps({**event, "child": child}, ensure_ascii=False, default=str)
         level = str(event.get("level", "info"))
@@ -43,7 +43,7 @@ class LogView:
         self._target.flush()
 
     def line(self, child: str, line: str) -> None:
-        """Output that is no event: a library's print, an interpreter's last words."""
+        """Shows output that is no event: a library's print, an interpreter's last words."""
         if self._render is None:
             return self.event(child, {"event": "output", "text": line})
         self._target.write(f"{child:10} {line}\n")
@@ -64,7 +64,7 @@ class Screen:
         self.close()
 
     def loading(self, child: str, stage: str, fraction: float | None) -> None:
-        """A child is at `stage` of its start; `fraction` (0 to 1) of it is done, None if it cannot tell."""
+        """Shows that a child is at `stage` of its start; `fraction` (0 to 1) of it is done, None if it cannot tell."""
         last_stage, last = self._said.get(child, ("", 0.0))
         part = fraction or 0.0
         if stage != last_stage or part - last >= PLAIN_STEP or (part == 1 and last < 1):
@@ -72,16 +72,16 @@ class Screen:
             self.say(f"{child}: {stage}" + (f" {part:.0%}" if fraction is not None else ""))
 
     def ready(self, child: str) -> None:
-        """A child is of use now."""
+        """Shows that a child is of use now."""
         self.say(f"{child}: ready")
 
     def say(self, text: str) -> None:
-        """A line for the user, exactly as it is: no wrapping, so that it can be pasted."""
+        """Shows a line for the user, exactly as it is: no wrapping, so that it can be pasted."""
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
 
     def close(self) -> None:
-        """No more progress; lines may still come."""
+        """Ends the progress; lines may still come."""
 
 
 class TerminalScreen(Screen):
@@ -122,7 +122,7 @@ class TerminalScreen(Screen):
 
 
 def open_screen(log_format: str) -> Screen:
-    """The right one for where standard output and standard error go."""
+    """Returns the right screen for where standard output and standard error go."""
     as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
     logs = LogView(as_json=as_json)
     return TerminalScreen(logs) if sys.stdout.isatty() else Screen(logs)
@@ -147,7 +147,7 @@ class Listener:
 
 
 def plain(line: str) -> str:
-    """A child's line for a reader: of a log event its name and its reason, anything else as it is."""
+    """Returns a child's line for a reader: of a log event its name and its reason, anything else as it is."""
     event = _event(line)
     reason = event.get("error") or event.get("reason")
     return f"{event['event']}: {reason}" if reason else str(event.get("event", line))

@@ -10,13 +10,14 @@ from millstream.common.broker.connection.broker import Broker
 from millstream.common.process.command import own_command
 from millstream.common.process.stopping import on_stop_signals
 from millstream.common.process.supervise import Child, GaveUp, Program
+from millstream.common.process.tasks import TaskGroup
 from millstream.worker.settings import WorkerSettings
 
 STOP_MARGIN = 5.0  # seconds beyond the drain window until a worker that does not stop is killed
 
 
 def run(settings: WorkerSettings) -> int:
-    """Until SIGTERM or Ctrl-C; the exit status."""
+    """Runs until SIGTERM or Ctrl-C; returns the exit status."""
     telemetry.configure(settings.log_format, settings.log_level, {"process": "supervisor"})
     return asyncio.run(_supervise(settings))
 
@@ -24,7 +25,7 @@ def run(settings: WorkerSettings) -> int:
 async def _supervise(settings: WorkerSettings) -> int:
     # Our own arguments again: the flag that comes last wins, also over the environment.
     program = Program("worker", own_command(*sys.argv[1:], "--no-supervise"), on_death=signal.SIGTERM)
-    async with Broker(settings.redis_url) as broker, asyncio.TaskGroup() as tasks:
+    async with Broker(settings.redis_url) as broker, TaskGroup() as tasks:
         child = Child(program, _pass_on, evictor(broker, settings.max_attempts))
         child.ready()  # nobody watches a service start: restart it as often as it takes
         stopping = asyncio.Event()

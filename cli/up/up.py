@@ -25,6 +25,7 @@ from millstream.common.errors import Unavailable
 from millstream.common.process.command import own_command
 from millstream.common.process.stopping import on_stop_signals
 from millstream.common.process.supervise import Child, GaveUp, Program
+from millstream.common.process.tasks import TaskGroup
 from millstream.common.settings import ClusterSettings, child_environment
 from millstream.gateway.settings import GatewaySettings
 
@@ -53,8 +54,8 @@ class LocalCluster:
         return [self.gateway, self.background, *self.workers]
 
     async def run(self) -> None:
-        """Until told to stop, or until a part cannot be made to work."""
-        async with asyncio.TaskGroup() as tasks:
+        """Runs until told to stop, or until a part cannot be made to work."""
+        async with TaskGroup() as tasks:
             for child in self.children:
                 tasks.create_task(self._keep(child))
             watch = tasks.create_task(self._announce())
@@ -63,7 +64,7 @@ class LocalCluster:
             await self._stop_in_order()
 
     def on_signal(self) -> None:
-        """First: stop in order. Second: at once."""
+        """Stops in order at the first signal, at once at the second."""
         if self.stop.is_set():
             for child in self.children:
                 child.signal(signal.SIGKILL)
@@ -176,13 +177,13 @@ def _cluster(settings: UpSettings, screen: Screen, broker: Broker, port: int) ->
 
 
 def _why(failure: GaveUp) -> str:
-    """The last lines were shown as they came; here is what they said, in short."""
+    """Returns why it cannot start. The last lines were shown as they came; here is what they said, in short."""
     said = [plain(line)[:LONGEST_REASON] for line in failure.exit.last_lines[-3:]]
     return "\n".join([f"{failure} Its last words:", *(f"  {line}" for line in said)])
 
 
 def run(settings: UpSettings) -> int:
-    """The command: the exit status."""
+    """Runs the command and returns its exit status."""
     sys.stdout, sys.stderr = telemetry.LastingStream(sys.stdout), telemetry.LastingStream(sys.stderr)
     telemetry.configure(settings.log_format, settings.log_level, {"process": "up"})
     try:

@@ -23,7 +23,7 @@ PAGE = 512  # chunks read from a log at once
 async def read_log(
     broker: Broker, model: ModelName, job: JobId, after: Seq, most: int = PAGE
 ) -> list[tuple[Seq, bytes]]:
-    """Up to a page of a job's chunks from seq `after` + 1 on, as JSON; empty at the end of the log."""
+    """Returns up to a page of a job's chunks from seq `after` + 1 on, as JSON; empty at the end of the log."""
     async with redis_errors():
         command = broker.redis.xrange(keys.chunks(model, job), min=f"0-{after + 1}", count=most)
         entries = await cast(Awaitable[list[tuple[str, dict[str, str]]]], command)
@@ -31,7 +31,8 @@ async def read_log(
 
 
 def _frames(message: bytes) -> list[Frame]:
-    """None for what no worker can have sent: what it may have stood for is in the log."""
+    """Returns the frames of a message; none for what no worker can have sent: what it may have stood for is in the
+    log."""
     try:
         return cast(list[Frame], decode_frames(message))
     except msgspec.MsgspecError as error:

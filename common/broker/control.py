@@ -44,7 +44,7 @@ class ControlChannel:
         self._channel = keys.control(worker)
 
     async def hints(self) -> AsyncIterator[tuple[Verb, JobId]]:
-        """Jobs to cancel or to give back, as hinted. Raises `RedisAway` when the connection is lost."""
+        """Yields jobs to cancel or to give back, as hinted. Raises `RedisAway` when the connection is lost."""
         async with subscribed(self._url, self._channel) as messages:
             while True:
                 for message in await messages.next():

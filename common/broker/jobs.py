@@ -11,6 +11,17 @@ import msgspec
 
 from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker, redis_errors
+from millstream.common.broker.scripts.job_calls import (
+    ATTACH,
+    CANCEL,
+    SUBMIT,
+    WATCH,
+    AttachArgs,
+    CancelArgs,
+    SubmitArgs,
+    SubmittedJob,
+    WatchArgs,
+)
 from millstream.common.chunk import NOTHING_YET, Seq
 from millstream.common.errors import IdempotencyConflict
 from millstream.common.job import GatewayId, JobId, JobRequest, JobState, Lease, ModelName, Tier
@@ -32,7 +43,8 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much may wait, in jobs and in bytes of requests, for a model and for one tenant of it. 0: no bound."""
+    """The bounds of what may wait, in jobs and in bytes of requests, for a model and for one tenant of it. 0: no
+    bound."""
 
     jobs: int = 0
     bytes: int = 0
@@ -40,7 +52,7 @@ class Bounds:
     tenant_bytes: int = 0
 
     def exceeded(self, jobs: int, size: int) -> str:
-        """By what one request of so many jobs and bytes is more than may wait at all; empty if it is not."""
+        """Returns which bound one request of so many jobs and bytes exceeds even in an empty queue; empty if none."""
         figures = ((jobs, "sequences", self.jobs, self.tenant_jobs), (size, "bytes", self.bytes, self.tenant_bytes))
         for asked, what, *bounds in figures:
             most = min(filter(None, bounds), default=asked)
@@ -51,7 +63,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What the jobs of one request have in common."""
+    """The fields that the jobs of one request have in common."""
 
     gateway: GatewayId
     tenant: str
@@ -81,7 +93,7 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class JobPosition:
-    """Where a job stands: its state, the last seq of its log and the lease that wrote it (or runs it now). `ahead`,
+    """The position of a job: its state, the last seq of its log and the lease that wrote it (or runs it now). `ahead`,
     where that was asked: how many jobs come before it, an estimate beyond a hundred tenants of one tier; -1: it is not
     queued."""
 
@@ -96,27 +108,28 @@ class JobPosition:
 
 
 async def submit(broker: Broker, model: ModelName, envelope: Envelope, jobs: Sequence[NewJob]) -> Submitted:
-    """All jobs of one request enter, or none. Sending it again changes nothing.
-    Raises `IdempotencyConflict` when the key was used with another body."""
+    """Submits all jobs of one request, or none. Sending it again changes nothing. Raises `IdempotencyConflict` when the
+    key was used with another body."""
     bounds = envelope.bounds
-    args: list[str | bytes | float] = [
-        envelope.gateway,
-        envelope.tenant,
-        envelope.tier,
-        envelope.weight,
-        envelope.timeout_ms,
-        envelope.retention_ms,
-        int(envelope.resumable),
-        envelope.idempotency_digest,
-        envelope.fingerprint,
-        *(bounds.jobs, bounds.bytes, bounds.tenant_jobs, bounds.tenant_bytes),
-        " ".join(envelope.affinity),
-        envelope.account,
-        len(jobs),
-    ]
-    for job in jobs:
-        args += [job.id, encode_request(job.request), job.grant, len(job.prefix), *job.prefix]
-    reply = await broker.run("job/submit", model, *args)
+    args = SubmitArgs(
+        gateway=envelope.gateway,
+        tenant=envelope.tenant,
+        tier=envelope.tier,
+        weight=envelope.weight,
+        timeout_ms=envelope.timeout_ms,
+        retention_ms=envelope.retention_ms,
+        resumable=int(envelope.resumable),
+        idempotency_digest=envelope.idempotency_digest,
+        fingerprint=envelope.fingerprint,
+        max_jobs=bounds.jobs,
+        max_bytes=bounds.bytes,
+        max_tenant_jobs=bounds.tenant_jobs,
+        max_tenant_bytes=bounds.tenant_bytes,
+        affinity=" ".join(envelope.affinity),
+        account=envelope.account,
+    )
+    rows = [SubmittedJob(job.id, encode_request(job.request), job.grant, job.prefix) for job in jobs]
+    reply = await broker.run(SUBMIT, model, args, rows)
     return _submitted(reply, [job.id for job in jobs])
 
 
@@ -135,7 +148,7 @@ def _submitted(reply: list[Any], ids: list[JobId]) -> Submitted:
 
 
 async def entered(broker: Broker, model: ModelName, envelope: Envelope) -> bool:
-    """Whether a request with this idempotency key has entered, and is not forgotten yet."""
+    """Tells whether a request with this idempotency key has entered, and is not forgotten yet."""
     if not envelope.idempotency_digest:
         return False
     async with redis_errors():
@@ -145,8 +158,8 @@ async def entered(broker: Broker, model: ModelName, envelope: Envelope) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """What a gateway has of a job: the newest lease it saw, how far it delivered and the chunk there, and the chunks it
-    still holds (from `first` on), to be put back if Redis lost them."""
+    """The part of a job that a gateway has: the newest lease it saw, how far it delivered and the chunk there, and the
+    chunks it still holds (from `first` on), to be put back if Redis lost them."""
 
     lease: Lease | Literal[""] = ""
     seq: Seq = NOTHING_YET
@@ -160,8 +173,17 @@ async def attach(
 ) -> JobPosition:
     """Take over a job's stream. `missing`: no such job of this tenant; `lost`: its log ends before what the client has
     and cannot be put back."""
-    args = (have.lease, have.seq, have.last, len(have.chunks), have.first, *have.chunks)
-    reply = await broker.run("job/attach", model, job, gateway, tenant, *args)
+    args = AttachArgs(
+        id=job,
+        gateway=gateway,
+        tenant=tenant,
+        seen=have.lease,
+        delivered=have.seq,
+        last=have.last,
+        first=have.first,
+        chunks=have.chunks,
+    )
+    reply = await broker.run(ATTACH, model, args)
     match reply:
         case ["ok", state, seq, lease]:
             return JobPosition(state, Seq(int(seq)), Lease(lease))
@@ -174,10 +196,10 @@ async def attach(
 async def watch(
     broker: Broker, model: ModelName, gateway: GatewayId, ttl_ms: int, jobs: Sequence[tuple[JobId, Seq]]
 ) -> dict[JobId, JobPosition]:
-    """Those of these jobs that have chunks beyond the given seq, are queued, or are gone; also says that the gateway
-    lives."""
-    flat = [part for pair in jobs for part in pair]
-    reply = await broker.run("job/watch", model, gateway, ttl_ms, *flat)
+    """Returns those of these jobs that have chunks beyond the given seq, are queued, or are gone; also says that the
+    gateway lives."""
+    args = WatchArgs(gateway=gateway, ttl_ms=ttl_ms)
+    reply = await broker.run(WATCH, model, args, jobs)
     return {
         JobId(id): JobPosition(state, Seq(int(seq)), Lease(lease), int(ahead)) for id, state, seq, lease, ahead in reply
     }
@@ -188,16 +210,16 @@ async def cancel(
 ) -> list[str]:
     """Stop jobs wherever they are (of any tenant if `tenant` is empty); the state of each afterwards. `left`: only the
     reader at that gateway has gone, a job that is read at another goes on (`read`)."""
-    return await broker.run("job/cancel", model, tenant, left, *jobs)
+    return await broker.run(CANCEL, model, CancelArgs(tenant=tenant, gateway=left, ids=jobs))
 
 
 async def owner(broker: Broker, model: ModelName, job: JobId) -> str | None:
-    """The tenant whose job it is; None when there is no such job."""
+    """Returns the tenant whose job it is; None when there is no such job."""
     async with redis_errors():
         return await cast(Awaitable[str | None], broker.redis.hget(keys.job(model, job), "tenant"))
 
 
 async def read(broker: Broker, model: ModelName, job: JobId) -> dict[str, str]:
-    """All fields of a job's hash; empty when there is no such job."""
+    """Returns all fields of a job's hash; empty when there is no such job."""
     async with redis_errors():
         return await cast(Awaitable[dict[str, str]], broker.redis.hgetall(keys.job(model, job)))

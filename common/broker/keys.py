@@ -1,4 +1,5 @@
-"""Every key of Millstream, spelt once. The table of DESIGN section 5; `docs/protocol.md` is checked against it.
+"""Every key that Python touches, spelt once. Those that scripts touch are in `scripts/lib/keys.lua`. A test compares
+the two with each other, and both with the table of `docs/protocol.md`.
 
 `{model}` in braces is Redis Cluster's hash tag: all keys of one model share one slot, so one script may touch them.
 """
@@ -14,22 +15,23 @@ API_KEYS = "ms:keys"  # hash: sha256 of an API key -> whose it is and its limits
 
 
 def prefix(model: ModelName) -> str:
-    """Where all keys of a model begin; scripts get it as their one declared key and derive the others from it."""
+    """Returns the beginning of all keys of a model; scripts get it as their one declared key and derive the others from
+    it."""
     return f"ms:{{{model}}}:"
 
 
 def tenant_prefix(tenant: str) -> str:
-    """Where all keys of what a tenant has stored begin: one cluster slot each."""
+    """Returns the beginning of all keys of what a tenant has stored: one cluster slot each."""
     return f"ms:{{tenant:{tenant}}}:"
 
 
 def batch_prefix(batch: str) -> str:
-    """Where all keys of a batch begin: one cluster slot each."""
+    """Returns the beginning of all keys of a batch: one cluster slot each."""
     return f"ms:{{batch:{batch}}}:"
 
 
 def account_prefix(account: str) -> str:
-    """Where all keys of an API key's limits begin: one cluster slot each."""
+    """Returns the beginning of all keys of an API key's limits: one cluster slot each."""
     return f"ms:{{account:{account}}}:"
 
 
@@ -53,21 +55,6 @@ def tenants(model: ModelName, tier: Tier) -> str:
     return f"{prefix(model)}tenants:{tier}"
 
 
-def served(model: ModelName, tier: Tier) -> str:
-    """Sorted set: tenants that wait no more -> their virtual time, for when they come back. TTL 10 minutes."""
-    return f"{prefix(model)}served:{tier}"
-
-
-def clock(model: ModelName, tier: Tier) -> str:
-    """String: the virtual time of the tenant served last. TTL 10 minutes."""
-    return f"{prefix(model)}clock:{tier}"
-
-
-def order(model: ModelName, tier: Tier, tenant: str) -> str:
-    """Sorted set: the jobs of a backlog -> their deadlines: in which order they are taken. Gone when empty."""
-    return f"{prefix(model)}order:{tier}:{tenant}"
-
-
 def resume(model: ModelName) -> str:
     """Stream: ids of jobs whose worker is gone, claimed before any backlog. Gone when empty."""
     return f"{prefix(model)}resume"
@@ -78,25 +65,9 @@ def resume_lower(model: ModelName, tier: Tier) -> str:
     return f"{prefix(model)}resume:{tier}"
 
 
-def running(model: ModelName, tier: Tier) -> str:
-    """Sorted set: running jobs of flex or batch -> when they were claimed, negative for those not to be preempted
-    (again). Gone when empty."""
-    return f"{prefix(model)}running:{tier}"
-
-
-def turns(model: ModelName) -> str:
-    """String: counts claims for which several tiers waited, so that each gets its share. TTL a day."""
-    return f"{prefix(model)}turns"
-
-
 def policy(model: ModelName) -> str:
     """Hash: how jobs are routed: `policy`, `margin`, `reserve`. Removed with the model."""
     return f"{prefix(model)}policy"
-
-
-def warm(model: ModelName, beginning: str) -> str:
-    """String: what a prompt begins with (a digest) -> the worker that served it last. TTL ten minutes."""
-    return f"{prefix(model)}warm:{beginning}"
 
 
 def owed(model: ModelName) -> str:
@@ -145,11 +116,6 @@ def gateways(model: ModelName) -> str:
     return f"{prefix(model)}gateways"
 
 
-def follows(model: ModelName, gateway: GatewayId) -> str:
-    """Set: live jobs whose frames go to that gateway. Gone when empty."""
-    return f"{prefix(model)}follows:{gateway}"
-
-
 def idempotency(model: ModelName, tenant: str, digest: str) -> str:
     """String: idempotency key -> job ids and the body's fingerprint, JSON. TTL deadline + retention."""
     return f"{prefix(model)}idem:{tenant}:{digest}"
@@ -175,9 +141,9 @@ def control(worker_id: WorkerId) -> str:
     return f"ms:control:{worker_id}"
 
 
-def wish(model: ModelName) -> str:
+def load_request(model: ModelName) -> str:
     """String: `load <stamp>` or `unload <stamp>`, what an operator wants of a model. TTL 1 minute."""
-    return f"{prefix(model)}wish"
+    return f"{prefix(model)}load_request"
 
 
 def loading(model: ModelName) -> str:
@@ -213,11 +179,6 @@ def batch_results(batch: str) -> str:
 def batch_parts(batch: str) -> str:
     """List: the parts of the output that are written (JSON), in order. TTL as the state's."""
     return f"{batch_prefix(batch)}parts"
-
-
-def meter(account: str) -> str:
-    """Hash: what is left of an API key's requests and tokens of a minute. TTL until it is full again."""
-    return f"{account_prefix(account)}meter"
 
 
 def open_jobs(account: str) -> str:

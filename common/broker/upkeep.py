@@ -1,6 +1,7 @@
 # redis-py leaves its replies partly untyped; each is cast where it enters.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
-"""What time brings about, done by whoever comes first: stale workers evicted, deadlines kept, orphans cancelled."""
+"""The upkeep that time demands, done by whichever process comes first: stale workers evicted, deadlines kept, orphans
+cancelled."""
 
 from collections.abc import Awaitable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import structlog
 from millstream.common.broker import keys
 from millstream.common.broker.accounts.limits import settle_owed
 from millstream.common.broker.connection.broker import Broker, redis_errors
+from millstream.common.broker.scripts.script import Script
 from millstream.common.broker.workers import GRACE_MS, evict_stale
 from millstream.common.job import ModelName, WorkerId
 
@@ -23,17 +25,29 @@ log = structlog.stdlib.get_logger(part="upkeep")
 
 @dataclass(frozen=True, slots=True)
 class UpkeepDone:
-    """What one round did."""
+    """The work that one round did."""
 
     evicted: list[WorkerId]
     expired: int = 0
     orphans: int = 0
 
 
+@dataclass(slots=True, kw_only=True)
+class UpkeepArgs:
+    """The arguments say what is overdue, and how many of each one call stops."""
+
+    orphan_grace_ms: int
+    limit: int
+    grace_ms: int
+
+
+UPKEEP = Script("job/upkeep", UpkeepArgs)
+
+
 async def keep_up(
     broker: Broker, model: ModelName, max_attempts: int, orphan_grace_ms: int = ORPHAN_GRACE_MS
 ) -> UpkeepDone:
-    """One round for one model, unless another process did it a moment ago. Raises `RedisAway`."""
+    """Does one round for one model, unless another process did it a moment ago. Raises `RedisAway`."""
     async with redis_errors():
         election = broker.redis.set(keys.upkeep(model), 1, nx=True, px=ELECTION_MS)
         if not await cast(Awaitable[Any], election):
@@ -51,10 +65,11 @@ async def keep_up(
 
 
 async def _stop_overdue(broker: Broker, model: ModelName, orphan_grace_ms: int) -> tuple[int, int]:
-    """Until none is left: thousands may have the same deadline, and none is to hear of it late."""
+    """Stops overdue jobs until none is left: thousands may have the same deadline, and none is to hear of it late."""
     expired, orphans = 0, 0
+    args = UpkeepArgs(orphan_grace_ms=orphan_grace_ms, limit=BATCH, grace_ms=GRACE_MS)
     while True:
-        counts = await broker.run("job/upkeep", model, orphan_grace_ms, BATCH, GRACE_MS)
+        counts = await broker.run(UPKEEP, model, args)
         late, left = int(counts[0]), int(counts[1])
         expired, orphans = expired + late, orphans + left
         if max(late, left) < BATCH:

@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.jobs import decode_request
+from millstream.common.broker.scripts.script import Script
 from millstream.common.chunk import Seq
 from millstream.common.job import JobId, JobRequest, Lease, ModelName, WorkerId
 
@@ -40,9 +41,8 @@ class Claim:
     wait_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class End:
-    """How a job is settled by its worker. `usage` is JSON; `tokens` is what its tenant is charged."""
+class End(NamedTuple):
+    """The end of a job as its worker settles it. `usage` is JSON; `tokens` is what its tenant is charged."""
 
     state: Literal["finished", "failed", "cancelled", "expired"]
     finish: str
@@ -57,7 +57,7 @@ class JobStep(NamedTuple):
     lease: Lease
     first: Seq
     chunks: Sequence[bytes]
-    end: End | None = None
+    ending: End | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,77 @@ class Pulse:
     preempt: list[JobId]
 
 
-StepAnswer = Literal["ok", "fenced", "behind", "cancel", "preempt"]
+@dataclass(slots=True, kw_only=True)
+class BeatArgs:
+    """A heartbeat: `about` is field after value, `running` are the jobs it knows."""
+
+    worker: WorkerId
+    lease_ms: int
+    about: Sequence[str]
+    running: Sequence[JobId]
+
+
+@dataclass(slots=True, kw_only=True)
+class ClaimArgs:
+    """Says how many jobs the worker has room for; `estimate` is the tokens charged for each in advance."""
+
+    worker: WorkerId
+    room: int
+    grace_ms: int = GRACE_MS
+    estimate: int = CLAIM_CHARGE
+
+
+@dataclass(slots=True, kw_only=True)
+class WorkerArgs:
+    """The worker that says so."""
+
+    worker: WorkerId
+
+
+@dataclass(slots=True, kw_only=True)
+class StepArgs:
+    """The worker, and the jobs of the step in the order of their parts."""
+
+    worker: WorkerId
+    ids: Sequence[JobId]
+
+
+class StepPart(NamedTuple):
+    """A `JobStep` without its id."""
+
+    lease: Lease
+    first: Seq
+    chunks: Sequence[bytes]
+    ending: End | None
+
+
+class GivenBack(NamedTuple):
+    """A job and the lease it was held by."""
+
+    id: JobId
+    lease: Lease
+
+
+@dataclass(slots=True, kw_only=True)
+class EvictArgs:
+    """The arguments say whom to evict, and what it costs its jobs. `worker` is empty for any whose lease ran out."""
+
+    worker: WorkerId | Literal[""]
+    force: int
+    attempts: int
+    max_attempts: int
+    grace_ms: int = GRACE_MS
+    limit: int = EVICT_BATCH
+
+
+BEAT = Script("worker/beat", BeatArgs)
+CLAIM = Script("job/claim", ClaimArgs)
+STEP = Script[StepArgs, tuple[Lease, Seq, Sequence[bytes], End | None]]("job/step", StepArgs, StepPart)
+HANDOFF = Script[WorkerArgs, tuple[JobId, Lease]]("job/handoff", WorkerArgs, GivenBack)
+PREEMPT = Script[WorkerArgs, tuple[JobId, Lease]]("job/preempt", WorkerArgs, GivenBack)
+EVICT = Script("worker/evict", EvictArgs)
+
+StepAnswer = Literal["ok", "fenced", "lagging", "cancel", "preempt"]
 
 
 async def beat(
@@ -85,15 +155,14 @@ async def beat(
     """Renew the lease (which also registers the worker) and compare notes. `about` is the heartbeat hash; routing
     reads its `slots`, `speed` and `state`."""
     fields = [part for pair in about.items() for part in pair]
-    lost, unknown, cancel, preempt = await broker.run(
-        "worker/beat", model, worker, lease_ms, len(fields), *fields, *running
-    )
+    args = BeatArgs(worker=worker, lease_ms=lease_ms, about=fields, running=running)
+    lost, unknown, cancel, preempt = await broker.run(BEAT, model, args)
     return Pulse(lost, [_claimed(model, row) for row in unknown], cancel, preempt)
 
 
 async def claim(broker: Broker, model: ModelName, worker: WorkerId, room: int) -> Claim:
     """Take up to `room` jobs. If the reply is lost, the next beat names the jobs as unknown."""
-    status, *rest = await broker.run("job/claim", model, worker, room, GRACE_MS, CLAIM_CHARGE)
+    status, *rest = await broker.run(CLAIM, model, ClaimArgs(worker=worker, room=room))
     if status == "ok":
         return Claim("ok", [_claimed(model, row) for row in rest])
     return Claim(status, [], int(rest[0]) if rest else 0)
@@ -109,21 +178,19 @@ async def step(
 ) -> list[tuple[StepAnswer, Seq]]:
     """Log and announce what one engine step made, for all jobs at once; per job the answer and the log's last seq.
     Sent again after a lost reply it changes nothing."""
-    args: list[str | bytes | float] = [worker, len(steps), *(job.id for job in steps)]
-    for _, lease, first, chunks, end in steps:
-        args += (lease, first, len(chunks), *chunks)
-        args += (end.state, end.finish, end.usage, end.tokens) if end else ("",)
-    return [(answer, Seq(int(seq))) for answer, seq in await broker.run("job/step", model, *args)]
+    args = StepArgs(worker=worker, ids=[step.id for step in steps])
+    answers = await broker.run(STEP, model, args, [step[1:] for step in steps])
+    return [(answer, Seq(int(seq))) for answer, seq in answers]
 
 
 async def handoff(broker: Broker, model: ModelName, worker: WorkerId, jobs: Sequence[tuple[JobId, Lease]]) -> list[str]:
     """Give jobs back without counting an attempt; also all that lies unclaimed in the worker's inbox."""
-    return await broker.run("job/handoff", model, worker, *(part for pair in jobs for part in pair))
+    return await broker.run(HANDOFF, model, WorkerArgs(worker=worker), jobs)
 
 
 async def preempt(broker: Broker, model: ModelName, worker: WorkerId, jobs: Sequence[tuple[JobId, Lease]]) -> list[str]:
     """Give jobs back that were asked for, without counting an attempt; the inbox stays."""
-    return await broker.run("job/preempt", model, worker, *(part for pair in jobs for part in pair))
+    return await broker.run(PREEMPT, model, WorkerArgs(worker=worker), jobs)
 
 
 async def withdraw(broker: Broker, model: ModelName, worker: WorkerId) -> None:
@@ -139,15 +206,15 @@ async def evict_now(broker: Broker, model: ModelName, worker: WorkerId, max_atte
 
 
 async def evict_stale(broker: Broker, model: ModelName, max_attempts: int) -> WorkerId | None:
-    """Take the work of one worker whose lease ran out; the worker (perhaps not yet wholly) evicted."""
-    args = ("", 0, 1, max_attempts, GRACE_MS, EVICT_BATCH)
-    status, *rest = await broker.run("worker/evict", model, *args)
+    """Takes the work of one worker whose lease ran out; returns the worker (perhaps not yet wholly) evicted."""
+    args = EvictArgs(worker="", force=0, attempts=1, max_attempts=max_attempts)
+    status, *rest = await broker.run(EVICT, model, args)
     return WorkerId(rest[1]) if status == "ok" and rest[1] else None
 
 
 async def _evict(
     broker: Broker, model: ModelName, worker: WorkerId, *, force: bool, attempts: int, max_attempts: int
 ) -> bool:
-    args = (worker, int(force), attempts, max_attempts, GRACE_MS, EVICT_BATCH)
-    _, _, _, done = await broker.run("worker/evict", model, *args)
+    args = EvictArgs(worker=worker, force=int(force), attempts=attempts, max_attempts=max_attempts)
+    _, _, _, done = await broker.run(EVICT, model, args)
     return bool(done)

@@ -1,1 +1,1 @@
-"""What every process needs to start, stop and supervise itself and its children."""
+"""The parts with which every process starts, stops and supervises itself and its children."""

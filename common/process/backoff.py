@@ -1,4 +1,4 @@
-"""How long to wait before trying again."""
+"""The pause before another try."""
 
 import asyncio
 import random
@@ -19,12 +19,12 @@ class Backoff:
         self.next = self.first
 
     def take(self) -> float:
-        """The pause for now; the next one is up to twice as long."""
+        """Returns the pause for now; the next one is up to twice as long."""
         pause, self.next = self.next, min(self.next * 2, self.most)
         return pause * random.uniform(0.5, 1.0)
 
     def reset(self) -> None:
-        """After things went well for a while."""
+        """Begins with short pauses again, after things went well for a while."""
         self.next = self.first
 
     async def sleep(self) -> None:

@@ -8,13 +8,14 @@ import millstream
 
 
 def own_command(*arguments: str) -> list[str]:
-    """The command line that runs `millstream ARGUMENTS` with this very installation, whatever the working directory:
-    -P keeps a `millstream` folder of the user's out, the folder appended is the one this package was imported from."""
+    """Returns the command line that runs `millstream ARGUMENTS` with this very installation, whatever the working
+    directory: -P keeps a `millstream` folder of the user's out, the folder appended is the one this package was
+    imported from."""
     root = str(Path(millstream.__file__).parent.parent)
     code = f"import sys; sys.path.append({root!r}); from millstream.cli.main import main; main()"
     return [sys.executable, "-P", "-c", code, *arguments]
 
 
 def host_name() -> str:
-    """This machine, as workers call it in their heartbeat."""
+    """Returns the name of this machine, as workers call it in their heartbeat."""
     return platform.node()

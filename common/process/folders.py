@@ -7,7 +7,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Folders(BaseSettings):
-    """As the XDG base directory specification names them."""
+    """The folders that the XDG base directory specification names."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
@@ -15,10 +15,10 @@ class Folders(BaseSettings):
 
 
 def default_state_dir() -> Path:
-    """Where Millstream keeps its data on this machine unless told otherwise."""
+    """Returns where Millstream keeps its data on this machine unless told otherwise."""
     return Folders().xdg_state_home / "millstream"
 
 
 def default_files_url() -> str:
-    """Where uploaded files lie unless told otherwise."""
+    """Returns where uploaded files lie unless told otherwise."""
     return str(default_state_dir() / "files")

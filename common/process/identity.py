@@ -7,6 +7,7 @@ import secrets
 
 
 def incarnation(role: str) -> str:
-    """`<role>-<host>-<pid>-<random>`, made of letters, digits and dashes only, so that it fits into keys and frames."""
+    """Returns `<role>-<host>-<pid>-<random>`, made of letters, digits and dashes only, so that it fits into keys and
+    frames."""
     host = re.sub(r"[^A-Za-z0-9]+", "-", platform.node()).strip("-")[:24] or "host"
     return f"{role}-{host}-{os.getpid()}-{secrets.token_hex(4)}"

@@ -17,7 +17,7 @@ WATCH_INTERVAL = 0.25  # seconds between two looks at the parent where the kerne
 
 
 def leashed(command: Sequence[str], on_death: signal.Signals) -> list[str]:
-    """The command line that runs `command` and sends it `on_death` when the calling process is gone."""
+    """Returns the command line that runs `command` and sends it `on_death` when the calling process is gone."""
     # -I -S: nothing but the standard library, so that the detour costs about 20 ms
     return [sys.executable, "-I", "-S", __file__, str(int(on_death)), str(os.getpid()), *command]
 
@@ -33,7 +33,7 @@ def _die_with_parent(number: int) -> bool:
 
 
 def _watch(command: Sequence[str], on_death: int, parent: int) -> int:
-    """Run the command as a child until it ends; its exit status."""
+    """Runs the command as a child until it ends; returns its exit status."""
     with subprocess.Popen(command, close_fds=False) as child:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda received, _: child.send_signal(received))
@@ -46,7 +46,7 @@ def _watch(command: Sequence[str], on_death: int, parent: int) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Entry: SIGNAL PARENT COMMAND..."""
+    """Is the entry point: SIGNAL PARENT COMMAND..."""
     on_death, parent, command = int(arguments[0]), int(arguments[1]), arguments[2:]
     obeyed = _die_with_parent(on_death)
     if os.getppid() != parent:  # it died before the kernel was asked

@@ -10,7 +10,8 @@ T = TypeVar("T")
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's, about twice as fast as asyncio's own; None (asyncio's own) on Windows, where there is no uvloop."""
+    """Returns uvloop's factory, about twice as fast as asyncio's own; None (asyncio's own) on Windows, where there is
+    no uvloop."""
     if sys.platform == "win32":
         return None
     import uvloop
@@ -19,7 +20,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """As `asyncio.run`."""
+    """Runs a coroutine as `asyncio.run` does, on that loop."""
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(main)
 

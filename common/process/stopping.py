@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 
 def on_stop_signals(call: Callable[[], object]) -> None:
-    """Have the running loop call it at each of them. Who was started with `nohup` stays when the terminal goes."""
+    """Has the running loop call it at each of the stop signals. A process started with `nohup` stays when the terminal
+    goes."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if not (number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN):

@@ -27,7 +27,8 @@ _log = structlog.stdlib.get_logger(part="supervisor")
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run. `environment` replaces the inherited one; `on_death` is what it gets when its owner is gone."""
+    """The command of a child. `environment` replaces the inherited one; `on_death` is the signal it gets when its owner
+    is gone."""
 
     name: str
     command: Sequence[str]
@@ -60,7 +61,7 @@ OnExit = Callable[[ChildExit], Awaitable[None]]
 
 
 async def ignore_exit(exit: ChildExit) -> None:
-    """An `OnExit` that does nothing."""
+    """Does nothing: an `OnExit` for those who need none."""
 
 
 class Child:
@@ -80,11 +81,11 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """The running process, None between two of them."""
+        """Returns the id of the running process, None between two of them."""
         return self._process.pid if self._process is not None and self._process.returncode is None else None
 
     def ready(self) -> None:
-        """It has been of use: from now on it is restarted as often as it takes."""
+        """Notes that it has been of use: from now on it is restarted as often as it takes."""
         self._ready = True
 
     async def run(self) -> None:

@@ -1,1 +1,1 @@
-"""Who asks: API keys, from the settings and from Redis, and what they may see."""
+"""Authentication of callers: API keys, from the settings and from Redis, and what their owners may see."""

@@ -1,4 +1,4 @@
-"""Who asks: an API key to its tenant, and where one may listen without any key."""
+"""Authentication: finds the tenant of an API key, and decides where the gateway may listen without any key."""
 
 import ipaddress
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ SCHEME = {
 
 
 class Keys(Protocol):
-    """Whatever knows the API keys."""
+    """A source that knows the API keys."""
 
     async def owner(self, key: str) -> ApiKey | None:
-        """Whose it is and what it may do; None for an unknown key. Raises `Unavailable`."""
+        """Returns the tenant of a key and what it may do; None for an unknown key. Raises `Unavailable`."""
         ...
 
     async def demanded(self) -> bool:
-        """Whether a request without a key is refused. Raises `Unavailable`."""
+        """Tells whether a request without a key is refused. Raises `Unavailable`."""
         ...
 
 
@@ -48,7 +48,8 @@ class StaticKeys:
 
 
 def static_keys(entries: list[str]) -> StaticKeys:
-    """`tenant:key` each. Raises `ValueError` for an entry that is not (without repeating it: it may hold a key)."""
+    """Reads the keys of the settings, `tenant:key` each. Raises `ValueError` for another form, without repeating the
+    entry: it may hold a key."""
     tenants: dict[str, str] = {}
     for index, entry in enumerate(entries):
         tenant, colon, key = entry.partition(":")
@@ -59,7 +60,8 @@ def static_keys(entries: list[str]) -> StaticKeys:
 
 
 async def authenticate(headers: Headers, keys: Keys) -> ApiKey:
-    """Who asks. Reads `Authorization: Bearer` and Anthropic's `x-api-key`. Raises `Unauthorized`."""
+    """Returns the key of the caller, read from `Authorization: Bearer` or Anthropic's `x-api-key`. Raises
+    `Unauthorized`."""
     key, demanded = presented(headers), await keys.demanded()
     if key is None and demanded:
         raise Unauthorized(
@@ -75,7 +77,8 @@ async def authenticate(headers: Headers, keys: Keys) -> ApiKey:
 
 
 def told_of_keys(document: dict[str, Any]) -> dict[str, Any]:
-    """The OpenAPI document, with the keys in it. Optional ones: whether they are demanded is Redis's to say."""
+    """Returns the OpenAPI document with API keys in it. They are optional there: only Redis tells whether they are
+    demanded."""
     document["components"] |= {"securitySchemes": {"key": SCHEME}}
     document["security"] = [{"key": []}, {}]
     document["paths"][HEALTH]["get"]["security"] = []
@@ -83,7 +86,7 @@ def told_of_keys(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def presented(headers: Headers) -> str | None:
-    """The key a request carries."""
+    """Returns the key a request carries."""
     scheme, _, key = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and key.strip():
         return key.strip()
@@ -91,7 +94,7 @@ def presented(headers: Headers) -> str | None:
 
 
 def redacted(key: str) -> str:
-    """Enough to recognise one's own key by."""
+    """Returns enough of a key for its owner to recognise it."""
     return f"{key[:3]}***{key[-4:]}" if len(key) > 12 else "***"
 
 
@@ -107,7 +110,7 @@ def check_exposure(settings: GatewaySettings, keys: StaticKeys) -> None:
 
 
 def loopback(host: str) -> bool:
-    """Whether only this machine reaches the address."""
+    """Tells whether only this machine reaches the address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""Background responses: whoever generated them, and whoever died meanwhile, their end is stored and told."""
+"""Background responses: their end is stored and announced, whichever process dies meanwhile."""
 
 import structlog
 
@@ -21,12 +21,12 @@ class BackgroundResponses:
         self._pending = pending
 
     async def ended(self) -> list[EndedResponse]:
-        """Those whose jobs are over, to be stored."""
+        """Returns the responses whose jobs are over, to be stored."""
         return await self._pending.ended()
 
     async def store(self, response: EndedResponse) -> str | None:
-        """Stores the end, if nobody has, from the chunk log. The event's kind, empty if there is nothing to tell; None
-        if that is done, or could not be read now. `settle` it when the event is on its way."""
+        """Stores the end from the chunk log, if nobody has. Returns the event's kind, empty if there is nothing to
+        announce; None if that is done, or could not be read now. Call `settle` when the event is on its way."""
         if not await self._pending.awaits(response.id):
             return None  # another process was first
         context = self._context
@@ -40,6 +40,6 @@ class BackgroundResponses:
         return f"response.{status}" if status in TOLD else None
 
     async def settle(self, response: EndedResponse) -> None:
-        """Nobody need look at it again."""
+        """Marks a response as done, so that nobody looks at it again."""
         await self._pending.remove(response.id)
         log.info("background_response_over", response=response.id)

@@ -1,4 +1,4 @@
-"""The background process's composition root: batches, upkeep; the queue's second life."""
+"""The background process's composition root: batches, webhooks and upkeep over a queue of their own."""
 
 import asyncio
 import time
@@ -12,6 +12,7 @@ from millstream.common.broker.records.pending import EndedResponse, Pending
 from millstream.common.process import loop
 from millstream.common.process.identity import incarnation
 from millstream.common.process.stopping import on_stop_signals
+from millstream.common.process.tasks import TaskGroup, leaves, tell_why_it_ends
 from millstream.gateway.background.answers import BackgroundResponses
 from millstream.gateway.background.arq_worker import ArqQueue, ArqRunner, Periodic, Task
 from millstream.gateway.background.batches.batch_worker import BackgroundContext, BatchWorker
@@ -53,20 +54,20 @@ class Background:
         at_once = settings.batches_at_once + RESPONSES_AT_ONCE + len(periodic)
         url = settings.background_redis_url or settings.redis_url
         self._work = ArqRunner(url, ArqQueue("arq:millstream", at_once, LONGEST_JOB, tasks, periodic))
-        # Receivers that are slow or away hold up nothing but other letters.
+        # Receivers that are slow or away hold up nothing but other webhooks.
         deliveries = [Task("deliver_webhook", self._deliver, insist=True)]
         self._post = ArqRunner(url, ArqQueue("arq:millstream:webhooks", WEBHOOKS_AT_ONCE, 2 * TIMEOUT, deliveries))
         self._turns = asyncio.Semaphore(settings.batches_at_once)
 
     async def run(self) -> None:
-        """Until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            for runner in (self._work, self._post):
-                tasks.create_task(runner.run())
+        """Runs until it is cancelled."""
+        async with TaskGroup() as tasks:
+            tasks.keep(self._work.run, "jobs")
+            tasks.keep(self._post.run, "webhooks")
 
     async def _look_for_batches(self) -> None:
-        """Batches nobody works on: new ones, those between two slices, those whose process died; the one whose last
-        turn is longest ago first."""
+        """Asks for work on the batches nobody works on: new ones, those between two slices, those whose process died;
+        the one whose last turn is longest ago comes first."""
         for batch, grant in await self._context.batches.idle():
             # The id holds the grant: it is new as soon as somebody has begun, and until then one job is enough.
             await self._work.ask("work_on_batch", batch, id=f"batch:{batch}:{grant}")
@@ -83,14 +84,14 @@ class Background:
         await self._tell(batch.tenant, f"batch.{batch.status}", batch.id)
 
     async def _look_for_responses(self) -> None:
-        """Background responses whose jobs are over: each one's end is a task, so that none waits for another. Its id
-        changes by the minute: one whose process was killed is not waited for."""
+        """Asks for work on background responses whose jobs are over: each one's end is a task, so that none waits for
+        another. The task's id changes by the minute: one whose process was killed is not waited for."""
         minute = int(time.time()) // 60
         for response in await self._answers.ended():
             await self._work.ask("end_response", response.id, response.tenant, id=f"response:{response.id}:{minute}")
 
     async def _end_response(self, identity: str, tenant: str) -> None:
-        """The end of a background response is stored and told."""
+        """Stores the end of a background response and announces it."""
         response = EndedResponse(identity, tenant)
         kind = await self._answers.store(response)
         if kind is None:
@@ -115,7 +116,7 @@ class Background:
 
 
 def office_of(settings: BackgroundSettings, cluster: ClusterServices) -> BackgroundContext:
-    """What the process works with, from its connection."""
+    """Returns what the process works with, from its connection."""
     assert cluster.store is not None and cluster.storage is not None and cluster.batches is not None
     return BackgroundContext(
         settings,
@@ -129,25 +130,29 @@ def office_of(settings: BackgroundSettings, cluster: ClusterServices) -> Backgro
 
 
 async def work(settings: BackgroundSettings) -> None:
-    """Until SIGTERM or SIGINT; what is under way goes on in another process, or when this one is back."""
+    """Runs the process until SIGTERM or SIGINT; what is under way goes on in another process, or when this one is
+    back. Raises a group with the reason when a part of it ends before that."""
+    stop = asyncio.Event()
+    on_stop_signals(stop.set)
     async with connect(settings) as cluster, Broker(settings.redis_url) as broker, mailbox() as http:
         context = office_of(settings, cluster)
         background = Background(context, Pending(broker), BackgroundUpkeep(broker, context), http)
-        running = asyncio.create_task(background.run())
-        on_stop_signals(running.cancel)
-        log.info("background_started")
-        try:
-            await running
-        except asyncio.CancelledError:
-            log.info("background_stopped")
+        async with TaskGroup() as tasks:
+            running = tasks.keep(background.run, "background")
+            log.info("background_started")
+            await stop.wait()
+            running.cancel()
+    log.info("background_stopped")
 
 
 def serve(settings: BackgroundSettings) -> int:
-    """The process; its exit status."""
+    """Runs the process and returns its exit status."""
     telemetry.configure(settings.log_format, settings.log_level, {"process": "background"})
     try:
         loop.run(work(settings))
-    except* ValueError as errors:
-        log.error("cannot_start", error=str(errors.exceptions[0]))
-        raise SystemExit(WRONG_USAGE) from None
+    except (ValueError, ExceptionGroup) as error:
+        if wrong := [each for each in leaves(error) if isinstance(each, ValueError)]:
+            log.error("cannot_start", error=str(wrong[0]))
+            return WRONG_USAGE
+        return tell_why_it_ends(log, error)
     return 0

@@ -1,14 +1,15 @@
 # arq publishes no strict types; what comes from it is annotated where it enters.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportUnknownParameterType=false
-"""The door to arq: jobs named and counted there, in JSON (a pickle in Redis would be a way in), run under supervision.
+"""The one module that knows arq: jobs named and counted there, in JSON (a pickle in Redis would let others run code),
+run under supervision.
 
 arq's own worker ends when Redis restarts; `ArqRunner` then starts another one.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, cast
@@ -20,13 +21,15 @@ from arq import ArqRedis, Retry, Worker, cron, func
 from millstream.common.broker.connection.broker import is_cluster, open_client, redis_errors
 from millstream.common.errors import MillstreamError, Unavailable
 from millstream.common.process.backoff import Backoff
+from millstream.common.process.tasks import leaves
 
 POLL = 0.1  # seconds between two looks at the queue while a process is idle
-PUT_OFF = 5.0  # seconds until an insisting task that could not be done is tried again
-REMEMBERED_JOB = 7 * 86400  # seconds a job waits for a process to be there at all
+RETRY_AFTER = 5.0  # seconds until an insisting task that could not be done is tried again
+JOB_EXPIRY = 7 * 86400  # seconds a job waits for a process to be there at all
 JSON: Any = {"job_serializer": msgspec.json.encode, "job_deserializer": msgspec.json.decode}
-INSIST = 0.2  # seconds until arq's loop is told again to end
-REMEMBERED = 60  # seconds a periodic job's result is kept, so that no second process runs it again
+CANCEL_AGAIN = 0.2  # seconds until arq's loop is told again to end
+END_WAIT = 1.0  # seconds until its jobs are; and for what it has to tell Redis
+RESULT_KEPT = 60  # seconds a periodic job's result is kept, so that no second process runs it again
 log = structlog.stdlib.get_logger(part="background")
 
 
@@ -71,6 +74,7 @@ class ArqRunner:
         self._url = url
         self._queue = queue
         self._pool: ArqRedis | None = None
+        self._away = False
         logging.getLogger("arq").setLevel(logging.WARNING)  # it would tell of every look at the queue
 
     async def ask(self, name: str, *args: object, id: str, wait: float = 0.0) -> None:
@@ -82,26 +86,29 @@ class ArqRunner:
             await self._pool.enqueue_job(name, *args, _job_id=id, _defer_by=wait or None)
 
     async def run(self) -> None:
-        """For ever; a Redis that is away is waited for."""
+        """Runs for ever, and waits for a Redis that is away."""
         backoff = Backoff(most=2.0)
         while True:
             try:
                 await self._run_once(backoff)
             except Unavailable as error:
-                log.warning("background_waits_for_redis", error=error.message)
+                if not self._away:  # said once, until a connection stands again
+                    log.warning("waiting_for_redis", queue=self._queue.name, error=error.message)
+                self._away = True
             await backoff.sleep()
 
     async def _run_once(self, backoff: Backoff) -> None:
         client = open_client(self._url, text=False)
         async with redis_errors(), aclosing(client):
             pool = ArqRedis(cast(Any, client.connection_pool), **JSON, default_queue_name=self._queue.name)
-            pool.expires_extra_ms = REMEMBERED_JOB * 1000
+            pool.expires_extra_ms = JOB_EXPIRY * 1000
             await cast(Awaitable[bool], pool.ping())
             worker = self._worker(pool)
             self._pool = pool
             try:
                 backoff.reset()
-                await _to_its_end(worker.async_run())
+                self._away = False
+                await _to_its_end(worker)
             finally:
                 self._pool = None
                 await asyncio.shield(_close(worker))
@@ -121,30 +128,54 @@ class ArqRunner:
         )
 
 
-async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """The work's result. Cancelled, it insists: in arq's loop nothing brings back a cancellation that redis-py forgot,
-    as `redis_errors` does in ours."""
-    working = asyncio.create_task(work)
+async def _to_its_end(worker: Worker) -> None:
+    """Waits until arq's loop ends. Cancelled, it cancels the loop again and again: in arq's loop nothing brings back a
+    cancellation that redis-py forgot, as `redis_errors` does in ours. A job that was cancelled ends the whole loop as
+    cancelled, which is no cancellation of ours: raises `Unavailable`, and what arq raises."""
+    working = asyncio.create_task(worker.async_run())
     try:
         await asyncio.wait({working})
     finally:
         while not working.done():
             working.cancel()
-            await asyncio.wait({working}, timeout=INSIST)
-    working.result()
+            await asyncio.wait({working}, timeout=CANCEL_AGAIN)
+        error = None if working.cancelled() else working.exception()  # asked for in any case: else it would be logged
+    if working.cancelled():
+        raise Unavailable("arq's loop was cancelled, and nobody had asked for it.")
+    if error:
+        raise error
 
 
 async def _close(worker: Worker) -> None:
-    """Its jobs are cancelled, and wait for another process."""
+    """Closes the worker: its jobs are cancelled, and wait for another process. What arq wanted to tell a Redis that is
+    away follows from its silence."""
+    await _end_jobs(worker)
     try:
-        async with redis_errors():
+        async with asyncio.timeout(END_WAIT), redis_errors():
             await worker.close()
-    except Unavailable:
-        pass  # what it wanted to tell Redis follows from its silence
+    except (Unavailable, TimeoutError) as error:
+        log.debug("left_without_farewell", error=str(error))
+
+
+async def _end_jobs(worker: Worker) -> None:
+    """arq cancels each once and looks at one failure; the others would each be a traceback in the log."""
+    jobs = dict(worker.tasks)
+    pending = set(jobs.values())
+    for job in pending:
+        job.cancel()
+    while pending:
+        _, pending = await asyncio.wait(pending, timeout=END_WAIT)
+        for id, job in jobs.items():
+            if job in pending:  # our work, or else arq, which wants to tell Redis
+                worker.job_tasks.get(id, job).cancel()
+    for id, job in jobs.items():
+        if not job.cancelled() and (error := job.exception()):
+            log.debug("job_ended_untold", job=id, error=str(error))
+    worker.tasks.clear()
 
 
 def _called(work: Task | Periodic) -> Any:
-    """What Redis or the storage cannot do now is put off."""
+    """Returns the work as arq calls it: a task that Redis or the storage cannot do now is tried again later."""
 
     async def run(context: dict[str, Any], *args: object) -> None:
         again = False
@@ -152,27 +183,20 @@ def _called(work: Task | Periodic) -> Any:
             await work.work(*args)
         except* MillstreamError as errors:
             again = isinstance(work, Task) and work.insist
-            log.warning("put_off", work=work.name, errors=[str(error) for error in _leaves(errors)])
+            log.warning("task_postponed", work=work.name, errors=[str(error) for error in leaves(errors)])
         if again:
-            raise Retry(defer=PUT_OFF)
+            raise Retry(defer=RETRY_AFTER)
 
     return run
 
 
-def _leaves(error: BaseException) -> list[BaseException]:
-    if not isinstance(error, BaseExceptionGroup):
-        return [error]
-    group = cast(BaseExceptionGroup[BaseException], error)
-    return [leaf for each in group.exceptions for leaf in _leaves(each)]
-
-
 def _cron(periodic: Periodic) -> Any:
     moments = when(periodic.every)
-    return cron(_called(periodic), name=periodic.name, unique=True, keep_result=REMEMBERED, max_tries=1, **moments)
+    return cron(_called(periodic), name=periodic.name, unique=True, keep_result=RESULT_KEPT, max_tries=1, **moments)
 
 
 def when(every: int) -> dict[str, Any]:
-    """The moments of an hour that are `every` seconds (or whole minutes) apart, as arq wants them."""
+    """Returns the moments of an hour that are `every` seconds (or whole minutes) apart, as arq wants them."""
     if every < 60:
         return {"second": set(range(0, 60, every))}
     return {"minute": set(range(0, 60, every // 60)), "second": 0}

@@ -7,7 +7,8 @@ from millstream.gateway.settings import IntakeSettings
 
 
 class BackgroundSettings(IntakeSettings):
-    """How much one background process does at once, and whom it tells. Several processes share the work."""
+    """Limits of what one background process does at once, and the receivers of its webhooks. Several processes share
+    the work."""
 
     background_redis_url: RedisUrl = Field(
         default="",

@@ -1,4 +1,4 @@
-"""Keeping the house: what time brings about, done by one of the background processes at a time."""
+"""Upkeep that time demands, done by one of the background processes at a time."""
 
 import time
 
@@ -15,24 +15,25 @@ log = structlog.stdlib.get_logger(part="upkeep")
 
 
 class BackgroundUpkeep:
-    """What is kept up. Everything that is put off while Redis or the storage is away comes at the next round."""
+    """The periodic upkeep. Everything that is postponed while Redis or the storage is away comes at the next round."""
 
     def __init__(self, broker: Broker, context: BackgroundContext) -> None:
         self._broker = broker
         self._context = context
 
     async def evict(self) -> None:
-        """Stale workers, passed deadlines, orphaned jobs: gateways and workers do this too, when there are any."""
+        """Handles stale workers, passed deadlines and orphaned jobs. Gateways and workers do this too, when there are
+        any."""
         settings = self._context.settings
         try:
             for model in await model_names(self._broker):
                 await keep_up(self._broker, model, settings.max_attempts, int(settings.orphan_grace * 1000))
         except MillstreamError as error:
-            log.warning("upkeep_waits", error=error.message)
+            log.warning("upkeep_postponed", error=error.message)
 
     async def remove_expired_files(self) -> None:
-        """The bytes of files whose time is over (their records went by themselves), drafts that nobody writes any
-        more, and parts of batches that are over."""
+        """Removes the bytes of files whose time is over (their records went by themselves), drafts that nobody writes
+        any more, and parts of batches that are over."""
         storage, now = self._context.storage, time.time()
         try:
             active = set(await self._context.batches.active())
@@ -41,10 +42,10 @@ class BackgroundUpkeep:
                     await storage.delete(name)
                     log.info("file_removed", name=name)
         except MillstreamError as error:
-            log.warning("files_wait", error=error.message)
+            log.warning("files_postponed", error=error.message)
 
 
 def _left_over(name: str, idle: float, active: set[str]) -> bool:
-    """A part of a batch that is over: its process died before it could clear up."""
+    """Tells whether this is a part of a batch that is over: its process died before it could clear up."""
     folder, _, rest = name.partition("/")
     return folder == "parts" and rest.partition("/")[0] not in active and idle > 3600

@@ -37,12 +37,12 @@ class WebhookDelivery:
 
     @property
     def id(self) -> str:
-        """Of this try; the same whoever makes it."""
+        """Returns the id of this try; the same whoever makes it."""
         return f"webhook:{self.event}:{hashlib.sha256(self.url.encode()).hexdigest()[:12]}:{self.tried}"
 
 
 def parse_receivers(entries: list[str]) -> list[tuple[str, str]]:
-    """`tenant=url` each. Raises `ValueError`."""
+    """Reads the receivers, `tenant=url` each. Raises `ValueError`."""
     pairs = [(tenant, url) for tenant, _, url in (entry.partition("=") for entry in entries)]
     for index, (tenant, url) in enumerate(pairs):
         if not tenant or not _sendable(url):
@@ -59,7 +59,7 @@ def _sendable(url: str) -> bool:
 
 
 def secret_bytes(text: str) -> bytes:
-    """The key of the signatures. Raises `ValueError`."""
+    """Returns the key of the signatures. Raises `ValueError`."""
     try:
         found = base64.b64decode(text.removeprefix("whsec_"), validate=True)
     except binascii.Error:
@@ -72,18 +72,20 @@ def secret_bytes(text: str) -> bytes:
 
 
 def signature(secret: bytes, event: str, seconds: int, body: str) -> str:
-    """As https://www.standardwebhooks.com has it."""
+    """Returns the signature that https://www.standardwebhooks.com defines."""
     signed = hmac.new(secret, f"{event}.{seconds}.{body}".encode(), hashlib.sha256).digest()
     return f"v1,{base64.b64encode(signed).decode()}"
 
 
 def pause_after(tried: int) -> float:
-    """Seconds until the next try, when `tried` have failed; a little random, so that many do not come back in step."""
+    """Returns the seconds until the next try, when `tried` have failed; a little random, so that many do not come back
+    in step."""
     return min(FIRST_PAUSE * 4 ** (tried - 1), LONGEST_PAUSE) * random.uniform(0.8, 1.2)
 
 
 def mailbox() -> httpx.AsyncClient:
-    """What letters are sent with: one for all of them, as a TLS context takes long to make; no connection is kept."""
+    """Returns the HTTP client for all webhooks: there is one, as a TLS context takes long to make; no connection is
+    kept."""
     return httpx.AsyncClient(timeout=TIMEOUT, limits=httpx.Limits(max_keepalive_connections=0))
 
 
@@ -98,7 +100,8 @@ class Webhooks:
         self._http = http
 
     def deliveries(self, tenant: str, kind: str, subject: str) -> list[WebhookDelivery]:
-        """What is to be sent when `subject` (a batch, a response) has come to its end: `kind` is `batch.completed`."""
+        """Returns what is to be sent when `subject` (a batch, a response) has come to its end: `kind` is
+        `batch.completed`."""
         urls = [url for owner, url in self._receivers if owner in ("*", tenant)]
         event = f"evt_{hashlib.sha256(f'{subject}:{kind}'.encode()).hexdigest()[:32]}"
         told = {"id": event, "object": "event", "created_at": int(time.time()), "type": kind, "data": {"id": subject}}
@@ -106,7 +109,8 @@ class Webhooks:
         return [WebhookDelivery(event, url, body) for url in urls]
 
     async def deliver(self, delivery: WebhookDelivery) -> tuple[WebhookDelivery, float] | None:
-        """One try. If it failed: the letter to try again, and in how many seconds; after the last it is buried."""
+        """Tries once. If that failed, returns the delivery to try again, and in how many seconds; after the last try it
+        is stored as undeliverable."""
         reason = await self._post(delivery)
         if not reason:
             return None
@@ -121,7 +125,7 @@ class Webhooks:
         return None
 
     async def _post(self, delivery: WebhookDelivery) -> str:
-        """Why it was not delivered; empty if it was."""
+        """Returns why it was not delivered; empty if it was."""
         now = int(time.time())
         headers = {
             "content-type": "application/json",

@@ -23,30 +23,31 @@ log = structlog.stdlib.get_logger(part="stream")
 
 
 class DirectWrite:
-    """One response's. It stays closed for ever with a server other than uvicorn on httptools, and for HTTP/1.0."""
+    """The direct write of one response. It stays closed for ever with a server other than uvicorn on httptools, and for
+    HTTP/1.0."""
 
     def __init__(self, scope: Scope) -> None:
         self._cycle = _cycle(scope)
         self._write: Write | None = None
 
     def open(self, write: Write) -> None:
-        """From now on. The response's head has been sent."""
+        """Allows direct writes from now on. The response's head has been sent."""
         if self._cycle is not None and self._cycle.chunked_encoding:
             self._write = write
 
     def close(self) -> None:
-        """From now on everything goes the long way."""
+        """Sends everything through the request's task from now on."""
         self._write = None
 
     def take(self, choice: int, seq: Seq, chunk: Chunk | None) -> bool:
-        """Whether it has been sent. Never raises: it is called by the one reader of all streams."""
+        """Tells whether it has been sent. Never raises: it is called by the one reader of all streams."""
         cycle, write = self._cycle, self._write
         if cycle is None or write is None or cycle.flow.write_paused or cycle.disconnected:
             return False
         try:
             out = write(choice, seq, chunk)
         except Exception:
-            log.exception("express failed")  # the long way meets the same error, where it is answered
+            log.exception("direct_write_failed")  # the long way meets the same error, where it is answered
             self.close()
             return False
         if out:
@@ -55,12 +56,12 @@ class DirectWrite:
 
 
 def begun(scope: Scope) -> bool:
-    """Whether something of the response has been sent, as far as is known."""
+    """Tells whether something of the response has been sent, as far as is known."""
     return (cycle := _cycle(scope)) is None or cycle.response_started
 
 
 def hang_up(scope: Scope) -> None:
-    """Closes the connection behind what has been sent, though the response has no end. Left to itself the server does
+    """Closes the connection after what has been sent, though the response has no end. Left to itself the server does
     the same, but takes it for a mistake of ours and logs an error for each."""
     if (cycle := _cycle(scope)) is not None:
         cycle.disconnected = True

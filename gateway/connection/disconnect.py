@@ -14,12 +14,12 @@ class ClientGone(Cancelled):
 
 
 class ClientWatch:
-    """Who waits for an answer. What is done inside `with client` ends with `ClientGone` as soon as it leaves. The
-    body must have been read: the next message can then only be the disconnect. One task listens for it, from the
-    first `with` until `release`; the work stays where it is, in the request's own task."""
+    """A watch for the client that waits for an answer. The work inside `with client` ends with `ClientGone` as soon as
+    the client leaves. The body must have been read: the next message can then only be the disconnect. One task listens
+    for it, from the first `with` until `release`; the work stays where it is, in the request's own task."""
 
     def __init__(self, request: Request, served: "set[ClientWatch]") -> None:
-        """`served`: where it is to be found as long as it is listened for."""
+        """Begins without listening. `served`: the set in which it is found as long as it is listened for."""
         self.direct = DirectWrite(request.scope)
         self.comes_back = _comes_back(request)  # it knows how to go on with a stream that breaks off, and where
         self._receive = request.receive
@@ -55,7 +55,7 @@ class ClientWatch:
                 self._task.cancel()
 
     def release(self) -> None:
-        """Nothing more will be done for it."""
+        """Ends the watch: nothing more will be done for the client."""
         self._served.discard(self)
         if self._listening is not None:
             self._listening.cancel()
@@ -68,7 +68,7 @@ class ClientWatch:
 
 
 def _comes_back(request: Request) -> bool:
-    """It said so, or has done it before. An `Idempotency-Key` alone says less: whoever asks through an SDK has one for
-    the retries, but the SDK goes on with no stream by itself."""
+    """Tells whether the client has said that it comes back, or has done it before. An `Idempotency-Key` alone says
+    less: whoever asks through an SDK has one for the retries, but the SDK goes on with no stream by itself."""
     asked = request.headers.get("x-millstream-resumable", "").lower()
     return asked in ("true", "1") or (not asked and "last-event-id" in request.headers)

@@ -1,12 +1,26 @@
-"""The server's HTTP protocol: a bound on what a connection may send before its request's head is complete, and answers
-that clients of HTTP/1.0 can read."""
+"""The server's HTTP protocol: bounds on what a connection may send, and how long it may take, without a request coming
+of it; errors in OpenAI's shape for what is no HTTP; and answers that clients of HTTP/1.0 can read."""
 
+import asyncio
+import random
 from typing import Any
 
+import structlog
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from millstream.gateway.errors.table import HeadTooLarge, error_json
+from millstream.common.errors import BadRequest, MillstreamError
+from millstream.gateway.errors.table import HeadTooLarge, error_json, wire
+
+LINGER = 2**20  # bytes of a body that are still taken, and dropped, after it has been answered: its client may not look
+PHRASES = {400: "Bad Request", 431: "Request Header Fields Too Large"}
+
+log = structlog.stdlib.get_logger(part="http")
+
+
+def http_id() -> str:
+    """A new `x-request-id`. Not from the kernel: nobody must be unable to guess it."""
+    return f"req_{random.getrandbits(128):032x}"
 
 
 class Http10Response(RequestResponseCycle):
@@ -20,36 +34,81 @@ class Http10Response(RequestResponseCycle):
 
 
 class BoundedHeadProtocol(HttpToolsProtocol):
-    """httptools keeps an endless head in memory; this closes the connection instead. Below the bound, heads are judged
-    by the app (`Limits`), which can answer with all its headers. The bound is the configuration's
-    `h11_max_incomplete_event_size` (bytes), which means the same for uvicorn's other protocol."""
+    """httptools keeps an endless head in memory, and uvicorn trailers too: this closes the connection instead. Below
+    the bound, heads are judged by the app (`Limits`), which can answer with all its headers. The bound is the
+    configuration's `h11_max_incomplete_event_size` (bytes), which means the same for uvicorn's other protocol."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, head_timeout: float, **kwargs: Any) -> None:
+        """`head_timeout`: seconds until a request's head must be complete, from its first byte or the connection's
+        beginning."""
         super().__init__(*args, **kwargs)
         self._most = self.config.h11_max_incomplete_event_size or 2**20
-        self._head = 0  # bytes of the head under way
+        self._head_timeout = head_timeout
+        self._fruitless = 0  # bytes since the last of which a head or a piece of a body was made
+        self._dropped = 0  # bytes of a body that came after the answer
         self._in_head = True
+        self._waiting: asyncio.TimerHandle | None = None  # for a head
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._waiting = self.loop.call_later(self._head_timeout, transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._in_head:
-            self._head += len(data)
-            if self._head > self._most:
-                self._refuse()
-                return
+        self._fruitless += len(data)
+        if self._fruitless > self._most:
+            self._refuse(HeadTooLarge(f"The request's head, or what follows its body, exceeds {self._most} bytes."))
+            return
         super().data_received(data)
+        if self._in_head and self._fruitless and self._waiting is None:
+            self._waiting = self.loop.call_later(self._head_timeout, self.transport.close)
+
+    def on_message_begin(self) -> None:
+        self._fruitless = max(self._fruitless, 1)
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
+        self._in_head, self._fruitless = False, 0
+        self._stop_waiting()
         super().on_headers_complete()
         if self.scope.get("http_version") == "1.0":
             self.cycle.__class__ = Http10Response
+        if not self.parser.should_upgrade():
+            # Trailers go into a list that nobody reads: a proxy may have checked the headers, and has not seen them.
+            self.headers = []
+
+    def on_body(self, body: bytes) -> None:
+        self._fruitless = 0
+        if self.cycle.response_complete:
+            self._dropped += len(body)
+            if self._dropped > LINGER:
+                self.transport.close()
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._in_head, self._head = True, 0  # whatever follows is the next request's
+        self._in_head, self._fruitless, self._dropped = True, 0, 0  # whatever follows is the next request's
         super().on_message_complete()
 
-    def _refuse(self) -> None:
-        body = error_json(HeadTooLarge(f"The request's head exceeds {self._most} bytes."))
-        head = "HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\nconnection: close\r\n"
-        self.transport.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP."""
+        self._refuse(BadRequest(f"{msg} Expected HTTP/1.1, as RFC 9112 has it."))
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _refuse(self, error: MillstreamError) -> None:
+        """The connection's last words, unless they would come in the middle of an answer, or after one to the same
+        request."""
+        answering = self.cycle is not None and self.cycle.response_started
+        if not (answering and not self.cycle.response_complete) and not (answering and not self._in_head):
+            identity, status, body = http_id(), wire(error).status, error_json(error)
+            head = f"HTTP/1.1 {status} {PHRASES[status]}\r\ncontent-type: application/json\r\nconnection: close\r\n"
+            head += f"x-request-id: {identity}\r\ncontent-length: {len(body)}\r\n\r\n"
+            self.transport.write(head.encode() + body)
+            log.warning("request refused", request_id=identity, status=status, error=error.message)
         self.transport.close()

@@ -16,8 +16,8 @@ from millstream.gateway.connection.direct_write import hang_up
 from millstream.gateway.connection.disconnect import ClientGone, ClientWatch
 from millstream.gateway.connection.framing import Framing
 
-# The farewell of a gateway that stops: come back, to another one, in so many milliseconds. The line counts when it is
-# read; no blank line ends it, for the same reason as with `gateway.writer.KEEP_ALIVE`.
+# The notice of a gateway that stops: come back, to another one, in so many milliseconds. The line counts when it is
+# read; no blank line ends it, for the same reason as with `gateway.requests.writer.KEEP_ALIVE`.
 RETRY = b"retry: 1000\n"
 
 SSE = Framing(b"text/event-stream; charset=utf-8", comments=True, farewell=RETRY)
@@ -27,7 +27,7 @@ SSE = Framing(b"text/event-stream; charset=utf-8", comments=True, farewell=RETRY
 OTHERS = (b"connection", b"content-type")
 STANDING = [each for each in EventSourceResponse(iter(())).raw_headers if each[0] not in OTHERS]
 STOPPING = "This gateway is stopping: please ask again."
-LATECOMERS = 0.1  # seconds until those are cut off, too, whose jobs were just being submitted
+CUT_INTERVAL = 0.1  # seconds until those are cut off, too, whose jobs were just being submitted
 
 
 class Final(bytes):
@@ -97,13 +97,13 @@ class DrainNotifier:
     `async with` scope: one listener, whatever the number of clients."""
 
     def __init__(self, drain: float) -> None:
-        """`drain`: seconds that answers may go on after the stop signal."""
+        """Watches for the stop signal. `drain`: seconds that answers may go on after it."""
         self.draining = False
         self.served: set[ClientWatch] = set()
         self._drain = drain
 
     async def __aenter__(self) -> Self:
-        self._listening = asyncio.create_task(self._listen(), name="farewells")
+        self._listening = asyncio.create_task(self._listen(), name="drain_notifier")
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -117,4 +117,4 @@ class DrainNotifier:
         while True:
             for client in list(self.served):
                 client.interrupt(DrainTimeout("This gateway stops."))
-            await asyncio.sleep(LATECOMERS)
+            await asyncio.sleep(CUT_INTERVAL)

@@ -57,7 +57,7 @@ class StorageFailed(MillstreamError):
 
 @dataclass(frozen=True, slots=True)
 class WireError:
-    """How an error code leaves: HTTP status, OpenAI's `type`, and its `code` where that is not our own."""
+    """One row of the error table: HTTP status, OpenAI's `type`, and its `code` where that is not our own."""
 
     status: int
     type: str
@@ -95,12 +95,12 @@ RETRY_SOON = 2.0  # seconds: a Redis restart or fail-over is usually over by the
 
 
 def wire(error: MillstreamError) -> WireError:
-    """The error's row; one without a row is the server's fault."""
+    """Returns the error's row; one without a row is the server's fault."""
     return TABLE.get(error.code, TABLE[MillstreamError.code])
 
 
 def error_object(error: MillstreamError) -> dict[str, object]:
-    """`{"error": {"message", "type", "param", "code"}}`, as OpenAI writes it."""
+    """Returns `{"error": {"message", "type", "param", "code"}}`, as OpenAI writes it."""
     row = wire(error)
     code = error.wire_code if isinstance(error, FieldError) else row.code
     param = None if error.param is None else readable(error.param)
@@ -108,17 +108,18 @@ def error_object(error: MillstreamError) -> dict[str, object]:
 
 
 def readable(text: str) -> str:
-    """What can be sent: a message may quote a client's text that is no Unicode."""
+    """Returns text that can be sent: a message may quote a client's text that is no Unicode."""
     return text.encode("utf-8", "replace").decode()
 
 
 def error_json(error: MillstreamError) -> bytes:
-    """The same, encoded: a response's body or a mid-stream event's data."""
+    """Returns the error object as JSON: a response's body or a mid-stream event's data."""
     return msgspec.json.encode(error_object(error))
 
 
 def error_headers(error: MillstreamError) -> dict[str, str]:
-    """`Retry-After` (whole seconds, rounded up) where coming back makes sense, and what the SDKs read beside it."""
+    """Returns `Retry-After` (whole seconds, rounded up) where coming back makes sense, and what the SDKs read beside
+    it."""
     status = wire(error).status
     if status == 401:
         return {"www-authenticate": "Bearer"}

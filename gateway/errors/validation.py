@@ -1,11 +1,15 @@
 """Pydantic's findings in OpenAI's words: what was wrong, at which path, what would be right."""
 
-from collections.abc import Mapping, Sequence, Sized
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from pydantic import BaseModel, ValidationError
 
 from millstream.gateway.errors.table import FieldError
 
-ValidationFinding = Mapping[str, Any]  # one of pydantic's error dicts
+S = TypeVar("S", bound=BaseModel)
+Detail = Mapping[str, Any]  # one of pydantic's error dicts
 EXPECTED = {
     "string_type": "a string",
     "string_unicode": "a string of valid Unicode",
@@ -23,80 +27,107 @@ EXPECTED = {
 }
 
 
-def field_error(findings: Sequence[ValidationFinding], body: object) -> FieldError:
-    """The one error to tell: the deepest (in a union, the branch that was meant got furthest)."""
-    if findings and findings[0]["type"] == "json_invalid":
-        return no_json()
-    paths = [_path(finding, body) for finding in findings]
-    deepest = max(range(len(findings)), key=lambda index: len(paths[index]))
-    same = [finding for finding, path in zip(findings, paths, strict=True) if path == paths[deepest]]
-    return _told(same, spelt(paths[deepest]))
+@dataclass(frozen=True, slots=True)
+class ValidationFinding:
+    """One of pydantic's, at its place in what the client sent."""
+
+    kind: str
+    path: tuple[str | int, ...]
+    value: object
+    context: Mapping[str, Any]
+    words: str
+
+
+def shaped(shape: type[S], body: object) -> S:
+    """The body as its shape. Raises `FieldError` for what fits least."""
+    try:
+        return shape.model_validate(body)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)
+        raise _deepest([_in_body(detail, body) for detail in details]) from None
+
+
+def parameter_error(details: Sequence[Detail]) -> FieldError:
+    """For what the framework found in a query or a path."""
+    return _deepest([_finding(each, tuple(map(str, each["loc"][1:])), each["input"]) for each in details])
+
+
+def _deepest(findings: Sequence[ValidationFinding]) -> FieldError:
+    """The one error to tell: in a union, the branch that was meant got furthest, or found more than it may hold."""
+    deepest = max(findings, key=lambda finding: (finding.kind == "too_long", len(finding.path)))
+    return _told([finding for finding in findings if finding.path == deepest.path], spelt(deepest.path))
+
+
+def no_body() -> FieldError:
+    """There is none."""
+    return FieldError("The request needs a JSON object as its body.", param=None, wire_code=None)
 
 
 def no_json() -> FieldError:
-    """The body cannot be read at all."""
+    """Returns the error for a body that cannot be read at all."""
     hint = "(HINT: This likely means you aren't using your HTTP library correctly. The OpenAI API expects a JSON "
     message = f"We could not parse the JSON body of your request. {hint}payload, but what was sent was not valid JSON.)"
     return FieldError(message, param=None, wire_code=None)
 
 
 def wrong_media(name: str, given: str, expected: str) -> FieldError:
-    """The body is of another kind than the header `name` may say."""
+    """Returns the error for a body of another kind than the header `name` may say."""
     message = f"Unsupported {name}: '{given[:80]}'. This API method only accepts {expected} requests."
     return FieldError(message, param=None, wire_code=f"unsupported_{name.lower().replace('-', '_')}")
 
 
 def spelt(path: Sequence[str | int]) -> str:
-    """`("messages", 2, "content")` as `messages[2].content`."""
+    """Writes `("messages", 2, "content")` as `messages[2].content`."""
     out = ""
     for part in path:
         out += f"[{part}]" if isinstance(part, int) else f".{part}" if out else part
     return out
 
 
-def _path(finding: ValidationFinding, body: object) -> tuple[str | int, ...]:
-    """The finding's place in the body. Pydantic mixes names of union branches in; only what leads on stays."""
-    place = cast(tuple[str | int, ...], finding["loc"])
+def _finding(detail: Detail, path: tuple[str | int, ...], value: object) -> ValidationFinding:
+    context = cast(Mapping[str, Any], detail.get("ctx") or {})
+    return ValidationFinding(detail["type"], path, value, context, detail["msg"])
+
+
+def _in_body(detail: Detail, body: object) -> ValidationFinding:
+    """Pydantic mixes names of union branches into a finding's place; only what leads on in the body stays."""
+    place = cast(tuple[str | int, ...], detail["loc"])
     path: list[str | int] = []
-    here: object = body
-    if place and place[0] != "body":
-        return tuple(str(part) for part in place[1:])  # a parameter of the path or the query
-    for index, part in enumerate(place[1:], start=1):
+    here = body
+    for index, part in enumerate(place):
         if isinstance(here, dict) and part in here:
             here = cast(dict[str | int, object], here)[part]
         elif isinstance(here, list) and isinstance(part, int) and part < len(cast(list[object], here)):
             here = cast(list[object], here)[part]
-        elif not (finding["type"] == "missing" and index == len(place) - 1):
+        elif not (detail["type"] == "missing" and index == len(place) - 1):
             continue
         path.append(part)
-    return tuple(path)
+    return _finding(detail, tuple(path), cast(object, here))
 
 
 def _told(findings: Sequence[ValidationFinding], param: str) -> FieldError:
     finding = findings[0]
-    kinds = [EXPECTED[one["type"]] for one in findings if one["type"] in EXPECTED]
-    if finding["type"] == "missing":
+    kinds = [EXPECTED[one.kind] for one in findings if one.kind in EXPECTED]
+    if finding.kind == "missing":
         return _missing(param)
     if kinds and len(kinds) == len(findings):
         expected = " or ".join(dict.fromkeys(kinds))
         where = f"for '{param}'" if param else "of the body"
-        message = f"Invalid type {where}: expected {expected}, but got {_got(finding['input'])} instead."
+        message = f"Invalid type {where}: expected {expected}, but got {_got(finding.value)} instead."
         return FieldError(message, param=param or None, wire_code="invalid_type")
-    return _outside(next(one for one in findings if one["type"] not in EXPECTED), param)
+    return _outside(next(one for one in findings if one.kind not in EXPECTED), param)
 
 
 def _missing(param: str) -> FieldError:
-    if not param:
-        return FieldError("The request needs a JSON object as its body.", param=None, wire_code=None)
     return FieldError(f"Missing required parameter: '{param}'.", param=param, wire_code="missing_required_parameter")
 
 
 def _outside(finding: ValidationFinding, param: str) -> FieldError:
-    """Right type, wrong value."""
-    context = cast(Mapping[str, Any], finding.get("ctx") or {})
-    number = "decimal" if isinstance(finding["input"], float) else "integer"  # a query's numbers are text
-    given = _shown(finding["input"])
-    match finding["type"]:
+    """Returns the error for a wrong value of the right type."""
+    context = finding.context
+    number = "decimal" if isinstance(finding.value, float) else "integer"  # a query's numbers are text
+    given = _shown(finding.value)
+    match finding.kind:
         case "greater_than_equal" | "greater_than":
             least = f">= {context['ge']}" if "ge" in context else f"> {context['gt']}"
             said = f"{number} below minimum value. Expected a value {least}, but got {given} instead."
@@ -108,7 +139,7 @@ def _outside(finding: ValidationFinding, param: str) -> FieldError:
             said = f"array too short. Expected at least {context['min_length']}, but got {context['actual_length']}."
             return _invalid(param, said, "empty_array" if not context["actual_length"] else "array_below_min_length")
         case "too_long":
-            entries = len(cast(Sized, finding["input"]))
+            entries = context["actual_length"]
             said = f"too long. Expected at most {context['max_length']} entries, but got {entries}."
             return _invalid(param, said, "array_above_max_length")
         case "string_too_long":
@@ -121,7 +152,7 @@ def _outside(finding: ValidationFinding, param: str) -> FieldError:
             said = f"string does not match pattern. Expected a string that matches {context['pattern']}."
             return _invalid(param, said, "invalid_value")
         case _:
-            return _invalid(param, f"{finding['msg']}.", "invalid_value")
+            return _invalid(param, f"{finding.words}.", "invalid_value")
 
 
 def _invalid(param: str, said: str, wire_code: str) -> FieldError:
@@ -147,6 +178,6 @@ def _got(value: object) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value short enough for a message."""
+    """Returns a value short enough for a message."""
     text = repr(value) if isinstance(value, str) else str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

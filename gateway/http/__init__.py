@@ -1,1 +1,1 @@
-"""What happens around every route: middleware, path normalisation, draining, exception handlers, health and metrics."""
+"""The layers around every route: middleware, path normalisation, draining, exception handlers, health and metrics."""

@@ -13,7 +13,7 @@ from millstream.gateway.connection.direct_write import SERVER
 
 class DirectApp(FastAPI):
     """Leaves the server's own `send` in the scope, before anybody wraps it, and keeps our layers around the framework,
-    where a request can be answered without it (`gateway.http.json_route`)."""
+    where a request can be answered without it (`gateway.http.json_dispatch`)."""
 
     def __init__(self, dialects: Sequence[Dialect], **options: Any) -> None:
         """`dialects`: those beside OpenAI's, for whoever answers with an error."""
@@ -22,7 +22,7 @@ class DirectApp(FastAPI):
         self._layers: ASGIApp = super().__call__
 
     def openapi(self) -> dict[str, Any]:
-        """With the API keys, which a layer asks for and no route."""
+        """Returns the OpenAPI document with the API keys, which a middleware asks for and no route."""
         return told_of_keys(super().openapi())
 
     def surround(self, layer: Callable[[ASGIApp], ASGIApp]) -> None:

@@ -18,7 +18,7 @@ class BatchFigures(Collector):
         self._batches = batches
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Two families: batches by status, and their lines by what became of them."""
+        """Yields two families: batches by status, and their lines by what became of them."""
         statuses = Counter(batch.status for batch in self._batches)
         family = GaugeMetricFamily("millstream_batches", "Batches that are not over, by status.", labels=["status"])
         for status, count in sorted(statuses.items()):
@@ -34,7 +34,7 @@ class BatchFigures(Collector):
 
 
 async def batch_text(batches: Batches | None) -> bytes:
-    """What Prometheus scrapes. Raises `Unavailable`."""
+    """Returns the figures of batches as Prometheus reads them. Raises `Unavailable`."""
     if batches is None:
         return b""
     states = [Batch(batch, await batches.state(batch)) for batch in await batches.active()]

@@ -65,7 +65,7 @@ def _family(
 
 
 def cluster_text(models: Sequence[ModelInfo]) -> bytes:
-    """What Prometheus scrapes of the cluster."""
+    """Returns the cluster's figures as Prometheus reads them."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(ClusterFigures(models))
     return generate_latest(registry)

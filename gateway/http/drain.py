@@ -1,4 +1,4 @@
-"""How a gateway process leaves: it refuses what is new while what is open goes on, and only then closes its port, so
+"""The drain of a gateway process: it refuses what is new while what is open goes on, and only then closes its port, so
 that a load balancer hears of it from `/ready`."""
 
 import asyncio
@@ -15,7 +15,7 @@ from millstream.gateway.connection.sse import STOPPING
 from millstream.gateway.http.middleware import error_response
 from millstream.gateway.http.normalize import own_path
 
-LAST_WORDS = 2  # seconds for what is open at the end of the drain window to be told so
+CLOSE_GRACE = 2  # seconds for what is open at the end of the drain window to be told so
 LOOK_EVERY = 0.1  # seconds between two looks at the clock and at a second signal
 STILL_OPEN = frozenset(("/health", "/ready", "/metrics"))
 
@@ -29,20 +29,25 @@ class DrainingServer(uvicorn.Server):
         self._drain = drain
 
     async def on_tick(self, counter: int) -> bool:
-        """Whether to stop: told to, or because what keeps this gateway going has ended and streams would hang."""
-        return await super().on_tick(counter) or getattr(self.lifespan, "error_occurred", False)
+        """Tells whether to stop: told to, or because what keeps this gateway going has ended and streams would hang."""
+        return await super().on_tick(counter) or bool(self.failure) or getattr(self.lifespan, "error_occurred", False)
+
+    @property
+    def failure(self) -> int:
+        """The exit status of a gateway whose connection to the cluster has ended; 0 while it goes on."""
+        return int(self._app.state.failure)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._app.state.draining = True
-        until = monotonic() + self._drain
+        until = monotonic() + (0.0 if self.failure else self._drain)
         while (open_requests := self.server_state.tasks) and not self.force_exit and monotonic() < until:
             await asyncio.wait(open_requests, timeout=LOOK_EVERY)
-        self.config.timeout_graceful_shutdown = LAST_WORDS
+        self.config.timeout_graceful_shutdown = CLOSE_GRACE
         await super().shutdown(sockets)
 
 
 def draining(app: FastAPI) -> bool:
-    """Whether the process has been told to stop."""
+    """Tells whether the process has been told to stop."""
     return bool(app.state.draining)
 
 

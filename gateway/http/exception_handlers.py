@@ -12,7 +12,7 @@ from starlette.types import Scope
 
 from millstream.common.errors import BadRequest, BodyTooLarge, MillstreamError
 from millstream.gateway.errors.table import FieldError, UnknownRoute, WrongMethod, wire
-from millstream.gateway.errors.validation import field_error, no_json, wrong_media
+from millstream.gateway.errors.validation import parameter_error
 from millstream.gateway.http.middleware import error_response
 from millstream.gateway.services.services import services_of
 
@@ -32,19 +32,18 @@ async def _known(request: Request, error: Exception) -> Response:
     assert isinstance(error, MillstreamError)
     services_of(request).metrics.failures.labels(error.code).inc()
     if wire(error).status >= 500:
-        log.warning("request failed", code=error.code, error=error.message)
+        log.warning("request_failed", code=error.code, error=error.message)
     return error_response(error, request.scope)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    if isinstance(error.body, bytes):  # it was not even tried as JSON
-        return await _known(request, wrong_media("Content-Type", request.headers["content-type"], "'application/json'"))
-    return await _known(request, field_error(error.errors(), error.body))
+    return await _known(request, parameter_error(error.errors()))
 
 
 async def _no_unicode(request: Request, _: Exception) -> Response:
-    """JSON can spell half a surrogate pair, which is no text: it can neither be stored nor sent on."""
+    """Answers a body with half a surrogate pair. JSON can spell one, but it is no text: it can neither be stored nor
+    sent on."""
     return await _known(request, BadRequest("The request holds text that is not valid Unicode (a lone surrogate)."))
 
 
@@ -57,7 +56,7 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 def allowed_methods(request: Request) -> list[str]:
-    """What the path can be asked."""
+    """Returns the methods that the path allows."""
     routes = request.app.routes
     asked = (method for method in METHODS if _matches(routes, {**request.scope, "method": method}))
     return [name for method in asked for name in (["GET", "HEAD"] if method == "GET" else [method])]
@@ -70,9 +69,6 @@ def _matches(routes: list[BaseRoute], scope: Scope) -> bool:
 def _translated(request: Request, error: HTTPException) -> MillstreamError:
     method, path = request.method, request.url.path
     match error.status_code:
-        case 400 if isinstance(error.__cause__, ValueError | RecursionError):  # the framework could not read the body
-            encoding = request.headers.get("content-encoding", "identity")
-            return no_json() if encoding == "identity" else wrong_media("Content-Encoding", encoding, "unencoded")
         case 404:
             return UnknownRoute(f"Invalid URL ({method} {path})")
         case 405:

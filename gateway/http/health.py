@@ -29,8 +29,8 @@ async def health() -> dict[str, str]:
     "/ready", summary="Can a request be served now", responses=answers({"status": "ready", "redis": True, "workers": 1})
 )
 async def ready(request: Request, services: InServices) -> JSONResponse:
-    """200 if Redis answers and at least one worker is alive, else 503 saying which is missing; 503 as well once this
-    process has been told to stop."""
+    """Answers 200 if Redis answers and at least one worker is alive, else 503 saying which is missing; 503 as well once
+    this process has been told to stop."""
     try:
         await services.cluster.directory.ping()
         models = await services.cluster.directory.models()
@@ -57,7 +57,8 @@ def _readiness(ready: bool, *, redis: bool, workers: int, reason: str) -> JSONRe
     response_class=Response,
 )
 async def metrics(services: InServices) -> Response:
-    """This process's counters, and the cluster's figures as its workers' heartbeats tell them: workers open no port."""
+    """Returns this process's counters, and the cluster's figures as its workers' heartbeats tell them: workers open no
+    port."""
     try:
         cluster = cluster_text(await services.cluster.directory.models()) + await batch_text(services.cluster.batches)
     except MillstreamError:  # without Redis there are still this process's own
@@ -67,12 +68,12 @@ async def metrics(services: InServices) -> Response:
 
 @router.get("/version", summary="Which Millstream this is", responses=answers({"version": "0.1.0"}))
 async def version() -> dict[str, str]:
-    """The version of the gateway."""
+    """Returns the version of the gateway."""
     return {"version": release()}
 
 
 def release() -> str:
-    """The installed package's version; a source tree that was never installed has none."""
+    """Returns the installed package's version; a source tree that was never installed has none."""
     try:
         return installed_version("millstream")
     except PackageNotFoundError:

@@ -1,7 +1,6 @@
-"""What happens around every route: names and times, the door, the limit on bodies. Pure ASGI: a stream's bytes pass
+"""Middleware around every route: the access log, authentication, the limit on bodies. Pure ASGI: a stream's bytes pass
 through one small function."""
 
-import random
 import re
 import time
 from collections.abc import Mapping
@@ -14,9 +13,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from millstream.common.errors import BodyTooLarge, MillstreamError, Unavailable
+from millstream.common.errors import BadRequest, BodyTooLarge, MillstreamError, Unavailable
 from millstream.gateway.access.authentication import OPEN_PATHS, authenticate
 from millstream.gateway.apis.endpoint import Dialect, dialect_of
+from millstream.gateway.connection.protocol import http_id
 from millstream.gateway.errors.table import HeadTooLarge, error_headers, wire
 from millstream.gateway.http.app import DirectApp
 from millstream.gateway.http.normalize import own_path
@@ -25,7 +25,6 @@ from millstream.gateway.services.services import Services
 
 log = structlog.stdlib.get_logger(part="http")
 REQUEST_ID = re.compile(r"^[\w.:-]{1,128}$")
-FORM = b"application/x-www-form-urlencoded"
 READINESS = "/ready"
 
 
@@ -45,18 +44,19 @@ class AccessLog:
         try:
             structlog.contextvars.bind_contextvars(request_id=entry.request_id)  # a request has a task of its own
             await self._answer(entry, scope, receive)
-            log.info("request answered", **entry.facts())
+            log.info("request_answered", **entry.facts())
         finally:
             self._metrics.open_requests.dec()
             self._metrics.requests.labels(entry.route, str(entry.status)).inc()
             self._metrics.head_seconds.labels(entry.route).observe(entry.head_seconds)
 
     async def _answer(self, entry: "_Entry", scope: Scope, receive: Receive) -> None:
-        """A bug of ours: the client gets no more than that, with the id under which the log has the rest."""
+        """Answers for a bug of ours: the client gets no more than that, with the id under which the log has the
+        rest."""
         try:
             await self._app(scope, receive, entry.send)
         except Exception as error:
-            log.error("request crashed", path=scope["path"], exc_info=error)
+            log.error("request_crashed", path=scope["path"], exc_info=error)
             self._metrics.failures.labels(MillstreamError.code).inc()
             if entry.begun:
                 raise
@@ -65,11 +65,11 @@ class AccessLog:
 
 
 class _Entry:
-    """One request in the journal."""
+    """One request in the access log."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
         asked = Headers(scope=scope).get("x-request-id", "")
-        self.request_id = asked if REQUEST_ID.match(asked) else f"req_{random.getrandbits(128):032x}"
+        self.request_id = asked if REQUEST_ID.match(asked) else http_id()
         self.status = 500
         self.begun = False
         self.head_seconds = 0.0
@@ -94,11 +94,11 @@ class _Entry:
 
     @property
     def route(self) -> str:
-        """The route's pattern, not the path: a label of few values."""
+        """Returns the route's pattern, not the path: a label of few values."""
         return cast(str, getattr(self._scope.get("route"), "path", "unmatched"))
 
     def facts(self) -> dict[str, object]:
-        """What the log tells."""
+        """Returns the fields of the log event."""
         return {
             "method": self._scope["method"],
             "path": self._scope["path"],
@@ -127,24 +127,12 @@ class Authentication:
         await self._app(scope, receive, send)
 
 
-class PlainBodies:
-    """Reads a body as JSON whatever `curl -d` calls it, as OpenAI's servers do: a form's content type is dropped."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            headers = scope["headers"]
-            scope["headers"] = [each for each in headers if each[0] != b"content-type" or not each[1].startswith(FORM)]
-        await self._app(scope, receive, send)
-
-
 class SizeLimits:
-    """Refuses bodies above the limit, by their announced length or as they come, and heads above theirs."""
+    """Refuses bodies above the limit, by their announced length or as they come, heads above theirs, and heads that do
+    not say which host they mean."""
 
     def __init__(self, app: ASGIApp, body: int, head: int, wide: Mapping[str, int] | None = None) -> None:
-        """`wide`: paths whose bodies (uploads) have a limit of their own."""
+        """Limits bodies. `wide`: paths whose bodies (uploads) have a limit of their own."""
         self._app = app
         self._body = body
         self._head = head
@@ -164,8 +152,7 @@ class SizeLimits:
                 raise HTTPException(413, _limit_text(limit))
             return message
 
-        if sum(len(name) + len(value) for name, value in scope["headers"]) > self._head:
-            error = HeadTooLarge(f"The request's headers exceed {self._head} bytes.")
+        if (error := self._wrong_head(scope)) is not None:
             await error_response(error, scope)(scope, receive, send)
             return
         announced = Headers(scope=scope).get("content-length", "")
@@ -173,6 +160,17 @@ class SizeLimits:
             await error_response(BodyTooLarge(_limit_text(limit)), scope)(scope, receive, send)
             return
         await self._app(scope, counted, send)
+
+    def _wrong_head(self, scope: Scope) -> MillstreamError | None:
+        size = hosts = 0
+        for name, value in scope["headers"]:
+            size += len(name) + len(value)
+            hosts += name == b"host"
+        if size > self._head:
+            return HeadTooLarge(f"The request's headers exceed {self._head} bytes.")
+        if hosts != 1 and scope["http_version"] == "1.1":  # RFC 9112, 3.2: whoever stands between may have read another
+            return BadRequest(f"Invalid headers: expected one 'Host', but got {hosts or 'none'}.")
+        return None
 
 
 def _limit_text(limit: int) -> str:

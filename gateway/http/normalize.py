@@ -1,4 +1,4 @@
-"""What HTTP asks of every server, whatever the route: HEAD where there is GET, one path for `/x` and `/x/`, and paths
+"""Path normalisation, as HTTP asks of every server: HEAD where there is GET, one path for `/x` and `/x/`, and paths
 that mean the same whether or not the proxy in front cut its prefix off."""
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -9,7 +9,7 @@ class PathNormalization:
     a path that begins with the root path, as ASGI has it."""
 
     def __init__(self, app: ASGIApp, root: str = "") -> None:
-        """`root`: the prefix under which a proxy serves us, `/llm` say."""
+        """Normalises paths for `app`. `root`: the prefix under which a proxy serves us, `/llm` say."""
         self._app = app
         self._root = f"/{root.strip('/')}" if root.strip("/") else ""
 
@@ -22,13 +22,13 @@ class PathNormalization:
 
 
 def canonical(path: str, root: str) -> str:
-    """The path without a trailing slash, below the root path. A redirect instead would make some clients drop their
-    body or key, and behind a proxy it may name the wrong scheme."""
+    """Returns the path without a trailing slash, below the root path. A redirect instead would make some clients drop
+    their body or key, and behind a proxy it may name the wrong scheme."""
     inside = path == root or path.startswith(f"{root}/")
     return (path if inside else root + path).rstrip("/") or "/"
 
 
 def own_path(scope: Scope) -> str:
-    """The path below the root path: what routes are called in our code."""
+    """Returns the path below the root path: the one by which our code knows a route."""
     path, root = str(scope["path"]), str(scope.get("root_path", ""))
     return path.removeprefix(root) if path.startswith(f"{root}/") else path

@@ -1,6 +1,5 @@
-"""From a checked request to its chunks: submit jobs, follow their chunk logs, cancel them.
-
-`gateway.queue.redis_client.QueueDispatch` is the real one; tests of the HTTP surface have their own at the edge.
+"""The contract of the queue: submit jobs, follow their chunk logs, cancel them. `gateway.queue.redis_client`
+has the real client; tests of the HTTP surface have their own.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -30,7 +29,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What became of a submission. `duplicate`: the idempotency key is known; `jobs` are the earlier request's."""
+    """The outcome of a submission. `duplicate`: the idempotency key is known; `jobs` are the earlier request's."""
 
     outcome: Literal["routed", "queued", "duplicate"]
     jobs: list[JobId]
@@ -42,7 +41,7 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Where a queued job stands now; `wait` in seconds. None: not known."""
+    """The place of a queued job now; `wait` in seconds. None: not known."""
 
     position: int
     wait: float | None
@@ -71,24 +70,25 @@ class QueueClient(Protocol):
         after: Seq = NOTHING_YET,
         direct: DirectSink | None = None,
     ) -> AsyncIterator[list[tuple[Seq, Chunk]]]:
-        """The job's chunks from seq `after` + 1 to its last one, in order, without holes or repeats; each item is all
-        that is there now (at least one). An empty list is a sign of life: nothing new for a keep-alive interval, or
-        another place in the queue. Works for any job of the tenant on any gateway, running or settled. While the
-        iterator has nothing and is waited for, chunks may go to `express` instead.
-        Raises `NotFound` (no such job of this tenant), `LogExpired`, `StreamLost`."""
+        """Yields the job's chunks from seq `after` + 1 to its last one, in order, without holes or repeats; each item
+        is all that is there now (at least one). An empty list is a sign of life: nothing new for a keep-alive interval,
+        or another place in the queue. Works for any job of the tenant on any gateway, running or settled. While the
+        iterator has nothing and is waited for, chunks may go to `express` instead. Raises `NotFound` (no such job of
+        this tenant), `LogExpired`, `StreamLost`."""
         ...
 
     async def logged(
         self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET, most: int | None = None
     ) -> list[tuple[Seq, Chunk]]:
-        """What the job's log has now from seq `after` + 1 on, in order, at most `most` chunks: a look that waits for no
-        chunk and does not take the stream over from who follows it. A Redis that is away is waited for, up to half a
-        minute. Raises `NotFound` (no such job of this tenant), `LogExpired` (the same, and `after` says that there was
-        one), `StreamLost` (the log does not reach `after`), `Unavailable`."""
+        """Returns what the job's log has now from seq `after` + 1 on, in order, at most `most` chunks: a look that
+        waits for no chunk and does not take the stream over from who follows it. A Redis that is away is waited for, up
+        to half a minute. Raises `NotFound` (no such job of this tenant), `LogExpired` (the same, and `after` says that
+        there was one), `StreamLost` (the log does not reach `after`), `Unavailable`."""
         ...
 
     def waiting(self, job: JobId) -> Waiting | None:
-        """How a followed job waits, as far as is known here; None if it does not (any more), or nobody knows yet."""
+        """Returns how a followed job waits, as far as is known here; None if it does not (any more), or nobody knows
+        yet."""
         ...
 
     async def cancel(self, model: ModelName, ids: list[JobId], *, tenant: str = "") -> None:
@@ -96,5 +96,5 @@ class QueueClient(Protocol):
         ...
 
     async def leave(self, model: ModelName, ids: list[JobId]) -> None:
-        """Their reader here has gone: stop those that nobody else reads, here or at another gateway."""
+        """Tells that the reader here has gone: stops those jobs that nobody else reads, here or at another gateway."""
         ...

@@ -18,7 +18,7 @@ from millstream.gateway.queue.client import Waiting
 from millstream.gateway.queue.job_stream import JobStream
 from millstream.gateway.queue.timing_wheel import TimingWheel
 
-log = structlog.stdlib.get_logger(part="switchboard")
+log = structlog.stdlib.get_logger(part="frame_hub")
 
 
 class FrameHub:
@@ -45,15 +45,15 @@ class FrameHub:
             self._followers.pop(job_stream.job, None)
 
     def expected(self, job: JobId) -> JobStream | None:
-        """The stream prepared when this gateway submitted the job, if nobody reads it yet."""
+        """Returns the stream prepared when this gateway submitted the job, if nobody reads it yet."""
         return next((each for each in self._followers.get(job, ()) if not each.read), None)
 
     def reads(self, job: JobId) -> bool:
-        """Whether somebody here reads the job's stream."""
+        """Tells whether somebody here reads the job's stream."""
         return any(each.read for each in self._followers.get(job, ()))
 
     def waiting(self, job: JobId) -> Waiting | None:
-        """Where the job stands in its queue, as last told; None if that is not known, or it waits no more."""
+        """Returns the job's place in its queue, as last told; None if that is not known, or it waits no more."""
         return next((each.waiting for each in self._followers.get(job, ())), None)
 
     def __iter__(self) -> Iterator[JobStream]:
@@ -82,7 +82,7 @@ class FrameHub:
                 await backoff.sleep()
 
     def _subscribed(self) -> None:
-        """What came before this subscription may be lost, and Redis may be another one: attach every stream again."""
+        """Attaches every stream again: what came before this subscription may be lost, and Redis may be another one."""
         log.info("frames_subscribed", streams=len(self))
         self._lose_place()
 

@@ -24,7 +24,7 @@ LoggedChunk = tuple[Seq, Chunk]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """How the job was submitted, kept by the gateway that did, so that it can do it again if Redis loses the job."""
+    """The submission of a job, kept by the gateway that made it, so that it can do it again if Redis loses the job."""
 
     request: JobRequest
     envelope: Envelope
@@ -44,7 +44,7 @@ class JobStream:
         self.lease: Lease | Literal[""] = ""  # under which the last chunk was delivered
         self.newest: Lease | Literal[""] = ""  # the newest heard of: what older ones send is not delivered any more
         self.grant = 0  # its number
-        self.behind = False  # the log has more than the buffer: read it
+        self.lagging = False  # the log has more than the buffer: read it
         self.unsure = origin is None  # our place in Redis must be found (again) before going on
         self.done = False  # the last chunk has arrived
         self.heard = monotonic()
@@ -61,11 +61,12 @@ class JobStream:
         self._waiter: asyncio.Future[None] | None = None
 
     def take(self, lease: str, seq: int, raw: bytes) -> None:
-        """A frame arrived. While our place is not known it may be of a log that went another way: the log tells."""
+        """Takes a frame that arrived. While our place is not known it may be of a log that went another way: the log
+        tells."""
         if self.unsure or seq < self.next or not self._valid(lease):
             return
         if seq > self.next or len(self._ready) >= BUFFER:
-            self.behind = True
+            self.lagging = True
         else:
             chunk = self._keep(raw)
             if self._parked and self.direct is not None and self.direct(Seq(seq), chunk):
@@ -74,18 +75,18 @@ class JobStream:
         self.wake()
 
     def _valid(self, lease: str) -> bool:
-        """Whether this lease is the newest seen; it is from now on."""
+        """Tells whether this lease is the newest seen; it is from now on."""
         grant = int(lease.partition(":")[0])
         if grant >= self.grant:
             self.grant, self.newest = grant, Lease(lease)
         return grant >= self.grant
 
     def accept(self, raw: bytes) -> None:
-        """The next chunk, from the log."""
+        """Takes the next chunk, from the log."""
         self._ready.append((Seq(self.next), self._keep(raw)))
 
     def _keep(self, raw: bytes) -> Chunk:
-        """The next chunk is here."""
+        """Keeps the next chunk and returns it."""
         chunk = decode_chunk(raw)
         self._chunks.append(bytes(raw))
         self.next += 1
@@ -97,44 +98,44 @@ class JobStream:
 
     @property
     def waiting(self) -> Waiting | None:
-        """Where it stands in the queue, as last told; None if that is not known, or the job has begun."""
+        """Returns the job's place in the queue, as last told; None if that is not known, or the job has begun."""
         return self._place if self.next == 1 else None
 
     def stands(self, place: Waiting | None) -> None:
-        """Where the job stands in the queue (None: it does not wait). Its client is told."""
+        """Sets the job's place in the queue (None: it does not wait). Its client is told."""
         self._place = place
         if self.waiting is not None:
             self.show_life()
 
     def show_life(self) -> None:
-        """A sign of life is due."""
+        """Makes a sign of life due."""
         self.nudged = monotonic()
         if not (self._parked and self.direct is not None and self.direct(NOTHING_YET, None)):
             self.wake()
 
     def told(self, place: JobPosition, had: Seq) -> None:
-        """Redis says where it stands; it was asked when `had` was the last chunk here. Less than that is a loss, which
-        no broken connection need have announced: another node may have taken over."""
+        """Takes Redis's answer on the job's place; it was asked when `had` was the last chunk here. Less than that is a
+        loss, which no broken connection need have announced: another node may have taken over."""
         if place.state == "missing" or place.seq < had:
             self.lost()
         else:
             self.news(place.seq, place.lease)
 
     def news(self, seq: int, lease: str) -> None:
-        """Redis says that its log reaches to `seq`."""
+        """Notes that, as Redis says, its log reaches to `seq`."""
         if lease:
             self._valid(lease)
         if seq >= self.next:
-            self.behind = True
+            self.lagging = True
             self.wake()
 
     def lost(self) -> None:
-        """What Redis has of this job is no longer known: find our place again before going on."""
+        """Notes that what Redis has of this job is no longer known: our place must be found again before going on."""
         self.unsure = True
         self.wake()
 
     def drain(self) -> list[LoggedChunk]:
-        """All that is ready, in order."""
+        """Returns all chunks that are ready, in order."""
         ready, self._ready = self._ready, []
         return ready
 
@@ -144,34 +145,35 @@ class JobStream:
 
     @property
     def delivered(self) -> Delivered:
-        """What this gateway has of the job, chunks included."""
+        """Returns what this gateway has of the job, chunks included."""
         last = self._chunks[-1] if self._chunks else b""
         return Delivered(self.lease, Seq(self.next - 1), last, self.first, self._chunks)
 
     @property
     def prefix(self) -> Sequence[bytes] | None:
-        """All chunks from seq 1 on, or None if this stream began later."""
+        """Returns all chunks from seq 1 on, or None if this stream began later."""
         return self._chunks if self.first == 1 else None
 
     @property
     def ended(self) -> bool:
-        """Whether everything up to the last chunk has been read."""
+        """Tells whether everything up to the last chunk has been read."""
         return self.done and not self._ready
 
     @property
     def overdue(self) -> bool:
-        """Whether the job's deadline, as far as it is known here, has passed."""
+        """Tells whether the job's deadline, as far as it is known here, has passed."""
         return self.origin is not None and monotonic() - self.born > self.origin.envelope.timeout_ms / 1000
 
     def settle_at(self, last: Seq | None) -> None:
-        """Redis says that the job is settled with chunk `last`: a stream that asks for what follows it has ended."""
+        """Notes that, as Redis says, the job is settled with chunk `last`: a stream that asks for what follows it has
+        ended."""
         if last is not None and self.next > last:
             self.done = True
 
     @property
     def _parked(self) -> bool:
-        """Whether the reader waits, with nothing left to read: then all it was given before has been sent."""
-        return self._waiter is not None and not self._waiter.done() and not (self._ready or self.behind)
+        """Tells whether the reader waits, with nothing left to read: then all it was given before has been sent."""
+        return self._waiter is not None and not self._waiter.done() and not (self._ready or self.lagging)
 
     def wake(self) -> None:
         """Let the reader of this stream look again."""
@@ -179,8 +181,8 @@ class JobStream:
             self._waiter.set_result(None)
 
     async def wait(self) -> bool:
-        """Until `wake`; whether there is something to do (else it is time for a sign of life). One plain future: no
-        timer and no task on the token path, the switchboard's ticker wakes idle streams."""
+        """Waits for `wake` and tells whether there is something to do (else it is time for a sign of life). One plain
+        future: no timer and no task on the token path, the watchdog wakes idle streams."""
         if not self._pending:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
@@ -188,4 +190,4 @@ class JobStream:
 
     @property
     def _pending(self) -> bool:
-        return bool(self._ready) or self.behind or self.unsure
+        return bool(self._ready) or self.lagging or self.unsure

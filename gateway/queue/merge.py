@@ -11,7 +11,7 @@ ChoiceChunks = tuple[int, Chunks]  # which job, and its next chunks; no chunks: 
 
 
 async def merged(followed: list[ChunkSource]) -> AsyncGenerator[ChoiceChunks]:
-    """All jobs' chunks as they come. One job, the usual case, costs no task."""
+    """Yields all jobs' chunks as they come. One job, the usual case, costs no task."""
     if len(followed) == 1:
         async for chunks in followed[0]:
             yield 0, chunks
@@ -56,12 +56,12 @@ class MergedStream:
 
     @property
     def begun(self) -> bool:
-        """Whether the first item is there."""
+        """Tells whether the first item is there."""
         return self._ahead is not None and self._ahead.done()
 
     async def look(self, wait: float) -> ChoiceChunks | None:
-        """The first item, left in the flow; None if none came within `wait` seconds, or none ever will. Raises what
-        following raises."""
+        """Returns the first item, left in the flow; None if none came within `wait` seconds, or none ever will. Raises
+        what following raises."""
         if self._ahead is None:
             self._ahead = asyncio.create_task(self._first())
         await _settled(self._ahead, wait)
@@ -74,7 +74,7 @@ class MergedStream:
         return None
 
     async def items(self) -> AsyncGenerator[ChoiceChunks]:
-        """Everything, from the first item on; before it come signs of life too."""
+        """Yields everything, from the first item on; before it come signs of life too."""
         self._heeded = True
         if self._ahead is not None:
             first = await self._ahead
@@ -87,7 +87,7 @@ class MergedStream:
 
 
 async def _settled(task: asyncio.Task[ChoiceChunks | None], wait: float) -> None:
-    """Until the task is done, at most `wait` seconds: `asyncio.wait` for one task, at a third of its cost."""
+    """Waits until the task is done, at most `wait` seconds: `asyncio.wait` for one task, at a third of its cost."""
     loop = asyncio.get_running_loop()
     waiter = loop.create_future()
 

@@ -1,7 +1,8 @@
-"""What an API key allows: tokens reserved before a request enters, and how the response tells what is left."""
+"""The limits of an API key: tokens are reserved before a request enters, and the response tells what is left."""
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import msgspec
 
@@ -13,21 +14,46 @@ from millstream.common.errors import Overloaded, QuotaExceeded
 from millstream.common.job import ChatPrompt, JobId, JobRequest, TextPrompt, TokensPrompt
 from millstream.gateway.queue.client import Submission
 
-UNSTATED = 512  # completion tokens reserved when the request does not say how many it may have
+UNSTATED = 4096  # completion tokens that a key with a limit on tokens gets when its request does not say how many
+SHARE = 4  # but at most one in so many of its smallest limit
 CHARACTERS_PER_TOKEN = 4  # of a request's JSON: the gateway has no tokenizer, and the true count settles it in the end
 
 
 def estimate(request: JobRequest) -> int:
-    """Tokens a job may use: its input's, guessed from its size, and as many as it may answer with, if it is one that
+    """Returns the tokens a job may use: its input's, guessed from its size, and as many as it may answer with, if it
     generates."""
     prompt = len(msgspec.json.encode(request.input)) // CHARACTERS_PER_TOKEN + 1
     if not isinstance(request.input, ChatPrompt | TextPrompt | TokensPrompt):
         return prompt
-    return prompt + (request.sampling.max_tokens if request.sampling.max_tokens is not None else UNSTATED)
+    sampling = request.sampling
+    return prompt + (sampling.max_tokens if sampling.max_tokens is not None else sampling.at_most or 0)
+
+
+def answer_bound(limits: KeyLimits) -> int | None:
+    """Tokens that an answer may have at most if its request does not say; None without a limit on tokens."""
+    given = [each for each in (limits.tokens_per_minute, limits.tokens_per_day, limits.tokens_per_month) if each]
+    return max(1, min(UNSTATED, min(given) // SHARE)) if given else None
+
+
+def within_limits(submission: Submission) -> Submission:
+    """The submission with a bound for the answers that have none: what is set aside for a request is then the most that
+    it can use, and a burst of requests cannot use more than the key allows."""
+    bound = answer_bound(submission.key.limits) if submission.key is not None and submission.key.id else None
+    if bound is None:
+        return submission
+    return replace(submission, jobs=[(id, _bounded(request, bound)) for id, request in submission.jobs])
+
+
+def _bounded(request: JobRequest, bound: int) -> JobRequest:
+    generates = isinstance(request.input, ChatPrompt | TextPrompt | TokensPrompt)
+    if not generates or request.sampling.max_tokens is not None:
+        return request
+    return msgspec.structs.replace(request, sampling=msgspec.structs.replace(request.sampling, at_most=bound))
 
 
 def duration(seconds: float) -> str:
-    """As OpenAI writes it: `120ms`, `1s`, `6m0s`, `23h59m0s`. Rounded up: who comes back then is not too early."""
+    """Writes a duration as OpenAI does: `120ms`, `1s`, `6m0s`, `23h59m0s`. Rounded up: a client that comes back then is
+    not too early."""
     if seconds < 1:
         return f"{max(0, math.ceil(seconds * 1000))}ms"
     minutes, rest = divmod(math.ceil(seconds), 60)
@@ -36,7 +62,7 @@ def duration(seconds: float) -> str:
 
 
 def rate_headers(limits: KeyLimits, meter: Meter) -> dict[str, str]:
-    """OpenAI's `x-ratelimit-*`, for the limits the key has."""
+    """Returns OpenAI's `x-ratelimit-*`, for the limits the key has."""
     headers: dict[str, str] = {}
     if limits.requests_per_minute:
         headers |= _three("requests", limits.requests_per_minute, meter.requests, meter.requests_reset)
@@ -51,7 +77,7 @@ def _three(what: str, limit: int, left: int, reset: float) -> dict[str, str]:
 
 
 def refusal(key: ApiKey, answer: Reserved, asked: int) -> Overloaded:
-    """The 429 that says which limit was reached, how far, and when to come back."""
+    """Returns the 429 that says which limit was reached, how far, and when to come back."""
     limits, wait = key.limits, f" Please try again in {duration(answer.wait)}."
     headers = rate_headers(limits, answer.meter)
     match answer.reason:
@@ -104,6 +130,7 @@ class RateLimiter:
             await settle_owed(self._broker, model)
 
     async def give_back(self, submission: Submission) -> None:
-        """The request did not enter. Raises `RedisAway`; the reservation lapses by itself then."""
+        """Gives the reservation of a request back that did not enter. Raises `RedisAway`; the reservation lapses by
+        itself then."""
         if submission.key is not None and submission.key.id:
             await refund(self._broker, submission.key.id, [job for job, _ in submission.jobs])

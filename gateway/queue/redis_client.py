@@ -1,4 +1,4 @@
-"""The real `Dispatch`: requests onto the queue, their chunks back from it."""
+"""The real `QueueClient`: requests onto the queue, their chunks back from it."""
 
 import asyncio
 import hashlib
@@ -21,7 +21,7 @@ from millstream.common.single_flight import SingleFlight
 from millstream.gateway.queue.client import Admission, DirectSink, Submission, Waiting
 from millstream.gateway.queue.hub import FrameHub
 from millstream.gateway.queue.job_stream import JobStream, Origin
-from millstream.gateway.queue.rate_limits import RateLimiter
+from millstream.gateway.queue.rate_limits import RateLimiter, within_limits
 from millstream.gateway.queue.replay import LogReader
 from millstream.gateway.queue.wait_estimate import WaitEstimator
 
@@ -35,14 +35,14 @@ log = structlog.stdlib.get_logger(part="dispatch")
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What this gateway promises for every request."""
+    """The promises of this gateway for every request."""
 
     retention: float = 600.0  # seconds a settled job and its log are kept
     bounds: jobs.Bounds = field(default_factory=jobs.Bounds)
 
 
 class RedisQueueClient:
-    """Implements `gateway.queue.client.Dispatch` over Redis."""
+    """Implements `gateway.queue.client.QueueClient` over Redis."""
 
     def __init__(
         self, broker: Broker, gateway: GatewayId, hub: FrameHub, wait_estimator: WaitEstimator, terms: Terms
@@ -53,7 +53,7 @@ class RedisQueueClient:
         self._reader = LogReader(broker, gateway, hub)
         self._wait_estimator = wait_estimator
         self._terms = terms
-        self._allowance = RateLimiter(broker)
+        self._limiter = RateLimiter(broker)
         self._names = SingleFlight(model_names)
         self._known: frozenset[str] = frozenset()
         self._known_at = 0.0
@@ -63,6 +63,7 @@ class RedisQueueClient:
 
     async def submit(self, submission: Submission) -> Admission:
         await self._check_model(submission.model)
+        submission = within_limits(submission)
         envelope = self._envelope(submission)
         limits = await self._reserve(submission, envelope)
         job_streams = [
@@ -76,7 +77,7 @@ class RedisQueueClient:
             answer = await self._submit(submission, envelope)
             accepted = answer.outcome in ("routed", "queued")
         except IdempotencyConflict:
-            await self._allowance.give_back(submission)
+            await self._limiter.give_back(submission)
             raise
         except Unavailable:
             self._unanswered.put_nowait(submission)
@@ -86,14 +87,15 @@ class RedisQueueClient:
                 for job_stream in job_streams:
                     self._hub.remove(job_stream)
         if answer.jobs != [id for id, _ in submission.jobs]:  # refused, or the jobs of an earlier request
-            await self._allowance.give_back(submission)
+            await self._limiter.give_back(submission)
         admission = await self._admission(submission, answer)
         return replace(admission, headers=limits) if limits else admission
 
     async def _reserve(self, submission: Submission, envelope: jobs.Envelope) -> Mapping[str, str]:
-        """What has entered already costs nothing more, so no limit keeps its client from coming back to it."""
+        """Reserves the tokens of a request. One that has entered already costs nothing more, so no limit keeps its
+        client from coming back to it."""
         try:
-            return await self._allowance.reserve(submission)
+            return await self._limiter.reserve(submission)
         except Overloaded:
             if not await jobs.entered(self._broker, submission.model, envelope):
                 raise
@@ -131,7 +133,7 @@ class RedisQueueClient:
         )
 
     async def _submit(self, submission: Submission, envelope: jobs.Envelope) -> jobs.Submitted:
-        """The ids are ours, so a call whose reply was lost is simply made again."""
+        """Submits the jobs. The ids are ours, so a call whose reply was lost is simply made again."""
         new = [jobs.NewJob(id, request) for id, request in submission.jobs]
         answer = await retry_while_away(
             lambda: jobs.submit(self._broker, submission.model, envelope, new), SUBMIT_PATIENCE
@@ -141,9 +143,9 @@ class RedisQueueClient:
         return replace(answer, outcome="routed") if ours and answer.outcome == "duplicate" else answer
 
     async def tidy(self) -> None:
-        """Look, once Redis is back, what became of submissions that it did not answer: the jobs of one that entered are
-        stopped, because its client was told to come back; one that did not costs its key nothing. Ends by cancellation
-        only."""
+        """Finds out, once Redis is back, what became of submissions that it did not answer. If the jobs entered, they
+        are stopped, because the client was told to come back; if they did not, the key pays nothing. Ends by
+        cancellation only."""
         while True:
             submission, backoff = await self._unanswered.get(), Backoff()
             while not await self._tidied(submission):
@@ -154,7 +156,7 @@ class RedisQueueClient:
         try:
             entered = await jobs.read(self._broker, submission.model, ids[0])
             if not entered:
-                await self._allowance.give_back(submission)
+                await self._limiter.give_back(submission)
             elif not submission.resumable:
                 await jobs.cancel(self._broker, submission.model, submission.tenant, ids)
         except Unavailable:
@@ -187,7 +189,8 @@ class RedisQueueClient:
                 return Admission(outcome, answer.jobs)
 
     def _check_size(self, submission: Submission) -> None:
-        """Whether it makes sense to come back. Only a refused request is asked: with slots free, none has to wait."""
+        """Tells whether it makes sense to come back. Only a refused request is asked: with slots free, none has to
+        wait."""
         size = sum(len(jobs.encode_request(request)) for _, request in submission.jobs)
         if excess := self._terms.bounds.exceeded(len(submission.jobs), size):
             raise TooLargeToWait(
@@ -228,7 +231,7 @@ class RedisQueueClient:
             await self._stop(model, unread, left=self._gateway)
 
     def _forget(self, ids: list[JobId]) -> None:
-        """The streams prepared at submit that nobody came to read."""
+        """Forgets the streams prepared at submit that nobody came to read."""
         for job in ids:
             if job_stream := self._hub.expected(job):
                 self._hub.remove(job_stream)

@@ -24,7 +24,7 @@ log = structlog.stdlib.get_logger(part="dispatch")
 
 
 class LogReader:
-    """The reading half of a `Dispatch`; the switchboard brings the news."""
+    """The reading half of a `QueueClient`; the frame hub brings the news."""
 
     def __init__(self, broker: Broker, gateway: GatewayId, hub: FrameHub) -> None:
         self._broker = broker
@@ -61,7 +61,7 @@ class LogReader:
             self._hub.remove(job_stream)
 
     def _take_up(self, model: ModelName, job: JobId, tenant: str, after: Seq) -> JobStream:
-        """The stream prepared at submit, or a new one that must find its place first."""
+        """Returns the stream prepared at submit, or a new one that must find its place first."""
         job_stream = self._hub.expected(job) if after == NOTHING_YET else None
         if job_stream is None or job_stream.tenant != tenant:
             job_stream = JobStream(model, job, tenant, after)
@@ -73,16 +73,17 @@ class LogReader:
         """Find our place in Redis if we are unsure of it, and fill a hole from the log. Raises `RedisAway`."""
         if job_stream.unsure:
             await self._attach(job_stream)
-        while job_stream.behind and not job_stream.full and not job_stream.unsure:
+        while job_stream.lagging and not job_stream.full and not job_stream.unsure:
             await self._read_on(job_stream)
 
     async def _read_on(self, job_stream: JobStream) -> None:
-        """One page of the log. Frames may arrive meanwhile, and the place may be lost: then the page counts no more."""
-        asked, job_stream.behind = job_stream.next, False
+        """Reads one page of the log. Frames may arrive meanwhile, and the place may be lost: then the page counts no
+        more."""
+        asked, job_stream.lagging = job_stream.next, False
         try:
             page = await read_log(self._broker, job_stream.model, job_stream.job, Seq(asked - 1))
         except RedisAway:
-            job_stream.behind = True
+            job_stream.lagging = True
             raise
         if job_stream.unsure:
             return
@@ -91,7 +92,7 @@ class LogReader:
         for seq, raw in page:
             if seq == job_stream.next:
                 job_stream.accept(raw)
-        job_stream.behind = (job_stream.behind or bool(page)) and not job_stream.done
+        job_stream.lagging = (job_stream.lagging or bool(page)) and not job_stream.done
 
     async def _attach(self, job_stream: JobStream) -> None:
         have = job_stream.delivered
@@ -115,7 +116,7 @@ class LogReader:
         return await jobs.attach(self._broker, job_stream.model, job_stream.job, self._gateway, job_stream.tenant, have)
 
     async def _submit_again(self, job_stream: JobStream) -> None:
-        """Redis does not know the job. If we submitted it and have all its chunks, it goes on from them."""
+        """Handles a job that Redis does not know. If we submitted it and have all its chunks, it goes on from them."""
         origin, prefix = job_stream.origin, job_stream.prefix
         if origin is None or prefix is None:
             raise _unknown(job_stream.job, Seq(job_stream.first - 1))
@@ -141,7 +142,7 @@ class LogReader:
         return [(seq, decode_chunk(raw)) for seq, raw in found if seq > after][:most]
 
     async def _from(self, model: ModelName, job: JobId, place: Seq, most: int | None) -> list[tuple[Seq, bytes]]:
-        """The chunk at the place, which shows that the log reaches it, and those behind it."""
+        """Returns the chunk at the place, which shows that the log reaches it, and those after it."""
         before = Seq(max(place - 1, NOTHING_YET))
         page = found = await read_log(self._broker, model, job, before, PAGE if most is None else most + 1)
         while most is None and len(page) == PAGE:

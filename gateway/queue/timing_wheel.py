@@ -1,5 +1,5 @@
-"""Which streams the watchdog looks at in which round: those where something happens in each, those that rest when their
-time has come. So ten thousand that wait cost a round nothing."""
+"""The order in which the watchdog looks at streams: in each round at those where something happens, at those that rest
+when their time has come. So ten thousand that wait cost a round nothing."""
 
 from collections import defaultdict
 
@@ -25,19 +25,19 @@ class TimingWheel:
         self._wake(job_stream)
 
     def rouse(self, job_stream: JobStream) -> None:
-        """Something happened to a stream that rests."""
+        """Notes that something happened to a stream that rests."""
         self._wake(job_stream)
         self._active.add(job_stream)
 
     def due(self, now: float) -> list[JobStream]:
-        """Whose time has come at `now` (monotonic seconds)."""
+        """Returns the streams whose time has come at `now` (monotonic seconds)."""
         for number in [each for each in self._resting if each * TICK <= now]:
             for job_stream in list(self._resting[number]):
                 self.rouse(job_stream)
         return [job_stream for job_stream in self._active if now >= job_stream.look_at]
 
     def looked(self, job_stream: JobStream, now: float) -> None:
-        """It was looked at, and is to be again at its `look_at`."""
+        """Notes that a stream was looked at, and is to be again at its `look_at`."""
         if job_stream.look_at - now > REST and job_stream in self._active:
             self._active.discard(job_stream)
             job_stream.resting = int(job_stream.look_at / TICK) + 1

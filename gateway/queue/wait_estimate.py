@@ -1,4 +1,4 @@
-"""How long a job that waits now will wait: the jobs before it over the measured service rate."""
+"""The time that a job which waits now will wait: the jobs before it over the measured service rate."""
 
 from dataclasses import dataclass
 from time import monotonic
@@ -16,15 +16,15 @@ LEAST, MOST = 1.0, 600.0  # seconds: bounds of an estimate
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What a model's workers can do: jobs/s of all together (0: not measured), and how many are alive (None: not
-    known). If none is, what the worker that loads the model is at (empty: none does)."""
+    """The service a model's workers can give: jobs/s of all together (0: not measured), and how many are alive (None:
+    not known). If none is, the stage at which a worker that loads the model is (empty: none loads it)."""
 
     rate: float
     workers: int | None
     loading: str = ""
 
     def waiting(self, position: int) -> Waiting:
-        """What a job at that place of the queue is told."""
+        """Returns what a job at that place of the queue is told."""
         return Waiting(position, estimate(position, self.rate), self.workers, self.loading)
 
 
@@ -32,8 +32,8 @@ UNKNOWN = Service(0.0, None)
 
 
 def service(info: ModelInfo, loading: str = "") -> Service:
-    """A live worker finishes a job per slot in its smoothed time of a job. One that was not measured yet counts like
-    the mean of the others, one that takes no jobs (sick, draining) not at all."""
+    """Returns the service of these workers. A live worker finishes a job per slot in its smoothed time of a job. One
+    that was not measured yet counts like the mean of the others, one that takes no jobs (sick, draining) not at all."""
     takers = [worker for worker in info.workers if worker.alive and worker.details.get("state", "ready") == "ready"]
     times = {worker.id: float(worker.details.get("job_seconds") or 0) for worker in takers}
     known = [worker for worker in takers if times[worker.id] > 0]
@@ -45,7 +45,7 @@ def service(info: ModelInfo, loading: str = "") -> Service:
 
 
 def estimate(ahead: int, rate: float) -> float | None:
-    """Seconds until `ahead` jobs have been served at `rate` jobs/s; None if no rate was measured."""
+    """Returns the seconds until `ahead` jobs have been served at `rate` jobs/s; None if no rate was measured."""
     return min(max(ahead / rate, LEAST), MOST) if rate > 0 else None
 
 
@@ -58,7 +58,7 @@ class WaitEstimator:
         self._look = SingleFlight(self._service)
 
     async def service(self, model: ModelName) -> Service:
-        """As far as is known: while Redis is away, what it said last."""
+        """Returns the service as far as is known: while Redis is away, what it said last."""
         asked, found = self._seen.get(model, (0.0, UNKNOWN))
         if asked and monotonic() - asked <= FRESH:
             return found
@@ -74,5 +74,6 @@ class WaitEstimator:
         return found
 
     async def wait(self, model: ModelName, ahead: int) -> float | None:
-        """Seconds until a slot frees for a job with `ahead` jobs to be served, itself included; None: not known."""
+        """Returns the seconds until a slot frees for a job with `ahead` jobs to be served, itself included; None: not
+        known."""
         return estimate(ahead, (await self.service(model)).rate)

@@ -26,7 +26,7 @@ log = structlog.stdlib.get_logger(part="watchdog")
 
 
 class Watchdog:
-    """Of all streams of a switchboard. `keep_alive`: seconds of silence until a stream shows that it lives."""
+    """The watchdog over all streams of a hub. `keep_alive`: seconds of silence until a stream shows that it lives."""
 
     def __init__(
         self, broker: Broker, gateway: GatewayId, hub: FrameHub, wait_estimator: WaitEstimator, keep_alive: float
@@ -39,7 +39,7 @@ class Watchdog:
         self._proved = 0.0  # when Redis was last told that this gateway lives
 
     async def watch(self) -> None:
-        """For ever; ends by cancellation only."""
+        """Watches for ever; ends by cancellation only."""
         while True:
             await asyncio.sleep(TICK)
             now = monotonic()
@@ -52,7 +52,7 @@ class Watchdog:
                 self._look_again(job_stream, now)
 
     def _questions(self, due: list[JobStream], now: float) -> dict[ModelName, list[JobStream]]:
-        """The streams to be asked about, by model."""
+        """Returns the streams to be asked about, by model."""
         asked: dict[ModelName, list[JobStream]] = {}
         if now - self._proved > GATEWAY_TTL_MS / 4000:
             self._proved = now
@@ -67,7 +67,8 @@ class Watchdog:
         return asked
 
     def _pause(self, job_stream: JobStream) -> float:
-        """Seconds until a stream is asked about (again): half a second of silence, then ever more rarely."""
+        """Returns the seconds until a stream is asked about (again): half a second of silence, then ever more
+        rarely."""
         if job_stream.waiting is not None:
             return job_stream.spread * pause_at(job_stream.waiting.position, self._keep_alive)
         return min(max(SILENT, (job_stream.asked - job_stream.heard) * 2), SILENT_MOST)
@@ -94,5 +95,6 @@ class Watchdog:
 
 
 def pause_at(position: int, most: float) -> float:
-    """Seconds until a stream at that place of its queue is told it again, at most `most`: far back little changes."""
+    """Returns the seconds until a stream at that place of its queue is told it again, at most `most`: far back little
+    changes."""
     return min(QUEUED * (1 + position / NEAR), most)

@@ -1,1 +1,1 @@
-"""What is kept for a tenant: stored answers, files and batches."""
+"""The records kept for a tenant: stored answers, files and batches."""

@@ -32,7 +32,8 @@ class Batch:
 
     @property
     def key(self) -> ApiKey:
-        """Whose work it is. What a key may use by the day counts; by the minute, the batch waits for free slots."""
+        """Returns the key whose work it is. What a key may use by the day counts; by the minute, the batch waits for
+        free slots."""
         if not self.state.get("key"):
             return ApiKey("", self.tenant)
         key = decode_key(self.state["key"])
@@ -53,31 +54,31 @@ class Batch:
 
     @property
     def expires(self) -> int:
-        """When its completion window ends."""
+        """Returns when its completion window ends."""
         return self.number("expires_at")
 
     @property
     def flushed(self) -> int:
-        """Lines whose answers lie in parts of the output."""
+        """Returns how many lines have their answers in parts of the output."""
         return self.number("flushed")
 
     @property
     def offset(self) -> int:
-        """Where line `flushed` begins in the input, in bytes."""
+        """Returns where line `flushed` begins in the input, in bytes."""
         return self.number("offset")
 
     @property
     def total(self) -> int:
-        """Lines in the input; 0 until it is validated."""
+        """Returns how many lines the input has; 0 until it is validated."""
         return self.number("total")
 
     def number(self, field: str) -> int:
-        """An integer field; 0 if it is not set."""
+        """Returns an integer field; 0 if it is not set."""
         return int(self.state.get(field) or 0)
 
 
 def batch_object(batch: Batch) -> dict[str, Any]:
-    """OpenAI's object."""
+    """Returns OpenAI's batch object."""
     state = batch.state
     errors = msgspec.json.decode(state["errors"]) if state.get("errors") else None
     return {
@@ -100,7 +101,7 @@ def batch_object(batch: Batch) -> dict[str, Any]:
 
 
 def window_seconds(text: str) -> int:
-    """A completion window such as `24h`. Raises `BadRequest`."""
+    """Reads a completion window such as `24h`. Raises `BadRequest`."""
     match = re.fullmatch(r"([1-9]\d{0,5})([smhd])", text)
     seconds = int(match[1]) * UNITS[match[2]] if match else 0
     if not 0 < seconds <= LONGEST_WINDOW:

@@ -20,11 +20,11 @@ class StoredCompletion(msgspec.Struct):
 
     @property
     def id(self) -> str:
-        """The completion's."""
+        """Returns the completion's id."""
         return str(self.completion["id"])
 
     def matches(self, model: str | None, metadata: dict[str, str]) -> bool:
-        """Whether a filtered list shows it."""
+        """Tells whether a filtered list shows it."""
         own = self.completion["metadata"]
         same_model = model is None or self.completion["model"] == model
         return same_model and all(own.get(key) == value for key, value in metadata.items())
@@ -56,7 +56,7 @@ class StoredCompletions:
             raise _unknown(identity)
 
     async def walk(self, after: str | None, *, descending: bool) -> AsyncGenerator[StoredCompletion]:
-        """All of them from behind `after`, by their age."""
+        """Yields all completions after `after`, by their age."""
         while True:
             page = await self._store.list(self._tenant, "completion", after=after, limit=PAGE, descending=descending)
             for record in page:

@@ -1,4 +1,4 @@
-"""What is kept of answers for later: stored completions and responses."""
+"""The store of answers for later: stored completions and responses."""
 
 from typing import Literal, Protocol
 
@@ -18,15 +18,15 @@ class RecordStore(Protocol):
         ...
 
     async def get(self, tenant: str, kind: Kind, identity: str) -> Record | None:
-        """None: never stored, expired, deleted, or another tenant's."""
+        """Returns the record; None if it was never stored, has expired, was deleted, or is another tenant's."""
         ...
 
     async def delete(self, tenant: str, kind: Kind, identity: str) -> bool:
-        """Whether there was one."""
+        """Tells whether there was one."""
         ...
 
     async def list(
         self, tenant: str, kind: Kind, *, after: str | None = None, limit: int = 20, descending: bool = False
     ) -> list[Record]:
-        """By (created, id); from behind the record `after` (unknown: from the start)."""
+        """Lists records by (created, id), those after the record `after` (unknown: from the start)."""
         ...

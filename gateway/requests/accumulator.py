@@ -55,15 +55,15 @@ class Accumulator:
 
     @property
     def text(self) -> str:
-        """The answer's text."""
+        """Returns the answer's text."""
         return "".join(self.texts)
 
     @property
     def reasoning(self) -> str:
-        """What the model thought before it answered."""
+        """Returns the model's thoughts before it answered."""
         return "".join(self.thoughts)
 
     @property
     def calls(self) -> list[CalledTool]:
-        """The tool calls, in order."""
+        """Returns the tool calls, in order."""
         return [self.tools[index] for index in sorted(self.tools)]

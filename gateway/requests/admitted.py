@@ -1,4 +1,4 @@
-"""A ticket: the jobs a request follows, its own or an earlier one's; and the desk that issues it."""
+"""The jobs that an admitted request follows, its own or an earlier one's; and the desk that admits requests."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -31,20 +31,21 @@ class AdmittedRequest:
 
     @property
     def resumed(self) -> bool:
-        """Whether the client has had a part of the stream."""
+        """Tells whether the client has had a part of the stream."""
         return any(self.after)
 
     @property
     def repeated(self) -> bool:
-        """Whether the jobs are those of an earlier request with the same idempotency key."""
+        """Tells whether the jobs are those of an earlier request with the same idempotency key."""
         return self.admission is not None and self.admission.outcome == "duplicate"
 
     def head(self) -> ResponseMeta:
-        """What the answer begins with; the same on every gateway and at every resumption."""
+        """Returns the metadata with which the answer begins; the same on every gateway and at every resumption."""
         return ResponseMeta(self.id.text, self.id.created, self.model, self.tier)
 
     def headers(self) -> dict[str, str]:
-        """What the response says before its first chunk: who serves, the id to cancel by, how long it may wait."""
+        """Returns what the response says before its first chunk: who serves, the id to cancel by, how long it may
+        wait."""
         headers = {"openai-model": self.model, "x-millstream-request": self.id.text}
         if self.admission is not None:
             headers |= self.admission.headers
@@ -64,8 +65,8 @@ class Desk:
         self._queue = queue
 
     async def admit(self, order: PreparedRequest) -> AdmittedRequest:
-        """A new request is submitted; one with a `Last-Event-ID` goes on with its jobs and submits nothing. Raises
-        what `QueueClient.submit` raises, `BadRequest` for a place that is none."""
+        """Submits a new request; one with a `Last-Event-ID` goes on with its jobs and submits nothing. Raises what
+        `QueueClient.submit` raises, `BadRequest` for an id that is none."""
         place = order.caller.last_event_id
         if place is not None:
             return _resumed(order, parse_event_id(place))
@@ -74,14 +75,15 @@ class Desk:
         return _admitted(order, identity, admission.jobs, admission=admission)
 
     async def again(self, order: PreparedRequest) -> AdmittedRequest:
-        """A retry whose first try was given up (its client had timed out) wants an answer, not that try's end."""
+        """Submits a retry anew whose first try was given up (its client had timed out): it wants an answer, not that
+        try's end."""
         admission = await self._queue.submit(replace(order.submission, idempotency_key=None))
         return _admitted(order, order.id, admission.jobs, admission=admission)
 
     def follow(
         self, admitted: AdmittedRequest, after: Sequence[Seq], direct: DirectWrite | None = None
     ) -> MergedStream:
-        """The ticket's jobs as one flow."""
+        """Returns the request's jobs as one merged stream."""
         event_ids = zip(admitted.jobs, after, strict=True)
         offers = [partial(direct.take, choice) if direct else None for choice in range(len(admitted.jobs))]
         return MergedStream([self._follower(admitted, job, seq, offers[at]) for at, (job, seq) in enumerate(event_ids)])
@@ -92,8 +94,8 @@ class Desk:
         return cast(ChunkSource, found)
 
     async def chunk_after(self, admitted: AdmittedRequest, choice: int, after: Seq) -> tuple[Seq, Chunk] | None:
-        """One chunk that the client has had, from the log; None if the job ended before it: that place is the usage
-        event's. Raises `StreamLost` if it is there no more, and what `QueueClient.logged` raises."""
+        """Returns one chunk that the client has had, from the log; None if the job ended before it: that place is the
+        usage event's. Raises `StreamLost` if it is there no more, and what `QueueClient.logged` raises."""
         if found := await self._one_after(admitted, choice, after):
             return found
         before = await self._one_after(admitted, choice, Seq(after - 1)) if after > NOTHING_YET else None
@@ -107,20 +109,21 @@ class Desk:
         return found[0] if found else None
 
     async def logged(self, admitted: AdmittedRequest) -> list[Chunk]:
-        """What the first job's log has now."""
+        """Returns what the first job's log has now."""
         found = await self._queue.logged(admitted.model, admitted.jobs[0], tenant=admitted.tenant)
         return [chunk for _, chunk in found]
 
     def waiting(self, admitted: AdmittedRequest) -> Waiting | None:
-        """How the request waits: its first job's place; None once it runs."""
+        """Returns how the request waits: its first job's place; None once it runs."""
         return self._queue.waiting(admitted.jobs[0])
 
     async def leave(self, admitted: AdmittedRequest) -> None:
-        """Its client waits no more for the jobs. Another one may: a retry that came before the first try was missed."""
+        """Tells that this client waits no more for the jobs. Another client may wait: a retry that came before the
+        gateway noticed that the first try had gone."""
         await self._queue.leave(admitted.model, admitted.jobs)
 
     async def cancel(self, admitted: AdmittedRequest) -> None:
-        """Nobody is to wait for the jobs any more."""
+        """Cancels the jobs, whoever waits for them."""
         await self._queue.cancel(admitted.model, admitted.jobs)
 
 

@@ -1,4 +1,4 @@
-"""What tells a worker that served this before: the session, and every beginning of the conversation.
+"""The digests that name a worker which served this before: of the session, and of every beginning of the conversation.
 
 Only digests leave the gateway. A session's key holds the tenant, so that one tenant's sessions never meet another's; a
 prompt's beginning does not: two tenants with the same system prompt profit from the same cache.
@@ -16,8 +16,8 @@ TOKEN_STEP = 128  # the same in tokens
 
 
 def affinity(tenant: str, session: str, prompt: JobInput | None) -> tuple[str, ...]:
-    """Keys for `Envelope.affinity`: the prompt's beginnings, the longest first; the session's before the shortest,
-    which is often no more than a system prompt that many share."""
+    """Returns keys for `Envelope.affinity`: the prompt's beginnings, the longest first; the session's before the
+    shortest, which is often no more than a system prompt that many share."""
     keys = [f"p:{key}" for key in _beginnings(prompt)]
     sessions = [f"s:{_digest(f'{tenant} {session}'.encode())}"] if session else []
     return (*keys[:-1], *sessions, *keys[-1:])
@@ -42,7 +42,7 @@ def _pieces(text: str) -> list[str]:
 
 
 def _chain(parts: list[bytes]) -> list[str]:
-    """A digest of every beginning, each made from the one before: the longest first, at most `MOST`."""
+    """Returns a digest of every beginning, each made from the one before: the longest first, at most `MOST`."""
     found: list[str] = []
     state = hashlib.blake2b(digest_size=12)
     for part in parts:

@@ -14,7 +14,7 @@ PLACE = re.compile(r"^([A-Za-z0-9_-]{1,80}):(\d{1,9}(?:\.\d{1,9})*)$")
 
 
 class EventIds:
-    """How far each choice of one request has come."""
+    """The progress of each choice of one request."""
 
     def __init__(self, request: RequestId, after: list[Seq] | None = None) -> None:
         self.request = request
@@ -29,12 +29,12 @@ class EventIds:
         return self._prefix + ".".join(map(str, self.seqs)).encode()
 
     def end(self, lasts: list[Seq]) -> bytes:
-        """The place of the usage event: one after each choice's last chunk."""
+        """Returns the id of the usage event: one after each choice's last chunk."""
         return self._prefix + ".".join(str(seq + 1) for seq in lasts).encode()
 
 
 def parse_event_id(text: str) -> EventIds:
-    """A client's `Last-Event-ID`. Raises `BadRequest` for what is none, `NotFound` for an id not made here."""
+    """Reads a client's `Last-Event-ID`. Raises `BadRequest` for what is none, `NotFound` for an id not made here."""
     match = PLACE.match(text)
     if match is None:
         message = f"Invalid 'Last-Event-ID': '{text[:80]}'. Expected the id of an event, `<request>:<position>`."

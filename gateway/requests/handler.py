@@ -29,7 +29,7 @@ SHORTEST = 2  # chunks of the shortest job: its start and its end
 
 @dataclass(frozen=True, slots=True)
 class Writers:
-    """How one API writes its answers."""
+    """The functions by which one API writes its answers."""
 
     whole: Callable[[ResponseMeta, list[Accumulator]], dict[str, Any]]
     stream: Callable[[ResponseMeta], Presenter] | None = None  # None: this API answers only as a whole
@@ -46,7 +46,7 @@ class RequestHandler:
         self._desk = Desk(services.cluster.queue)
 
     async def admit(self, order: PreparedRequest) -> AdmittedRequest:
-        """The jobs to follow: the order's own, or an earlier request's."""
+        """Returns the jobs to follow: the request's own, or an earlier request's."""
         admitted = await self._desk.admit(order)
         if admitted.admission is None or admitted.repeated:
             self._services.metrics.resumptions.labels(admitted.model).inc()
@@ -70,7 +70,7 @@ class RequestHandler:
         return await reply(answer, await self._desk.again(order))
 
     async def whole(self, answer: Writers, admitted: AdmittedRequest) -> Response:
-        """All of it at once."""
+        """Returns all of the answer at once."""
         accumulators = await self.accumulators(admitted)
         body = msgspec.json.encode(answer.whole(admitted.head(), accumulators))
         if answer.ended is not None:
@@ -78,7 +78,7 @@ class RequestHandler:
         return Response(body, media_type="application/json", headers=admitted.headers())
 
     async def accumulators(self, admitted: AdmittedRequest) -> list[Accumulator]:
-        """Every job's chunks, folded. Raises a job's failure, `ClientGone`."""
+        """Returns every job's chunks, accumulated. Raises a job's failure, `ClientGone`."""
         flow = self._desk.follow(admitted, [NOTHING_YET] * len(admitted.jobs))
         try:
             with self._client:
@@ -96,7 +96,7 @@ class RequestHandler:
         return accumulators
 
     async def stream(self, answer: Writers, admitted: AdmittedRequest) -> Response:
-        """As it comes, behind what the client has had."""
+        """Streams the answer as it comes, after what the client has had."""
         assert answer.stream is not None
         presenter = answer.stream(admitted.head())
         after = admitted.after
@@ -116,7 +116,7 @@ class RequestHandler:
         return streaming.response(answer.ended)
 
     async def _reread_start(self, admitted: AdmittedRequest, presenter: Presenter) -> None:
-        """The first chunk says who computes, and every event repeats it."""
+        """Reads the first chunk again: it says who computes, and every event repeats it."""
         for choice, seq in enumerate(admitted.after):
             found = await self._desk.chunk_after(admitted, choice, NOTHING_YET) if seq > NOTHING_YET else None
             if found is not None:
@@ -124,7 +124,8 @@ class RequestHandler:
                 return
 
     async def _within(self, admitted: AdmittedRequest, choice: int) -> Seq:
-        """Where the log goes on for a choice. The usage event's place is one behind the last chunk: there is none."""
+        """Returns the seq after which the log goes on for a choice. The usage event's place is one after the last
+        chunk: nothing is there."""
         had = admitted.after[choice]
         if had < SHORTEST + 1:
             return had
@@ -160,12 +161,12 @@ class RequestHandler:
 
 
 def request_handler(services: Services, request: Request, order: PreparedRequest) -> RequestHandler:
-    """The exchange of a request that is an order."""
+    """Returns the handler of a prepared request."""
     return RequestHandler(services, request, resumable=order.caller.resumable)
 
 
 async def accumulate_all(flow: MergedStream, jobs: int) -> list[Accumulator]:
-    """All chunks of all jobs. Raises the first failure."""
+    """Returns all chunks of all jobs, accumulated. Raises the first failure."""
     accumulators = [Accumulator() for _ in range(jobs)]
     async for choice, chunks in flow.items():
         for _, chunk in chunks:

@@ -1,4 +1,4 @@
-"""An order: one request after all checks, ready to be submitted or gone on with."""
+"""A prepared request: one request after all checks, ready to be submitted or gone on with."""
 
 import hashlib
 from dataclasses import dataclass
@@ -26,7 +26,10 @@ class PreparedRequest:
     include_usage: bool = False
 
 
-def fingerprint(body: BaseModel) -> str:
+MOST_COPIED = 32 * 2**20  # bytes: each choice is a job with a copy of the prompt, on its way to Redis and in it
+
+
+def question(body: BaseModel) -> bytes:
     """The same for the same question, whether it is streamed or not, so that a retry may read the answer either way.
     Raises `BadRequest` for text that is no Unicode (a lone surrogate)."""
     asked: dict[str, Any] = body.model_dump(mode="python", exclude_unset=True, exclude={"stream", "stream_options"})
@@ -36,12 +39,12 @@ def fingerprint(body: BaseModel) -> str:
         raise BadRequest("The body holds text that is not valid Unicode (a lone surrogate).") from error
     except (OverflowError, RecursionError) as error:
         raise BadRequest("The body holds a number too large, or is nested too deep.") from error
-    return hashlib.sha256(type(body).__name__.encode() + canonical).hexdigest()
+    return type(body).__name__.encode() + canonical
 
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """Where an order goes: its kind of request, its model (aliases resolved) and who asks."""
+    """The context of a request: its kind, its model (aliases resolved) and who asks."""
 
     family: Family
     model: ModelName
@@ -53,10 +56,12 @@ class RequestContext:
 def prepared(
     place: RequestContext, body: BaseModel, requests: list[JobRequest], tier: Tier = "default", affinity: str = ""
 ) -> PreparedRequest:
-    """The order for these jobs. Raises `BadRequest` for more than one request may have."""
+    """Returns the prepared request for these jobs. Raises `BadRequest` for more than one request may have."""
     if len(requests) > place.max_jobs:
         message = f"The request asks for {len(requests)} sequences (prompts x choices); at most {place.max_jobs}."
         raise BadRequest(message, param="n")
+    asked = question(body)
+    _check_copies(len(asked), len(requests) // len({id(request.input) for request in requests}))
     caller = place.caller
     if not caller.key.may_use(place.model):
         there = ", ".join(f"'{name}'" for name in caller.key.models)
@@ -70,7 +75,7 @@ def prepared(
         tier=caller.key.tier(tier),
         timeout=caller.timeout,
         idempotency_key=caller.idempotency_key,
-        fingerprint=fingerprint(body),
+        fingerprint=hashlib.sha256(asked).hexdigest(),
         resumable=caller.resumable,
         affinity=affinity_keys(caller.tenant, caller.session or affinity, _only_prompt(requests)),
         key=caller.key,
@@ -78,12 +83,18 @@ def prepared(
     return PreparedRequest(identity, caller, submission)
 
 
+def _check_copies(size: int, choices: int) -> None:
+    if choices > 1 and size * choices > MOST_COPIED:
+        message = f"A request of {size} bytes may ask for at most {max(1, MOST_COPIED // size)} choices, not {choices}."
+        raise BadRequest(message, param="n")
+
+
 def _only_prompt(requests: list[JobRequest]) -> JobInput | None:
-    """What all the jobs begin with; None if they have prompts of their own."""
+    """Returns the input with which all the jobs begin; None if they have prompts of their own."""
     first = requests[0].input
     return first if all(request.input == first for request in requests) else None
 
 
 def streamed(prepared: PreparedRequest, stream: bool | None, include_usage: bool) -> PreparedRequest:
-    """The same order, answered as a stream or not."""
+    """Returns the same request, answered as a stream or not."""
     return PreparedRequest(prepared.id, prepared.caller, prepared.submission, bool(stream), include_usage)

@@ -1,4 +1,4 @@
-"""What every event and body of one request begins with."""
+"""The metadata with which every event and body of one request begins."""
 
 from dataclasses import dataclass
 
@@ -17,5 +17,5 @@ class ResponseMeta:
     fingerprint: str | None = None
 
     def learn(self, start: Start) -> None:
-        """The worker's fingerprint, from a job's first chunk."""
+        """Learns the worker's fingerprint from a job's first chunk."""
         self.fingerprint = start.fingerprint or self.fingerprint

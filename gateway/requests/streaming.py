@@ -1,4 +1,4 @@
-"""A stream that has begun: its events until the last, its farewell, and what is left behind when it ends."""
+"""A stream that has begun: its events until the last, its notice of a drain, and what it leaves when it ends."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
@@ -45,7 +45,7 @@ class Streaming:
         self._complete = False
 
     def response(self, ended: StreamEnded | None = None) -> EventStream:
-        """The HTTP response. `ended` is told whether the stream was complete."""
+        """Returns the HTTP response. `ended` is told whether the stream was complete."""
 
         async def closing() -> None:
             await self._close()
@@ -71,7 +71,7 @@ class Streaming:
                 if self._writer.error is not None:
                     yield Final(out)
                     return
-                if not self._writer.unsettled:  # nothing comes behind the last chunks: the end leaves with them
+                if not self._writer.unsettled:  # nothing comes after the last chunks: the end leaves with them
                     last = out
                     continue
                 if out:
@@ -91,7 +91,7 @@ class Streaming:
         return Final(out + self._writer.close())
 
     def _at_once(self, choice: int, seq: Seq, chunk: Chunk | None) -> bytes | None:
-        """The event of a chunk that needs nothing but to be sent."""
+        """Returns the event of a chunk that needs nothing but to be sent."""
         if self._drain_notifier.draining:
             return None
         if chunk is None:
@@ -99,7 +99,7 @@ class Streaming:
         return None if chunk.last else self._writer.event(choice, seq, chunk)
 
     def _sign_of_life(self) -> bytes:
-        """In a silence, for proxies; while the job is queued also for people."""
+        """Returns what is sent in a silence, for proxies; while the job is queued also for people."""
         if not self._framing.comments:
             return b""
         waiting = self._desk.waiting(self._admitted)
@@ -112,8 +112,8 @@ class Streaming:
         return f": queued {waiting.position}{about}{nobody}\n".encode()
 
     async def _recall(self) -> bytes:
-        """A client that resumed behind a job's last chunk has not seen it here: read it once more for the usage, or for
-        the error that ended the job. Behind the usage event there is none, and nothing but the end is left to tell."""
+        """Reads a job's last chunk once more for a client that resumed after it: for the usage, or for the error that
+        ended the job. After the usage event there is none, and nothing but the end is left to tell."""
         for choice in self._writer.unsettled:
             had = self._admitted.after[choice]
             found = await self._desk.chunk_after(self._admitted, choice, Seq(had - 1)) if had > NOTHING_YET else None
@@ -132,15 +132,15 @@ class Streaming:
             self._metrics.count(admitted.model, admitted.tenant, total(self._writer.usages, 1))
         if error is not None:
             self._metrics.failures.labels(error.code).inc()
-            log.warning("request failed", request=admitted.id.text, code=error.code, error=error.message)
+            log.warning("request_failed", request=admitted.id.text, code=error.code, error=error.message)
         elif not self._complete:
             self._metrics.departures.labels(admitted.model).inc()
-            log.info("client left", request=admitted.id.text, resumable=self._resumable)
+            log.info("client_left", request=admitted.id.text, resumable=self._resumable)
         if self._abandoned(error):
             await self._desk.leave(admitted)
 
     def _abandoned(self, error: MillstreamError | None) -> bool:
-        """Whether jobs may still run that nobody will read. One choice's failure ends the others."""
+        """Tells whether jobs may still run that nobody will read. One choice's failure ends the others."""
         if error is not None:
             return len(self._admitted.jobs) > 1
         return not (self._complete or self._resumable or self._drain_notifier.draining)

@@ -4,7 +4,8 @@ from millstream.common.chunk import Usage
 
 
 def total(usages: list[Usage], per_prompt: int) -> Usage:
-    """The request's usage: completions of all jobs, each prompt once (the first of its `per_prompt` jobs tells)."""
+    """Returns the request's usage: completions of all jobs, each prompt once (the first of its `per_prompt` jobs
+    tells)."""
     prompts = usages[::per_prompt]
     return Usage(
         prompt=sum(usage.prompt for usage in prompts),
@@ -15,7 +16,7 @@ def total(usages: list[Usage], per_prompt: int) -> Usage:
 
 
 def usage_object(usage: Usage) -> dict[str, object]:
-    """With all of OpenAI's details; what cannot happen here is 0."""
+    """Returns OpenAI's usage object with all its details; what cannot happen here is 0."""
     return {
         "prompt_tokens": usage.prompt,
         "completion_tokens": usage.completion,

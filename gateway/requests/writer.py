@@ -26,7 +26,8 @@ class Writer:
         self.tokens = 0
 
     def write(self, choice: int, chunks: Iterable[tuple[Seq, Chunk]]) -> bytes:
-        """The events of a list of chunks; nothing if there is nothing to read yet. `error` is set by a failed job."""
+        """Returns the events of a list of chunks; nothing if there is nothing to read yet. `error` is set by a failed
+        job."""
         out: list[bytes] = []
         for seq, chunk in chunks:
             out.append(self.event(choice, seq, chunk))
@@ -35,7 +36,7 @@ class Writer:
         return b"".join(out)
 
     def event(self, choice: int, seq: Seq, chunk: Chunk) -> bytes:
-        """The same for one chunk."""
+        """Returns the event of one chunk; nothing if there is nothing to read yet."""
         place = self._event_ids.mark(choice, seq)
         self.tokens += len(chunk.ids)
         if chunk.error is not None:
@@ -52,20 +53,20 @@ class Writer:
 
     @property
     def unsettled(self) -> list[int]:
-        """The choices whose end has not been seen."""
+        """Returns the choices whose end has not been seen."""
         return [choice for choice, usage in enumerate(self._usages) if usage is None]
 
     @property
     def usages(self) -> list[Usage]:
-        """Of the choices that ended."""
+        """Returns the usages of the choices that ended."""
         return [usage for usage in self._usages if usage is not None]
 
     def fail(self, error: MillstreamError, place: bytes = b"") -> bytes:
-        """The event that ends a failed stream."""
+        """Returns the event that ends a failed stream."""
         self.error = error
         return self._presenter.failure(error, place)
 
     def close(self) -> bytes:
-        """What ends a stream that went well."""
+        """Returns what ends a stream that went well."""
         usages = None if self.unsettled else self.usages
         return self._presenter.closing(usages, self._event_ids.end(self._lasts))

@@ -1,1 +1,2 @@
-"""What one gateway process hands to its routes: the cluster, the caller, model names, metrics, background tasks."""
+"""The services that one gateway process hands to its routes: the cluster, the caller, model names, metrics, background
+tasks."""

@@ -16,7 +16,7 @@ class Aliases:
     catch_all: ModelName | None = None
 
     def resolve(self, asked: str, known: frozenset[ModelName]) -> ModelName:
-        """The model meant by `asked`. A served model's own name wins over the catch-all, an alias over both.
+        """Returns the model meant by `asked`. A served model's own name wins over the catch-all, an alias over both.
         Raises `BadRequest` for what cannot be a name."""
         if asked != asked.encode("utf-8", "replace").decode():
             raise BadRequest("Invalid 'model': the name is not valid Unicode.", param="model")
@@ -27,7 +27,7 @@ class Aliases:
 
 
 def parse_aliases(entries: list[str]) -> Aliases:
-    """`alias=model` each. Raises `ValueError` naming the entry that is not."""
+    """Reads the aliases, `alias=model` each. Raises `ValueError` naming the entry that is not."""
     names: dict[str, ModelName] = {}
     for entry in entries:
         alias, equals, model = (part.strip() for part in entry.partition("="))

@@ -1,4 +1,5 @@
-"""What a request's headers say: who asks, for how long, and whether it is a new request or one to go on with."""
+"""The caller as the request's headers tell: who asks, for how long, and whether it is a new request or one to go on
+with."""
 
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ SDK_KEY = "stainless-"  # so begin the keys that generated SDKs make for their o
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """One request's manners. `resumable`: its jobs run on when the connection is lost."""
+    """A request's caller, and how it is to be served. `resumable`: its jobs run on when the connection is lost."""
 
     key: ApiKey
     timeout: float  # seconds until the deadline
@@ -24,7 +25,7 @@ class Caller:
 
     @property
     def tenant(self) -> str:
-        """Who pays."""
+        """Returns the tenant that pays."""
         return self.key.tenant
 
 
@@ -44,8 +45,8 @@ def caller(headers: Headers, owner: ApiKey, settings: GatewaySettings) -> Caller
 
 
 def _timeout(value: str | None, settings: GatewaySettings) -> float:
-    """Seconds, as the client asked, up to the longest granted. `x-stainless-timeout` is not read: it bounds the wait
-    for the next byte of a stream, not the request."""
+    """Returns the seconds that the client asked for, up to the longest granted. `x-stainless-timeout` is not read: it
+    bounds the wait for the next byte of a stream, not the request."""
     if value is None:
         return settings.request_timeout
     try:
@@ -58,7 +59,8 @@ def _timeout(value: str | None, settings: GatewaySettings) -> float:
 
 
 def _resumable(value: str | None, key: str | None, settings: GatewaySettings) -> bool:
-    """A client that chose an Idempotency-Key itself means to come back; an SDK's own key says nothing."""
+    """Tells whether the client means to come back: one that chose an Idempotency-Key itself does; an SDK's own key says
+    nothing."""
     if value is None:
         return settings.resumable or (key is not None and not key.startswith(SDK_KEY))
     if value.lower() not in ("true", "false", "1", "0"):

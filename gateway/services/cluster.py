@@ -1,4 +1,5 @@
-"""What a gateway needs of the cluster: the queue, the directory, the store. `app.create_app` is given a `Connect`."""
+"""The parts of the cluster that a gateway needs: the queue, the directory, the store. `app.create_app` is given a
+`Connect`."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -19,13 +20,13 @@ from millstream.gateway.settings import GatewaySettings
 
 
 class Directory(Protocol):
-    """Who serves what, read from Redis at the moment of asking."""
+    """The directory of models and workers, read from Redis at the moment of asking."""
 
     async def models(self) -> list[ModelInfo]:
         """Raises `Unavailable`."""
         ...
 
-    async def wish(self, model: ModelName, verb: LoadVerb) -> None:
+    async def request_load(self, model: ModelName, verb: LoadVerb) -> None:
         """Ask the workers that have the model to load it, or to unload it. Raises `Unavailable`."""
         ...
 

@@ -1,8 +1,9 @@
-"""The gateway's connection to the cluster: the queue behind the routes, with the tasks that keep it going."""
+"""The gateway's connection to the cluster: the queue that the routes use, with the tasks that keep it going."""
 
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import structlog
 
@@ -19,6 +20,7 @@ from millstream.common.broker.upkeep import keep_up
 from millstream.common.job import GatewayId, ModelName
 from millstream.common.process.backoff import Backoff
 from millstream.common.process.identity import incarnation
+from millstream.common.process.tasks import TaskGroup
 from millstream.gateway.access.api_keys import Keyring
 from millstream.gateway.access.authentication import static_keys
 from millstream.gateway.queue.hub import FrameHub
@@ -45,7 +47,7 @@ class RedisDirectory:
     async def models(self) -> list[ModelInfo]:
         return under_all_names(await census(self._broker), await self._names.refresh())
 
-    async def wish(self, model: ModelName, verb: LoadVerb) -> None:
+    async def request_load(self, model: ModelName, verb: LoadVerb) -> None:
         await request_load(self._broker, self._names.model(model), verb)
 
     async def ping(self) -> None:
@@ -54,10 +56,11 @@ class RedisDirectory:
 
 @asynccontextmanager
 async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
-    """Returns at once; a Redis that is not there yet is waited for in the background."""
+    """Returns at once; a Redis that is not there yet is waited for in the background. When one of the loops that keep
+    the connection going ends, the block is cancelled, and the reason raised in a group."""
     gateway = GatewayId(incarnation("gateway"))
     storage = Storage(settings.files_url)
-    async with Broker(settings.redis_url) as broker, asyncio.TaskGroup() as tasks:
+    async with Broker(settings.redis_url) as broker, TaskGroup() as tasks:
         channel = FrameChannel(settings.redis_url, gateway)
         hub = FrameHub()
         terms = Terms(settings.retention, bounds_of(settings))
@@ -67,12 +70,12 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
         watchdog = Watchdog(broker, gateway, hub, wait_estimator, settings.keep_alive)
         names = ModelNames(broker)
         loops = [
-            tasks.create_task(names.watch(), name="names"),
-            tasks.create_task(hub.read(channel), name="frames"),
-            tasks.create_task(watchdog.watch(), name="watchdog"),
-            tasks.create_task(queue.tidy(), name="tidy"),
-            tasks.create_task(tend(broker, settings), name="upkeep"),
-            *([tasks.create_task(keyring.watch(), name="keys")] if keyring else []),
+            tasks.keep(names.watch, "names"),
+            tasks.keep(partial(hub.read, channel), "frames"),
+            tasks.keep(watchdog.watch, "watchdog"),
+            tasks.keep(queue.tidy, "tidy"),
+            tasks.keep(partial(tend, broker, settings), "upkeep"),
+            *([tasks.keep(keyring.watch, "keys")] if keyring else []),
         ]
         try:
             yield ClusterServices(
@@ -91,14 +94,14 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
 
 
 def keyring_of(settings: IntakeSettings, broker: Broker) -> Keyring | None:
-    """Who may ask; None for a process that nobody asks."""
+    """Returns the keys of those who may ask; None for a process that nobody asks."""
     if not isinstance(settings, GatewaySettings):
         return None
     return Keyring(broker, static_keys(settings.api_keys), demand=settings.require_keys)
 
 
 def bounds_of(settings: IntakeSettings) -> Bounds:
-    """How much may wait, as the settings say."""
+    """Returns the bounds of what may wait, as the settings say."""
     return Bounds(
         jobs=settings.max_waiting,
         bytes=settings.max_waiting_bytes,
@@ -108,7 +111,7 @@ def bounds_of(settings: IntakeSettings) -> Bounds:
 
 
 async def tend(broker: Broker, settings: IntakeSettings) -> None:
-    """Upkeep of every known model, for ever; says in the log when Redis is away and when it is back."""
+    """Keeps every known model up, for ever; says in the log when Redis is away and when it is back."""
     backoff, away = Backoff(most=1.0), False
     while True:
         try:

@@ -15,7 +15,8 @@ Labelled = TypeVar("Labelled", Counter, Histogram)
 
 
 def quick(metric: Labelled) -> Labelled:
-    """The same metric, whose `labels` remembers: the library spells and locks anew at all of a request's five."""
+    """Returns the same metric, whose `labels` remembers: the library formats and locks anew at each of a request's five
+    calls."""
     metric.labels = cache(metric.labels)  # pyright: ignore[reportAttributeAccessIssue] (it returns what it did before)
     return metric
 
@@ -61,10 +62,10 @@ class Metrics:
         return quick(Histogram(PREFIX + name, tells, labels, buckets=SECONDS, registry=self.registry))
 
     def count(self, model: str, tenant: str, usage: Usage) -> None:
-        """A request that ended well."""
+        """Counts a request that ended well."""
         self.prompt_tokens.labels(model, tenant).inc(usage.prompt)
         self.completion_tokens.labels(model, tenant).inc(usage.completion)
 
     def text(self) -> bytes:
-        """What Prometheus scrapes."""
+        """Returns the metrics as Prometheus reads them."""
         return generate_latest(self.registry)

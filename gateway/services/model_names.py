@@ -23,16 +23,16 @@ class ModelNames:
         self._names: Mapping[str, ModelName] = {}
 
     def model(self, name: ModelName) -> ModelName:
-        """The model called so; a name nobody announced stands for itself."""
+        """Returns the model called so; a name nobody announced stands for itself."""
         return self._names.get(name, name)
 
     async def refresh(self) -> Mapping[str, ModelName]:
-        """Read them now. Raises `RedisAway`."""
+        """Reads the names now. Raises `RedisAway`."""
         self._names = await other_names(self._broker)
         return self._names
 
     async def watch(self) -> None:
-        """Read them again and again; ends by cancellation only."""
+        """Reads the names again and again; ends by cancellation only."""
         backoff = Backoff(most=REFRESH)
         while True:
             try:
@@ -43,14 +43,14 @@ class ModelNames:
 
 
 def under_all_names(models: Sequence[ModelInfo], names: Mapping[str, ModelName]) -> list[ModelInfo]:
-    """Each model once under each of its names, sorted by name."""
+    """Returns each model once under each of its names, sorted by name."""
     by_name = {model.name: model for model in models}
     others = [replace(by_name[model], name=ModelName(name)) for name, model in names.items() if model in by_name]
     return sorted([*models, *others], key=lambda model: model.name)
 
 
 def _as(submission: Submission, model: ModelName) -> Submission:
-    """The submission by the model's own name."""
+    """Returns the submission by the model's own name."""
     return submission if submission.model == model else replace(submission, model=model)
 
 

@@ -1,4 +1,4 @@
-"""What routes work with, handed to them by the composition root."""
+"""The services that routes work with, handed to them by the composition root."""
 
 from dataclasses import dataclass
 from typing import Annotated, cast
@@ -30,11 +30,11 @@ class Services:
     drain_notifier: DrainNotifier
 
     def caller(self, request: Request) -> Caller:
-        """What the request's headers say. Raises `BadRequest`."""
+        """Returns what the request's headers say of the caller. Raises `BadRequest`."""
         return caller(request.headers, key_of(request), self.settings)
 
     async def model(self, asked: str) -> ModelName:
-        """Aliases resolved. Only a catch-all needs to know who is served."""
+        """Returns the model with aliases resolved. Only a catch-all needs to know who is served."""
         known = frozenset[ModelName]()
         if self.aliases.catch_all is not None:
             known = frozenset(model.name for model in await self.cluster.directory.models())
@@ -42,22 +42,23 @@ class Services:
 
 
 def tenant_of(request: Request) -> str:
-    """Whom the gatekeeper let in."""
+    """Returns the tenant whom the authentication let in."""
     return cast(str, request.scope["state"]["tenant"])
 
 
 def key_of(request: Request) -> ApiKey:
-    """The key they came with, and what it may do."""
+    """Returns the key that the caller came with, and what it may do."""
     return cast(ApiKey, request.scope["state"]["key"])
 
 
 def services_of(request: Request) -> Services:
-    """The process that answers this request."""
+    """Returns the services of the process that answers this request."""
     return cast(Services, request.app.state.services)
 
 
 async def _services_here(request: Request) -> Services:
-    """A coroutine, because FastAPI calls a plain function in a thread: two task switches and a queue per request."""
+    """Returns the services. A coroutine, because FastAPI calls a plain function in a thread: two task switches and a
+    queue per request."""
     return services_of(request)
 
 

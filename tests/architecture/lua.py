@@ -1,4 +1,5 @@
-"""As much of Lua as the checks of the scripts need: its words, where functions begin and end, what a file uses."""
+"""Reads as much of Lua as the checks of the scripts need: its words, where functions begin and end, what a file
+uses."""
 
 import re
 from collections.abc import Iterator
@@ -60,7 +61,7 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
-class Function:
+class LuaFunction:
     name: str
     line: int
     lines: int
@@ -77,22 +78,22 @@ def tokens(source: str) -> list[Token]:
     return found
 
 
-def functions(source: str) -> Iterator[Function]:
+def functions(source: str) -> Iterator[LuaFunction]:
     """Every function with a name or without one, inner ones included."""
     words = tokens(source)
-    open_blocks: list[Token | Function] = []
+    open_blocks: list[Token | LuaFunction] = []
     for at, word in enumerate(words):
         if word.kind != "name":
             continue
         if word.text == "function":
             named = words[at + 1]
-            open_blocks.append(Function(named.text if named.kind == "name" else "(no name)", word.line, 0))
+            open_blocks.append(LuaFunction(named.text if named.kind == "name" else "(no name)", word.line, 0))
         elif word.text in OPENS:
             open_blocks.append(word)
         elif word.text in CLOSES:
             block = open_blocks.pop()
-            if isinstance(block, Function):
-                yield Function(block.name, block.line, word.line - block.line + 1)
+            if isinstance(block, LuaFunction):
+                yield LuaFunction(block.name, block.line, word.line - block.line + 1)
     assert not open_blocks, f"not closed: {open_blocks}"
 
 
@@ -165,3 +166,26 @@ def undeclared(source: str) -> list[str]:
         elif word.text not in KEYWORDS and word.text not in known and not _is_field(words, at):
             wrong.append(f"{word.text} (line {word.line})")
     return wrong
+
+
+ONE_KEY = re.compile(r"local (?:function )?(\w+)(?:\([\w, ]*\) return| =) (.+?)(?: end)?$")
+
+
+def key_patterns(source: str) -> dict[str, str]:
+    """The keys a file of one definition a line makes, by the names of the definitions: literals as they are, parameters
+    as `<parameter>`, `P` as what the comment above says (`-- ms:{model}:`). A name of a stream is a key of the model
+    without its prefix."""
+    found: dict[str, str] = {}
+    prefix = ""
+    for line in source.splitlines():
+        if heading := re.match(r"-- (ms:\{.*\}:)$", line):
+            prefix = heading[1]
+        elif definition := ONE_KEY.match(line):
+            parts = definition[2].split(" .. ")
+            if all(re.fullmatch(r"\w+|'[^']*'", part) for part in parts):
+                spelt = "".join(part[1:-1] if part[0] == "'" else f"<{part}>" for part in parts)
+                key = spelt.replace("<P>", prefix)
+                found[definition[1]] = key if key.startswith("ms:") else prefix + key
+        elif line.startswith("local"):
+            raise AssertionError(f"not one definition a line: {line}")
+    return found

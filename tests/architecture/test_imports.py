@@ -1,4 +1,4 @@
-"""Who may know whom: the contracts of pyproject.toml, and what an import really pulls in."""
+"""The contracts of pyproject.toml hold: who may know whom, and what an import really pulls in."""
 
 import subprocess
 import sys

@@ -1,9 +1,15 @@
 """The Lua scripts: what they take from the libraries they name, and no word that nobody declared."""
 
+import re
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 
 import pytest
 
+from millstream.common import broker
+from millstream.common.broker.scripts.declaration import declaration_of
+from millstream.common.broker.scripts.script import Script
 from millstream.common.broker.scripts.source import libraries_of, script_text
 from tests.architecture import lua
 
@@ -33,6 +39,23 @@ def test_no_name_is_defined_in_two_libraries() -> None:
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_every_word_of_a_script_is_declared(name: str) -> None:
     assert not lua.undeclared(script_text(name))
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_uses_its_arguments_and_counts_none_by_hand(name: str) -> None:
+    declared = declaration_of(source(name))
+    words = {word.text for word in lua.names_used(source(name))}
+    names = {local for argument in (*declared.head, *declared.each) for local in argument.locals}
+    assert names <= words
+    assert not re.search(r"ARGV\[\d|ARGV, \d|#ARGV", source(name))
+    assert bool(declared.each) == ("in each() do" in source(name))
+
+
+def test_every_script_is_called_with_arguments_that_were_checked() -> None:
+    """`Script` compares its dataclasses with the script's own words when the module that calls it is imported."""
+    modules = [import_module(each.name) for each in walk_packages(broker.__path__, f"{broker.__name__}.")]
+    called = {id(value): value.name for module in modules for value in vars(module).values() if type(value) is Script}
+    assert sorted(called.values()) == SCRIPTS
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What the load generator asks."""
+"""The load generator asks the same questions for the same seed."""
 
 from itertools import islice
 from pathlib import Path

@@ -60,7 +60,7 @@ class Sample(Settings):
 
 
 def run(*arguments: str) -> Sample | str:
-    """What the command was called with, or the error it printed."""
+    """Returns what the command was called with, or the error it printed."""
     seen: list[Sample] = []
     one = typer.Typer()
     one.command()(command_of(Sample, "Try.", seen.append))

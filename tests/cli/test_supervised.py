@@ -34,7 +34,7 @@ async def supervisor(broker: Broker) -> AsyncIterator[psutil.Popen]:
 
 
 async def only_worker(broker: Broker, process: Any) -> WorkerInfo | None:
-    """The one worker registered, if it is a living child of the supervisor's."""
+    """Returns the one worker registered, if it is a living child of the supervisor's."""
     registered = [worker for model in await census(broker) for worker in model.workers]
     children = {str(child.pid) for child in process.children(recursive=True)}
     return registered[0] if len(registered) == 1 and registered[0].details.get("pid") in children else None

@@ -1,4 +1,4 @@
-"""`millstream up`: one command, a working cluster, and nothing left behind however it ends."""
+"""`millstream up`: one command, a working cluster, and nothing left over however it ends."""
 
 import asyncio
 import json
@@ -208,7 +208,7 @@ async def test_on_a_terminal_progress_is_drawn_and_the_line_is_not_wrapped(tmp_p
 
 
 async def test_nothing_stays_behind_a_terminal_that_was_closed(tmp_path: Path) -> None:
-    """Its last words cannot be written any more; it stops all the same."""
+    """The last words of `up` cannot be written any more; it stops all the same."""
     import pty
 
     from millstream.common.process.command import own_command

@@ -87,5 +87,5 @@ def up(state: Path, *arguments: str, **settings: str) -> Iterator[UpProcess]:
 
 
 def gone(process: psutil.Process) -> bool:
-    """Whether it has ended (a zombie nobody has waited for has)."""
+    """Tells whether it has ended (a zombie nobody has waited for has)."""
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE

@@ -19,7 +19,7 @@ PATIENCE = 90.0  # seconds: a model loads on a busy machine
 
 
 @dataclass(frozen=True)
-class Site:
+class ServedSite:
     """A cluster's address (without `/v1`), its chat model, and the model's embedding neighbour."""
 
     url: str
@@ -59,7 +59,7 @@ def models_when(models: Any, wanted: int) -> Any:
 
 @contextmanager
 def running(directory: Path, gateway: dict[str, str], worker: dict[str, str]) -> Iterator[list[str]]:
-    """The same for fixtures that outlive one test's event loop."""
+    """Runs a cluster in the same way for fixtures that outlive one test's event loop."""
     with asyncio.Runner() as runner:
         cluster = started(directory, gateway, worker)
         found = runner.run(cluster.__aenter__())
@@ -70,20 +70,20 @@ def running(directory: Path, gateway: dict[str, str], worker: dict[str, str]) ->
 
 
 @pytest.fixture(scope="package")
-def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedSite]:
     """A cluster that says what the request's script says. `gpt-4o` is another name of its model."""
     gateway = {"aliases": '["gpt-4o=simulated"]', "max_body_bytes": str(2**20)}
     with running(tmp_path_factory.mktemp("scripted"), gateway, {"model": "simulated"}) as (url, model):
-        yield Site(url, model)
+        yield ServedSite(url, model)
 
 
 @pytest.fixture(scope="package")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedSite]:
     """A cluster with the sample model and the sample embedding model."""
     worker = {"engine": "transformers", "embedding_model": "all-minilm-l6-v2", "threads": "1"}
     with running(tmp_path_factory.mktemp("real"), {}, worker) as (url, *models):
         chat = next(name for name in models if "smollm2" in name)
-        yield Site(url, chat, next(name for name in models if name != chat))
+        yield ServedSite(url, chat, next(name for name in models if name != chat))
 
 
 def script(**says: Any) -> str:
@@ -92,7 +92,7 @@ def script(**says: Any) -> str:
 
 
 def scripts(*turns: dict[str, Any]) -> str:
-    """The same for a conversation: one script for each turn of the assistant."""
+    """Puts a script in the same way for a conversation: one script for each turn of the assistant."""
     return f"script: {json.dumps(turns)}"
 
 

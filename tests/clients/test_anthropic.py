@@ -6,7 +6,7 @@ import anthropic
 import pytest
 from anthropic import Anthropic, AsyncAnthropic
 
-from tests.clients.conftest import Site, script, scripts, user
+from tests.clients.conftest import ServedSite, script, scripts, user
 
 WEATHER: Any = {
     "name": "weather",
@@ -16,12 +16,12 @@ WEATHER: Any = {
 
 
 @pytest.fixture
-def client(scripted: Site) -> Any:
+def client(scripted: ServedSite) -> Any:
     with Anthropic(base_url=scripted.url, api_key="none", max_retries=0) as made:
         yield made
 
 
-def test_a_message(client: Anthropic, scripted: Site) -> None:
+def test_a_message(client: Anthropic, scripted: ServedSite) -> None:
     answer = client.messages.create(
         model=scripted.model, max_tokens=100, system="Be short.", messages=user(script(text="Hello."))
     )
@@ -29,7 +29,7 @@ def test_a_message(client: Anthropic, scripted: Site) -> None:
     assert answer.content[0].text == "Hello." and answer.usage.output_tokens > 0
 
 
-def test_a_stop_sequence(client: Anthropic, scripted: Site) -> None:
+def test_a_stop_sequence(client: Anthropic, scripted: ServedSite) -> None:
     answer = client.messages.create(
         model=scripted.model, max_tokens=100, stop_sequences=["END"], messages=user(script(text="before END after"))
     )
@@ -37,7 +37,7 @@ def test_a_stop_sequence(client: Anthropic, scripted: Site) -> None:
     assert answer.content[0].type == "text" and answer.content[0].text == "before "
 
 
-def test_a_loop_of_tools_streamed(client: Anthropic, scripted: Site) -> None:
+def test_a_loop_of_tools_streamed(client: Anthropic, scripted: ServedSite) -> None:
     call = {"text": "I look.", "tool_calls": [{"name": "weather", "arguments": {"city": "Graz"}}]}
     conversation = user(scripts(call, {"text": "It rains."}))
     options: dict[str, Any] = {"model": scripted.model, "max_tokens": 500, "tools": [WEATHER]}
@@ -54,7 +54,7 @@ def test_a_loop_of_tools_streamed(client: Anthropic, scripted: Site) -> None:
         assert "".join(stream.text_stream) == "It rains."
 
 
-async def test_async_stream(scripted: Site) -> None:
+async def test_async_stream(scripted: ServedSite) -> None:
     said = user(script(reasoning="Hm.", text="Yes."))
     async with AsyncAnthropic(base_url=scripted.url, api_key="none", max_retries=0) as client:
         thinking: Any = {"type": "enabled", "budget_tokens": 1024}
@@ -65,13 +65,13 @@ async def test_async_stream(scripted: Site) -> None:
     assert [block.type for block in final.content] == ["thinking", "text"]
 
 
-def test_counting(client: Anthropic, scripted: Site) -> None:
+def test_counting(client: Anthropic, scripted: ServedSite) -> None:
     few = client.messages.count_tokens(model=scripted.model, messages=user("hi"))
     many = client.messages.count_tokens(model=scripted.model, messages=user("hi" * 50), tools=[WEATHER])
     assert 0 < few.input_tokens < many.input_tokens
 
 
-def test_errors_are_the_clients_own(client: Anthropic, scripted: Site) -> None:
+def test_errors_are_the_clients_own(client: Anthropic, scripted: ServedSite) -> None:
     with pytest.raises(anthropic.BadRequestError, match="temperature"):
         client.messages.create(model=scripted.model, max_tokens=5, messages=user("hi"), extra_body={"temperature": 9})
     with pytest.raises(anthropic.NotFoundError):
@@ -82,7 +82,7 @@ def test_errors_are_the_clients_own(client: Anthropic, scripted: Site) -> None:
 
 
 @pytest.mark.model
-def test_the_real_model(real: Site) -> None:
+def test_the_real_model(real: ServedSite) -> None:
     with Anthropic(base_url=real.url, api_key="none", max_retries=0) as client:
         ask, greedy = user("What is the capital of France?"), {"temperature": 0}
         with client.messages.stream(model=real.model, max_tokens=20, messages=ask, extra_body=greedy) as stream:

@@ -10,7 +10,7 @@ from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletion
 from pydantic import BaseModel
 
-from tests.clients.conftest import Site, script, scripts, user
+from tests.clients.conftest import ServedSite, script, scripts, user
 from tests.gateway.strict import strictly
 
 WEATHER: Any = {
@@ -24,25 +24,25 @@ WEATHER: Any = {
 
 
 class City(BaseModel):
-    """What a structured answer is parsed into."""
+    """The class into which a structured answer is parsed."""
 
     name: str
     inhabitants: int
 
 
 @pytest.fixture
-def client(scripted: Site) -> Any:
+def client(scripted: ServedSite) -> Any:
     with OpenAI(base_url=scripted.base_url, api_key="none", max_retries=0) as made:
         yield made
 
 
 @pytest.fixture
-async def async_client(scripted: Site) -> Any:
+async def async_client(scripted: ServedSite) -> Any:
     async with AsyncOpenAI(base_url=scripted.base_url, api_key="none", max_retries=0) as made:
         yield made
 
 
-def test_chat(client: OpenAI, scripted: Site) -> None:
+def test_chat(client: OpenAI, scripted: ServedSite) -> None:
     raw = client.chat.completions.with_raw_response.create(
         model=scripted.model, messages=user(script(text="Hello there."))
     )
@@ -57,7 +57,7 @@ def test_another_name_of_the_model(client: OpenAI) -> None:
     assert answer.choices[0].message.content == "me"
 
 
-async def test_async_chat_streamed(async_client: AsyncOpenAI, scripted: Site) -> None:
+async def test_async_chat_streamed(async_client: AsyncOpenAI, scripted: ServedSite) -> None:
     stream = await async_client.chat.completions.create(
         model=scripted.model,
         messages=user(script(text="one two three")),
@@ -74,7 +74,7 @@ async def test_async_chat_streamed(async_client: AsyncOpenAI, scripted: Site) ->
     assert usage is not None and usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
 
 
-def test_completions(client: OpenAI, scripted: Site) -> None:
+def test_completions(client: OpenAI, scripted: ServedSite) -> None:
     asked = [script(text="one"), script(text="two")]
     answer = client.completions.create(model=scripted.model, prompt=asked, echo=True)
     assert [choice.text for choice in answer.choices] == [asked[0] + "one", asked[1] + "two"]
@@ -82,7 +82,7 @@ def test_completions(client: OpenAI, scripted: Site) -> None:
     assert "".join(chunk.choices[0].text for chunk in stream) == "one"
 
 
-def test_a_loop_of_tools(client: OpenAI, scripted: Site) -> None:
+def test_a_loop_of_tools(client: OpenAI, scripted: ServedSite) -> None:
     call = {"tool_calls": [{"name": "weather", "arguments": {"city": "Graz"}}]}
     conversation = user(scripts(call, {"text": "It rains in Graz."}))
     asked = client.chat.completions.create(model=scripted.model, messages=conversation, tools=[WEATHER])
@@ -95,7 +95,7 @@ def test_a_loop_of_tools(client: OpenAI, scripted: Site) -> None:
     assert answer.choices[0].message.content == "It rains in Graz."
 
 
-def test_structured_answers(client: OpenAI, scripted: Site) -> None:
+def test_structured_answers(client: OpenAI, scripted: ServedSite) -> None:
     said = script(text='{"name": "Graz", "inhabitants": 300000}')
     answer = client.chat.completions.parse(model=scripted.model, messages=user(said), response_format=City)
     assert answer.choices[0].message.parsed == City(name="Graz", inhabitants=300_000)
@@ -103,13 +103,13 @@ def test_structured_answers(client: OpenAI, scripted: Site) -> None:
     assert turn.output_parsed == City(name="Graz", inhabitants=300_000)
 
 
-def test_a_refused_schema_is_the_clients_error(client: OpenAI, scripted: Site) -> None:
+def test_a_refused_schema_is_the_clients_error(client: OpenAI, scripted: ServedSite) -> None:
     with pytest.raises(openai.LengthFinishReasonError):
         said = script(text='{"name": ', finish="length")
         client.chat.completions.parse(model=scripted.model, messages=user(said), response_format=City)
 
 
-def test_the_chat_stream_helper(client: OpenAI, scripted: Site) -> None:
+def test_the_chat_stream_helper(client: OpenAI, scripted: ServedSite) -> None:
     said = script(text="Look:", tool_calls=[{"name": "weather", "arguments": {"city": "Graz"}}])
     with client.chat.completions.stream(model=scripted.model, messages=user(said), tools=[WEATHER]) as stream:
         events = [event.type for event in stream]
@@ -120,7 +120,7 @@ def test_the_chat_stream_helper(client: OpenAI, scripted: Site) -> None:
     assert calls and json.loads(calls[0].function.arguments) == {"city": "Graz"}
 
 
-async def test_the_parsing_stream_helper(async_client: AsyncOpenAI, scripted: Site) -> None:
+async def test_the_parsing_stream_helper(async_client: AsyncOpenAI, scripted: ServedSite) -> None:
     said = user(script(text='{"name": "Graz", "inhabitants": 3}'))
     async with async_client.chat.completions.stream(
         model=scripted.model, messages=said, response_format=City
@@ -129,7 +129,7 @@ async def test_the_parsing_stream_helper(async_client: AsyncOpenAI, scripted: Si
     assert final.choices[0].message.parsed == City(name="Graz", inhabitants=3)
 
 
-def test_the_responses_stream_helper(client: OpenAI, scripted: Site) -> None:
+def test_the_responses_stream_helper(client: OpenAI, scripted: ServedSite) -> None:
     said = script(reasoning="Hm.", text="Yes.")
     with client.responses.stream(model=scripted.model, input=said) as stream:
         events = list(stream)
@@ -138,7 +138,7 @@ def test_the_responses_stream_helper(client: OpenAI, scripted: Site) -> None:
     assert final.output_text == "Yes." and [item.type for item in final.output] == ["reasoning", "message"]
 
 
-def test_a_conversation_of_responses(client: OpenAI, scripted: Site) -> None:
+def test_a_conversation_of_responses(client: OpenAI, scripted: ServedSite) -> None:
     call = {"tool_calls": [{"name": "weather", "arguments": {"city": "Graz"}}]}
     tool: Any = {"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": False}
     said = scripts(call, {"text": "Rain."})
@@ -158,7 +158,7 @@ def test_a_conversation_of_responses(client: OpenAI, scripted: Site) -> None:
         client.responses.retrieve(first.id)
 
 
-async def test_a_response_in_the_background(async_client: AsyncOpenAI, scripted: Site) -> None:
+async def test_a_response_in_the_background(async_client: AsyncOpenAI, scripted: ServedSite) -> None:
     said = script(text="slowly, slowly, slowly", rate=200)
     stream = await async_client.responses.create(model=scripted.model, input=said, background=True, stream=True)
     first = await anext(aiter(stream))
@@ -170,7 +170,7 @@ async def test_a_response_in_the_background(async_client: AsyncOpenAI, scripted:
     assert (await async_client.responses.retrieve(first.response.id)).output_text == "slowly, slowly, slowly"
 
 
-def test_stored_completions(client: OpenAI, scripted: Site) -> None:
+def test_stored_completions(client: OpenAI, scripted: ServedSite) -> None:
     made = client.chat.completions.create(
         model=scripted.model, messages=user(script(text="kept")), store=True, metadata={"about": "clients"}
     )
@@ -181,7 +181,7 @@ def test_stored_completions(client: OpenAI, scripted: Site) -> None:
     assert client.chat.completions.delete(made.id).deleted
 
 
-def test_models(client: OpenAI, scripted: Site) -> None:
+def test_models(client: OpenAI, scripted: ServedSite) -> None:
     (listed,) = client.models.list().data
     assert listed == client.models.retrieve(scripted.model)
     assert (listed.id, listed.object, listed.owned_by) == (scripted.model, "model", "millstream")
@@ -194,7 +194,7 @@ def test_files(client: OpenAI) -> None:
     assert client.files.delete(file.id).deleted
 
 
-def test_errors_are_the_clients_own(client: OpenAI, scripted: Site) -> None:
+def test_errors_are_the_clients_own(client: OpenAI, scripted: ServedSite) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         client.chat.completions.create(model=scripted.model, messages=user("hi"), temperature=9)
     assert refused.value.param == "temperature" and refused.value.type == "invalid_request_error"
@@ -209,7 +209,7 @@ def test_errors_are_the_clients_own(client: OpenAI, scripted: Site) -> None:
 
 
 @pytest.mark.model
-def test_the_real_model(real: Site) -> None:
+def test_the_real_model(real: ServedSite) -> None:
     with OpenAI(base_url=real.base_url, api_key="none", max_retries=0) as client:
         ask = user("What is the capital of France?")
         chosen: dict[str, Any] = {"model": real.model, "temperature": 0, "max_tokens": 20}
@@ -224,7 +224,7 @@ def test_the_real_model(real: Site) -> None:
 
 
 @pytest.mark.model
-def test_the_real_model_keeps_to_a_schema(real: Site) -> None:
+def test_the_real_model_keeps_to_a_schema(real: ServedSite) -> None:
     class Answer(BaseModel):
         capital: str
         sure: bool
@@ -238,7 +238,7 @@ def test_the_real_model_keeps_to_a_schema(real: Site) -> None:
 
 
 @pytest.mark.model
-def test_embeddings(real: Site) -> None:
+def test_embeddings(real: ServedSite) -> None:
     with OpenAI(base_url=real.base_url, api_key="none", max_retries=0) as client:
         floats = client.embeddings.create(model=real.embeddings, input=["a mill", "a stream"], encoding_format="float")
         default = client.embeddings.create(model=real.embeddings, input=["a mill", "a stream"])  # travels as base64

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from millstream.worker.engines.transformers.loading.sample_models import sample_chat_folder
-from tests.clients.conftest import Site, running
+from tests.clients.conftest import ServedSite, running
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(__file__).parent / "programs"
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.clients
 
 
 def run(*command: str | Path, within: float = 100) -> str:
-    """What a client printed. Its exit status must be 0."""
+    """Returns what a client printed. Its exit status must be 0."""
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(ENVIRONMENT), **QUIET}
     done = subprocess.run(command, capture_output=True, text=True, timeout=within, env=environment, cwd=ENVIRONMENT)
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
@@ -36,12 +36,12 @@ def run(*command: str | Path, within: float = 100) -> str:
 
 
 @pytest.mark.parametrize("client", ["langchain", "litellm", "instructor", "agents", "llama_index", "pydantic_ai"])
-def test_python(client: str, scripted: Site) -> None:
+def test_python(client: str, scripted: ServedSite) -> None:
     run(PYTHON, PROGRAMS / f"{client}_client.py", scripted.base_url, scripted.model)
 
 
 @pytest.mark.parametrize("client", ["openai_node", "ai_sdk"])
-def test_node(client: str, scripted: Site) -> None:
+def test_node(client: str, scripted: ServedSite) -> None:
     node = shutil.which("node")
     assert node, "node is not on the PATH"
     program = ENVIRONMENT / f"{client}.mjs"  # imports are looked up from the program's own folder
@@ -50,7 +50,7 @@ def test_node(client: str, scripted: Site) -> None:
 
 
 @pytest.mark.model
-def test_lm_eval(real: Site, tmp_path: Path) -> None:
+def test_lm_eval(real: ServedSite, tmp_path: Path) -> None:
     """Scores by log-probabilities of tokens it cut itself, and answers to compare, from a task in local files."""
     for file in (PROGRAMS / "lm_eval").iterdir():
         text = file.read_text().replace("capitals.jsonl", str(tmp_path / "capitals.jsonl"))
@@ -73,15 +73,15 @@ def test_lm_eval(real: Site, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedSite]:
     """Every model name is known and every answer short, so that random requests get through to the engine."""
     worker = {"model": "simulated", "max_model_len": "256"}
     with running(tmp_path_factory.mktemp("small"), {"aliases": '["*=simulated"]'}, worker) as (url, model):
-        yield Site(url, model)
+        yield ServedSite(url, model)
 
 
 @pytest.mark.timeout(660)
-def test_schemathesis(small: Site) -> None:
+def test_schemathesis(small: ServedSite) -> None:
     """Requests made from the description, valid and invalid: none is answered with a server error."""
     command = [PYTHON.with_name("schemathesis"), "run", f"{small.url}/openapi.json"]
     command += ["--checks", "not_a_server_error", "--phases", "examples,coverage,fuzzing", "--max-examples", "5"]

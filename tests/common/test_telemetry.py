@@ -13,7 +13,7 @@ import structlog
 from millstream.common import telemetry
 
 
-class Terminal(io.StringIO):
+class TerminalStream(io.StringIO):
     def isatty(self) -> bool:
         return True
 
@@ -55,7 +55,7 @@ def test_json_elsewhere_with_bound_fields_and_exceptions() -> None:
 
 
 def test_readable_on_a_terminal() -> None:
-    stream = Terminal()
+    stream = TerminalStream()
     telemetry.configure("auto", "info", stream=stream)
     structlog.stdlib.get_logger().info("job claimed", job="j1")
     assert "job claimed" in stream.getvalue()
@@ -73,7 +73,7 @@ def test_a_library_logs_in_the_same_form() -> None:
 
 
 def test_another_format_can_be_forced() -> None:
-    stream = Terminal()
+    stream = TerminalStream()
     telemetry.configure("json", "debug", stream=stream)
     structlog.stdlib.get_logger().debug("detail", text="größer")
     assert json.loads(stream.getvalue())["text"] == "größer"

@@ -45,7 +45,7 @@ def adapted(text: str, changes: dict[str, str]) -> str:
 
 @asynccontextmanager
 async def nginx(room: Path, tls: tuple[Path, Path], gateways: list[str]) -> AsyncIterator[tuple[str, str]]:
-    """Its https and its http address."""
+    """Yields nginx's https and its http address."""
     room.mkdir()
     secure, plain = free_port(), free_port()
     changes = {

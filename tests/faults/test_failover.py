@@ -1,4 +1,4 @@
-"""Redis behind Sentinel: its machine dies in the middle of answers, a replica takes over, and the answers go on."""
+"""Redis with Sentinel: its machine dies in the middle of answers, a replica takes over, and the answers go on."""
 
 import asyncio
 from pathlib import Path
@@ -20,12 +20,12 @@ async def test_answers_go_on_when_a_replica_takes_over(own_valkey: EmbeddedValke
     ):
         with sentinel_of(own_valkey, tmp_path) as port:
             await wait_until(lambda: knows_its_replica(port))
-            fleet = Fleet(tmp_path / "behind-sentinel", f"redis+sentinel://127.0.0.1:{port}/{SERVICE}", lease="2.0")
-            async with fleet, Redis.from_url(replica.url) as behind:
+            fleet = Fleet(tmp_path / "with-sentinel", f"redis+sentinel://127.0.0.1:{port}/{SERVICE}", lease="2.0")
+            async with fleet, Redis.from_url(replica.url) as replica_client:
                 gateway = await fleet.gateway()
                 for _ in range(2):
                     await fleet.worker(simulated_rate="50", simulated_length="100000")
-                await wait_until(lambda: behind.zcard("ms:{simulated}:leases"))
+                await wait_until(lambda: replica_client.zcard("ms:{simulated}:leases"))
                 clients = [site.client(gateway, 300) for _ in range(4)]
                 running = [asyncio.create_task(client.run()) for client in clients]
                 for client in clients:

@@ -8,6 +8,7 @@ import pytest
 
 from millstream.bench.chaos.fleet import FleetPart
 from millstream.bench.chaos.stream import StreamClient, judge
+from millstream.gateway.queue.watchdog import GATEWAY_TTL_MS
 from tests.harness.cluster import CHAT, PATIENCE, Cluster, all_exact, body, heard_some
 from tests.harness.support import wait_until
 
@@ -63,6 +64,24 @@ async def any_running(site: Cluster) -> bool:
     return await site.running() > 0
 
 
+async def test_a_frozen_gateway_goes_on_with_its_streams(site: Cluster) -> None:
+    """It is silent for longer than a dead one would be waited for, but its clients are still connected to it."""
+    frozen = await site.gateway()
+    await site.gateway(orphan_grace="0")
+    await site.worker()
+    clients = [site.client(frozen, 2500) for _ in range(2)]
+    for client in clients:
+        client.key = ""  # without one, nobody could come back for the job
+    running = [asyncio.create_task(client.run()) for client in clients]
+    for client in clients:
+        await heard_some(client)
+    frozen.freeze()
+    await asyncio.sleep(GATEWAY_TTL_MS / 1000 + 3)
+    frozen.thaw()
+    await all_exact(clients, running)
+    assert all(client.heard.connections == 1 for client in clients)
+
+
 async def test_jobs_nobody_comes_back_for_are_cancelled(site: Cluster) -> None:
     dying = await site.gateway()
     await site.gateway(orphan_grace="0")
@@ -92,7 +111,8 @@ async def test_a_stopping_gateway_hands_its_streams_to_another(site: Cluster) ->
 
 
 async def test_a_gateway_that_was_frozen_leaves_the_streams_that_moved_on(site: Cluster) -> None:
-    """Its clients came back elsewhere; when it wakes it finds them gone, but their jobs are not for it to cancel."""
+    """The clients of the frozen gateway came back elsewhere; when it wakes it finds them gone, but their jobs are not
+    for it to cancel."""
     frozen, staying, _ = await site.gateway(), await site.gateway(), await site.worker()
     client = site.client(frozen, 600)
     client.key = ""
@@ -105,7 +125,7 @@ async def test_a_gateway_that_was_frozen_leaves_the_streams_that_moved_on(site: 
     going_on = asyncio.create_task(client.run())
     await heard_some(client, len(client.heard.arrivals) + 50)
     frozen.thaw()
-    await wait_until(lambda: frozen.told("client left"), within=PATIENCE, what="it notices that its client left")
+    await wait_until(lambda: frozen.told("client_left"), within=PATIENCE, what="it notices that its client left")
     await all_exact([client], [going_on])
 
 
@@ -142,13 +162,13 @@ async def test_a_job_is_cancelled_when_the_last_of_its_readers_leaves(site: Clus
     for who in order:
         assert not await is_cancelled(site, clients[0])
         readers[who].cancel()
-        await wait_until(lambda who=who: (one, other)[who].told("client left"), within=PATIENCE)
+        await wait_until(lambda who=who: (one, other)[who].told("client_left"), within=PATIENCE)
     await wait_until(lambda: is_cancelled(site, clients[0]), within=PATIENCE, what="the job is cancelled")
     await wait_until(site.idle, within=PATIENCE, what="its slot is free")
 
 
 async def test_what_is_open_at_the_end_of_the_window_can_be_asked_for_elsewhere(site: Cluster) -> None:
-    """A stream is broken off behind `retry:`, a whole answer is an error that says to try again; both go on."""
+    """A stream is broken off after `retry:`, a whole answer is an error that says to try again; both go on."""
     leaving, staying, _ = await site.gateway(drain="1"), await site.gateway(), await site.worker()
     whole = site.client(leaving, 1000)
     question, key = {**whole.ask.body(), "stream": False, "stream_options": None}, {"idempotency-key": whole.key}
@@ -169,7 +189,7 @@ async def all_running(site: Cluster, count: int) -> bool:
 
 
 async def broken_off(site: Cluster, gateway: FleetPart, question: dict[str, object]) -> str:
-    """What came of a stream that has no end."""
+    """Returns what came of a stream that has no end."""
     text = ""
     with pytest.raises(httpx.RemoteProtocolError):
         async with site.http.stream("POST", gateway.url + CHAT, json=question) as response:

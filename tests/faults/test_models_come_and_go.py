@@ -61,7 +61,7 @@ async def is_gone(site: Cluster) -> bool:
 
 async def test_an_operator_loads_and_unloads_and_no_answer_is_cut(site: Cluster) -> None:
     base = await begin(site)
-    assert (await site.http.post(f"{base}/v1/models/extra/load")).json()["wish"] == "load"
+    assert (await site.http.post(f"{base}/v1/models/extra/load")).json()["requested"] == "load"
     await wait_until(lambda: is_served(site), within=PATIENCE)
 
     running = asyncio.create_task(long_answer(site.http, base))

@@ -6,17 +6,15 @@ import signal
 
 import pytest
 
-from millstream.bench.chaos.stream import Heard, StreamClient
+from millstream.bench.chaos.stream import StreamClient
 from millstream.bench.chaos.truncate_aof import cut_tail
 from millstream.common.broker import keys
-from tests.harness.cluster import CHAT, MODEL, PATIENCE, Cluster, all_exact, body, heard_some
+from tests.harness.cluster import CHAT, MODEL, PATIENCE, Cluster, StreamTasks, all_exact, body, heard_some
 from tests.harness.proxy import Proxy
 from tests.harness.support import wait_until
 
-Running = list[asyncio.Task[Heard]]
 
-
-async def begin(site: Cluster, count: int = 6, tokens: int = 300) -> tuple[list[StreamClient], Running]:
+async def begin(site: Cluster, count: int = 6, tokens: int = 300) -> tuple[list[StreamClient], StreamTasks]:
     """A gateway, two workers and clients in the middle of their answers."""
     gateway, _, _ = await site.gateway(), await site.worker(), await site.worker()
     clients = [site.client(gateway, tokens) for _ in range(count)]
@@ -35,7 +33,7 @@ async def test_a_killed_redis_comes_back_and_nobody_noticed(site: Cluster) -> No
 
 
 async def test_what_redis_lost_is_put_back(site: Cluster) -> None:
-    """Its append-only file ends before what clients have read: as after a power cut."""
+    """The append-only file ends before what clients have read: as after a power cut."""
     clients, running = await begin(site)
     for client in clients:
         await heard_some(client, 30)
@@ -104,7 +102,7 @@ async def test_lost_news_is_read_from_the_log(site: Cluster) -> None:
 
 @pytest.mark.parametrize("script", ["job/submit", "job/claim", "job/step", "worker/beat"])
 async def test_a_reply_lost_after_the_script_ran_changes_nothing(site: Cluster, script: str) -> None:
-    from millstream.common.broker.connection.broker import script_sha
+    from millstream.common.broker.scripts.source import script_sha
 
     async with Proxy("127.0.0.1", site.valkey.port) as proxy:
         gateway = await site.gateway(**({"redis_url": proxy.url} if script == "job/submit" else {}))
@@ -136,7 +134,7 @@ async def test_who_resumes_behind_the_last_chunk_gets_the_usage_though_redis_was
 
 
 async def test_a_job_whose_submission_was_answered_late_is_submitted_again_if_redis_forgets_it(site: Cluster) -> None:
-    from millstream.common.broker.connection.broker import script_sha
+    from millstream.common.broker.scripts.source import script_sha
 
     async with Proxy("127.0.0.1", site.valkey.port) as proxy:
         gateway, _ = await site.gateway(redis_url=proxy.url), await site.worker()

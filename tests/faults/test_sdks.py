@@ -29,7 +29,7 @@ def assert_whole(text: str) -> None:
 
 
 @dataclass
-class Reader:
+class SdkReader:
     """One stream, read by an SDK. Its texts are its choices'."""
 
     pieces: Callable[[], Pieces]
@@ -88,10 +88,10 @@ class Sdks:
             async for text in stream.text_stream:
                 yield 0, text
 
-    def readers(self) -> list[Reader]:
+    def readers(self) -> list[SdkReader]:
         """A stream of each kind."""
         kinds = (self.chat, lambda: self.chat(n=2), self.completion, self.response, self.message)
-        return [*map(Reader, kinds), Reader(lambda: self.chat(key="mine"))]
+        return [*map(SdkReader, kinds), SdkReader(lambda: self.chat(key="mine"))]
 
 
 async def kill_the_worker(site: Cluster) -> None:
@@ -148,7 +148,7 @@ async def test_every_stream_is_whole(site: Cluster, fault: Callable[[Cluster], A
 async def test_a_gateway_that_dies_is_an_error_and_the_same_key_has_it_all_elsewhere(site: Cluster) -> None:
     dying, staying, _ = await site.gateway(), await site.gateway(), await site.worker(simulated_rate="50")
     async with Sdks(dying) as first, Sdks(staying) as second:
-        before, after = Reader(lambda: first.chat(key="mine")), Reader(lambda: second.chat(key="mine"))
+        before, after = SdkReader(lambda: first.chat(key="mine")), SdkReader(lambda: second.chat(key="mine"))
         running = asyncio.create_task(before.run())
         await wait_until(lambda: before.under_way, within=PATIENCE, what="the answer has begun")
         await dying.kill()

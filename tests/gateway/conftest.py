@@ -1,4 +1,4 @@
-"""A real uvicorn on a free port, the official client, and a scripted queue behind."""
+"""A real uvicorn on a free port, the official client, and a scripted queue."""
 
 import asyncio
 import threading
@@ -18,7 +18,7 @@ from tests.harness.serving import serving
 
 @asynccontextmanager
 async def gateway(cluster: ScriptedCluster, **settings: Any) -> AsyncIterator[str]:
-    """Its base URL."""
+    """Yields the gateway's base URL."""
     chosen = GatewaySettings(**{"port": 0, "drain": 1.0, **settings})
     async with serving(chosen, cluster.connect) as url:
         yield url
@@ -56,7 +56,7 @@ async def patient_url(cluster: ScriptedCluster) -> AsyncIterator[str]:
 
 @pytest.fixture
 def sync_url(cluster: ScriptedCluster) -> Iterator[str]:
-    """The same server on a loop of its own, for clients that block."""
+    """Yields the same server on a loop of its own, for clients that block."""
     ready, stop, found = threading.Event(), threading.Event(), list[str]()
 
     async def serve() -> None:

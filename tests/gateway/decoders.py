@@ -15,7 +15,7 @@ Decoder = Callable[[list[bytes]], list[str]]  # parts of a stream, as they come;
 
 @dataclass
 class Standard:
-    """What a browser would have made of a stream."""
+    """A reader of streams that makes of them what a browser would."""
 
     events: list[str] = field(default_factory=list[str])
     comments: list[str] = field(default_factory=list[str])
@@ -52,7 +52,7 @@ class Standard:
             assert name == "event", f"a field nobody knows: {line!r}"
 
 
-class Parts(httpx.SyncByteStream):
+class StreamParts(httpx.SyncByteStream):
     """A body that comes in parts."""
 
     def __init__(self, parts: Iterable[bytes]) -> None:
@@ -71,7 +71,7 @@ def by_anthropic(parts: list[bytes]) -> list[str]:
 
 
 def by_httpx_sse(parts: list[bytes]) -> list[str]:
-    response = httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=Parts(parts))
+    response = httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=StreamParts(parts))
     return [event.data for event in httpx_sse.EventSource(response).iter_sse()]
 
 

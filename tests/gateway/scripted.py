@@ -63,7 +63,7 @@ class ScriptedDispatch:
 
     @property
     def requests(self) -> list[JobRequest]:
-        """Every job's."""
+        """Returns the requests of all jobs."""
         return [job.request for job in self.jobs.values()]
 
     async def submit(self, submission: Submission) -> Admission:

@@ -1,1 +1,1 @@
-"""What tests of several rooms share: clusters, proxies, servers, waiting."""
+"""The parts that tests of several folders share: clusters, proxies, servers, waiting."""

@@ -22,6 +22,7 @@ from tests.harness.support import wait_until
 
 MODEL = ModelName("simulated")
 CHAT = "/v1/chat/completions"
+StreamTasks = list[asyncio.Task[Heard]]
 PATIENCE = 60.0  # seconds; a safety net for a busy machine, nothing is measured with it
 
 
@@ -46,7 +47,7 @@ class Cluster:
         return part
 
     async def info(self, part: FleetPart) -> WorkerInfo | None:
-        """What a worker process tells in its heartbeat; None while it is not alive."""
+        """Returns what a worker process tells in its heartbeat; None while it is not alive."""
         workers = (await model_info(self.broker, MODEL)).workers
         return next((w for w in workers if w.alive and w.details.get("pid") == str(part.pid)), None)
 
@@ -74,7 +75,7 @@ class Cluster:
         return [await self.broker.redis.hgetall(name) for name in names]  # type: ignore[misc]
 
     async def running(self) -> int:
-        """How many jobs run and have made their first tokens."""
+        """Returns how many jobs run and have made their first tokens."""
         told = [job for job in await live_jobs(self.broker, MODEL) if job.state == "running"]
         return sum(job.seq > 2 for job in told)
 
@@ -82,7 +83,7 @@ class Cluster:
         return dict(await self.broker.redis.zrange(keys.load(MODEL), 0, -1, withscores=True))
 
     async def idle(self) -> bool:
-        """Whether no worker holds anything."""
+        """Tells whether no worker holds anything."""
         return not any((await self.loads()).values())
 
 

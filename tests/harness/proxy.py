@@ -53,7 +53,7 @@ class Proxy:
         return f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/0"
 
     def silent(self) -> None:
-        """From now on nothing passes, and nobody is told. New connections are accepted, and as silent."""
+        """Lets nothing pass from now on, and tells nobody. New connections are accepted, and as silent."""
         self._open.clear()
 
     def passing(self) -> None:

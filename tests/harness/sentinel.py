@@ -33,7 +33,7 @@ def sentinel_of(primary: EmbeddedValkey, folder: Path) -> Iterator[int]:
 
 
 async def knows_its_replica(port: int) -> bool:
-    """Whether the Sentinel could fail over now."""
+    """Tells whether the Sentinel could fail over now."""
     async with Redis(host="127.0.0.1", port=port, decode_responses=True) as sentinel:
         try:
             [state] = (await sentinel.sentinel_masters()).values()

@@ -12,7 +12,7 @@ from tests.harness.support import wait_until
 
 @asynccontextmanager
 async def serving(settings: GatewaySettings, connect: Connect) -> AsyncIterator[str]:
-    """Its base URL."""
+    """Yields the server's base URL."""
     running = server(settings, connect)
     with listen(settings) as listener:
         task = asyncio.create_task(running.serve([listener]))

@@ -1,4 +1,4 @@
-"""What tests wait and look with."""
+"""Functions with which tests wait and look."""
 
 import asyncio
 import inspect

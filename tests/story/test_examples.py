@@ -28,7 +28,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def run(program: str, address: str, *questions: str, model: str = "simulated") -> tuple[str, str]:
-    """What it printed, and what it told beside it. It must end well."""
+    """Returns what it printed, and what it told beside it. It must end well."""
     path = EXAMPLES / program
     interpreter = INTERPRETERS[path.suffix]
     if interpreter is None:

@@ -1,4 +1,4 @@
-"""What a new user does in her first hour, with the real model: start it, ask it, look inside, add a worker, stop it.
+"""The first hour of a new user, with the real model: start it, ask it, look inside, add a worker, stop it.
 
 Read from top to bottom: each test goes on where the one before it stopped.
 """
@@ -107,14 +107,14 @@ def test_a_second_worker_takes_its_share_without_another_step(terminal: Terminal
 
 
 def served_by(redis: Redis, address: str, requests: int) -> set[str]:
-    """Which workers ran so many requests that were open at the same time."""
+    """Returns which workers ran so many requests that were open at the same time."""
     body = {"model": MODEL, "prompt": "Once upon a time", "max_tokens": 24, "n": requests}
     answer = httpx.post(f"{address}/completions", json=body, timeout=PATIENCE).json()
     jobs = [f"ms:{{{MODEL}}}:job:{answer['id']}-{i}" for i in range(requests)]
     return {redis.hget(job, "lease").split(":", 1)[1] for job in jobs}
 
 
-def test_ctrl_c_leaves_nothing_behind(terminal: Terminal, address: str, redis: Redis) -> None:
+def test_ctrl_c_leaves_nothing(terminal: Terminal, address: str, redis: Redis) -> None:
     family = psutil.Process(terminal.process.pid).children(recursive=True)
     assert len(family) >= 3  # valkey, gateway, worker
     terminal.process.send_signal(signal.SIGINT)

@@ -1,1 +1,1 @@
-"""What turns token ids into token ids: one folder per engine, and the contract they share."""
+"""The engines, which make token ids out of token ids: one folder per engine, and the contract they share."""

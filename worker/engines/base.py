@@ -1,4 +1,5 @@
-"""What the worker asks of an engine: sequences in, outputs out, token ids only. Text belongs to `render`/`detokenize`.
+"""The contract between the worker and an engine: sequences in, outputs out, token ids only. Text belongs to
+`worker.engines.tokenizer` and `worker.text`.
 
 An engine runs all its sequences in one batch and calls `sink` once per step, on the event loop's thread, with one
 `Output` for each token it made. Generation ends inside the engine for an end-of-sequence token, a `stop_token_ids`
@@ -57,12 +58,12 @@ LoadProgress = Callable[[str, float | None], None]  # the stage of loading, and 
 
 
 def silent(stage: str, fraction: float | None) -> None:
-    """Progress that nobody watches."""
+    """Is a `progress` that nobody watches."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What a worker announces of a model it serves; all of it is shown by `/v1/models`."""
+    """The announcement of a model that a worker serves; all of it is shown by `/v1/models`."""
 
     name: str
     engine: str
@@ -116,8 +117,8 @@ class Engine(Protocol):
         ...
 
     def prepare(self, spec: SequenceSpec) -> None:
-        """What takes a while before `add`, such as compiling a grammar; called in a thread. Raises `MillstreamError`
-        for what can be refused before anything is generated."""
+        """Does what takes a while before `add`, such as compiling a grammar; called in a thread. Raises
+        `MillstreamError` for what can be refused before anything is generated."""
         ...
 
     def add(self, spec: SequenceSpec) -> None:
@@ -132,7 +133,7 @@ class Engine(Protocol):
 
     @property
     def broken(self) -> BaseException | None:
-        """Why the engine can make no more tokens, or None while it can."""
+        """Returns why the engine can make no more tokens, or None while it can."""
         ...
 
     def close(self) -> None: ...
@@ -144,7 +145,8 @@ class EmbeddingEngine(Protocol):
     slots: int
 
     def load(self, progress: LoadProgress = silent) -> ModelCard:
-        """As `Engine.load`; the capabilities tell whether it makes vectors ("embeddings") and scores ("rerank")."""
+        """Loads as `Engine.load` does; the capabilities tell whether the model makes vectors ("embeddings") and scores
+        ("rerank")."""
         ...
 
     @property
@@ -153,11 +155,11 @@ class EmbeddingEngine(Protocol):
     def embed(
         self, inputs: list[list[int]], *, dimensions: int | None = None, truncate: bool = False
     ) -> list[list[float]]:
-        """One vector per input of token ids. Raises `BadRequest` and `ContextLengthExceeded`."""
+        """Returns one vector per input of token ids. Raises `BadRequest` and `ContextLengthExceeded`."""
         ...
 
     def score(self, query: str, documents: list[str]) -> list[float]:
-        """How well each document answers the query, higher is better."""
+        """Returns how well each document answers the query, higher is better."""
         ...
 
     def close(self) -> None: ...

@@ -1,4 +1,4 @@
-"""The model's words: the Hugging Face tokenizer and chat template behind the engine's `Tokenizer` protocol."""
+"""The model's words: the Hugging Face tokenizer and chat template as the engine's `Tokenizer` protocol wants them."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # (transformers publishes partly unknown types)
@@ -30,7 +30,7 @@ class HuggingFaceTokenizer:
 
     @property
     def chat_template(self) -> str:
-        """The template's text, empty if the model has none: a parser is chosen by it."""
+        """Returns the template's text, empty if the model has none: a parser is chosen by it."""
         template = self._template or self.inner.chat_template
         if isinstance(template, dict):
             template = template.get("default") or next(iter(template.values()), "")
@@ -48,7 +48,7 @@ class HuggingFaceTokenizer:
         return text if isinstance(text, str) else "".join(text)
 
     def token_bytes(self, token: int) -> bytes:
-        """The bytes of exactly this token, also when they are only a part of a character."""
+        """Returns the bytes of exactly this token, also when they are only a part of a character."""
         piece = self.inner.convert_ids_to_tokens(token)
         if not isinstance(piece, str):
             return b""
@@ -63,7 +63,7 @@ class HuggingFaceTokenizer:
     def chat(
         self, messages: list[dict[str, Any]], tools: list[dict[str, Any]], *, go_on: bool, kwargs: dict[str, Any]
     ) -> list[int]:
-        """The prompt's ids. `go_on`: the last message is the assistant's beginning. Raises `BadRequest`."""
+        """Returns the prompt's ids. `go_on`: the last message is the assistant's beginning. Raises `BadRequest`."""
         if not self.chat_template:
             raise BadRequest(
                 "This model has no chat template: use /v1/completions, or start its worker with --chat-template FILE.",
@@ -96,7 +96,7 @@ class HuggingFaceTokenizer:
 
     @cached_property
     def _byte_level(self) -> bool:
-        """Whether token texts spell bytes in GPT-2's alphabet."""
+        """Tells whether token texts spell bytes in GPT-2's alphabet."""
         backend = getattr(self.inner, "backend_tokenizer", None)
         if backend is None:
             return False
@@ -110,14 +110,15 @@ _RESERVED = {
 
 
 def _free(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The template's own variables, without what would change the call itself."""
+    """Returns the template's own variables, without what would change the call itself."""
     if taken := _RESERVED & kwargs.keys():
         raise BadRequest(f"chat_template_kwargs cannot set {', '.join(sorted(taken))}.", param="chat_template_kwargs")
     return kwargs
 
 
 def _plain(message: dict[str, Any]) -> dict[str, Any]:
-    """A message as templates expect it: `developer` is `system`, no null content, tool arguments as an object."""
+    """Returns a message as templates expect it: `developer` is `system`, no null content, tool arguments as an
+    object."""
     plain = dict(message)
     if plain.get("role") == "developer":
         plain["role"] = "system"
@@ -138,7 +139,7 @@ def _plain_call(call: dict[str, Any]) -> dict[str, Any]:
 
 
 def _gpt2_bytes() -> dict[str, int]:
-    """GPT-2's alphabet: each byte as one printable character (openai/gpt-2, encoder.py)."""
+    """Returns GPT-2's alphabet: each byte as one printable character (openai/gpt-2, encoder.py)."""
     shown = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [b for b in range(256) if b not in shown]
     return {chr(b): b for b in shown} | {chr(256 + i): b for i, b in enumerate(hidden)}

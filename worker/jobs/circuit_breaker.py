@@ -1,4 +1,5 @@
-"""Whether an engine can be trusted with more jobs: several errors in a row make it sick for a while, ever longer."""
+"""The circuit breaker that decides if an engine gets more jobs: several errors in a row make it sick for a while, ever
+longer."""
 
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ class CircuitBreaker:
     until: float = 0.0
 
     def failed(self, now: float) -> None:
-        """A job ended with an engine error."""
+        """Counts a job that ended with an engine error."""
         self.errors += 1
         if self.errors >= TOLERATED and not self.sick(now):
             self.until = now + min(SHORTEST * 2**self.spells, LONGEST)
@@ -23,9 +24,9 @@ class CircuitBreaker:
             self.errors = TOLERATED - 1
 
     def succeeded(self) -> None:
-        """A job ended well."""
+        """Counts a job that ended well."""
         self.errors = self.spells = 0
 
     def sick(self, now: float) -> bool:
-        """Whether it should be given nothing now."""
+        """Tells whether it should be given nothing now."""
         return now < self.until

@@ -10,7 +10,7 @@ Work = EmbedInput | RerankInput | TokenizeInput
 
 
 def compute(engine: Engine, work: Work) -> tuple[Result, int]:
-    """The result, and how many tokens went in. Raises `BadRequest` if this model cannot do it."""
+    """Returns the result, and how many tokens went in. Raises `BadRequest` if this model cannot do it."""
     match work:
         case TokenizeInput():
             result = _tokenize(engine.tokenizer, work)

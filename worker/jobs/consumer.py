@@ -17,7 +17,7 @@ log = structlog.stdlib.get_logger(part="consumer")
 
 
 class Runs(Protocol):
-    """What runs the jobs: `begin` is given each that is new here, `drop` each that is held no more."""
+    """The interface of what runs the jobs: `begin` is given each that is new here, `drop` each that is held no more."""
 
     def begin(self, job: RunningJob) -> None: ...
     def drop(self, job: RunningJob) -> None: ...
@@ -119,7 +119,7 @@ class Consumer:
             await self._round()
 
     async def _round(self) -> None:
-        """Claim once more, from now on; without room when a slot frees, which claims by itself."""
+        """Claims once more, from now on; without room when a slot frees, which claims by itself."""
         self._rung = asyncio.Event()
         if self.room > 0:
             self.wake()

@@ -1,5 +1,5 @@
-"""What the jobs made, on its way to Redis: exactly one step call in flight, and whatever comes meanwhile goes with the
-next. So batching clocks itself, without a timer on the token path, and the first token leaves at once."""
+"""The outbox, which sends to Redis what the jobs made: exactly one step call is in flight, and whatever comes meanwhile
+goes with the next. So batching clocks itself, without a timer on the token path, and the first token leaves at once."""
 
 import asyncio
 from collections.abc import Callable
@@ -60,7 +60,7 @@ class Outbox:
         await self._idle.wait()
 
     def _dirty(self) -> list[RunningJob]:
-        """The jobs of the next step; when there are more than fit, those that waited longest come first."""
+        """Returns the jobs of the next step; when there are more than fit, those that waited longest come first."""
         dirty = [job for job in self._running_jobs if job.dirty]
         if len(dirty) > MAX_JOBS_PER_STEP:
             dirty.sort(key=lambda job: job.sent_at)
@@ -84,13 +84,13 @@ class Outbox:
             self._on_answer(job, answer)
             return
         job.acked = seq
-        if answer == "ok" and sent.end is not None:
+        if answer == "ok" and sent.ending is not None:
             self._running_jobs.remove(job)
         elif answer in ("cancel", "preempt"):
             self._on_answer(job, answer)
 
     async def _send(self, steps: list[JobStep]) -> list[tuple[StepAnswer, Seq]]:
-        """The one call in flight, tried again until Redis has answered it."""
+        """Sends the one call in flight, again and again until Redis has answered it."""
         backoff = Backoff()
         while True:
             try:

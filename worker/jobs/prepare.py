@@ -21,7 +21,7 @@ BRIEF = 2000  # characters (or token ids) of a prompt: half a millisecond of a f
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """What is ready to run. `over`: the tokens of earlier leases were the whole answer already."""
+    """A job that is ready to run. `over`: the tokens of earlier leases were the whole answer already."""
 
     spec: SequenceSpec
     transcript: Transcript
@@ -30,8 +30,8 @@ class Beginning:
 
 
 def brief(request: JobRequest, earlier: Sequence[int]) -> bool:
-    """Whether beginning takes less than a thread's taking over would: about a millisecond, as long as the event loop
-    and a thread contend for the interpreter."""
+    """Tells whether beginning takes less than a thread's taking over would: about a millisecond, as long as the event
+    loop and a thread contend for the interpreter."""
     if earlier or request.guide or request.tool_use:
         return False
     match request.input:
@@ -53,9 +53,9 @@ def begin_sequence(
     earlier: Sequence[int],
     notation: CallFormat | None = None,
 ) -> Beginning:
-    """`notation`: how tool calls are written, if not as the chat template tells. Raises `BadRequest` (a model that does
-    not generate, an empty or too long prompt, a template that refuses it) and `BadGrammar` (tools that cannot be
-    forced)."""
+    """Prepares a job for the engine. `notation`: how tool calls are written, if not as the chat template tells. Raises
+    `BadRequest` (a model that does not generate, an empty or too long prompt, a template that refuses it) and
+    `BadGrammar` (tools that cannot be forced)."""
     if "completions" not in card.capabilities:
         raise BadRequest(f"The model `{card.name}` does not generate: use /v1/embeddings or /v1/rerank.", param="model")
     tokenizer = engine.tokenizer
@@ -75,12 +75,12 @@ def begin_sequence(
     )
     _prepare(engine, spec, forced=spec.guide is not request.guide)
     echo = tokenizer.decode(ids) if request.echo else ""
-    start = Start(prompt_tokens=len(ids), fingerprint=card.fingerprint, echo=echo)
+    start = Start(prompt_tokens=len(ids), fingerprint=card.fingerprint, echo=echo, repeats=request.repeats_prompt)
     return Beginning(spec, transcript, start, _over(transcript, spec, tokenizer))
 
 
 def _prepare(engine: Engine, spec: SequenceSpec, *, forced: bool) -> None:
-    """`forced`: the guide was made of the tools."""
+    """Prepares the sequence in the engine. `forced`: the guide was made of the tools."""
     try:
         engine.prepare(spec)
     except BadGrammar as error:
@@ -90,7 +90,8 @@ def _prepare(engine: Engine, spec: SequenceSpec, *, forced: bool) -> None:
 
 
 def _guide(request: JobRequest, notation: CallFormat) -> Guide | None:
-    """A required or named tool call is forced by grammar, so that any model makes it."""
+    """Returns the guide of the answer. A required or named tool call is forced by grammar, so that any model makes
+    it."""
     use = request.tool_use
     if use is None or use.choice == "auto" or not isinstance(request.input, ChatPrompt):
         return request.guide
@@ -98,8 +99,9 @@ def _guide(request: JobRequest, notation: CallFormat) -> Guide | None:
 
 
 def _over(transcript: Transcript, spec: SequenceSpec, tokenizer: Tokenizer) -> FinishReason | None:
-    """A worker may die between the last token and the last chunk: then there is nothing left to compute. Nor is there
-    where no token is asked for, unless the prompt's own are to be scored."""
+    """Returns why the answer is complete already, or None. A worker may die between the last token and the last chunk:
+    then there is nothing left to compute. Nor is there where no token is asked for, unless the prompt's own are to be
+    scored."""
     last = spec.generated[-1] if spec.generated else None
     sampling = spec.sampling
     at_end = last in sampling.stop_token_ids or (last in tokenizer.eos_ids and not sampling.ignore_eos)
@@ -110,5 +112,5 @@ def _over(transcript: Transcript, spec: SequenceSpec, tokenizer: Tokenizer) -> F
 
 
 def earlier_tokens(chunks: Sequence[Chunk]) -> list[int]:
-    """The completion tokens that earlier leases logged."""
+    """Returns the completion tokens that earlier leases logged."""
     return [token for chunk in chunks for token in chunk.ids]

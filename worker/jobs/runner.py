@@ -18,6 +18,7 @@ from millstream.common.chunk import Chunk, FinishReason, Seq, Start, Usage, deco
 from millstream.common.errors import Cancelled, EngineError, MillstreamError
 from millstream.common.job import ChatPrompt, TextPrompt, TokensPrompt
 from millstream.common.process.backoff import Backoff
+from millstream.common.process.tasks import TaskGroup
 from millstream.worker.engines.base import Engine, ModelCard, Output
 from millstream.worker.jobs.circuit_breaker import CircuitBreaker
 from millstream.worker.jobs.compute import Work, compute
@@ -60,8 +61,8 @@ class Runner:
         self._new.put_nowait(job)
 
     async def run(self) -> None:
-        """Own the beginnings; ends by cancellation only."""
-        async with asyncio.TaskGroup() as tasks:
+        """Owns the tasks in which jobs begin; ends by cancellation only."""
+        async with TaskGroup() as tasks:
             while True:
                 job = await self._new.get()
                 tasks.create_task(self._begin(job), name=f"begin {job.claimed.id}")
@@ -77,7 +78,7 @@ class Runner:
         except MillstreamError as error:
             self.fail(job, error)
         except Exception as error:
-            log.exception("job_broke", **job.facts)
+            log.exception("job_crashed", **job.facts)
             self.fail(job, EngineError(f"The worker could not run this request: {type(error).__name__}: {error}"))
 
     async def _recall(self, job: RunningJob) -> None:
@@ -124,7 +125,7 @@ class Runner:
         )
 
     def _draft_start(self, job: RunningJob, output: Output | None = None) -> None:
-        """Chunk 1: the prompt was accepted."""
+        """Drafts chunk 1: the prompt was accepted."""
         if job.start is None or job.transcript is None:
             return
         start, job.start = job.start, None
@@ -138,7 +139,7 @@ class Runner:
     # ------------------------------------------------------------------------------------------------------- carry
 
     def on_outputs(self, outputs: list[Output]) -> None:
-        """The engine's sink: one call per step, on the event loop."""
+        """Takes the engine's outputs: one call per step, on the event loop."""
         for output in outputs:
             job = self._running_jobs.by_key(output.key)
             if job is not None and job.end is None and not self._paused:
@@ -164,11 +165,11 @@ class Runner:
             self._end(job, output.finish)
 
     def pause_if(self, away: bool) -> None:
-        """While Redis is away for long the sequences leave the engine; once it is back they go on where they were."""
+        """Pauses the sequences while Redis is away for long; once it is back they go on where they were."""
         if away == self._paused:
             return
         self._paused = away
-        log.warning("paused" if away else "resumed", model=self._card.name, jobs=len(self._running_jobs))
+        log.warning("jobs_paused" if away else "jobs_resumed", model=self._card.name, jobs=len(self._running_jobs))
         for job in self._running_jobs:
             if job.spec is None or job.end is not None:
                 continue
@@ -180,7 +181,7 @@ class Runner:
     # --------------------------------------------------------------------------------------------------------- end
 
     def _end(self, job: RunningJob, reason: FinishReason) -> None:
-        """The job is finished: what was held back, then its last chunk."""
+        """Ends a finished job: what was held back goes first, then its last chunk."""
         assert job.transcript is not None
         chunks = job.transcript.end(reason, job.cached)
         usage = chunks[-1].usage or Usage()
@@ -188,21 +189,21 @@ class Runner:
         self._close(job, end, *chunks)
 
     def fail(self, job: RunningJob, error: MillstreamError) -> None:
-        """The job is at fault: its last chunk says why."""
+        """Fails the job: its last chunk says why."""
         self._engine.abort(job.key)
         if isinstance(error, EngineError):
             self.health.failed(monotonic())
-        self._close(job, End("failed", "error", b"{}", job.used), Chunk(error=error.failure()))
+        self._close(job, End("failed", "error", encode_chunk(job.usage), job.used), Chunk(error=error.failure()))
 
     def cancel(self, job: RunningJob) -> None:
-        """Nobody wants the job any more: its slot is free within one step."""
+        """Stops a job that nobody wants any more: its slot is free within one step."""
         self._engine.abort(job.key)
         self.pace.wasted += len(job.tokens) - job.delivered if job.end is None else 0
         error = Cancelled("The request was cancelled.")
-        self._close(job, End("cancelled", "cancelled", b"{}", job.used), Chunk(error=error.failure()))
+        self._close(job, End("cancelled", "cancelled", encode_chunk(job.usage), job.used), Chunk(error=error.failure()))
 
     def drop(self, job: RunningJob) -> None:
-        """The job is another's now."""
+        """Forgets a job that is another worker's now."""
         self._engine.abort(job.key)
         self._running_jobs.remove(job)
         log.info("job_dropped", **job.facts, lease=job.claimed.lease)

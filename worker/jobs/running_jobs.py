@@ -7,7 +7,7 @@ from itertools import groupby
 from time import monotonic
 
 from millstream.common.broker.workers import Claimed, End, JobStep
-from millstream.common.chunk import Chunk, Seq, Start, encode_chunk
+from millstream.common.chunk import Chunk, Seq, Start, Usage, encode_chunk
 from millstream.common.job import JobId
 from millstream.worker.engines.base import SequenceKey, SequenceSpec
 from millstream.worker.text.transcript import Transcript, merge
@@ -34,32 +34,40 @@ class RunningJob:
 
     @property
     def facts(self) -> dict[str, object]:
-        """What the log tells of it; the worker is bound to every event of the process."""
+        """Returns the fields by which the log tells of it; the worker is bound to every event of the process."""
         return {"job": self.claimed.id, "model": self.claimed.model, "attempt": self.claimed.attempt}
 
     @property
     def key(self) -> SequenceKey:
-        """What the engine knows the job by: ours, and new with every lease."""
+        """Returns the key by which the engine knows the job: ours, and new with every lease."""
         return SequenceKey(f"{self.claimed.id}#{self.claimed.grant}")
 
     @property
     def age(self) -> float:
-        """Seconds since this worker claimed it."""
+        """Returns the seconds since this worker claimed it."""
         return monotonic() - self.since
 
     @property
     def made(self) -> int:
-        """Completion tokens of this lease alone."""
+        """Returns the number of completion tokens of this lease alone."""
         return len(self.tokens) - (len(self.spec.generated) if self.spec else 0)
 
     @property
+    def usage(self) -> Usage:
+        """Returns what its tenant has used with it so far. A prompt that several jobs share counts once."""
+        if self.spec is None or self.claimed.request.repeats_prompt:
+            return Usage(completion=len(self.tokens))
+        return Usage(len(self.spec.prompt), len(self.tokens), self.cached)
+
+    @property
     def used(self) -> int:
-        """What its tenant has used with it: tokens of the prompt and of the answer so far."""
-        return (len(self.spec.prompt) if self.spec else 0) + len(self.tokens)
+        """Returns the sum of the tokens in `usage`."""
+        usage = self.usage
+        return usage.prompt + usage.completion
 
     @property
     def dirty(self) -> bool:
-        """Whether there is something Redis does not have yet."""
+        """Tells whether there is something Redis does not have yet."""
         return bool(self.drafts) or self.acked < len(self.written) or self.end is not None
 
     def draft(self, *chunks: Chunk) -> None:
@@ -68,7 +76,7 @@ class RunningJob:
             self.drafts += chunks
 
     def finish(self, end: End, *last: Chunk) -> None:
-        """The job's end; its last chunk goes with the next step."""
+        """Ends the job; its last chunk goes with the next step."""
         self.draft(*last)
         self.end = self.end or end
 
@@ -115,7 +123,7 @@ class RunningJobs:
 
     @property
     def idle(self) -> float:
-        """Seconds since the last job went; 0 while there is one."""
+        """Returns the seconds since the last job went; 0 while there is one."""
         return 0.0 if self._by_id else monotonic() - self._emptied
 
     @property
@@ -133,7 +141,7 @@ class RunningJobs:
         return self._by_key.get(key)
 
     def has(self, job: RunningJob) -> bool:
-        """Whether this very lease of the job is still held."""
+        """Tells whether this very lease of the job is still held."""
         return self._by_id.get(job.claimed.id) is job
 
     def remove(self, job: RunningJob) -> None:

@@ -1,4 +1,4 @@
-"""How fast this worker is, measured only while there is work."""
+"""The speed of this worker, measured only while there is work."""
 
 from dataclasses import dataclass, field
 from time import monotonic
@@ -29,7 +29,7 @@ class SpeedMeter:
             self.speed = _smooth(self.speed, made / elapsed / running)
 
     def job_done(self, seconds: float, tokens: int = 0) -> None:
-        """A job ended that was held for so long and made so many tokens here."""
+        """Counts a job that ended, was held for so long and made so many tokens here."""
         self.job_seconds = _smooth(self.job_seconds, seconds)
         if tokens and seconds > 0:
             self.speed = _smooth(self.speed if self._by_jobs else 0.0, tokens / seconds)

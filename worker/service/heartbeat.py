@@ -21,7 +21,7 @@ log = structlog.stdlib.get_logger(part="heartbeat")
 
 
 class Notes(Protocol):
-    """What a beat's reply is acted on by."""
+    """The interface through which a beat's reply takes effect."""
 
     def about(self) -> Mapping[str, str]: ...
     def adopt(self, claimed: Claimed) -> None: ...
@@ -75,7 +75,7 @@ class Heartbeat:
         self._now.clear()
 
     async def once(self, running_jobs: RunningJobs, notes: Notes) -> None:
-        """One beat. Raises `RedisAway`."""
+        """Sends one beat. Raises `RedisAway`."""
         await announce(self._broker, self._model, self._names)  # each time: an operator may have emptied Redis
         async with running_jobs.ledger:
             lease_ms = int(self._lease * 1000)

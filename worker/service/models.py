@@ -16,12 +16,13 @@ from millstream.common.broker.models.load_requests import (
 )
 from millstream.common.errors import MillstreamError
 from millstream.common.job import ModelName, WorkerId
+from millstream.common.process.tasks import TaskGroup
 from millstream.worker.engines.base import Engine, ModelCard
 from millstream.worker.service.registry import ModelOffer
 from millstream.worker.service.service import ModelService
 from millstream.worker.settings import WorkerSettings
 
-LOOK_EVERY = 1.0  # seconds between two looks at what is wished for
+LOOK_EVERY = 1.0  # seconds between two looks at the load requests
 RETRY_AFTER = 60.0  # seconds until a model that could not be loaded is tried again
 
 log = structlog.stdlib.get_logger(part="roster")
@@ -38,12 +39,12 @@ class Entry:
         self.service: ModelService | None = None
         self.running: asyncio.Task[None] | None = None
         self.stop = asyncio.Event()
-        self.seen = ""  # the wish that stood when it was loaded: fulfilled, or older than it
+        self.seen = ""  # the load request that stood when it was loaded: fulfilled, or older than it
         self.not_before = 0.0  # monotonic time of the next try after a failure
         self.stage = "beginning"
 
     def progress(self, stage: str, fraction: float | None) -> None:
-        """One line of the log for each stage of loading; `up` draws its bar from them."""
+        """Writes one line of the log for each stage of loading; `up` draws its bar from them."""
         self.stage = stage
         log.info("loading", stage=stage, fraction=fraction)
 
@@ -63,7 +64,7 @@ class Entry:
         return True
 
     async def close(self) -> None:
-        """Free what the engine holds."""
+        """Frees what the engine holds."""
         engine, self.engine, self.card, self.service = self.engine, None, None, None
         if engine is not None and engine.broken is None:
             await asyncio.to_thread(engine.close)
@@ -80,16 +81,16 @@ class WorkerModels:
         self.loading = False
 
     async def load_residents(self, stop: asyncio.Event) -> bool:
-        """Those that are there from the start; False if told to stop meanwhile. Raises `MillstreamError`."""
+        """Loads the models that are there from the start; False if told to stop meanwhile. Raises `MillstreamError`."""
         for entry in self._entries:
             if entry.offer.resident and not await entry.load(stop):
                 return False
         return True
 
     async def serve(self, stop: asyncio.Event) -> None:
-        """Until `stop`, then every model drains. Raises `EngineGone` in a group."""
+        """Serves until `stop`, then every model drains. Raises `EngineGone` in a group."""
         try:
-            async with asyncio.TaskGroup() as services:
+            async with TaskGroup() as services:
                 for entry in self._entries:
                     if entry.card is not None:
                         await self._start(entry, services)
@@ -103,7 +104,7 @@ class WorkerModels:
                 if not (self.loading and entry.card is None):
                     await entry.close()
 
-    async def _start(self, entry: Entry, services: asyncio.TaskGroup) -> None:
+    async def _start(self, entry: Entry, services: TaskGroup) -> None:
         assert entry.engine is not None
         assert entry.card is not None
         try:
@@ -116,7 +117,7 @@ class WorkerModels:
 
     # ------------------------------------------------------------------------------------------------ coming and going
 
-    async def _look_at_all(self, services: asyncio.TaskGroup, stop: asyncio.Event) -> None:
+    async def _look_at_all(self, services: TaskGroup, stop: asyncio.Event) -> None:
         for entry in self._entries:
             try:
                 if entry.service is not None:
@@ -128,8 +129,8 @@ class WorkerModels:
 
     async def _perhaps_unload(self, entry: Entry) -> None:
         assert entry.service is not None
-        wish = await load_request_of(self._broker, entry.name)
-        asked = wish.startswith("unload") and wish != entry.seen
+        request = await load_request_of(self._broker, entry.name)
+        asked = request.startswith("unload") and request != entry.seen
         limit = self._settings.idle_unload
         idle = limit > 0 and not entry.offer.resident and entry.service.idle > limit
         if asked or idle:
@@ -140,7 +141,7 @@ class WorkerModels:
             await entry.close()
             log.info("unloaded", model=entry.name)
 
-    async def _perhaps_load(self, entry: Entry, services: asyncio.TaskGroup, stop: asyncio.Event) -> None:
+    async def _perhaps_load(self, entry: Entry, services: TaskGroup, stop: asyncio.Event) -> None:
         await announce(self._broker, entry.name)  # so that requests for it wait instead of failing
         if not await self._wanted(entry.name) or not await begin_loading(self._broker, entry.name, self._worker):
             return
@@ -164,7 +165,7 @@ class WorkerModels:
         await end_loading(self._broker, entry.name, fulfilled=entry.card is not None)
 
     async def _signed_in(self, entry: Entry, stop: asyncio.Event) -> None:
-        """Until its first heartbeat: before it others see nobody serve the model, and would load it too."""
+        """Waits until its first heartbeat: before it others see nobody serve the model, and would load it too."""
         assert entry.service is not None
         either = [asyncio.create_task(event.wait()) for event in (entry.service.signed_in, stop)]
         await asyncio.wait(either, timeout=LOADING_MS / 1000, return_when=asyncio.FIRST_COMPLETED)
@@ -172,7 +173,7 @@ class WorkerModels:
             task.cancel()
 
     async def _wanted(self, model: ModelName) -> bool:
-        """Somebody asked for it to be loaded, or requests wait and no worker has it."""
+        """Tells whether somebody asked for it to be loaded, or requests wait and no worker has it."""
         if (await load_request_of(self._broker, model)).startswith("load"):
             return True
         info = await model_info(self._broker, model)

@@ -15,8 +15,8 @@ log = structlog.stdlib.get_logger(part="preemption")
 
 
 class Preemption:
-    """Of one model on one worker. Tokens that are not in the log yet are not waited for, the slot is wanted now: nobody
-    has seen them, and whoever goes on makes them again."""
+    """The preemption of jobs of one model on one worker. Tokens that are not in the log yet are not waited for, because
+    the slot is wanted now: no client has seen them, and the worker that goes on makes them again."""
 
     def __init__(self, broker: Broker, model: ModelName, worker: WorkerId, running_jobs: RunningJobs) -> None:
         self._broker = broker
@@ -33,7 +33,7 @@ class Preemption:
             self._ring.set()
 
     async def run(self, engine: Engine) -> None:
-        """Let go of what was asked for; ends by cancellation only."""
+        """Lets go of the jobs that were asked for; ends by cancellation only."""
         backoff = Backoff()
         while True:
             await self._ring.wait()
@@ -53,7 +53,7 @@ class Preemption:
             held = [(job.claimed.id, job.claimed.lease) for job in ours]
             if held:
                 await preempt(self._broker, self._model, self._worker, held)
-                log.info("preempted", model=self._model, worker=self._worker, jobs=[id for id, _ in held])
+                log.info("jobs_preempted", model=self._model, worker=self._worker, jobs=[id for id, _ in held])
             for job in ours:
                 self._running_jobs.remove(job)
                 engine.abort(job.key)  # again: its prompt may have been rendered meanwhile

@@ -1,4 +1,4 @@
-"""From the worker's settings to its engines, importing only what is asked for."""
+"""Makes engines out of the worker's settings, importing only what is asked for."""
 
 import os
 from collections.abc import Callable
@@ -22,7 +22,8 @@ class ModelOffer:
 
 
 def offers(settings: WorkerSettings) -> list[ModelOffer]:
-    """All models of this worker; nothing is loaded yet. Raises `BadRequest` for settings that cannot be read."""
+    """Returns all models of this worker; nothing is loaded yet. Raises `BadRequest` for settings that cannot be
+    read."""
     match settings.engine:
         case "simulated":
             return _simulated_offers(settings)
@@ -106,17 +107,17 @@ PASSED_ON = (
 
 
 def first_name(settings: WorkerSettings) -> str | None:
-    """What the model is called in listings; None: as the engine calls it."""
+    """Returns what the model is called in listings; None: as the engine calls it."""
     return settings.served_model_name[0] if settings.served_model_name else None
 
 
 def adapters(settings: WorkerSettings) -> list[tuple[str, str]]:
-    """Adapters: name, folder or id."""
+    """Returns the adapters: name, folder or id."""
     return _pairs("--adapter", settings.adapter)
 
 
 def on_demand(settings: WorkerSettings) -> list[tuple[str, str]]:
-    """Models that are loaded when somebody asks for them: name, and where it comes from."""
+    """Returns models that are loaded when somebody asks for them: name, and where it comes from."""
     return _pairs("--on-demand", settings.on_demand)
 
 

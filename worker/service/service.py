@@ -5,6 +5,7 @@ import os
 import platform
 import time
 from collections.abc import Coroutine, Mapping
+from functools import partial
 from importlib.metadata import version
 from time import monotonic
 from typing import Any
@@ -17,6 +18,7 @@ from millstream.common.broker.workers import Claimed, StepAnswer, evict_now, han
 from millstream.common.errors import EngineError
 from millstream.common.job import ModelName, WorkerId
 from millstream.common.process.backoff import Backoff
+from millstream.common.process.tasks import TaskGroup
 from millstream.worker.engines.base import Engine, ModelCard
 from millstream.worker.jobs.consumer import Consumer
 from millstream.worker.jobs.outbox import Outbox
@@ -63,12 +65,12 @@ class ModelService:
 
     @property
     def signed_in(self) -> asyncio.Event:
-        """Set once Redis knows that this worker serves the model."""
+        """Returns the event that is set once Redis knows that this worker serves the model."""
         return self._heartbeat.signed_in
 
     @property
     def idle(self) -> float:
-        """Seconds since this model had its last job; 0 while it has one."""
+        """Returns the seconds since this model had its last job; 0 while it has one."""
         return self._running_jobs.idle
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -77,15 +79,15 @@ class ModelService:
         bell = Doorbell(self._broker.url, self.model, self._worker)
         control = ControlChannel(self._broker.url, self._worker)
         try:
-            async with asyncio.TaskGroup() as loops:
-                beating = loops.create_task(self._heartbeat.run(self._running_jobs, self), name="heartbeat")
+            async with TaskGroup() as loops:
+                beating = loops.keep(partial(self._heartbeat.run, self._running_jobs, self), "heartbeat")
                 background = [
-                    loops.create_task(self._outbox.run(), name="outbox"),
-                    loops.create_task(self._consumer.run(), name="consumer"),
-                    loops.create_task(self._consumer.listen(bell), name="doorbell"),
-                    loops.create_task(self._obey(control), name="control"),
-                    loops.create_task(self._runner.run(), name="beginnings"),
-                    loops.create_task(self._preemption.run(self._engine), name="preemption"),
+                    loops.keep(self._outbox.run, "outbox"),
+                    loops.keep(self._consumer.run, "consumer"),
+                    loops.keep(partial(self._consumer.listen, bell), "doorbell"),
+                    loops.keep(partial(self._obey, control), "control"),
+                    loops.keep(self._runner.run, "beginnings"),
+                    loops.keep(partial(self._preemption.run, self._engine), "preemption"),
                 ]
                 await self._serve(stop, beating)
                 for task in background:
@@ -94,13 +96,14 @@ class ModelService:
             await bell.aclose()
 
     async def _serve(self, stop: asyncio.Event, beating: asyncio.Task[None]) -> None:
-        """Heartbeats go on to the very end, but not beyond the farewell: another would sign in again."""
+        """Serves. Heartbeats go on to the very end, but not beyond the last call: another would sign in
+        again."""
         try:
             await self._watch_engine(stop)
             await self._drain()
             beating.cancel()
             await self._leave(withdraw(self._broker, self.model, self._worker))
-            log.info("left", model=self.model, worker=self._worker)
+            log.info("worker_left", model=self.model, worker=self._worker)
         except EngineGone:
             beating.cancel()
             await self._leave(evict_now(self._broker, self.model, self._worker, self._settings.max_attempts))
@@ -109,7 +112,7 @@ class ModelService:
     # ------------------------------------------------------------------------------------------------ what a beat says
 
     def about(self) -> Mapping[str, str]:
-        """The heartbeat hash."""
+        """Returns the heartbeat hash."""
         stats = self._engine.stats()
         self._runner.pace.measure(stats.running)
         return {
@@ -160,7 +163,7 @@ class ModelService:
                 self.drop(job)
 
     async def _obey(self, control: ControlChannel) -> None:
-        """Cancel and give back as soon as it is hinted."""
+        """Cancels and gives back as soon as it is hinted."""
         backoff = Backoff()
         while True:
             try:
@@ -173,7 +176,8 @@ class ModelService:
     # ---------------------------------------------------------------------------------------------------------- health
 
     async def _watch_engine(self, stop: asyncio.Event) -> None:
-        """Until `stop`; pauses the engine while Redis is away for long. Raises `EngineGone` if it broke or hangs."""
+        """Watches the engine until `stop`, and pauses it while Redis is away for long. Raises `EngineGone` if it broke
+        or hangs."""
         steps, moved = -1, monotonic()
         while not stop.is_set():
             stats = self._engine.stats()
@@ -193,7 +197,7 @@ class ModelService:
                 pass
 
     async def _rest_if(self, sick: bool) -> None:
-        """While the engine is sick this worker takes no more jobs, and what lies in its inbox goes to others."""
+        """Rests while the engine is sick: this worker takes no more jobs, and what lies in its inbox goes to others."""
         if sick != self._consumer.resting:
             log.warning("engine_sick" if sick else "engine_tried_again", model=self.model, worker=self._worker)
             self._consumer.resting = sick
@@ -206,7 +210,7 @@ class ModelService:
 
     async def _drain(self) -> None:
         """Claim nothing more, let running jobs end within the window, hand over the rest mid-stream, leave."""
-        log.info("draining", model=self.model, worker=self._worker, jobs=len(self._running_jobs))
+        log.info("worker_draining", model=self.model, worker=self._worker, jobs=len(self._running_jobs))
         self._state = "draining"
         self._consumer.draining = True
         await self._leave(self._close_inbox())
@@ -219,28 +223,29 @@ class ModelService:
             await self._leave(self._hand_over())
 
     async def _close_inbox(self) -> None:
-        """First let it be known, then give back what was handed to us: in the other order a job could come in between
-        and would wait here for the whole window."""
+        """Gives back what was handed to us, after letting the change be known: in the other order a job could come in
+        between and would wait here for the whole window."""
         await self._heartbeat.once(self._running_jobs, self)
         for _ in range(1 + self._engine.slots // HANDED_BACK):
             await handoff(self._broker, self.model, self._worker, [])
 
     async def _hand_over(self) -> None:
-        """What was made so far goes to the log first, so that the next worker goes on from there."""
+        """Hands the jobs over. What was made so far goes to the log first, so that the next worker goes on from
+        there."""
         jobs = list(self._running_jobs)
         for job in jobs:
             self._engine.abort(job.key)
         await self._outbox.settle()
         held = [(job.claimed.id, job.claimed.lease) for job in jobs if self._running_jobs.has(job)]
-        log.info("handing_over", model=self.model, worker=self._worker, jobs=[id for id, _ in held])
+        log.info("jobs_handed_over", model=self.model, worker=self._worker, jobs=[id for id, _ in held])
         await handoff(self._broker, self.model, self._worker, held)
         for job in jobs:
             self._running_jobs.remove(job)
 
-    async def _leave(self, farewell: Coroutine[Any, Any, object]) -> None:
+    async def _leave(self, last_call: Coroutine[Any, Any, object]) -> None:
         """Say something before going, if Redis is there to hear it."""
         try:
             async with asyncio.timeout(LEAVE_PATIENCE):
-                await farewell
+                await last_call
         except (RedisAway, TimeoutError) as error:
-            log.warning("left_without_farewell", model=self.model, worker=self._worker, error=str(error))
+            log.warning("worker_left_unannounced", model=self.model, worker=self._worker, error=str(error))

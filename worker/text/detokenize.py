@@ -8,9 +8,10 @@ _LONGEST = 4  # tokens one UTF-8 character can be split into
 
 
 class Detokenizer:
-    """What each further token makes readable. The pieces joined are the text of all tokens; each token costs the
-    decoding of a few neighbours, however long the text is. `markers` are special tokens to write out all the same.
-    `before`: the prompt, where the text goes on from it (else its first blank may be taken for the beginning's)."""
+    """A detokenizer, which tells what each further token makes readable. The pieces joined are the text of all tokens;
+    each token costs the decoding of a few neighbours, however long the text is. `markers` are special tokens to write
+    out all the same. `before`: the prompt, where the text goes on from it (else its first blank may be taken for the
+    beginning's)."""
 
     def __init__(
         self, tokenizer: Tokenizer, markers: Mapping[int, str] | None = None, before: Sequence[int] = ()
@@ -24,7 +25,7 @@ class Detokenizer:
         self._pending: list[int] = []
 
     def feed(self, token: int) -> str:
-        """The text that is certain now and was not before."""
+        """Returns the text that is certain now and was not before."""
         if token in self._markers:
             text = self.flush() + self._markers[token]
             self._context, self._context_text = [], ""
@@ -38,7 +39,7 @@ class Detokenizer:
         return self._write(self._certain()) if len(self._pending) > _LONGEST else ""
 
     def flush(self) -> str:
-        """What is left at the end, an unfinished character as U+FFFD."""
+        """Returns what is left at the end, an unfinished character as U+FFFD."""
         return self._write(len(self._pending))
 
     def _write(self, count: int, text: str | None = None) -> str:
@@ -52,8 +53,8 @@ class Detokenizer:
         return new
 
     def _certain(self) -> int:
-        """How many pending tokens cannot be part of a character still growing: too many wait for one character, so
-        the model really made bytes that are none."""
+        """Returns how many pending tokens cannot be part of a character still growing: too many wait for one character,
+        so the model really made bytes that are none."""
         for index in range(len(self._pending) - 1, 0, -1):
             first = self._tokenizer.token_bytes(self._pending[index])[:1]
             if first and first[0] & 0xC0 != 0x80:

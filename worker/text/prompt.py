@@ -1,4 +1,4 @@
-"""From a job's request to what the engine runs: the prompt's token ids, and how many tokens there is room for."""
+"""Turns a job's request into what the engine runs: the prompt's token ids, and how many tokens there is room for."""
 
 from millstream.common.errors import BadRequest, ContextLengthExceeded
 from millstream.common.job import ChatPrompt, JobRequest, TextPrompt, TokensPrompt
@@ -8,12 +8,12 @@ from millstream.worker.text.tool_prompts import teaches_tools, tell_tools
 
 
 def template_of(tokenizer: Tokenizer) -> str:
-    """The model's chat template, empty if it has none."""
+    """Returns the model's chat template, empty if it has none."""
     return str(getattr(tokenizer, "chat_template", "") or "")
 
 
 def prompt_ids(tokenizer: Tokenizer, request: JobRequest, notation: CallFormat) -> list[int]:
-    """The prompt as token ids; `notation` is how tool calls are written. Raises `BadRequest` for what the chat
+    """Returns the prompt as token ids; `notation` is how tool calls are written. Raises `BadRequest` for what the chat
     template refuses or an empty prompt."""
     match request.input:
         case ChatPrompt(messages, tools, go_on, kwargs):
@@ -32,12 +32,12 @@ def prompt_ids(tokenizer: Tokenizer, request: JobRequest, notation: CallFormat) 
 
 
 def room_for(request: JobRequest, prompt_length: int, context_length: int) -> int:
-    """How many completion tokens the job may have. Raises `ContextLengthExceeded` naming both numbers."""
+    """Returns how many completion tokens the job may have. Raises `ContextLengthExceeded` naming both numbers."""
     asked = request.sampling.max_tokens
     param = "messages" if isinstance(request.input, ChatPrompt) else "prompt"
     left = context_length - prompt_length
     if asked is None and left > 0:
-        return left
+        return min(left, request.sampling.at_most or left)
     if asked is not None and asked <= left:
         return asked
     wanted = prompt_length + (asked or 1)

@@ -15,11 +15,11 @@ class StopMatcher:
 
     @property
     def hit(self) -> bool:
-        """Whether a stop string has ended the text."""
+        """Tells whether a stop string has ended the text."""
         return bool(self.stopped_by)
 
     def feed(self, text: str) -> str:
-        """The text that is certainly not part of a stop string. After a hit: nothing."""
+        """Returns the text that is certainly not part of a stop string; nothing more after a hit."""
         if self.hit:
             return ""
         if not self._stops:
@@ -34,12 +34,12 @@ class StopMatcher:
         return text[: len(text) - keep]
 
     def flush(self) -> str:
-        """The beginning of a stop string that never came."""
+        """Returns the beginning of a stop string that never came."""
         held, self._held = self._held, ""
         return held
 
     def _found(self, text: str) -> tuple[int, str] | None:
-        """Where the delivered text ends, if a stop string is in it, and which one."""
+        """Returns where the delivered text ends, if a stop string is in it, and which one."""
         found = [(at + len(stop), at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
         if not found:
             return None
@@ -47,12 +47,12 @@ class StopMatcher:
         return (end if self._include else start), stop
 
     def _possible(self, text: str) -> int:
-        """The length of the longest end of the text that may become a stop string."""
+        """Returns the length of the longest end of the text that may become a stop string."""
         return max(partial(text, stop) for stop in self._stops)
 
 
 def partial(text: str, word: str) -> int:
-    """The length of the longest end of `text` that is a proper beginning of `word`."""
+    """Returns the length of the longest end of `text` that is a proper beginning of `word`."""
     for length in range(min(len(word) - 1, len(text)), 0, -1):
         if text.endswith(word[:length]):
             return length

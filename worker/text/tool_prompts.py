@@ -15,14 +15,15 @@ _INTRODUCTION = (
 
 
 def teaches_tools(chat_template: str) -> bool:
-    """Whether the template shows tools to its model by itself."""
+    """Tells whether the template shows tools to its model by itself."""
     return "tools" in chat_template
 
 
 def tell_tools(
     messages: list[dict[str, Any]], tools: list[dict[str, Any]], notation: CallFormat
 ) -> list[dict[str, Any]]:
-    """The messages with a system message that introduces the tools, and with earlier calls and results as text."""
+    """Returns the messages with a system message that introduces the tools, and with earlier calls and results as
+    text."""
     functions = "\n".join(json.dumps(tool.get("function", tool), ensure_ascii=False) for tool in tools)
     words = _INTRODUCTION.format(tools=functions, example=_call(notation, "function_name", {"parameter": "value"}))
     told = [_in_words(message, notation) for message in messages]

@@ -28,6 +28,7 @@ class Transcript:
     ) -> None:
         self._tokenizer = tokenizer
         self._prompt = prompt
+        self._repeats_prompt = request.repeats_prompt
         self._sampling = request.sampling
         template = str(getattr(tokenizer, "chat_template", "") or "")
         chat = request.input if isinstance(request.input, ChatPrompt) else None
@@ -46,7 +47,7 @@ class Transcript:
 
     @property
     def stopped(self) -> bool:
-        """Whether a stop string has ended the text: nothing readable follows."""
+        """Tells whether a stop string has ended the text: nothing readable follows."""
         return self._stops.hit
 
     def refeed(self, ids: Sequence[int]) -> None:
@@ -55,7 +56,7 @@ class Transcript:
             self.feed(token, None, "stop" if token in self._sampling.stop_token_ids else None)
 
     def feed(self, token: int, logprob: RawLogprob | None, finish: FinishReason | None) -> Chunk:
-        """The chunk of one new token. `finish == "stop"`: it is the stop token, which has no text."""
+        """Returns the chunk of one new token. `finish == "stop"`: it is the stop token, which has no text."""
         self._count += 1
         if finish == "stop":
             return Chunk(ids=[token])
@@ -72,7 +73,7 @@ class Transcript:
         return Chunk([token], parsed.text, parsed.reasoning, parsed.tools, logprobs)
 
     def end(self, reason: FinishReason, cached: int = 0) -> list[Chunk]:
-        """What was held back, if anything, then the last chunk with the finish reason and the usage."""
+        """Returns what was held back, if anything, then the last chunk with the finish reason and the usage."""
         text = self._stops.feed(self._detokenizer.flush())
         text += self._stops.flush()
         parsed = Parsed()
@@ -82,12 +83,13 @@ class Transcript:
             reason = "stop"
         if reason == "stop" and self._calls is not None and self._calls.calls:
             reason = "tool_calls"
-        usage = Usage(len(self._prompt), self._count, cached, self._reasoned)
+        prompt, cached = (0, 0) if self._repeats_prompt else (len(self._prompt), cached)
+        usage = Usage(prompt, self._count, cached, self._reasoned)
         held = [Chunk([], parsed.text, parsed.reasoning, parsed.tools)] if parsed else []
         return [*held, Chunk(finish=reason, stopped_by=self._stops.stopped_by, usage=usage)]
 
     def prompt_logprobs(self, raw: Sequence[RawLogprob]) -> list[TokenLogprob]:
-        """The prompt's tokens with their logprobs, one each; the first has none."""
+        """Returns the prompt's tokens with their logprobs, one each; the first has none."""
         return [self._logprob(token, logprob) for token, logprob in zip(self._prompt, raw, strict=False)]
 
     def _parse(self, text: str, out: Parsed) -> None:
@@ -113,13 +115,13 @@ class Transcript:
         return JsonCalls(format, self._call_id, parallel)
 
     def _call_id(self, index: int) -> str:
-        """The same on every worker, another one for another request."""
+        """Returns the id of a call: the same on every worker, another one for another request."""
         seed = array("Q", [self._sampling.seed & (1 << 64) - 1, index])
         digest = blake2b(seed.tobytes() + array("q", self._prompt).tobytes(), digest_size=12)
         return f"call_{digest.hexdigest()}"
 
     def _markers(self, format: CallFormat | None) -> dict[int, str]:
-        """Special tokens, else left out of the text, that the parser needs to see."""
+        """Returns the special tokens, else left out of the text, that the parser needs to see."""
         markers = [OPEN, "</think>"] if self._reasoning is not None else []
         if format is not None:
             markers += [mark for mark in (format.marker, format.suffix, *format.bracketed) if mark]
@@ -138,7 +140,7 @@ class Transcript:
 
 
 def merge(chunks: Sequence[Chunk]) -> Chunk:
-    """Several tokens' chunks of one job as one; neither a start nor a last chunk is among them."""
+    """Returns several tokens' chunks of one job as one; neither a start nor a last chunk is among them."""
     return Chunk(
         ids=[token for chunk in chunks for token in chunk.ids],
         text="".join(chunk.text for chunk in chunks),
@@ -149,7 +151,7 @@ def merge(chunks: Sequence[Chunk]) -> Chunk:
 
 
 def join_tools(deltas: Sequence[ToolDelta]) -> list[ToolDelta]:
-    """The same calls in as few deltas as can be."""
+    """Returns the same calls in as few deltas as can be."""
     joined: list[ToolDelta] = []
     for delta in deltas:
         if joined and joined[-1].index == delta.index and not delta.id:

@@ -19,7 +19,7 @@ UNCOUNTED = -1
 
 
 class KeyLimits(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a key may use; 0: no limit. Tokens are those of prompts and answers together."""
+    """The limits of a key; 0: no limit. Tokens are those of prompts and answers together."""
 
     requests_per_minute: int = 0
     tokens_per_minute: int = 0
@@ -44,7 +44,7 @@ class ApiKey(msgspec.Struct, frozen=True, omit_defaults=True):
         return not self.models or model in self.models
 
     def tier(self, asked: Tier) -> Tier:
-        """The tier really served: what was asked for, but not above the ceiling."""
+        """Returns the tier really served: what was asked for, but not above the ceiling."""
         return TIERS[max(TIERS.index(asked), TIERS.index(self.ceiling))]
 
 
@@ -53,12 +53,13 @@ decode_key = msgspec.json.Decoder(ApiKey).decode
 
 
 def digest(key: str) -> str:
-    """A key's fingerprint. Keys are long and random, so a plain hash cannot be turned back by guessing."""
+    """Returns a key's fingerprint. Keys are long and random, so a plain hash cannot be turned back by guessing."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 def new_key() -> tuple[str, ApiKey]:
-    """A fresh key and its record, to be changed before it is stored: a tenant of its own, so nobody's administrator."""
+    """Returns a fresh key and its record, to be changed before it is stored: a tenant of its own, so nobody's
+    administrator."""
     key, identity = f"sk-ms-{secrets.token_urlsafe(32)}", f"key_{secrets.token_hex(6)}"
     return key, ApiKey(identity, tenant=identity, ending=key[-4:], created=int(time.time()))
 
@@ -70,7 +71,7 @@ async def store_key(broker: Broker, fingerprint: str, record: ApiKey) -> None:
 
 
 async def find_key(broker: Broker, fingerprint: str) -> ApiKey | None:
-    """None: never made, or revoked."""
+    """Returns the record of a key; None if it was never made, or is revoked."""
     async with redis_errors():
         found = await cast(Awaitable[str | None], broker.redis.hget(keys.API_KEYS, fingerprint))
     return decode_key(found) if found else None
@@ -82,7 +83,7 @@ async def count_keys(broker: Broker) -> int:
 
 
 async def list_keys(broker: Broker) -> dict[str, ApiKey]:
-    """All keys by their fingerprints, the oldest first."""
+    """Returns all keys by their fingerprints, the oldest first."""
     async with redis_errors():
         found = await cast(Awaitable[dict[str, str]], broker.redis.hgetall(keys.API_KEYS))
     records = {fingerprint: decode_key(text) for fingerprint, text in found.items()}
@@ -90,7 +91,7 @@ async def list_keys(broker: Broker) -> dict[str, ApiKey]:
 
 
 async def key_of(broker: Broker, identity: str) -> tuple[str, ApiKey]:
-    """A key's fingerprint and record by its id. Raises `NotFound`."""
+    """Returns a key's fingerprint and record by its id. Raises `NotFound`."""
     for fingerprint, record in (await list_keys(broker)).items():
         if record.id == identity:
             return fingerprint, record
@@ -98,7 +99,7 @@ async def key_of(broker: Broker, identity: str) -> tuple[str, ApiKey]:
 
 
 async def revoke_key(broker: Broker, identity: str) -> ApiKey:
-    """The key is refused from now on (within a second). Raises `NotFound`."""
+    """Revokes the key: it is refused from now on (within a second). Raises `NotFound`."""
     fingerprint, record = await key_of(broker, identity)
     async with redis_errors():
         await cast(Awaitable[int], broker.redis.hdel(keys.API_KEYS, fingerprint))

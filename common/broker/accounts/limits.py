@@ -11,11 +11,12 @@ from collections import defaultdict
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, cast
+from typing import Literal, NamedTuple, cast
 
 from millstream.common.broker import keys
 from millstream.common.broker.accounts.keyring import ApiKey
 from millstream.common.broker.connection.broker import Broker, redis_errors
+from millstream.common.broker.scripts.script import Script
 from millstream.common.job import JobId, ModelName
 
 LAPSE_MS = 300_000  # beyond the deadline: until then a job is settled, unless its gateway died before submitting it
@@ -26,7 +27,7 @@ Reason = Literal["", "requests", "tokens", "size", "concurrent", "day", "month"]
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """What is left of a minute's requests and tokens, and how long until all of it is (seconds)."""
+    """The rest of a minute's requests and tokens, and how long until all of it is there (seconds)."""
 
     requests: int
     requests_reset: float
@@ -43,55 +44,93 @@ class Reserved:
     meter: Meter
 
 
+@dataclass(slots=True, kw_only=True)
+class ReserveArgs:
+    """The request, and its key's limits."""
+
+    request: str
+    lapse_ms: int
+    requests_per_minute: int
+    tokens_per_minute: int
+    concurrent: int
+    tokens_per_day: int
+    tokens_per_month: int
+
+
+@dataclass(slots=True, kw_only=True)
+class RepayArgs:
+    """The arguments say whether the request was never made."""
+
+    unmade: int
+
+
+class JobTokens(NamedTuple):
+    """A job with the tokens to be set aside for it, or those it used."""
+
+    id: JobId
+    tokens: int
+
+
+RESERVE = Script("account/reserve", ReserveArgs, JobTokens)
+REPAY = Script("account/repay", RepayArgs, JobTokens)
+
+
 async def reserve(broker: Broker, key: ApiKey, request: str, tokens: Mapping[JobId, int], timeout_ms: int) -> Reserved:
-    """Set a request's tokens aside, all or nothing; the same request again changes nothing."""
+    """Sets a request's tokens aside, all or nothing; the same request again changes nothing."""
     limits = key.limits
-    args: list[Any] = [request, timeout_ms + LAPSE_MS, limits.requests_per_minute, limits.tokens_per_minute]
-    args += [limits.concurrent, limits.tokens_per_day, limits.tokens_per_month, len(tokens)]
-    args += [part for pair in tokens.items() for part in pair]
-    _, reason, wait, *figures = await broker.run_on("account/reserve", keys.account_prefix(key.id), *args)
+    args = ReserveArgs(
+        request=request,
+        lapse_ms=timeout_ms + LAPSE_MS,
+        requests_per_minute=limits.requests_per_minute,
+        tokens_per_minute=limits.tokens_per_minute,
+        concurrent=limits.concurrent,
+        tokens_per_day=limits.tokens_per_day,
+        tokens_per_month=limits.tokens_per_month,
+    )
+    jobs = map(JobTokens._make, tokens.items())
+    _, reason, wait, *figures = await broker.run_on(RESERVE, keys.account_prefix(key.id), args, jobs)
     requests, requests_ms, left, left_ms = map(int, figures)
     return Reserved(reason, int(wait) / 1000, Meter(requests, requests_ms / 1000, left, left_ms / 1000))
 
 
 async def refund(broker: Broker, account: str, jobs: Sequence[JobId]) -> None:
-    """The request never entered: as if it had not been made."""
-    await _repay(broker, account, 1, [(job, 0) for job in jobs])
+    """Gives the tokens back of a request that never entered, as if it had not been made."""
+    await _repay(broker, account, [JobTokens(job, 0) for job in jobs], unmade=True)
 
 
 async def settle_owed(broker: Broker, model: ModelName) -> int:
-    """Carry what a model's settled jobs owe over to their keys; how many were settled now."""
+    """Carries what a model's settled jobs owe over to their keys; returns how many were settled now."""
     async with redis_errors():
         owed = await cast(Awaitable[dict[str, str]], broker.redis.hgetall(keys.owed(model)))
-    by_account: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    by_account: dict[str, list[JobTokens]] = defaultdict(list)
     for job, entry in owed.items():
         account, _, tokens = entry.rpartition(" ")
-        by_account[account].append((job, int(tokens)))
+        by_account[account].append(JobTokens(JobId(job), int(tokens)))
     settled = 0
     for account, pairs in by_account.items():
         for at in range(0, len(pairs), BATCH):
-            settled += await _repay(broker, account, 0, pairs[at : at + BATCH])
+            settled += await _repay(broker, account, pairs[at : at + BATCH])
     if owed:
         async with redis_errors():
             await cast(Awaitable[int], broker.redis.hdel(keys.owed(model), *owed))
     return settled
 
 
-async def _repay(broker: Broker, account: str, give_back: int, pairs: Sequence[tuple[str, int]]) -> int:
-    args = [part for pair in pairs for part in pair]
-    return int(await broker.run_on("account/repay", keys.account_prefix(account), give_back, *args))
+async def _repay(broker: Broker, account: str, jobs: Sequence[JobTokens], *, unmade: bool = False) -> int:
+    args = RepayArgs(unmade=int(unmade))
+    return int(await broker.run_on(REPAY, keys.account_prefix(account), args, jobs))
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What a key has used: tokens by day and month (UTC) as `2026-01-31` and `2026-01`, and requests open now."""
+    """The use of a key: tokens by day and month (UTC) as `2026-01-31` and `2026-01`, and requests open now."""
 
     tokens: Mapping[str, int]
     open_requests: int
 
 
 async def periods(broker: Broker) -> tuple[str, str]:
-    """Today and this month (UTC) by Redis's clock, as `usage` names them."""
+    """Returns today and this month (UTC) by Redis's clock, as `usage` names them."""
     async with redis_errors():
         seconds, _ = await cast(Awaitable[tuple[int, int]], broker.redis.time())
     now = datetime.fromtimestamp(seconds, UTC)
@@ -99,7 +138,7 @@ async def periods(broker: Broker) -> tuple[str, str]:
 
 
 async def usage(broker: Broker, account: str, periods: Sequence[str]) -> Use:
-    """Tokens used in each of the periods, those set aside for running jobs included."""
+    """Returns the tokens used in each of the periods, those set aside for running jobs included."""
     async with redis_errors():
         pipe = broker.redis.pipeline(transaction=False)
         for period in periods:

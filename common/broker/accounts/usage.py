@@ -1,6 +1,7 @@
 # redis-py leaves its replies partly untyped; each is cast where it enters.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
-"""What tenants used of each model, day by day (UTC): counted by the script that settles a job, in the same step."""
+"""The use that tenants made of each model, day by day (UTC): counted by the script that settles a job, in the same
+step."""
 
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
@@ -30,7 +31,8 @@ class Used:
 
 
 async def read_usage(broker: Broker, first: date, last: date, tenant: str = "") -> list[Used]:
-    """Of all models, from day `first` to day `last`; of one tenant, or of all. By day, model, tenant."""
+    """Returns the use of all models, from day `first` to day `last`; of one tenant, or of all. Sorted by day, model,
+    tenant."""
     days = [first + timedelta(days=at) for at in range((last - first).days + 1)]
     found: list[Used] = []
     for model in await model_names(broker):
@@ -51,7 +53,7 @@ async def _of_model(broker: Broker, model: ModelName, days: Sequence[date], tena
 
 
 def _rows(day: date, model: ModelName, counts: dict[str, str]) -> list[Used]:
-    """Fields are `<tenant> <what>`; a tenant may hold spaces, what is counted does not."""
+    """Returns the rows of one day. Fields are `<tenant> <what>`; a tenant may hold spaces, what is counted does not."""
     tenants: dict[str, dict[str, int]] = {}
     for field, value in counts.items():
         tenant, _, what = field.rpartition(" ")
@@ -71,16 +73,16 @@ def _rows(day: date, model: ModelName, counts: dict[str, str]) -> list[Used]:
 
 
 class UsageBook:
-    """The same for a gateway's routes."""
+    """The tenants' use, for a gateway's routes."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
 
     async def read(self, first: date, last: date, tenant: str) -> list[Used]:
-        """One tenant's use. Raises `Unavailable`."""
+        """Returns one tenant's use. Raises `Unavailable`."""
         return await read_usage(self._broker, first, last, tenant)
 
 
 def today() -> date:
-    """The day, UTC."""
+    """Returns the day, UTC."""
     return datetime.now(UTC).date()

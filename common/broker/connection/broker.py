@@ -5,11 +5,8 @@
 All that Redis can throw at us becomes `Unavailable` here; nobody outside `common.broker` sees redis-py.
 """
 
-import asyncio
-import hashlib
 import random
-from collections.abc import Awaitable, Callable
-from functools import cache
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -22,9 +19,10 @@ from millstream.common.broker import keys
 from millstream.common.broker.connection.cluster import ClusterClient, ClusterPipeline
 from millstream.common.broker.connection.pipeline import ScriptPipeline
 from millstream.common.broker.connection.url import RedisAddress, parse
-from millstream.common.broker.scripts.source import script_text
+from millstream.common.broker.scripts.script import Head, Item, Script
 from millstream.common.errors import MillstreamError, Unavailable
 from millstream.common.job import ModelName
+from millstream.common.process.cancellation import cancellation_wins
 
 COMMAND_TIMEOUT = 5.0  # seconds until a silent connection counts as dead; redis-py itself would wait for ever
 CONNECT_TIMEOUT = 2.0
@@ -47,8 +45,6 @@ NOT_READY = (  # the server's words for "not now": it loads, has no master, chan
 )
 CLOSED_HANDLE = "the handler is closed"  # what uvloop says, as no OSError, when the server left before the first word
 
-Arg = Any  # what redis-py encodes: str, bytes, int or float; its own annotation says str only
-
 
 class RedisAway(Unavailable):
     """Redis cannot be reached, is loading or has no writable master: worth trying again."""
@@ -60,11 +56,6 @@ class RedisFull(RedisAway):
 
 class RedisRefused(Unavailable):
     """Redis answered with an error (a key of another type, say): trying again at once will not help."""
-
-
-@cache
-def script_sha(name: str) -> str:
-    return hashlib.sha1(script_text(name).encode(), usedforsecurity=False).hexdigest()
 
 
 class _MasterClient(Redis):
@@ -84,7 +75,8 @@ def _sentinel(place: RedisAddress, options: dict[str, Any]) -> Redis:
 
 
 def open_client(url: str, *, text: bool = True, timeout: float | None = COMMAND_TIMEOUT) -> Redis:
-    """A client for any URL of `place.py`; it connects at its first command. `text`: replies as str, else bytes."""
+    """Returns a client for any URL of `url.py`; it connects at its first command. `text`: replies as str, else
+    bytes."""
     place = parse(url)
     options: dict[str, Any] = {
         "socket_timeout": timeout,
@@ -112,8 +104,8 @@ def open_pipeline(client: Redis) -> ScriptPipeline | ClusterPipeline:
 
 
 def open_listener(url: str) -> Redis:
-    """A client to subscribe with, its replies bytes. In a cluster every node hears every message, so any one will do;
-    after a failure another is tried, because the caller opens a new listener each time."""
+    """Returns a client to subscribe with, its replies bytes. In a cluster every node hears every message, so any one
+    will do; after a failure another is tried, because the caller opens a new listener each time."""
     place = parse(url)
     if place.kind != "cluster":
         return open_client(url, text=False)
@@ -124,33 +116,28 @@ def open_listener(url: str) -> Redis:
 
 
 def is_cluster(url: str) -> bool:
-    """Whether keys lie in several servers, which some libraries cannot use."""
+    """Tells whether keys lie in several servers, which some libraries cannot use."""
     return parse(url).kind == "cluster"
 
 
-class redis_errors:
-    """Turns redis-py's exceptions into ours, and keeps cancellations: redis-py sends with `asyncio.wait_for`, which
-    before Python 3.12 forgets a cancellation that comes in the moment its own work is done. A class and no generator,
-    which would cost a tenth of a call."""
+class redis_errors(cancellation_wins):
+    """Turns redis-py's exceptions into ours, and keeps the cancellations that redis-py forgets."""
 
-    __slots__ = ("_cancelled", "_task")
+    __slots__ = ()
 
     async def __aenter__(self) -> None:
-        self._task = asyncio.current_task()
-        self._cancelled = self._task.cancelling() if self._task else 0
+        self.__enter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            if self._task and self._task.cancelling() > self._cancelled:
-                raise asyncio.CancelledError
-        elif ours := _ours(error):
+        self.__exit__(kind, error, trace)
+        if error is not None and (ours := _ours(error)):
             raise ours from error
 
 
 def _ours(error: BaseException) -> MillstreamError | None:
-    """None for what is not Redis' fault."""
+    """Returns our error for one of Redis; None for what is not Redis' fault."""
     match error:
         case exceptions.OutOfMemoryError():
             return RedisFull("The queue (Redis) is out of memory.", retry_after=5)
@@ -165,7 +152,7 @@ def _ours(error: BaseException) -> MillstreamError | None:
 
 
 def _refusal(error: exceptions.ResponseError) -> MillstreamError:
-    """A script wraps the server's own errors, so their kind is only in the text."""
+    """Returns our error for a refusal. A script wraps the server's own errors, so their kind is only in the text."""
     text = str(error)
     if "OOM" in text:
         return RedisFull("The queue (Redis) is out of memory.", retry_after=5)
@@ -175,7 +162,7 @@ def _refusal(error: exceptions.ResponseError) -> MillstreamError:
 
 
 class Broker:
-    """One process's door to Redis. Use as `async with Broker(url) as broker`. `timeout` is how many seconds a command
+    """One process's way to Redis. Use as `async with Broker(url) as broker`. `timeout` is how many seconds a command
     may stay unanswered: a worker's must be well below its lease, or one silent connection costs it the lease."""
 
     def __init__(self, url: str, timeout: float = COMMAND_TIMEOUT) -> None:
@@ -195,18 +182,19 @@ class Broker:
         await self._line.aclose()
         await self.redis.aclose()
 
-    async def run(self, script: str, model: ModelName, *args: Arg) -> Any:
+    async def run(self, script: Script[Head, Item], model: ModelName, head: Head, items: Iterable[Item] = ()) -> Any:
         """Run a script on a model's keys. Raises `RedisAway` or `RedisRefused`; a call whose reply was lost may be
         repeated, every script is idempotent."""
-        return await self.run_on(script, keys.prefix(model), *args)
+        return await self.run_on(script, keys.prefix(model), head, items)
 
-    async def run_on(self, script: str, prefix: str, *args: Arg) -> Any:
-        """The same on the keys that begin with `prefix`."""
+    async def run_on(self, script: Script[Head, Item], prefix: str, head: Head, items: Iterable[Item] = ()) -> Any:
+        """Runs a script on the keys that begin with `prefix`. Raises and repeats as `run` does."""
+        args = script.arguments(head, items)
         async with redis_errors():
             try:
-                return await self._line.call(prefix, "EVALSHA", script_sha(script), 1, prefix, *args)
+                return await self._line.call(prefix, "EVALSHA", script.sha, 1, prefix, *args)
             except exceptions.NoScriptError:  # the server is new, or restarted: its cache is empty
-                return await self._line.call(prefix, "EVAL", script_text(script), 1, prefix, *args)
+                return await self._line.call(prefix, "EVAL", script.text, 1, prefix, *args)
 
     async def ping(self) -> None:
         """Raises `RedisAway` if Redis does not answer."""

@@ -27,15 +27,15 @@ class ClusterClient(RedisCluster):
 
 
 class ClusterPipeline:
-    """As `ScriptPipeline`, to the node that holds the key."""
+    """A pipeline like `ScriptPipeline`, to the node that holds the key."""
 
     def __init__(self, client: ClusterClient) -> None:
         self._client = client
         self._lines: dict[str, ScriptPipeline] = {}
 
     async def call(self, key: str, *command: Any) -> Any:
-        """A command whose slot has moved was not done: redis-py's client says it again, and learns where to. When a
-        node is lost the map is read anew."""
+        """Calls a command. One whose slot has moved was not done: redis-py's client says it again, and learns where to.
+        When a node is lost the map is read anew."""
         await self._client.initialize()
         try:
             node = cast(ClusterNode, self._client.get_node_from_key(key))

@@ -67,8 +67,8 @@ class ScriptPipeline:
         self._failure = ""
 
     async def call(self, key: str, *command: Any) -> Any:
-        """The reply to a command on `key`, as the server sent it. Raises what redis-py raises; `TimeoutError` and
-        `ConnectionError` leave open whether the server has done it."""
+        """Returns the reply to a command on `key`, as the server sent it. Raises what redis-py raises; `TimeoutError`
+        and `ConnectionError` leave open whether the server has done it."""
         calls = self._calls
         if calls is None or not calls.open:
             calls = await self._open()
@@ -79,7 +79,7 @@ class ScriptPipeline:
             await self._calls.aclose()
 
     async def _open(self) -> Calls:
-        """One try for all who wait: when it fails it has failed for them too."""
+        """Opens the connection, one try for all who wait: when it fails it has failed for them too."""
         failed = self._failed
         async with self._opening:
             if self._calls and self._calls.open:

@@ -62,7 +62,7 @@ class RedisConnection(asyncio.Protocol):
         self._transport.write(packed)
 
     def end(self, why: Exception) -> None:
-        """Give the connection up, without a farewell: nobody may be there to hear it."""
+        """Gives the connection up without a word: nobody may be there to hear it."""
         self.why = self.why or why
         self._transport.abort()
 
@@ -73,15 +73,15 @@ class RedisConnection(asyncio.Protocol):
     # -------------------------------------------------------------------------------------------- what a subclass says
 
     def heard(self, reply: Any) -> None:
-        """A reply, or the error that came as one."""
+        """Takes a reply, or the error that came as one."""
         raise NotImplementedError
 
     def silent(self) -> None:
-        """Nothing was heard since `since`."""
+        """Ends the connection when nothing was heard since `since`."""
         raise NotImplementedError
 
     def lost(self, why: Exception) -> None:
-        """The connection is no more."""
+        """Notes that the connection is no more."""
         raise NotImplementedError
 
     # ----------------------------------------------------------------------------------------- what the event loop says
@@ -105,7 +105,8 @@ class RedisConnection(asyncio.Protocol):
         self.lost(self.why)
 
     def _look(self) -> None:
-        """One timer for all that is sent and heard: it looks again when the silence could next have lasted too long."""
+        """Looks for silence, with one timer for all that is sent and heard: it looks again when the silence could next
+        have lasted too long."""
         if self._patience is None:
             return
         now, ends = self._loop.time(), self.since + self._patience

@@ -17,8 +17,8 @@ PING_EVERY = 2.0  # seconds of silence until the subscription is pinged through 
 
 
 class Messages(RedisConnection):
-    """What a subscribed connection says. A dead one raises nothing by itself, so silence is answered by a ping through
-    the channel, and no pong within another `PING_EVERY` counts as lost."""
+    """The messages of a subscribed connection. A dead one raises nothing by itself, so silence is answered by a ping
+    through the channel, and no pong within another `PING_EVERY` counts as lost."""
 
     def __init__(
         self, connection: AbstractConnection, transport: asyncio.WriteTransport, patience: float | None
@@ -29,8 +29,8 @@ class Messages(RedisConnection):
         super().__init__(connection, transport, patience)
 
     async def next(self) -> list[bytes | None]:
-        """All that arrived meanwhile, at least one message; None says that the subscription stands. Raises what ended
-        it."""
+        """Returns all that arrived meanwhile, at least one message; None says that the subscription stands. Raises what
+        ended it."""
         while not self._arrived:
             if self.why:
                 raise self.why
@@ -65,8 +65,8 @@ class Messages(RedisConnection):
 
 @asynccontextmanager
 async def subscribed(url: str, channel: str) -> AsyncGenerator[Messages]:
-    """A subscription. Raises `RedisAway` when the connection is lost or silent: subscribe again, and do not count on
-    what was published meanwhile."""
+    """Opens a subscription. Raises `RedisAway` when the connection is lost or silent: subscribe again, and do not count
+    on what was published meanwhile."""
     async with redis_errors(), open_listener(url) as client:
         connection = cast(AbstractConnection, client.connection_pool.make_connection())
         messages = await Messages.over(connection, PING_EVERY)

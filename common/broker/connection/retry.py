@@ -11,8 +11,8 @@ Found = TypeVar("Found")
 
 
 async def retry_while_away(call: Callable[[], Awaitable[Found]], seconds: float) -> Found:
-    """What the call returns; while Redis is away it is made again, for so long. Raises what it raises, `RedisFull` at
-    once."""
+    """Returns what the call returns; while Redis is away it is made again, for so long. Raises what it raises,
+    `RedisFull` at once."""
     backoff, give_up = Backoff(), monotonic() + seconds
     while True:
         try:

@@ -1,11 +1,11 @@
-"""Where Redis is, read from one URL.
+"""The address of Redis, read from one URL.
 
     redis://host:port/DB                              one server; rediss:// over TLS, unix:///path?db=DB by its socket
     redis+sentinel://host:port,host:port/SERVICE/DB   the master of that name, whichever it is now
     redis+cluster://host:port,host:port               a cluster
 
 Ports and DB may be left out. `rediss+sentinel://` and `rediss+cluster://` are the same over TLS. `user:password@`
-stands before the first host, its reserved characters percent-encoded. Behind `?` come options:
+stands before the first host, its reserved characters percent-encoded. After `?` come options:
 `ssl_ca_certs=/path/ca.pem`, `ssl_cert_reqs=none`, `sentinel_password=...` and whatever else redis-py knows.
 """
 
@@ -31,7 +31,7 @@ WRONG = "no Redis URL: reserved characters of user and password must be percent-
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """What a URL says. `options` are redis-py's, the login among them; of one server also host and port."""
+    """The content of a URL. `options` are redis-py's, the login among them; of one server also host and port."""
 
     kind: ServerKind
     options: dict[str, Any]

@@ -1,6 +1,6 @@
 # redis-py leaves its replies partly untyped; each is cast where it enters.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
-"""Who serves what, read from Redis: models, their workers, and how long each queue is."""
+"""The directory of what is served, read from Redis: models, their workers, and how long each queue is."""
 
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,10 @@ from typing import cast
 
 from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker, redis_errors
+from millstream.common.broker.scripts.script import NoArguments, Script
 from millstream.common.job import ModelName, WorkerId
+
+VITALS = Script("worker/vitals", NoArguments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class WorkerInfo:
 
     @property
     def started(self) -> int:
-        """When its process started, seconds since the epoch."""
+        """Returns when its process started, seconds since the epoch."""
         return int(self.details.get("started", 0))
 
 
@@ -44,7 +47,7 @@ class ModelInfo:
 
     @property
     def live(self) -> int:
-        """How many workers serve it now."""
+        """Returns how many workers serve it now."""
         return sum(worker.alive for worker in self.workers)
 
 
@@ -58,13 +61,13 @@ async def announce(broker: Broker, model: ModelName, others: Sequence[str] = ())
 
 
 async def other_names(broker: Broker) -> dict[str, ModelName]:
-    """Names that stand for a model of another name."""
+    """Returns the names that stand for a model of another name."""
     async with redis_errors():
         return await cast(Awaitable[dict[str, ModelName]], broker.redis.hgetall(keys.NAMES))
 
 
 async def model_names(broker: Broker) -> list[ModelName]:
-    """All models that have (had) workers, sorted."""
+    """Returns all models that have (had) workers, sorted."""
     async with redis_errors():
         names = await cast(Awaitable[set[str]], broker.redis.smembers(keys.MODELS))
     return [ModelName(name) for name in sorted(names)]
@@ -78,13 +81,13 @@ async def forget_model(broker: Broker, model: ModelName) -> None:
 
 
 async def census(broker: Broker) -> list[ModelInfo]:
-    """Every known model with its workers, as Redis has it now."""
+    """Returns every known model with its workers, as Redis has it now."""
     names = await model_names(broker)
     return [await model_info(broker, name) for name in names]
 
 
 async def model_info(broker: Broker, model: ModelName) -> ModelInfo:
-    """One model with its workers and its queue."""
+    """Returns one model with its workers and its queue."""
     now, waiting, leases, loads = await _vitals(broker, model)
     async with redis_errors():
         beats = await _heartbeats(broker, model, list(leases))
@@ -108,8 +111,8 @@ async def model_info(broker: Broker, model: ModelName) -> ModelInfo:
 
 
 async def _vitals(broker: Broker, model: ModelName) -> tuple[float, str | None, dict[str, float], dict[str, float]]:
-    """Redis time (ms), jobs waiting, leases and loads by worker, all of one moment."""
-    now, waiting, leases, loads = await broker.run("worker/vitals", model)
+    """Returns Redis time (ms), jobs waiting, leases and loads by worker, all of one moment."""
+    now, waiting, leases, loads = await broker.run(VITALS, model, NoArguments())
     return float(now), waiting, _scores(leases), _scores(loads)
 
 

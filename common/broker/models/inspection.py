@@ -1,6 +1,6 @@
 # redis-py leaves its replies partly untyped; each is cast where it enters.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
-"""What an operator wants to see: the live jobs, and how the Redis server is set up."""
+"""The figures that an operator wants to see: the live jobs, and how the Redis server is set up."""
 
 import time
 from collections.abc import Awaitable, Sequence
@@ -44,7 +44,7 @@ class DeadJob:
 
 
 async def dead_jobs(broker: Broker, model: ModelName, limit: int = 1000) -> list[DeadJob]:
-    """The poison jobs of a model that are kept for an operator, the newest first."""
+    """Returns the poison jobs of a model that are kept for an operator, the newest first."""
     async with redis_errors():
         command = broker.redis.xrevrange(keys.dead(model), count=limit)
         graves = await cast(Awaitable[list[tuple[str, dict[str, str]]]], command)
@@ -63,7 +63,8 @@ async def dead_jobs(broker: Broker, model: ModelName, limit: int = 1000) -> list
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """What of a Redis server's set-up decides whether jobs survive. `fsync` is "unknown" where CONFIG is forbidden."""
+    """The part of a Redis server's set-up that decides whether jobs survive. `fsync` is "unknown" where CONFIG is
+    forbidden."""
 
     version: str
     append_only: bool
@@ -74,7 +75,7 @@ class ServerFacts:
 
 
 async def live_jobs(broker: Broker, model: ModelName, limit: int = 1000) -> list[LiveJob]:
-    """The jobs of a model that are not settled, the next to reach its deadline first, at most `limit`."""
+    """Returns the jobs of a model that are not settled, the next to reach its deadline first, at most `limit`."""
     async with redis_errors():
         ids = await cast(Awaitable[list[str]], broker.redis.zrange(keys.deadlines(model), 0, limit - 1))
         pipe = broker.redis.pipeline(transaction=False)
@@ -95,7 +96,8 @@ def _live(model: ModelName, id: str, row: Sequence[str | None], seq: int, now: f
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """What waits of one tenant in one tier. `served`: its virtual time, tokens / weight; None: jobs that had begun."""
+    """The waiting jobs of one tenant in one tier. `served`: its virtual time, tokens / weight; None: jobs that had
+    begun."""
 
     tier: str
     tenant: str
@@ -104,7 +106,8 @@ class Queue:
 
 
 async def queues(broker: Broker, model: ModelName) -> list[Queue]:
-    """Everything that waits for a model, in the order of the tiers; what was begun already comes first in its tier."""
+    """Returns everything that waits for a model, in the order of the tiers; what was begun already comes first in its
+    tier."""
     async with redis_errors():
         pipe = broker.redis.pipeline(transaction=False)
         pipe.xlen(keys.resume(model))
@@ -124,7 +127,7 @@ async def queues(broker: Broker, model: ModelName) -> list[Queue]:
 
 
 async def clock_skew(broker: Broker) -> float:
-    """Seconds by which this machine's clock is ahead of the server's."""
+    """Returns by how many seconds this machine's clock is ahead of the server's."""
     async with redis_errors():
         seconds, micros = await cast(Awaitable[tuple[int, int]], broker.redis.time())
     return time.time() - seconds - micros / 1e6

@@ -1,6 +1,6 @@
 # redis-py leaves its replies partly untyped; each is cast where it enters.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
-"""Models that are loaded and unloaded while the cluster runs: what an operator wishes, and who is loading what."""
+"""Models that are loaded and unloaded while the cluster runs: what an operator requests, and who is loading what."""
 
 import secrets
 from collections.abc import Awaitable
@@ -11,25 +11,25 @@ from millstream.common.broker.connection.broker import Broker, redis_errors
 from millstream.common.job import ModelName, WorkerId
 
 LoadVerb = Literal["load", "unload"]
-WISH_MS = 60_000  # a wish nobody could fulfil by then is forgotten
+REQUEST_MS = 60_000  # a request nobody could fulfil by then is forgotten
 LOADING_MS = 10_000  # how long a worker that says nothing more counts as loading
 
 
 async def request_load(broker: Broker, model: ModelName, verb: LoadVerb) -> None:
     """Ask the workers that have this model to load it (one does) or to unload it (all do)."""
     async with redis_errors():
-        stamp = f"{verb} {secrets.token_hex(4)}"  # so that the same wish twice is two wishes
-        await cast(Awaitable[Any], broker.redis.set(keys.wish(model), stamp, px=WISH_MS))
+        stamp = f"{verb} {secrets.token_hex(4)}"  # so that the same request twice is two requests
+        await cast(Awaitable[Any], broker.redis.set(keys.load_request(model), stamp, px=REQUEST_MS))
 
 
 async def load_request_of(broker: Broker, model: ModelName) -> str:
-    """The wish as it was made (`load …` or `unload …`), empty if there is none."""
+    """Returns the request as it was made (`load …` or `unload …`), empty if there is none."""
     async with redis_errors():
-        return await cast(Awaitable[str | None], broker.redis.get(keys.wish(model))) or ""
+        return await cast(Awaitable[str | None], broker.redis.get(keys.load_request(model))) or ""
 
 
 async def begin_loading(broker: Broker, model: ModelName, worker: WorkerId) -> bool:
-    """Whether this worker may load the model: one does at a time."""
+    """Tells whether this worker may load the model: one does at a time."""
     async with redis_errors():
         taken = broker.redis.set(keys.loading(model), f"{worker} beginning", nx=True, px=LOADING_MS)
         return bool(await cast(Awaitable[Any], taken))
@@ -42,14 +42,14 @@ async def tell_loading(broker: Broker, model: ModelName, worker: WorkerId, stage
 
 
 async def end_loading(broker: Broker, model: ModelName, *, fulfilled: bool) -> None:
-    """Another may load the model now; if this one could not, the wish stays for it."""
-    done = [keys.loading(model), keys.wish(model)] if fulfilled else [keys.loading(model)]
+    """Lets another worker load the model now; if this one could not, the request stays for it."""
+    done = [keys.loading(model), keys.load_request(model)] if fulfilled else [keys.loading(model)]
     async with redis_errors():
         await cast(Awaitable[int], broker.redis.delete(*done))
 
 
 async def loading_stage(broker: Broker, model: ModelName) -> str:
-    """What a worker that loads the model is at, empty if none does."""
+    """Returns the stage at which a worker that loads the model is, empty if none loads it."""
     async with redis_errors():
         told = await cast(Awaitable[str | None], broker.redis.get(keys.loading(model)))
     return (told or "").partition(" ")[2]

@@ -1,6 +1,6 @@
 # redis-py leaves its replies partly untyped; each is cast where it enters.
 # pyright: reportUnknownMemberType=false
-"""How a model's jobs are routed: kept in Redis, read by the scripts at every job, so a change counts at once."""
+"""The routing policy of a model: kept in Redis, read by the scripts at every job, so a change counts at once."""
 
 from collections.abc import Awaitable
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Policy:
 
 
 async def read_policy(broker: Broker, model: ModelName) -> Policy:
-    """The model's policy; the default if none was set."""
+    """Returns the model's policy; the default if none was set."""
     async with redis_errors():
         found = await cast(Awaitable[dict[str, str]], broker.redis.hgetall(keys.policy(model)))
     rule = found.get("policy", "shortest_queue")

@@ -31,19 +31,19 @@ class EndedResponse:
 
 
 class Pending:
-    """What background processes have to look after. Every method raises `Unavailable` while Redis is away."""
+    """The pending work of background processes. Every method raises `Unavailable` while Redis is away."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
 
     async def add(self, response: str, tenant: str, model: ModelName) -> None:
-        """A background response has begun."""
+        """Adds a background response that has begun."""
         value = msgspec.json.encode(Awaited(tenant, model)).decode()
         async with redis_errors():
             await cast(Awaitable[int], self._broker.redis.hset(keys.RESPONSES, response, value))
 
     async def ended(self) -> list[EndedResponse]:
-        """The background responses whose jobs have settled."""
+        """Returns the background responses whose jobs have settled."""
         async with redis_errors():
             found = await cast(Awaitable[dict[str, str]], self._broker.redis.hgetall(keys.RESPONSES))
             awaited = {id: msgspec.json.decode(text, type=Awaited) for id, text in found.items()}
@@ -59,23 +59,23 @@ class Pending:
         ]
 
     async def awaits(self, response: str) -> bool:
-        """Whether its end is still to be stored."""
+        """Tells whether its end is still to be stored."""
         async with redis_errors():
             return await cast(Awaitable[bool], self._broker.redis.hexists(keys.RESPONSES, response))
 
     async def remove(self, response: str) -> None:
-        """Its end is stored."""
+        """Removes a response whose end is stored."""
         async with redis_errors():
             await cast(Awaitable[int], self._broker.redis.hdel(keys.RESPONSES, response))
 
     async def bury(self, letter: Mapping[str, str]) -> None:
-        """A webhook that could not be delivered, for an operator."""
+        """Keeps a webhook that could not be delivered, for an operator."""
         async with redis_errors():
             fields = cast(dict[Any, Any], dict(letter))
             await cast(Awaitable[str], self._broker.redis.xadd(keys.DEAD_WEBHOOKS, fields, maxlen=MOST_DEAD))
 
     async def dead(self, count: int = 100) -> list[dict[str, str]]:
-        """The newest of them, at most `count`."""
+        """Returns the newest undeliverable webhooks, at most `count`."""
         async with redis_errors():
             command = self._broker.redis.xrevrange(keys.DEAD_WEBHOOKS, count=count)
             found = await cast(Awaitable[list[tuple[str, dict[str, str]]]], command)

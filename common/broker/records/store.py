@@ -9,6 +9,7 @@ from typing import cast
 
 from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker, redis_errors
+from millstream.common.broker.scripts.script import Script
 
 PAGE = 100  # records looked at in one round trip while a list is gathered
 
@@ -22,6 +23,21 @@ class Record:
     body: bytes  # JSON, opaque to the store
 
 
+@dataclass(slots=True, kw_only=True)
+class PutArgs:
+    """A record and how long it lives; `anew`: only if it is there."""
+
+    kind: str
+    id: str
+    created: int
+    body: bytes
+    ttl_ms: int
+    anew: int
+
+
+PUT = Script("record/put", PutArgs)
+
+
 class RedisStore:
     """Implements `gateway.records.store.Store`. Every record has a time to live, its tenant's index the longest of
     them."""
@@ -31,15 +47,22 @@ class RedisStore:
 
     async def put(self, tenant: str, kind: str, record: Record, ttl: float, *, anew: bool = False) -> None:
         """Writes the record for `ttl` seconds; with `anew` only if it is there, not deleted meanwhile."""
-        args = (kind, record.id, record.created, record.body, max(1, int(ttl * 1000)), int(anew))
-        await self._broker.run_on("record/put", keys.tenant_prefix(tenant), *args)
+        args = PutArgs(
+            kind=kind,
+            id=record.id,
+            created=record.created,
+            body=record.body,
+            ttl_ms=max(1, int(ttl * 1000)),
+            anew=int(anew),
+        )
+        await self._broker.run_on(PUT, keys.tenant_prefix(tenant), args)
 
     async def get(self, tenant: str, kind: str, identity: str) -> Record | None:
-        """None: never stored, expired, deleted, or another tenant's."""
+        """Returns the record; None if it was never stored, has expired, was deleted, or is another tenant's."""
         return (await self._read(tenant, kind, [identity]))[0]
 
     async def delete(self, tenant: str, kind: str, identity: str) -> bool:
-        """Whether there was one."""
+        """Tells whether there was one."""
         async with redis_errors():
             pipe = self._broker.redis.pipeline(transaction=False)
             pipe.delete(keys.record(tenant, kind, identity))
@@ -50,10 +73,10 @@ class RedisStore:
     async def list(
         self, tenant: str, kind: str, *, after: str | None = None, limit: int = 20, descending: bool = False
     ) -> builtins.list[Record]:
-        """By (created, id); from behind the record `after` (unknown: from the start). Records that have expired leave
-        the index here."""
+        """Lists records by (created, id), those after the record `after` (unknown: from the start). Records that have
+        expired leave the index here."""
         found: builtins.list[Record] = []
-        at = await self._behind(tenant, kind, after, descending)
+        at = await self._after(tenant, kind, after, descending)
         while len(found) < limit:
             ids = await self._page(tenant, kind, at, descending)
             records = await self._read(tenant, kind, ids)
@@ -66,7 +89,7 @@ class RedisStore:
             at += len(ids) - len(gone)
         return found[:limit]
 
-    async def _behind(self, tenant: str, kind: str, after: str | None, descending: bool) -> int:
+    async def _after(self, tenant: str, kind: str, after: str | None, descending: bool) -> int:
         if after is None:
             return 0
         index = keys.records(tenant, kind)

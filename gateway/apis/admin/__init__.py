@@ -1,1 +1,1 @@
-"""What operators and tools ask for: models, usage, cancelling a request."""
+"""The API of operators and tools: models, usage, cancelling a request."""

@@ -1,4 +1,4 @@
-"""`GET /v1/models` and `GET /v1/models/{id}`: who is served, read from Redis at the moment of asking."""
+"""`GET /v1/models` and `GET /v1/models/{id}`: the models that are served, read from Redis at the moment of asking."""
 
 from typing import Any
 
@@ -16,8 +16,8 @@ router = APIRouter(tags=["models"])
 
 @router.get("/v1/models", summary="List the models", responses=answers({"object": "list", "data": [SERVED]}))
 async def list_models(request: Request, services: InServices) -> dict[str, Any]:
-    """Models with live workers, and those whose workers are away while jobs may wait for them; of these the ones that
-    the key may use."""
+    """Lists models with live workers, and those whose workers are away while jobs may wait for them; of these the ones
+    that the key may use."""
     models = await usable_models(request, services)
     return {"object": "list", "data": [model_object(model) for model in models]}
 
@@ -29,7 +29,7 @@ async def usable_models(request: Request, services: Services) -> list[ModelInfo]
 
 @router.get("/v1/models/{model:path}", summary="Look at one model", responses=answers(SERVED))
 async def retrieve_model(model: str, request: Request, services: InServices) -> dict[str, Any]:
-    """One model, by its own name or an alias; one that the key may not use is none."""
+    """Returns one model, by its own name or an alias. A model that the key may not use is not found."""
     name = await services.model(model)
     models = await usable_models(request, services)
     for info in models:
@@ -41,39 +41,39 @@ async def retrieve_model(model: str, request: Request, services: InServices) -> 
 @router.post(
     "/v1/models/{model:path}/load",
     summary="Load a model",
-    responses=answers(SERVED | {"wish": "load"}, status=202),
+    responses=answers(SERVED | {"requested": "load"}, status=202),
     status_code=202,
 )
 async def load_model(model: str, request: Request, services: InServices) -> dict[str, Any]:
     """A worker that is configured for the model loads it. For the tenants in `admins`; answered before it is done."""
-    return await _wish(model, "load", request, services)
+    return await _request_load(model, "load", request, services)
 
 
 @router.post(
     "/v1/models/{model:path}/unload",
     summary="Unload a model",
-    responses=answers(SERVED | {"wish": "unload"}, status=202),
+    responses=answers(SERVED | {"requested": "unload"}, status=202),
     status_code=202,
 )
 async def unload_model(model: str, request: Request, services: InServices) -> dict[str, Any]:
     """Every worker that serves the model drains it and frees its memory; the next request loads it again."""
-    return await _wish(model, "unload", request, services)
+    return await _request_load(model, "unload", request, services)
 
 
-async def _wish(model: str, verb: LoadVerb, request: Request, services: Services) -> dict[str, Any]:
+async def _request_load(model: str, verb: LoadVerb, request: Request, services: Services) -> dict[str, Any]:
     if tenant_of(request) not in services.settings.admins:
         raise Forbidden("Only the tenants in the setting `admins` may load and unload models.")
     name = await services.model(model)
     models = await services.cluster.directory.models()
     for info in models:
         if info.name == name:
-            await services.cluster.directory.wish(info.name, verb)
-            return {**model_object(info), "wish": verb}
+            await services.cluster.directory.request_load(info.name, verb)
+            return {**model_object(info), "requested": verb}
     raise unknown_model(model, models)
 
 
 def model_object(info: ModelInfo) -> dict[str, Any]:
-    """OpenAI's object, and what else the cluster knows."""
+    """Returns OpenAI's model object, with what else the cluster knows."""
     return {
         "id": info.name,
         "object": "model",
@@ -90,6 +90,6 @@ def model_object(info: ModelInfo) -> dict[str, Any]:
 
 
 def unknown_model(asked: str, models: list[ModelInfo]) -> ModelNotFound:
-    """404, naming the models there are."""
+    """Returns the 404 that names the models there are."""
     there = ", ".join(f"'{model.name}'" for model in models) or "none yet: start a worker"
     return ModelNotFound(f"The model '{asked}' does not exist. Models served here: {there}.", param="model")

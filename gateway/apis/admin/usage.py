@@ -1,4 +1,4 @@
-"""`GET /v1/usage`: what the key's tenant used, by day and model."""
+"""`GET /v1/usage`: the jobs and tokens of the key's tenant, by day and model."""
 
 from datetime import date, timedelta
 from typing import Annotated, Any
@@ -26,8 +26,8 @@ async def read_usage(
     model: str | None = None,
     tenant: Annotated[str | None, Query(description="For admins: another tenant, or `*` for all.")] = None,
 ) -> dict[str, Any]:
-    """Jobs (sequences) and tokens of the tenant this key belongs to, counted when each job ends; an admin's key sees
-    every tenant's."""
+    """Returns jobs (sequences) and tokens of the tenant this key belongs to, counted when each job ends; an admin's key
+    sees every tenant's."""
     if services.cluster.usage is None:
         raise Unavailable("This gateway counts no usage.")
     last = _day(end_date, "end_date") or today()
@@ -40,7 +40,7 @@ async def read_usage(
 
 
 def _whose(request: Request, services: Services, asked: str | None) -> str:
-    """The tenant to tell of, empty for all. Raises `Forbidden`."""
+    """Returns the tenant to report on, empty for all. Raises `Forbidden`."""
     own = tenant_of(request)
     if asked in (None, own):
         return own
@@ -50,7 +50,7 @@ def _whose(request: Request, services: Services, asked: str | None) -> str:
 
 
 def usage_object(used: Used) -> dict[str, Any]:
-    """One day of one model and tenant."""
+    """Returns the use of one day, one model and one tenant."""
     return {
         "object": "usage",
         "date": used.day.isoformat(),

@@ -1,4 +1,4 @@
-"""Errors as Anthropic's clients expect them."""
+"""Errors in the form that Anthropic's clients expect."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ TYPES = {
 
 
 def anthropic_error(error: MillstreamError) -> dict[str, Any]:
-    """`{"type": "error", "error": {"type", "message"}}`."""
+    """Returns `{"type": "error", "error": {"type", "message"}}`."""
     status = wire(error).status
     kind = TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
     return {"type": "error", "error": {"type": kind, "message": readable(error.message)}}

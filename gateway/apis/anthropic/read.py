@@ -1,4 +1,4 @@
-"""Anthropic's bodies to orders: written as a chat, whose intake does the rest."""
+"""Turns Anthropic's bodies into prepared requests: each is rewritten as a chat, and the chat's reader does the rest."""
 
 import json
 from typing import Any
@@ -19,7 +19,7 @@ from millstream.gateway.requests.prepared import PreparedRequest, RequestContext
 
 
 def prepare_message(body: MessageRequest, place: RequestContext) -> PreparedRequest:
-    """The one job of a message. Raises `BadRequest` naming the field at fault."""
+    """Returns the one job of a message. Raises `BadRequest` naming the field at fault."""
     for name in ("container", "mcp_servers"):
         if getattr(body, name) is not None:
             raise unsupported(name, "nothing is executed here")
@@ -27,7 +27,7 @@ def prepare_message(body: MessageRequest, place: RequestContext) -> PreparedRequ
 
 
 def prepare_count(body: CountRequest, place: RequestContext) -> PreparedRequest:
-    """A job that only counts."""
+    """Returns a job that only counts."""
     work = TokenizeInput(messages=messages(body), tools=_tools(body.tools) or [])
     return prepared(place, body, [JobRequest(work)])
 
@@ -67,7 +67,7 @@ def _format(body: MessageRequest) -> dict[str, Any] | None:
 
 
 def messages(body: CountRequest) -> list[ChatMessage]:
-    """As chat templates read them."""
+    """Returns the messages in the form that chat templates read."""
     written: list[ChatMessage] = []
     if body.system:
         written.append({"role": "system", "content": _text(body.system, "system")})
@@ -77,7 +77,7 @@ def messages(body: CountRequest) -> list[ChatMessage]:
 
 
 def _written(message: AnthropicMessage, path: str) -> list[ChatMessage]:
-    """A user's tool results become messages of their own, before what else the user says."""
+    """Makes messages of their own from a user's tool results, before what else the user says."""
     if isinstance(message.content, str):
         return [{"role": message.role, "content": message.content}]
     results = [_result(block, path) for block in message.content if block.type == "tool_result"]
@@ -125,7 +125,7 @@ def _tools(tools: list[AnthropicTool] | None) -> list[dict[str, Any]] | None:
 
 def _tool(tool: AnthropicTool, index: int) -> dict[str, Any]:
     if tool.type not in (None, "custom"):
-        raise unsupported(f"tools[{index}].type", f"'{tool.type}' tools do not run here, 'custom' ones do")
+        raise unsupported(f"tools[{index}].type", f"'{tool.type}' tools are not supported, only 'custom' tools are")
     function: dict[str, Any] = {"name": tool.name, "parameters": tool.input_schema or {"type": "object"}}
     function |= {"description": tool.description} if tool.description else {}
     return {"type": "function", "function": function}

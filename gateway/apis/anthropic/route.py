@@ -10,9 +10,10 @@ from millstream.gateway.apis.anthropic.shape import CountRequest, MessageRequest
 from millstream.gateway.apis.anthropic.write import MessageStream, count_body, message_body
 from millstream.gateway.apis.endpoint import Api, Dialect, Endpoint, StreamWriter, WholeWriter
 from millstream.gateway.apis.shared.examples import answers
+from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.services.services import InServices
 
-router = APIRouter(tags=["messages (Anthropic)"])
+router = APIRouter(tags=["messages (Anthropic)"], route_class=JsonRoute)
 
 
 def _whole(body: MessageRequest) -> WholeWriter:
@@ -57,5 +58,5 @@ async def create_message(body: MessageRequest, request: Request, services: InSer
     COUNT_TOKENS.path, summary="Count a conversation's tokens (Anthropic's API)", responses=COUNT_TOKENS.examples
 )
 async def count_tokens(body: CountRequest, request: Request, services: InServices) -> Response:
-    """As the model's own template writes it."""
+    """Counts the tokens of the message as the model's own template writes it."""
     return await COUNT_TOKENS.answer(body, request, services)

@@ -1,11 +1,11 @@
 """The bodies of `POST /v1/messages` and `POST /v1/messages/count_tokens`."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
 from millstream.gateway.apis.chat.shape import Effort
-from millstream.gateway.apis.shared.shapes.base import INT32, Shape, Stops, Unit
+from millstream.gateway.apis.shared.shapes.base import INT32, MESSAGES, TOOLS, Most, Shape, Stops, Unit
 
 COUNTED: dict[str, Any] = {
     "model": "smollm2-135m-instruct",
@@ -24,7 +24,7 @@ class Block(Shape):
     name: str | None = None
     input: dict[str, Any] | None = None
     tool_use_id: str | None = None
-    content: "str | list[Block] | None" = None
+    content: "str | Annotated[list[Block], Most(MESSAGES)] | None" = None
     is_error: bool | None = None
 
 
@@ -32,7 +32,7 @@ class AnthropicMessage(Shape):
     """One message; `system` in the middle is known to newer clients."""
 
     role: Literal["user", "assistant", "system"]
-    content: str | list[Block]
+    content: str | Annotated[list[Block], Most(MESSAGES)]
 
 
 class AnthropicTool(Shape):
@@ -45,7 +45,7 @@ class AnthropicTool(Shape):
 
 
 class AnthropicChoice(Shape):
-    """Which tool, if any."""
+    """The tool, if any, that the model is to call."""
 
     type: Literal["auto", "any", "tool", "none"]
     name: str | None = None
@@ -53,7 +53,7 @@ class AnthropicChoice(Shape):
 
 
 class Thinking(Shape):
-    """Whether the model is to think first."""
+    """A switch: may the model think before it answers?"""
 
     type: Literal["enabled", "disabled", "adaptive"]
     budget_tokens: int | None = None  # accepted: open models have no such dial
@@ -67,27 +67,27 @@ class OutputFormat(Shape):
 
 
 class OutputConfig(Shape):
-    """How much effort, and in which form."""
+    """The effort and the form of the output."""
 
     effort: Effort | None = None
     format: OutputFormat | None = None
 
 
 class RequestMetadata(Shape):
-    """Whose request it is."""
+    """The user on whose behalf the request is made."""
 
     user_id: str | None = None
 
 
 class CountRequest(Shape):
-    """What is to be counted."""
+    """The messages, system prompt and tools whose tokens are to be counted."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [COUNTED]})
 
     model: str
-    messages: list[AnthropicMessage] = Field(min_length=1)
-    system: str | list[Block] | None = None
-    tools: list[AnthropicTool] | None = None
+    messages: Annotated[list[AnthropicMessage], Most(MESSAGES)] = Field(min_length=1)
+    system: str | Annotated[list[Block], Most(MESSAGES)] | None = None
+    tools: Annotated[list[AnthropicTool], Most(TOOLS)] | None = None
     tool_choice: AnthropicChoice | None = None
     thinking: Thinking | None = None
 

@@ -1,4 +1,4 @@
-"""Messages: the same chunks as Anthropic's events, or as a whole."""
+"""Writes messages: from the same chunks Anthropic's events, or the whole message."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -91,7 +91,7 @@ class MessageStream:
 
 
 def told(events: list[MessageEvent], place: bytes) -> bytes:
-    """Only the last event of a chunk carries its place: behind it the next chunk begins."""
+    """Only the last event of a chunk carries its place: after it the next chunk begins."""
     out = [b"event: %b\ndata: %b\n\n" % (event["type"].encode(), encode(event)) for event in events]
     if out and place:
         out[-1] = b"id: %b\n%b" % (place, out[-1])
@@ -114,7 +114,7 @@ def _tool_delta(delta: ToolDelta) -> MessageEvent:
 
 
 def message_body(head: ResponseMeta, accumulators: list[Accumulator]) -> dict[str, Any]:
-    """The whole message."""
+    """Returns the whole message."""
     [accumulator] = accumulators
     content: list[dict[str, Any]] = []
     if accumulator.thoughts:
@@ -160,7 +160,7 @@ def _stop(finish: str | None, stopped_by: str) -> tuple[str | None, str | None]:
 
 
 def _usage(usage: Usage) -> dict[str, Any]:
-    """Anthropic counts cached tokens apart."""
+    """Returns the usage, with cached tokens counted apart as Anthropic does."""
     return {
         "input_tokens": usage.prompt - usage.cached,
         "output_tokens": usage.completion,
@@ -171,6 +171,6 @@ def _usage(usage: Usage) -> dict[str, Any]:
 
 
 def count_body(head: ResponseMeta, accumulators: list[Accumulator]) -> dict[str, int]:
-    """How many tokens the messages are."""
+    """Returns how many tokens the messages are."""
     [accumulator] = accumulators
     return {"input_tokens": len(accumulator.result.ids) if accumulator.result else 0}

@@ -15,11 +15,12 @@ from millstream.gateway.apis.batches.examples import BATCH
 from millstream.gateway.apis.batches.shape import BatchRequest
 from millstream.gateway.apis.files.route import catalogue_of, listing
 from millstream.gateway.apis.shared.examples import answers, listed
+from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.records.batches import Batch, batch_object, window_seconds
 from millstream.gateway.records.store import Record, RecordStore
 from millstream.gateway.services.services import InServices, Services, key_of
 
-router = APIRouter(tags=["batches"])
+router = APIRouter(tags=["batches"], route_class=JsonRoute)
 
 
 class Ledger:
@@ -32,7 +33,7 @@ class Ledger:
         self._tenant = key.tenant
 
     async def create(self, body: BatchRequest, ttl: float) -> Batch:
-        """A new batch, to be validated by a background process; kept for `ttl` seconds beyond its window."""
+        """Creates a new batch, to be validated by a background process; kept for `ttl` seconds beyond its window."""
         now = int(time.time())
         window = window_seconds(body.completion_window)
         identity = f"batch_{secrets.token_hex(12)}"
@@ -107,7 +108,7 @@ async def list_batches(
 
 @router.get("/v1/batches/{batch_id}", summary="Look at a batch", responses=answers(BATCH), response_model=None)
 async def retrieve_batch(batch_id: str, request: Request, services: InServices) -> Response:
-    """Its status and counts now."""
+    """Returns the batch's status and counts now."""
     return _json(await _ledger(request, services).get(batch_id))
 
 
@@ -118,7 +119,7 @@ async def retrieve_batch(batch_id: str, request: Request, services: InServices) 
     response_model=None,
 )
 async def cancel_batch(batch_id: str, request: Request, services: InServices) -> Response:
-    """What is running stops; the answers that are there are written to the output file."""
+    """Stops what is running; the answers that are there are written to the output file."""
     return _json(await _ledger(request, services).cancel(batch_id))
 
 

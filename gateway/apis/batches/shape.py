@@ -14,7 +14,7 @@ EXAMPLE: dict[str, Any] = {
 
 
 class OutputExpiry(Shape):
-    """How long the files a batch writes are kept."""
+    """The time for which the files that a batch writes are kept."""
 
     anchor: Literal["created_at"]
     seconds: int = Field(ge=3600, le=30 * 86400)

@@ -1,9 +1,8 @@
-"""`POST /v1/chat/completions` to an order."""
+"""Turns `POST /v1/chat/completions` into a prepared request."""
 
 from typing import Any
 
 import msgspec
-from pydantic import ValidationError
 
 from millstream.common.errors import BadRequest
 from millstream.common.job import ChatPrompt, JobRequest, Sampling
@@ -12,7 +11,7 @@ from millstream.gateway.apis.shared.read.guides import guide
 from millstream.gateway.apis.shared.read.messages import template_messages, unsupported
 from millstream.gateway.apis.shared.read.sampling import check_stream_options, choice_seed, sampling, tier
 from millstream.gateway.apis.shared.read.tools import Tools, tools
-from millstream.gateway.errors.validation import field_error
+from millstream.gateway.errors.validation import shaped
 from millstream.gateway.requests.prepared import PreparedRequest, RequestContext, prepared, streamed
 
 REFUSED = {
@@ -23,7 +22,7 @@ REFUSED = {
 
 
 def prepare_chat(body: ChatRequest, place: RequestContext) -> PreparedRequest:
-    """The jobs of a chat completion, one per choice. Raises `BadRequest` naming the field at fault."""
+    """Returns the jobs of a chat completion, one per choice. Raises `BadRequest` naming the field at fault."""
     _refuse(body)
     used = tools(body)
     base = JobRequest(
@@ -40,18 +39,14 @@ def prepare_chat(body: ChatRequest, place: RequestContext) -> PreparedRequest:
 
 
 def rewritten(fields: dict[str, Any]) -> ChatRequest:
-    """Another API's request as a chat. Raises `BadRequest` in the chat's terms."""
-    try:
-        return ChatRequest.model_validate(fields)
-    except ValidationError as error:
-        findings = [{**finding, "loc": ("body", *finding["loc"])} for finding in error.errors()]
-        raise field_error(findings, fields) from error
+    """Returns another API's request as a chat. Raises `BadRequest` in the chat's terms."""
+    return shaped(ChatRequest, fields)
 
 
 def choice_request(base: JobRequest, seed: int, index: int) -> JobRequest:
-    """The base request as choice `index` of its prompt runs it."""
+    """Returns the base request as choice `index` of its prompt runs it."""
     chosen: Sampling = msgspec.structs.replace(base.sampling, seed=choice_seed(seed, index))
-    return msgspec.structs.replace(base, sampling=chosen)
+    return msgspec.structs.replace(base, sampling=chosen, repeats_prompt=index > 0)
 
 
 def _refuse(body: ChatRequest) -> None:
@@ -59,7 +54,7 @@ def _refuse(body: ChatRequest) -> None:
         if getattr(body, name) is not None:
             raise unsupported(name, why)
     if body.modalities and set(body.modalities) - {"text"}:
-        raise unsupported("modalities", "only ['text'] is")
+        raise unsupported("modalities", "only ['text'] is supported")
 
 
 def _prompt(body: ChatRequest, used: Tools) -> ChatPrompt:
@@ -75,7 +70,8 @@ def _prompt(body: ChatRequest, used: Tools) -> ChatPrompt:
 
 
 def _template_kwargs(body: ChatRequest) -> dict[str, Any]:
-    """What the template may read beside messages and tools; the client's own arguments have the last word."""
+    """Returns the variables that the template may read beside messages and tools; the client's own arguments have the
+    last word."""
     given = {"reasoning_effort": body.reasoning_effort, "verbosity": body.verbosity}
     return {name: value for name, value in given.items() if value is not None} | (body.chat_template_kwargs or {})
 

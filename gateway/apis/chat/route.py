@@ -6,7 +6,6 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from millstream.common.chunk import NOTHING_YET
 from millstream.gateway.apis.chat.examples import CHAT, CHAT_STREAM
 from millstream.gateway.apis.chat.read import prepare_chat
 from millstream.gateway.apis.chat.shape import ChatRequest
@@ -14,15 +13,18 @@ from millstream.gateway.apis.chat.stored_route import completions_of
 from millstream.gateway.apis.chat.write import ChatStream, chat_body
 from millstream.gateway.apis.endpoint import Api, Endpoint, StreamWriter, WholeWriter
 from millstream.gateway.apis.shared.examples import answers
+from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.apis.shared.read.sampling import check_stream_options
 from millstream.gateway.records.completions import StoredCompletion, StoredCompletions
 from millstream.gateway.requests.accumulator import Accumulator
-from millstream.gateway.requests.admitted import AdmittedRequest, Desk
-from millstream.gateway.requests.handler import Writers, accumulate_all, request_handler
+from millstream.gateway.requests.admitted import AdmittedRequest
+from millstream.gateway.requests.handler import Writers, request_handler
+from millstream.gateway.requests.presenter import RememberedStream
 from millstream.gateway.requests.response_meta import ResponseMeta
+from millstream.gateway.services.background_tasks import BackgroundTasks
 from millstream.gateway.services.services import InServices
 
-router = APIRouter(tags=["chat"])
+router = APIRouter(tags=["chat"], route_class=JsonRoute)
 
 
 def _whole(body: ChatRequest) -> WholeWriter:
@@ -52,24 +54,32 @@ async def create_chat_completion(body: ChatRequest, request: Request, services: 
         return await CHAT_COMPLETIONS.answer(body, request, services)
     order = prepare_chat(body, await CHAT_COMPLETIONS.context(body.model, request, services))
     writers = CHAT_COMPLETIONS.writers(body)
-    keeping = Keeping(body, writers, Desk(services.cluster.queue), completions_of(request, services))
+    keeping = Keeping(body, writers, completions_of(request, services), services.background_tasks)
     return await request_handler(services, request, order).answer(order, keeping.answer())
 
 
 class Keeping:
-    """An answer that is stored when it is complete. A stream's text is read once more from the log, so that the token
-    path carries nothing for it."""
+    """An answer that is stored when it is complete, from what this gateway has itself: Redis may have died meanwhile,
+    and have forgotten the end that the client has seen."""
 
-    def __init__(self, body: ChatRequest, answer: Writers, desk: Desk, completions: StoredCompletions) -> None:
+    def __init__(
+        self, body: ChatRequest, answer: Writers, completions: StoredCompletions, background_tasks: BackgroundTasks
+    ) -> None:
         self._body = body
         self._answer = answer
-        self._desk = desk
         self._completions = completions
+        self._background_tasks = background_tasks
+        self._stream: RememberedStream | None = None
         self._written: dict[str, Any] | None = None
 
     def answer(self) -> Writers:
-        """The same answer, kept."""
-        return Writers(whole=self._whole, stream=self._answer.stream, ended=self._ended)
+        """Returns the same answer, and keeps it."""
+        return Writers(whole=self._whole, stream=self._streamed, ended=self._ended)
+
+    def _streamed(self, head: ResponseMeta) -> RememberedStream:
+        assert self._answer.stream is not None
+        self._stream = RememberedStream(self._answer.stream(head))
+        return self._stream
 
     def _whole(self, head: ResponseMeta, accumulators: list[Accumulator]) -> dict[str, Any]:
         self._written = self._answer.whole(head, accumulators)
@@ -78,9 +88,11 @@ class Keeping:
     async def _ended(self, admitted: AdmittedRequest, complete: bool) -> None:
         if not complete:
             return
-        if self._written is None:
-            flow = self._desk.follow(admitted, [NOTHING_YET] * len(admitted.jobs))
-            self._written = self._answer.whole(admitted.head(), await accumulate_all(flow, len(admitted.jobs)))
+        if self._written is None and self._stream is not None:
+            said = [self._stream.said[choice] for choice in range(len(admitted.jobs))]
+            self._written = self._answer.whole(admitted.head(), said)
+        assert self._written is not None
         messages = [message.model_dump(exclude_none=True) for message in self._body.messages]
         completion = self._written | {"metadata": self._body.metadata or {}}
-        await self._completions.put(StoredCompletion(completion, messages))
+        kept = StoredCompletion(completion, messages)
+        await self._background_tasks.promise(partial(self._completions.put, kept), f"store {kept.id}")

@@ -1,10 +1,10 @@
 """The body of `POST /v1/chat/completions`: every field of OpenAI's reference, and the open-weights extras."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from millstream.gateway.apis.shared.shapes.base import INT32, Metadata
+from millstream.gateway.apis.shared.shapes.base import INT32, MESSAGES, TOOLS, WORDS, Metadata, Most
 from millstream.gateway.apis.shared.shapes.formats import ResponseFormat
 from millstream.gateway.apis.shared.shapes.messages import Message
 from millstream.gateway.apis.shared.shapes.sampling import SamplingFields
@@ -28,19 +28,19 @@ class ChatRequest(SamplingFields):
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
-    messages: list[Message] = Field(min_length=1, max_length=16384)
+    messages: Annotated[list[Message], Most(MESSAGES)] = Field(min_length=1)
     max_completion_tokens: int | None = Field(default=None, ge=1, le=INT32)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     response_format: ResponseFormat | None = None
-    tools: list[Tool] | None = Field(default=None, max_length=1024)
+    tools: Annotated[list[Tool], Most(TOOLS)] | None = None
     tool_choice: str | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
-    functions: list[Function] | None = Field(default=None, min_length=1, max_length=128)
+    functions: Annotated[list[Function], Most(128)] | None = Field(default=None, min_length=1)
     function_call: str | NamedFunction | None = None
     reasoning_effort: Effort | None = None
     verbosity: Literal["low", "medium", "high"] | None = None
-    modalities: list[str] | None = None
+    modalities: Annotated[list[str], Most(WORDS)] | None = None
     service_tier: ServiceTier | None = None
     store: bool | None = None
     metadata: Metadata | None = None

@@ -5,15 +5,17 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import ConfigDict
+from starlette.responses import JSONResponse
 
 from millstream.common.errors import BadRequest
 from millstream.gateway.apis.chat.examples import STORED, STORED_MESSAGE
 from millstream.gateway.apis.shared.examples import ID, answers, deleted, listed
+from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.apis.shared.shapes.base import Metadata, Shape
 from millstream.gateway.records.completions import StoredCompletion, StoredCompletions
 from millstream.gateway.services.services import InServices, Services, tenant_of
 
-router = APIRouter(tags=["chat"])
+router = APIRouter(tags=["chat"], route_class=JsonRoute)
 ListOrder = Literal["asc", "desc"]
 Limit = Annotated[int, Query(ge=1, le=100)]
 
@@ -27,7 +29,7 @@ class MetadataUpdate(Shape):
 
 
 def completions_of(request: Request, services: Services) -> StoredCompletions:
-    """The tenant's. Raises `BadRequest` where nothing is kept."""
+    """Returns the tenant's stored completions. Raises `BadRequest` where nothing is kept."""
     if services.cluster.store is None:
         raise BadRequest("This gateway stores no completions.", param="store")
     return StoredCompletions(services.cluster.store, tenant_of(request), services.settings.stored_ttl)
@@ -49,7 +51,7 @@ async def list_completions(
     order: ListOrder = "asc",
     model: str | None = None,
 ) -> dict[str, Any]:
-    """By age; `model` and `metadata[key]=value` filter."""
+    """Lists the completions by age; `model` and `metadata[key]=value` filter."""
     wanted = {
         name.removeprefix("metadata[").removesuffix("]"): value
         for name, value in request.query_params.items()
@@ -67,7 +69,7 @@ async def list_completions(
 
 @router.get("/v1/chat/completions/{id}", summary="Read a stored completion", responses=answers(STORED))
 async def retrieve_completion(id: str, completions: InCompletions) -> dict[str, Any]:
-    """As it was answered."""
+    """Returns the completion as it was answered."""
     return (await completions.get(id)).completion
 
 
@@ -79,7 +81,7 @@ async def retrieve_completion(id: str, completions: InCompletions) -> dict[str, 
 async def list_messages(
     id: str, completions: InCompletions, after: str | None = None, limit: Limit = 20, order: ListOrder = "asc"
 ) -> dict[str, Any]:
-    """In the order of the conversation, or from its end."""
+    """Lists the messages in the order of the conversation, or from its end."""
     kept = await completions.get(id)
     shown = [{"id": f"{id}-{index}", **message} for index, message in enumerate(kept.messages)]
     shown = shown if order == "asc" else shown[::-1]
@@ -88,13 +90,19 @@ async def list_messages(
     return page(shown[begin : begin + limit + 1], limit)
 
 
-@router.post("/v1/chat/completions/{id}", summary="Change a stored completion's metadata", responses=answers(STORED))
-async def update_completion(id: str, body: MetadataUpdate, completions: InCompletions) -> dict[str, Any]:
-    """All of it is replaced."""
+@router.post(
+    "/v1/chat/completions/{id}",
+    summary="Change a stored completion's metadata",
+    responses=answers(STORED),
+    response_model=dict[str, Any],
+)
+async def update_completion(id: str, body: MetadataUpdate, request: Request, services: InServices) -> JSONResponse:
+    """Replaces all of the metadata."""
+    completions = completions_of(request, services)
     kept = await completions.get(id)
     kept.completion["metadata"] = body.metadata or {}
     await completions.put(kept)
-    return kept.completion
+    return JSONResponse(kept.completion)
 
 
 @router.delete(
@@ -107,7 +115,7 @@ async def delete_completion(id: str, completions: InCompletions) -> dict[str, An
 
 
 def page(found: list[dict[str, Any]], limit: int) -> dict[str, Any]:
-    """OpenAI's list; `found` holds one more than `limit` if there are more."""
+    """Returns OpenAI's list; `found` holds one more than `limit` if there are more."""
     shown = found[:limit]
     return {
         "object": "list",

@@ -1,4 +1,4 @@
-"""Chat completions: chunks to events, folds to a body.
+"""Writes chat completions: events from chunks, bodies from accumulated answers.
 
 This is the fast path of streaming: per request everything of an event but the delta is encoded once, per token only
 the text is. It keeps the gateway's cost per token to a few microseconds; the general way (`_whole`) builds a dict.
@@ -22,7 +22,8 @@ encode = msgspec.json.Encoder().encode
 
 
 def sse(payload: bytes, place: bytes) -> bytes:
-    """One event; the blank line ends it. Without a place it has no id: an empty one resets the client's."""
+    """Returns the bytes of one event; the blank line ends it. An event without an event id has no `id` line: an empty
+    one resets the client's."""
     return b"data: %b\n\n" % payload if not place else b"id: %b\ndata: %b\n\n" % (place, payload)
 
 
@@ -101,7 +102,7 @@ def _delta(chunk: Chunk, legacy: bool) -> dict[str, Any]:
 
 
 def _tool_delta(tool: ToolDelta) -> dict[str, Any]:
-    """The first of a call names it; the later ones only carry arguments."""
+    """Returns the delta of a tool call. The first one of a call names it; the later ones only carry arguments."""
     if not tool.id:
         return {"index": tool.index, "function": {"arguments": tool.arguments}}
     function = {"name": tool.name, "arguments": tool.arguments}
@@ -109,7 +110,7 @@ def _tool_delta(tool: ToolDelta) -> dict[str, Any]:
 
 
 def _function_delta(tools: list[ToolDelta]) -> dict[str, str]:
-    """The older form knows one call."""
+    """Returns the delta in the older form, which knows one call."""
     first = [tool for tool in tools if tool.index == 0]
     name = "".join(tool.name for tool in first)
     arguments = "".join(tool.arguments for tool in first)
@@ -123,7 +124,7 @@ def _finish(reason: str | None, legacy: bool) -> str | None:
 def chat_body(
     head: ResponseMeta, accumulators: list[Accumulator], *, logprobs: bool, legacy: bool = False
 ) -> dict[str, Any]:
-    """The whole answer of a chat completion that was not streamed."""
+    """Returns the whole answer of a chat completion that was not streamed."""
     for accumulator in accumulators:
         head.learn(accumulator.start)
     return {

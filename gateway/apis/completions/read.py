@@ -1,4 +1,4 @@
-"""`POST /v1/completions` to an order."""
+"""Turns `POST /v1/completions` into a prepared request."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ LEGACY_MAX_TOKENS = 16  # OpenAI's default of this endpoint
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """How a completion's jobs relate to its choices: of each prompt's `made` the best `kept` are given."""
+    """The relation of a completion's jobs to its choices: of each prompt's `made` the best `kept` are given."""
 
     made: int
     kept: int
@@ -24,9 +24,10 @@ class Candidates:
 
 
 def prepare_completion(body: CompletionRequest, place: RequestContext) -> PreparedRequest:
-    """The jobs of a completion: for each prompt `best_of` (or `n`). Raises `BadRequest` naming the field at fault."""
+    """Returns the jobs of a completion: for each prompt `best_of` (or `n`). Raises `BadRequest` naming the field at
+    fault."""
     if body.suffix:
-        raise unsupported("suffix", "the models here write on, they do not fill in")
+        raise unsupported("suffix", "the models here continue a prompt, they cannot insert text before a suffix")
     asked = candidates(body)
     ranked = asked.made > asked.kept
     logprobs = 0 if ranked and body.logprobs is None else body.logprobs
@@ -47,7 +48,7 @@ def prepare_completion(body: CompletionRequest, place: RequestContext) -> Prepar
 
 
 def prompts(body: CompletionRequest) -> list[TextPrompt | TokensPrompt]:
-    """One per choice set. Nothing at all stands for an empty text, as in OpenAI's reference."""
+    """Returns one prompt per choice set. An absent prompt stands for an empty text, as in OpenAI's reference."""
     match body.prompt:
         case None:
             return [TextPrompt("")]

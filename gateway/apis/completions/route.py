@@ -11,10 +11,11 @@ from millstream.gateway.apis.completions.shape import CompletionRequest
 from millstream.gateway.apis.completions.write import CompletionStream, completion_body
 from millstream.gateway.apis.endpoint import Api, Endpoint, StreamWriter, WholeWriter
 from millstream.gateway.apis.shared.examples import answers
+from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.apis.shared.read.sampling import check_stream_options
 from millstream.gateway.services.services import InServices
 
-router = APIRouter(tags=["completions"])
+router = APIRouter(tags=["completions"], route_class=JsonRoute)
 
 
 def _whole(body: CompletionRequest) -> WholeWriter:

@@ -1,4 +1,5 @@
-"""Completions: chunks to events, folds to a body. Streamed and whole objects have the same shape."""
+"""Writes completions: events from chunks, bodies from accumulated answers. Streamed and whole objects have the same
+shape."""
 
 from typing import Any, Literal
 
@@ -77,7 +78,7 @@ class CompletionStream:
 
 
 def completion_body(head: ResponseMeta, accumulators: list[Accumulator], candidates: Candidates) -> dict[str, Any]:
-    """The whole answer: of each prompt's candidates the best, ranked by log probability per token."""
+    """Returns the whole answer: of each prompt's candidates the best, ranked by log probability per token."""
     for accumulator in accumulators:
         head.learn(accumulator.start)
     kept = [
@@ -95,7 +96,7 @@ def completion_body(head: ResponseMeta, accumulators: list[Accumulator], candida
 
 
 def best(accumulators: list[Accumulator], kept: int) -> list[Accumulator]:
-    """All in order if all are wanted, else the likeliest per token first."""
+    """Returns all answers in order if all are wanted, else the likeliest per token first."""
     return accumulators if kept == len(accumulators) else sorted(accumulators, key=_likelihood, reverse=True)[:kept]
 
 

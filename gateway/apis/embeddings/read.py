@@ -1,4 +1,5 @@
-"""`POST /v1/embeddings` to an order: a job per batch, so that several workers can share a long list."""
+"""Turns `POST /v1/embeddings` into a prepared request: a job per batch, so that several workers can share a long
+list."""
 
 from millstream.common.errors import BadRequest
 from millstream.common.job import EmbedInput, JobRequest
@@ -10,7 +11,7 @@ MOST_INPUTS = 2048  # OpenAI's limit
 
 
 def prepare_embeddings(body: EmbeddingRequest, place: RequestContext) -> PreparedRequest:
-    """Raises `BadRequest` naming the input at fault."""
+    """Returns the jobs of the request. Raises `BadRequest` naming the input at fault."""
     given = inputs(body)
     if len(given) > MOST_INPUTS:
         message = f"Invalid 'input': {len(given)} entries. At most {MOST_INPUTS} are embedded at once."
@@ -22,7 +23,7 @@ def prepare_embeddings(body: EmbeddingRequest, place: RequestContext) -> Prepare
 
 
 def inputs(body: EmbeddingRequest) -> list[str | list[int]]:
-    """One per vector: a text or token ids."""
+    """Returns one input per vector: a text or token ids."""
     match body.input:
         case str(text):
             given: list[str | list[int]] = [text]
@@ -34,5 +35,5 @@ def inputs(body: EmbeddingRequest) -> list[str | list[int]]:
             given = [entry for entry in many if not isinstance(entry, int)]
     for index, entry in enumerate(given):
         if not entry:
-            raise BadRequest(f"Invalid 'input[{index}]': nothing has no embedding.", param=f"input[{index}]")
+            raise BadRequest(f"Invalid 'input[{index}]': an empty input has no embedding.", param=f"input[{index}]")
     return given

@@ -10,10 +10,11 @@ from millstream.gateway.apis.embeddings.read import prepare_embeddings
 from millstream.gateway.apis.embeddings.shape import EmbeddingRequest
 from millstream.gateway.apis.endpoint import Api, Endpoint, WholeWriter
 from millstream.gateway.apis.shared.examples import answers
+from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.apis.shared.write.results import embeddings_body
 from millstream.gateway.services.services import InServices
 
-router = APIRouter(tags=["embeddings"])
+router = APIRouter(tags=["embeddings"], route_class=JsonRoute)
 
 
 def _whole(body: EmbeddingRequest) -> WholeWriter:

@@ -145,7 +145,7 @@ def listing(found: Sequence[object], ids: list[str], more: bool) -> dict[str, An
 
 @router.get("/v1/files/{file_id}", summary="Look at a file", responses=answers(FILE), response_model=None)
 async def retrieve_file(file_id: str, request: Request, services: InServices) -> Response:
-    """What it is, not what is in it."""
+    """Returns the file's object, not its content."""
     return _json(await catalogue_of(request, services).get(file_id))
 
 
@@ -157,7 +157,7 @@ async def retrieve_file(file_id: str, request: Request, services: InServices) ->
     response_model=None,
 )
 async def read_file(file_id: str, request: Request, services: InServices) -> Response:
-    """Its bytes, as they were uploaded."""
+    """Returns the file's bytes, as they were uploaded."""
     catalogue = catalogue_of(request, services)
     file = await catalogue.get(file_id)
     blocks = await _opened(catalogue.read(file))
@@ -167,7 +167,7 @@ async def read_file(file_id: str, request: Request, services: InServices) -> Res
 
 
 async def _opened(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same blocks, of which the first is there: a file that cannot be read is an HTTP error."""
+    """Yields the blocks, of which the first is there already: a file that cannot be read is an HTTP error."""
     first = await anext(blocks, b"")
 
     async def all_of_them() -> AsyncIterator[bytes]:

@@ -37,10 +37,11 @@ from millstream.gateway.apis.ollama.write import (
     whole_answer,
 )
 from millstream.gateway.apis.shared.examples import answers
+from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.apis.shared.read.messages import missing
 from millstream.gateway.services.services import InServices, Services
 
-router = APIRouter(tags=["ollama"])
+router = APIRouter(tags=["ollama"], route_class=JsonRoute)
 LINES = "application/x-ndjson"
 VERSION = "0.12.11"  # of Ollama, whose API this is: some clients refuse to speak to an older one
 

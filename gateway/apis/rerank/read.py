@@ -1,4 +1,4 @@
-"""`POST /v1/rerank` and `POST /v1/score` to orders."""
+"""Turns `POST /v1/rerank` and `POST /v1/score` into prepared requests."""
 
 from millstream.common.errors import BadRequest
 from millstream.common.job import JobRequest, RerankInput
@@ -7,17 +7,18 @@ from millstream.gateway.requests.prepared import PreparedRequest, RequestContext
 
 
 def prepare_rerank(body: RerankRequest, place: RequestContext) -> PreparedRequest:
-    """One job: the query against all documents."""
+    """Returns one job: the query against all documents."""
     return prepared(place, body, [JobRequest(RerankInput(body.query, texts(body)))])
 
 
 def texts(body: RerankRequest) -> list[str]:
-    """The documents' texts."""
+    """Returns the documents' texts."""
     return [entry if isinstance(entry, str) else entry.text for entry in body.documents]
 
 
 def prepare_score(body: ScoreRequest, place: RequestContext) -> PreparedRequest:
-    """One job for one text against many; a job per pair for two lists. Raises `BadRequest` for unequal lists."""
+    """Returns one job for one text against many; a job per pair for two lists. Raises `BadRequest` for unequal
+    lists."""
     others = [body.text_2] if isinstance(body.text_2, str) else body.text_2
     if not others:
         raise BadRequest("Invalid 'text_2': empty array. Expected at least one text.", param="text_2")

@@ -10,10 +10,11 @@ from millstream.gateway.apis.rerank.examples import RERANKED, SCORES
 from millstream.gateway.apis.rerank.read import prepare_rerank, prepare_score, texts
 from millstream.gateway.apis.rerank.shape import RerankRequest, ScoreRequest
 from millstream.gateway.apis.shared.examples import answers
+from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.apis.shared.write.results import rerank_body, score_body
 from millstream.gateway.services.services import InServices
 
-router = APIRouter(tags=["rerank"])
+router = APIRouter(tags=["rerank"], route_class=JsonRoute)
 
 
 def _ranked(body: RerankRequest) -> WholeWriter:

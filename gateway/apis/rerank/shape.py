@@ -1,14 +1,17 @@
 """The bodies of `POST /v1/rerank` (Jina's and Cohere's shape) and `POST /v1/score` (vLLM's)."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from millstream.gateway.apis.shared.shapes.base import Count, Shape
+from millstream.gateway.apis.shared.shapes.base import INPUTS, Count, Most, Shape
 
 EXAMPLE: dict[str, Any] = {"model": "all-minilm-l6-v2", "query": "water power", "documents": ["a mill", "a kite"]}
 
 PAIRS: dict[str, Any] = {"model": "all-minilm-l6-v2", "text_1": "water power", "text_2": ["a mill", "a kite"]}
+
+
+Texts = Annotated[list[str], Most(INPUTS)]
 
 
 class Document(Shape):
@@ -24,7 +27,7 @@ class RerankRequest(Shape):
 
     model: str
     query: str
-    documents: list[str | Document] = Field(min_length=1, max_length=2048)
+    documents: Annotated[list[str | Document], Most(INPUTS)] = Field(min_length=1)
     top_n: Count | None = None
     return_documents: bool | None = None
 
@@ -35,5 +38,5 @@ class ScoreRequest(Shape):
     model_config = ConfigDict(json_schema_extra={"examples": [PAIRS]})
 
     model: str
-    text_1: str | list[str]
-    text_2: str | list[str]
+    text_1: str | Texts
+    text_2: str | Texts

@@ -1,4 +1,4 @@
-"""The Responses API's items to chat messages, and to the items as they are listed again."""
+"""Turns the Responses API's items into chat messages, and into the items as they are listed again."""
 
 import base64
 import binascii
@@ -10,8 +10,8 @@ from millstream.gateway.errors.table import FieldError
 
 
 def item_messages(items: list[ResponseItem], path: str) -> list[ChatMessage]:
-    """Raises `BadRequest` naming the item at fault. What the model thought goes with what it said next; calls made
-    in one breath become one message, as templates expect."""
+    """Returns the items as chat messages. A thought of the model goes with what it said next; calls made in one turn
+    become one message, as templates expect. Raises `BadRequest` naming the item at fault."""
     messages: list[ChatMessage] = []
     thought = ""
     for index, item in enumerate(items):
@@ -63,7 +63,7 @@ def _output(item: ResponseItem, path: str) -> ChatMessage:
 
 
 def _thought(item: ResponseItem, path: str) -> str:
-    """From our own `encrypted_content`, or the item's plain content."""
+    """Returns the thought, from our own `encrypted_content` or the item's plain content."""
     if item.encrypted_content is not None:
         return unsealed(item.encrypted_content, path)
     return text(item.content, f"{path}.content") if not isinstance(item.content, list) else _plain(item)
@@ -75,13 +75,13 @@ def _plain(item: ResponseItem) -> str:
 
 
 def sealed(thought: str) -> str:
-    """What the model thought, for a client that keeps its own conversation. Encoded, not secret: the client may see
-    an open model's thoughts anyway."""
+    """Returns the model's thought for a client that keeps its own conversation. It is encoded, not secret: the client
+    may see an open model's thoughts anyway."""
     return base64.b64encode(thought.encode()).decode()
 
 
 def unsealed(value: str, path: str) -> str:
-    """Raises `BadRequest` for what `sealed` did not make."""
+    """Returns the thought that `sealed` encoded. Raises `BadRequest` for what `sealed` did not make."""
     try:
         return base64.b64decode(value, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError, ValueError) as error:
@@ -90,7 +90,7 @@ def unsealed(value: str, path: str) -> str:
 
 
 def listed_items(items: list[ResponseItem], identity: str) -> list[dict[str, Any]]:
-    """The input as `input_items` lists it: every item with an id and its content in parts."""
+    """Returns the input as `input_items` lists it: every item with an id and its content in parts."""
     return [_listed(item, f"{identity}{index:03x}") for index, item in enumerate(items)]
 
 

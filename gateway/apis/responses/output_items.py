@@ -44,7 +44,7 @@ class MessageItem:
         return [added(self), {"type": "response.content_part.added", **self._at, "part": self._part()}]
 
     def grow(self, text: str, tokens: list[TokenLogprob]) -> ResponseEvent:
-        """A piece of text."""
+        """Adds a piece of text."""
         self._texts.append(text)
         told = [chat_token(token) for token in tokens] if self._wanted else []
         self._logprobs += told
@@ -68,7 +68,7 @@ class MessageItem:
 
 
 def _brief(tokens: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """As events tell them: without the bytes, which only the item has."""
+    """Returns the logprobs as events carry them: without the bytes, which only the item has."""
     return [
         {name: _brief(value) if name == "top_logprobs" else value for name, value in token.items() if name != "bytes"}
         for token in tokens
@@ -76,7 +76,7 @@ def _brief(tokens: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 class ReasoningItem:
-    """What the model thought before it answered."""
+    """The thoughts of the model before it answered."""
 
     def __init__(self, digits: str, index: int, seal: bool) -> None:
         self.index = index
@@ -89,7 +89,7 @@ class ReasoningItem:
         return [added(self), {"type": "response.content_part.added", **self._at, "part": self._part()}]
 
     def grow(self, text: str) -> ResponseEvent:
-        """A piece of thought."""
+        """Adds a piece of thought."""
         self._texts.append(text)
         return {"type": "response.reasoning_text.delta", **self._at, "delta": text}
 
@@ -126,7 +126,7 @@ class CallItem:
         return [added(self)]
 
     def grow(self, arguments: str) -> ResponseEvent:
-        """A piece of the arguments' JSON."""
+        """Adds a piece of the arguments' JSON."""
         self._arguments.append(arguments)
         at = {"item_id": self._id, "output_index": self.index}
         return {"type": "response.function_call_arguments.delta", **at, "delta": arguments}

@@ -1,4 +1,5 @@
-"""`POST /v1/responses` to an order: the turn is written as a chat, whose intake does the rest."""
+"""Turns `POST /v1/responses` into a prepared request: the turn is rewritten as a chat, and the chat's reader does the
+rest."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -24,7 +25,7 @@ TERMS = {"messages": "input", "response_format": "text.format"}
 
 
 def in_own_terms(error: MillstreamError) -> None:
-    """Names the field at fault as the client wrote it: the chat's intake and the workers know the chat's names."""
+    """Names the field at fault as the client wrote it: the chat's reader and the workers know the chat's names."""
     if error.param is not None:
         flat = error.param.replace(".allowed_tools", "").replace(".function", "")
         own = TERMS.get(flat, flat)
@@ -37,20 +38,20 @@ def prepare_response(
     history: list[ResponseItem],
     dropped: int = 0,
 ) -> PreparedRequest:
-    """The one job of a response. `history`: the items of the turns before; the oldest `dropped` of all items are left
-    out. Raises `BadRequest` naming the field."""
+    """Returns the one job of a response. `history`: the items of the turns before; the oldest `dropped` of all items
+    are left out. Raises `BadRequest` naming the field."""
     _check(body)
     before, now = history[dropped:], own_items(body)[max(0, dropped - len(history)) :]
     return prepare_chat(_chat(body, _messages(body, before, now)), place)
 
 
 def own_items(body: ResponseRequest) -> list[ResponseItem]:
-    """This turn's items."""
+    """Returns this turn's own items."""
     return [ResponseItem(role="user", content=body.input)] if isinstance(body.input, str) else body.input
 
 
 def prepare_count(body: ResponseRequest, place: RequestContext, history: list[ResponseItem]) -> PreparedRequest:
-    """A job that only counts what the turn's input would be."""
+    """Returns a job that only counts the tokens of the turn's input."""
     _check(body)
     messages = _messages(body, history, own_items(body))
     tools = [_tool(tool, index) for index, tool in enumerate(body.tools or [])]
@@ -65,8 +66,8 @@ def _messages(body: ResponseRequest, before: list[ResponseItem], now: list[Respo
 
 
 def droppings(items: list[ResponseItem], truncation: str | None) -> Iterator[int]:
-    """How many of the oldest items to leave out, in one attempt after the other: none, then (with `auto`) 1, 2, 4, …
-    and all but the last; never a tool's answer without its call."""
+    """Yields how many of the oldest items to leave out, in one attempt after the other: none, then (with `auto`) 1, 2,
+    4, … and all but the last; never a tool's answer without its call."""
     yield 0
     last, dropped, step = len(items) - 1, 0, 1
     while truncation == "auto" and dropped < last:
@@ -119,13 +120,13 @@ def wants_sealed(body: ResponseRequest) -> bool:
 
 
 def wants_logprobs(body: ResponseRequest) -> bool:
-    """Asked for by `include`, or by a number."""
+    """Tells whether log probabilities were asked for, by `include` or by a number."""
     return "message.output_text.logprobs" in (body.include or []) or bool(body.top_logprobs)
 
 
 def _tool(tool: FlatTool, index: int) -> dict[str, Any]:
     if tool.type != "function":
-        raise unsupported(f"tools[{index}].type", f"'{tool.type}' tools do not run here, 'function' does")
+        raise unsupported(f"tools[{index}].type", f"'{tool.type}' tools are not supported, only 'function' tools are")
     if tool.name is None:
         raise missing(f"tools[{index}].name")
     function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}

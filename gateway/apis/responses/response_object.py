@@ -14,7 +14,7 @@ Status = Literal["completed", "failed", "in_progress", "cancelled", "queued", "i
 
 @dataclass(frozen=True, slots=True)
 class ResponseFrame:
-    """What a response repeats of its request; JSON, so that a stored one can be gone on with anywhere."""
+    """The part of a request that its response repeats; JSON, so that any gateway can continue a stored one."""
 
     fields: dict[str, Any]
     sealed: bool = False  # reasoning items carry `encrypted_content`
@@ -22,7 +22,7 @@ class ResponseFrame:
 
 
 def frame_fields(body: ResponseRequest) -> dict[str, Any]:
-    """The request's part of the object, with OpenAI's defaults."""
+    """Returns the request's part of the object, with OpenAI's defaults."""
     reasoning, text = body.reasoning, body.text
     wanted = {"type": "text"}
     if text is not None and text.format is not None:
@@ -66,7 +66,7 @@ def _tool(tool: FlatTool) -> dict[str, Any]:
 def response_object(
     head: ResponseMeta, frame: ResponseFrame, status: Status, output: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """A response that is not over."""
+    """Returns the object of a response that is not over."""
     return {
         "id": head.id,
         "object": "response",
@@ -83,13 +83,13 @@ def response_object(
 
 
 def counted_body(head: ResponseMeta, accumulators: list[Accumulator]) -> dict[str, Any]:
-    """How many tokens an input is."""
+    """Returns how many tokens an input is."""
     result = accumulators[0].result
     return {"object": "response.input_tokens", "input_tokens": len(result.ids) if result else 0}
 
 
 def ended(response: dict[str, Any], finish: FinishReason | None, usage: Usage) -> dict[str, Any]:
-    """The same response at its end: complete, or cut."""
+    """Returns the same response at its end: complete, or cut."""
     cut = {"length": "max_output_tokens", "content_filter": "content_filter"}.get(finish or "")
     details = {"reason": cut} if cut else None
     status: Status = "incomplete" if cut else "completed"
@@ -97,7 +97,7 @@ def ended(response: dict[str, Any], finish: FinishReason | None, usage: Usage) -
 
 
 def broken(response: dict[str, Any], error: MillstreamError) -> dict[str, Any]:
-    """The same response when it failed or was cancelled."""
+    """Returns the same response when it failed or was cancelled."""
     if isinstance(error, Cancelled):
         return response | {"status": "cancelled"}
     return response | {"status": "failed", "error": {"code": "server_error", "message": error.message}}

@@ -20,6 +20,7 @@ from millstream.gateway.apis.responses.read import (
     wants_logprobs,
     wants_sealed,
 )
+from millstream.gateway.apis.responses.recall import Recall
 from millstream.gateway.apis.responses.response_object import (
     ResponseFrame,
     counted_body,
@@ -31,14 +32,16 @@ from millstream.gateway.apis.responses.shape import ResponseItem, ResponseReques
 from millstream.gateway.apis.responses.store import StoredResponse, StoredResponses, failed_response, whole_response
 from millstream.gateway.apis.responses.write import ResponseStream
 from millstream.gateway.apis.shared.examples import answers, deleted, listed
+from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.requests.accumulator import Accumulator
 from millstream.gateway.requests.admitted import AdmittedRequest, Desk
 from millstream.gateway.requests.handler import RequestHandler, Writers
 from millstream.gateway.requests.prepared import PreparedRequest, RequestContext
 from millstream.gateway.requests.response_meta import ResponseMeta
+from millstream.gateway.services.background_tasks import BackgroundTasks
 from millstream.gateway.services.services import InServices, Services, tenant_of
 
-router = APIRouter(tags=["responses"])
+router = APIRouter(tags=["responses"], route_class=JsonRoute)
 
 
 def _prepared(body: ResponseRequest, context: RequestContext) -> PreparedRequest:
@@ -97,6 +100,10 @@ def _response_service(request: Request, services: Services) -> ResponseService:
     return ResponseService(Desk(services.cluster.queue), _turns(request, services), tenant_of(request))
 
 
+def _recall(request: Request, services: Services) -> Recall:
+    return Recall(_response_service(request, services), services.settings.max_body_bytes)
+
+
 @router.post(RESPONSES.path, summary="Take a turn", responses=RESPONSES.examples)
 async def create_response(body: ResponseRequest, request: Request, services: InServices) -> Response:
     """A whole response, a stream of typed events, or (`background`) its id to be read later."""
@@ -108,7 +115,7 @@ async def create_response(body: ResponseRequest, request: Request, services: InS
 
 
 async def _create(body: ResponseRequest, request: Request, services: Services) -> Response:
-    body, history = await _recalled(body, _response_service(request, services))
+    body, history = await _recalled(body, _recall(request, services))
     place = await RESPONSES.context(body.model, request, services)
     failure: ContextLengthExceeded | None = None
     for dropped in droppings([*history, *own_items(body)], body.truncation):
@@ -122,19 +129,17 @@ async def _create(body: ResponseRequest, request: Request, services: Services) -
     raise failure
 
 
-async def _recalled(
-    body: ResponseRequest, response_service: ResponseService
-) -> tuple[ResponseRequest, list[ResponseItem]]:
+async def _recalled(body: ResponseRequest, recall: Recall) -> tuple[ResponseRequest, list[ResponseItem]]:
     """The body with the items it refers to, and those of the turns before."""
     if not isinstance(body.input, str):
-        body = body.model_copy(update={"input": await response_service.referred(body.input)})
-    return body, await response_service.previous(body.previous_response_id)
+        body = body.model_copy(update={"input": await recall.referred(body.input)})
+    return body, await recall.previous(body.previous_response_id)
 
 
 @router.post(INPUT_TOKENS.path, summary="Count a turn's input tokens", responses=INPUT_TOKENS.examples)
 async def count_input_tokens(body: ResponseRequest, request: Request, services: InServices) -> Response:
-    """As the model's own template writes them."""
-    body, history = await _recalled(body, _response_service(request, services))
+    """Counts the tokens of the messages as the model's own template writes them."""
+    body, history = await _recalled(body, _recall(request, services))
     order = prepare_count(body, await INPUT_TOKENS.context(body.model, request, services), history)
     return await RequestHandler(services, request, resumable=False).answer(order, INPUT_TOKENS.writers(body))
 
@@ -165,7 +170,7 @@ async def _take(
     if body.background and not body.stream:
         services.background_tasks.start(_response_service(request, services).finish(turn), admitted.id.text)
         return JSONResponse(turn.response, headers=admitted.headers())
-    writing = Writing(turn, turns if stored else None, resumable=resumable)
+    writing = Writing(turn, turns if stored else None, services.background_tasks, resumable=resumable)
     try:
         return await exchange.answer(order, writing.answer(), admitted)
     except ContextLengthExceeded:
@@ -195,16 +200,23 @@ class Writing:
     """A turn being answered, and stored at its end. `turns` is None where nothing is to be kept."""
 
     def __init__(
-        self, turn: StoredResponse, turns: StoredResponses | None, *, resumable: bool, after: int = -1
+        self,
+        turn: StoredResponse,
+        turns: StoredResponses | None,
+        background_tasks: BackgroundTasks,
+        *,
+        resumable: bool,
+        after: int = -1,
     ) -> None:
         self._turn = turn
         self._turns = turns
+        self._background_tasks = background_tasks
         self._resumable = resumable
         self._after = after
         self._stream: ResponseStream | None = None
 
     def answer(self) -> Writers:
-        """How it is written."""
+        """Returns how the answer is written."""
         return Writers(whole=self._whole, stream=self._streamed, ended=self._ended)
 
     def _whole(self, head: ResponseMeta, accumulators: list[Accumulator]) -> dict[str, Any]:
@@ -223,7 +235,8 @@ class Writing:
         if self._turn.under_way:
             self._turn.response = failed_response(self._turn, Cancelled("The client left."))
         if self._turns is not None:
-            await self._turns.put(self._turn, anew=not admitted.repeated)
+            store = partial(self._turns.put, self._turn, anew=not admitted.repeated)
+            await self._background_tasks.promise(store, f"store {self._turn.id}")
 
 
 @router.get(
@@ -239,13 +252,14 @@ async def retrieve_response(
     stream: bool = False,
     starting_after: Annotated[int | None, Query(ge=-1)] = None,
 ) -> Response:
-    """As it is now; or as a stream, from its beginning or behind the event `starting_after`, while it is being
-    generated and after, from any gateway."""
+    """Returns the response as it is now; or as a stream, from its beginning or after the event `starting_after`,
+    while it is being generated and after, from any gateway."""
     turns = _turns(request, services)
     if not stream:
         return JSONResponse((await _response_service(request, services).read(response_id)).response)
     turn = await turns.get(response_id)
-    writing = Writing(turn, turns, resumable=True, after=-1 if starting_after is None else starting_after)
+    after = -1 if starting_after is None else starting_after
+    writing = Writing(turn, turns, services.background_tasks, resumable=True, after=after)
     exchange = RequestHandler(services, request, resumable=True)
     return await exchange.stream(writing.answer(), admitted_response(turn, tenant_of(request)))
 

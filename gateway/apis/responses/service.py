@@ -1,13 +1,13 @@
 """Brings stored responses to their end: at once if this gateway sees it, on the next look if another one did."""
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
+from functools import partial
 
 import structlog
 
 from millstream.common.chunk import NOTHING_YET, Chunk
 from millstream.common.errors import (
-    BadRequest,
     Cancelled,
     JobFailed,
     LogExpired,
@@ -18,17 +18,16 @@ from millstream.common.errors import (
 )
 from millstream.common.job import ModelName
 from millstream.common.request_id import parse_request_id
-from millstream.gateway.apis.responses.shape import ResponseItem
 from millstream.gateway.apis.responses.store import StoredResponse, StoredResponses, failed_response
 from millstream.gateway.apis.responses.write import ResponseFold
-from millstream.gateway.errors.table import FieldError
 from millstream.gateway.requests.admitted import AdmittedRequest, Desk
+from millstream.gateway.services.background_tasks import until_done
 
 log = structlog.stdlib.get_logger(part="responses")
 
 
 def admitted_response(turn: StoredResponse, tenant: str) -> AdmittedRequest:
-    """The turn's job, to be followed from its beginning."""
+    """Returns the turn's job, to be followed from its beginning."""
     identity = parse_request_id(turn.id)
     return AdmittedRequest(identity, ModelName(turn.model), tenant, turn.tier, identity.jobs(), [NOTHING_YET])
 
@@ -42,50 +41,28 @@ class ResponseService:
         self._tenant = tenant
 
     async def read(self, identity: str) -> StoredResponse:
-        """The turn as it is now: a client may have read its end before it was stored. Raises `NotFound`."""
+        """Returns the turn as it is now: a client may have read its end before it was stored. Raises `NotFound`."""
         return await self.refresh(await self._turns.get(identity))
 
-    async def previous(self, identity: str | None) -> list[ResponseItem]:
-        """The conversation so far. Raises `BadRequest` if that turn is unknown or not over."""
-        if identity is None:
-            return []
-        try:
-            turn = await self.read(identity)
-        except NotFound as error:
-            message = f"Previous response with id '{identity[:80]}' not found."
-            code = "previous_response_not_found"
-            raise FieldError(message, param="previous_response_id", wire_code=code) from error
-        if turn.under_way:
-            message = f"Previous response '{identity}' is still being generated."
-            raise BadRequest(message, param="previous_response_id")
-        return turn.history()
-
-    async def referred(self, items: list[ResponseItem]) -> list[ResponseItem]:
-        """The items, those that only refer to one of a stored turn replaced by it. Raises `NotFound`."""
-        return [item if item.type != "item_reference" else await self._referred(item.id or "") for item in items]
-
-    async def _referred(self, identity: str) -> ResponseItem:
-        """An item's id holds its response's, whatever the item is."""
-        digits = identity.partition("_")[2][:32]
-        with suppress(NotFound):
-            for item in (await self.read(f"resp_{digits}")).items():
-                if item["id"] == identity:
-                    return ResponseItem.model_validate(item)
-        kept = "Items are kept with their response, unless its `store` was false."
-        raise NotFound(f"Item with id '{identity[:80]}' not found. {kept}", param="input")
+    async def read_sized(self, identity: str) -> tuple[StoredResponse, int]:
+        """The same, and how many bytes the store has of it. Raises `NotFound`."""
+        turn, size = await self._turns.get_sized(identity)
+        return await self.refresh(turn), size
 
     async def refresh(self, turn: StoredResponse) -> StoredResponse:
-        """The turn as the log has it now; its end is stored."""
+        """Returns the turn as the log has it now, and stores its end."""
         if turn.under_way:
             await self._read(turn, self._so_far(turn))
+            await self._keep(turn)
         return turn
 
     async def finish(self, turn: StoredResponse) -> None:
         """Follows the turn until its end, which is stored. For a background response: nobody else may be reading."""
         try:
             await self._read(turn, self._until_the_end(turn))
+            await until_done(partial(self._keep, turn))
         except Unavailable as error:
-            log.warning("response not stored yet", response=turn.id, error=error.message)  # the next look does it
+            log.warning("response_not_stored", response=turn.id, error=error.message)  # the next look does it
 
     async def cancel(self, turn: StoredResponse) -> StoredResponse:
         """Stops the turn's job, if it is still running."""
@@ -104,12 +81,13 @@ class ResponseService:
             await self._desk.cancel(admitted_response(turn, self._tenant))
 
     async def _so_far(self, turn: StoredResponse) -> AsyncGenerator[Chunk]:
-        """What the log has now. Whoever follows the job goes on doing so, and nobody waits here for the next chunk."""
+        """Yields what the log has now. Another reader of the job goes on reading, and nobody waits here for the next
+        chunk."""
         for chunk in await self._desk.logged(admitted_response(turn, self._tenant)):
             yield chunk
 
     async def _until_the_end(self, turn: StoredResponse) -> AsyncGenerator[Chunk]:
-        """All chunks, as they come."""
+        """Yields all chunks, as they come."""
         flow = self._desk.follow(admitted_response(turn, self._tenant), [NOTHING_YET])
         try:
             async for _, chunks in flow.items():
@@ -134,5 +112,8 @@ class ResponseService:
         except MillstreamError as error:
             growing.fail(error)
             turn.response = growing.response
+
+    async def _keep(self, turn: StoredResponse) -> None:
+        """Stores the turn's end, if it has come."""
         if not turn.under_way:
             await self._turns.put(turn, anew=True)

@@ -1,11 +1,21 @@
 """The body of `POST /v1/responses`."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
 from millstream.gateway.apis.chat.shape import Effort
-from millstream.gateway.apis.shared.shapes.base import INT32, Metadata, Shape, Temperature, Unit
+from millstream.gateway.apis.shared.shapes.base import (
+    INT32,
+    MESSAGES,
+    TOOLS,
+    WORDS,
+    Metadata,
+    Most,
+    Shape,
+    Temperature,
+    Unit,
+)
 from millstream.gateway.apis.shared.shapes.messages import Part, Role
 from millstream.gateway.apis.shared.shapes.sampling import StreamOptions
 from millstream.gateway.apis.shared.shapes.tools import FunctionName
@@ -29,11 +39,11 @@ class ResponseItem(Shape):
     type: str = "message"
     id: str | None = None
     role: Role | None = None
-    content: str | list[Part] | None = None
+    content: str | Annotated[list[Part], Most(MESSAGES)] | None = None
     call_id: str | None = None
     name: str | None = None
     arguments: str | None = None
-    output: str | list[Part] | None = None
+    output: str | Annotated[list[Part], Most(MESSAGES)] | None = None
     encrypted_content: str | None = None
 
 
@@ -53,7 +63,7 @@ class FlatChoice(Shape):
     type: str
     name: str | None = None
     mode: Literal["auto", "required"] | None = None
-    tools: list[FlatTool] | None = None
+    tools: Annotated[list[FlatTool], Most(TOOLS)] | None = None
 
 
 class TextFormat(Shape):
@@ -67,14 +77,14 @@ class TextFormat(Shape):
 
 
 class TextOptions(Shape):
-    """How the text is to be."""
+    """The form of the text."""
 
     format: TextFormat | None = None
     verbosity: Literal["low", "medium", "high"] | None = None
 
 
 class ReasoningOptions(Shape):
-    """How much to think, and whether to tell of it."""
+    """The effort of thinking, and whether the answer tells of it."""
 
     effort: Effort | None = None
     summary: Literal["auto", "concise", "detailed"] | None = None
@@ -82,15 +92,16 @@ class ReasoningOptions(Shape):
 
 
 class ResponseRequest(Shape):
-    """A turn: input in, items out. Kept unless `store` is false, so that a later turn can refer to it."""
+    """A turn of a conversation: input in, items out. It is kept unless `store` is false, so that a later turn can refer
+    to it."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
     model: str
-    input: str | list[ResponseItem]
+    input: str | Annotated[list[ResponseItem], Most(MESSAGES)]
     instructions: str | None = None
     previous_response_id: str | None = None
-    tools: list[FlatTool] | None = Field(default=None, max_length=1024)
+    tools: Annotated[list[FlatTool], Most(TOOLS)] | None = None
     tool_choice: str | FlatChoice | None = None
     parallel_tool_calls: bool | None = None
     text: TextOptions | None = None
@@ -99,7 +110,7 @@ class ResponseRequest(Shape):
     max_tool_calls: int | None = Field(default=None, ge=1)  # accepted: it bounds OpenAI's own tools only
     truncation: Literal["auto", "disabled"] | None = None
     metadata: Metadata | None = None
-    include: list[Includable] | None = None
+    include: Annotated[list[Includable], Most(WORDS)] | None = None
     store: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None

@@ -33,28 +33,32 @@ class StoredResponse(msgspec.Struct):
 
     @property
     def id(self) -> str:
-        """The response's."""
+        """Returns the response's id."""
         return str(self.response["id"])
 
     @property
     def under_way(self) -> bool:
-        """Whether its end is not stored yet."""
+        """Tells whether the end of the response is not stored yet."""
         return self.response["status"] in UNDER_WAY
 
     def head(self) -> ResponseMeta:
-        """What a presenter begins with."""
+        """Returns the metadata with which a presenter begins."""
         return ResponseMeta(self.id, parse_request_id(self.id).created, ModelName(self.model), self.tier)
 
     def framed(self) -> ResponseFrame:
-        """What the response repeats of its request."""
+        """Returns the part of the request that the response repeats."""
         return ResponseFrame(self.frame, self.sealed, self.logprobs)
 
     def history(self) -> list[ResponseItem]:
-        """All items of the conversation, this turn's answer included, for the next turn."""
-        return [ResponseItem.model_validate(item) for item in [*self.context, *self._output]]
+        """Returns all items of the conversation, this turn's answer included, for the next turn."""
+        return [ResponseItem.model_validate(item) for item in self.conversation()]
+
+    def conversation(self) -> list[dict[str, Any]]:
+        """The same, as they are stored."""
+        return [*self.context, *self._output]
 
     def items(self) -> list[dict[str, Any]]:
-        """This turn's own, as they are listed: its input and its output."""
+        """Returns this turn's own items, as they are listed: its input and its output."""
         return [*self.input, *self._output]
 
     @property
@@ -72,7 +76,7 @@ class StoredResponses:
 
     @property
     def kept(self) -> bool:
-        """Whether there is a store at all."""
+        """Tells whether there is a store at all."""
         return self._store is not None
 
     async def put(self, turn: StoredResponse, *, anew: bool = False) -> None:
@@ -84,25 +88,33 @@ class StoredResponses:
         await self._store.put(self._tenant, "response", record, self._ttl, anew=anew)
 
     async def get(self, identity: str) -> StoredResponse:
-        """Raises `NotFound`."""
-        turn = await self.find(identity)
-        if turn is None:
+        """Returns the stored response. Raises `NotFound`."""
+        return (await self.get_sized(identity))[0]
+
+    async def get_sized(self, identity: str) -> tuple[StoredResponse, int]:
+        """The turn, and how many bytes the store has of it. Raises `NotFound`."""
+        record = await self._record(identity)
+        if record is None:
             raise NotFound(f"Response with id '{identity[:80]}' not found.", param="response_id")
-        return turn
+        return msgspec.json.decode(record.body, type=StoredResponse), len(record.body)
 
     async def find(self, identity: str) -> StoredResponse | None:
-        """None: never stored, expired, deleted, or another tenant's."""
-        record = await self._store.get(self._tenant, "response", identity) if self._store else None
+        """Returns the stored response; None if it was never stored, has expired, was deleted, or is another
+        tenant's."""
+        record = await self._record(identity)
         return msgspec.json.decode(record.body, type=StoredResponse) if record else None
 
+    async def _record(self, identity: str) -> Record | None:
+        return await self._store.get(self._tenant, "response", identity) if self._store else None
+
     async def delete(self, identity: str) -> None:
-        """Raises `NotFound`."""
+        """Deletes the stored response. Raises `NotFound`."""
         if self._store is None or not await self._store.delete(self._tenant, "response", identity):
             raise NotFound(f"Response with id '{identity[:80]}' not found.", param="response_id")
 
 
 def whole_response(order_head: ResponseMeta, frame: ResponseFrame, accumulator: Accumulator) -> dict[str, Any]:
-    """A response from a job's fold: thoughts, then text, then calls, as models write them."""
+    """Returns a response made of a job's accumulated answer: thoughts, then text, then calls, as models write them."""
     growing = ResponseFold(order_head, frame)
     calls = [ToolDelta(index, call.id, call.name, call.arguments) for index, call in enumerate(accumulator.calls)]
     growing.take(Chunk(start=Start(accumulator.usage.prompt)))
@@ -114,7 +126,7 @@ def whole_response(order_head: ResponseMeta, frame: ResponseFrame, accumulator: 
 
 
 def failed_response(turn: StoredResponse, error: MillstreamError) -> dict[str, Any]:
-    """A response whose job failed, was cancelled, or left nothing to read."""
+    """Returns a response whose job failed, was cancelled, or left nothing to read."""
     growing = ResponseFold(turn.head(), turn.framed())
     growing.fail(error)
     return growing.response | {"output": turn.response["output"]}

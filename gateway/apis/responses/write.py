@@ -1,4 +1,4 @@
-"""Responses: the same chunks as typed events with a sequence number each, or as a whole."""
+"""Writes responses: from the same chunks typed events with a sequence number each, or the whole response."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ class ResponseFold:
         self.response = response_object(head, frame, "queued", self._output)
 
     def take(self, chunk: Chunk) -> list[ResponseEvent]:
-        """The chunk's events, in OpenAI's order. A failed chunk's error is told by `fail`."""
+        """Returns the chunk's events, in OpenAI's order. A failed chunk's error is told by `fail`."""
         events: list[ResponseEvent] = []
         if chunk.start is not None:
             events += self._begin()
@@ -47,7 +47,7 @@ class ResponseFold:
         return events
 
     def fail(self, error: MillstreamError) -> list[ResponseEvent]:
-        """The response ends without being complete."""
+        """Ends the response, which is not complete."""
         events = self._close("incomplete")
         self.response = broken(self._now("in_progress"), error)
         return [*events, {"type": "response.failed", "response": self.response}]
@@ -85,7 +85,7 @@ class ResponseFold:
         return len(self._output) + (self._open is not None)
 
     def _turn(self, item: OutputItem) -> list[ResponseEvent]:
-        """From one item to the next."""
+        """Moves from one item to the next."""
         events = self._close("completed")
         self._open = item
         return events + item.opening()
@@ -128,7 +128,7 @@ class ResponseStream:
         return self._told(self._accumulator.fail(error), place)
 
     def _told(self, events: list[ResponseEvent], place: bytes) -> bytes:
-        """Only the last event of a chunk carries its place: behind it the next chunk begins."""
+        """Only the last event of a chunk carries its place: after it the next chunk begins."""
         out: list[bytes] = []
         for event in events:
             number, self._number = self._number, self._number + 1
@@ -141,5 +141,5 @@ class ResponseStream:
 
     @property
     def response(self) -> dict[str, Any]:
-        """The response as it is now."""
+        """Returns the response as it is now."""
         return self._accumulator.response

@@ -1,1 +1,1 @@
-"""What several APIs have in common."""
+"""The readers, shapes and writers that several APIs have in common."""

@@ -43,11 +43,11 @@ def answers(
 
 
 def listed(example: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a list."""
+    """Returns the `responses` of a list."""
     ends = {"first_id": example["id"], "last_id": example["id"], "has_more": False}
     return answers({"object": "list", "data": [example], **ends})
 
 
 def deleted(identity: str, kind: str) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a deletion."""
+    """Returns the `responses` of a deletion."""
     return answers({"id": identity, "object": kind, "deleted": True})

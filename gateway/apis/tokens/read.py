@@ -1,4 +1,5 @@
-"""`POST /tokenize` and `POST /detokenize` to orders: the worker that knows the model counts its tokens."""
+"""Turns `POST /tokenize` and `POST /detokenize` into prepared requests: the worker that knows the model counts its
+tokens."""
 
 from millstream.common.errors import BadRequest
 from millstream.common.job import JobRequest, TokenizeInput
@@ -8,7 +9,7 @@ from millstream.gateway.requests.prepared import PreparedRequest, RequestContext
 
 
 def prepare_tokenize(body: TokenizeRequest, place: RequestContext) -> PreparedRequest:
-    """Raises `BadRequest` unless there is exactly one of a prompt and messages."""
+    """Returns the one job. Raises `BadRequest` unless there is exactly one of a prompt and messages."""
     if (body.prompt is None) == (body.messages is None):
         raise BadRequest("Exactly one of 'prompt' and 'messages' must be given.", param="prompt")
     special = body.add_special_tokens is not False
@@ -18,5 +19,5 @@ def prepare_tokenize(body: TokenizeRequest, place: RequestContext) -> PreparedRe
 
 
 def prepare_detokenize(body: DetokenizeRequest, place: RequestContext) -> PreparedRequest:
-    """One job."""
+    """Returns the one job."""
     return prepared(place, body, [JobRequest(TokenizeInput(ids=body.tokens))])

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from millstream.common.job import ModelName
 from millstream.gateway.apis.endpoint import Api, Endpoint, WholeWriter
 from millstream.gateway.apis.shared.examples import answers
+from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.apis.shared.write.results import detokenize_body, tokenize_body
 from millstream.gateway.apis.tokens.examples import TOKENS
 from millstream.gateway.apis.tokens.read import prepare_detokenize, prepare_tokenize
@@ -15,7 +16,7 @@ from millstream.gateway.apis.tokens.shape import DetokenizeRequest, TokenizeRequ
 from millstream.gateway.requests.handler import Writers, request_handler
 from millstream.gateway.services.services import InServices, Services
 
-router = APIRouter(tags=["tokens"])
+router = APIRouter(tags=["tokens"], route_class=JsonRoute)
 
 
 def _tokens(body: TokenizeRequest) -> WholeWriter:

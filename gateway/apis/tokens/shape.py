@@ -1,10 +1,10 @@
 """The bodies of `POST /tokenize` and `POST /detokenize` (vLLM's shape)."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from millstream.gateway.apis.shared.shapes.base import Shape, TokenId
+from millstream.gateway.apis.shared.shapes.base import MESSAGES, Most, Shape, TokenIds
 from millstream.gateway.apis.shared.shapes.messages import Message
 
 EXAMPLE: dict[str, Any] = {"model": "smollm2-135m-instruct", "prompt": "Once upon a time"}
@@ -19,7 +19,7 @@ class TokenizeRequest(Shape):
 
     model: str
     prompt: str | None = None
-    messages: list[Message] | None = Field(default=None, min_length=1)
+    messages: Annotated[list[Message], Most(MESSAGES)] | None = Field(default=None, min_length=1)
     add_special_tokens: bool | None = None
     return_token_strs: bool | None = None
 
@@ -30,4 +30,4 @@ class DetokenizeRequest(Shape):
     model_config = ConfigDict(json_schema_extra={"examples": [IDS]})
 
     model: str
-    tokens: list[TokenId]
+    tokens: TokenIds

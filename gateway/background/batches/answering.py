@@ -12,6 +12,7 @@ from millstream.common.broker.records.batches import LineResult
 from millstream.common.chunk import NOTHING_YET
 from millstream.common.errors import BadRequest, Expired, LogExpired, MillstreamError, NotFound, Overloaded, Unavailable
 from millstream.common.process.backoff import Backoff
+from millstream.gateway.apis.responses.recall import Recall
 from millstream.gateway.apis.responses.service import ResponseService
 from millstream.gateway.apis.responses.shape import ResponseItem
 from millstream.gateway.background.batches.endpoints import LineReader, Prepared
@@ -27,7 +28,7 @@ LONGEST_PAUSE = 5.0  # seconds between two tries to submit
 
 
 def line_id(batch: str, index: int) -> str:
-    """The id of a line's answer, the same whoever writes it."""
+    """Returns the id of a line's answer, the same whoever writes it."""
     return f"batch_req_{batch.removeprefix('batch_')}{index:06x}"
 
 
@@ -54,18 +55,19 @@ class LineRunner:
         except MillstreamError as error:
             return self._result(index, line, "", wire(error).status, error_object(error))
         except Exception as error:  # a fault of ours in one line must not hold up the others
-            log.error("line failed", batch=self._batch.id, line=index, exc_info=error)
+            log.error("line_failed", batch=self._batch.id, line=index, exc_info=error)
             fault = MillstreamError("The server had an error while processing this request. Sorry about that!")
             return self._result(index, line, "", wire(fault).status, error_object(fault))
 
     async def order(self, index: int, text: bytes) -> PreparedRequest:
-        """The line's order as its first try submits it. Raises `BadRequest`."""
+        """Returns the line's prepared request as its first try submits it. Raises `BadRequest`."""
         line = parse_line(text, self._batch.endpoint)
         return self._named(self._reception.prepare(line.body, await self._history(line)).order, index, 0)
 
     async def _history(self, line: BatchLine) -> list[ResponseItem]:
         previous = line.body.get("previous_response_id") if self._batch.endpoint == "/v1/responses" else None
-        return await self._response_service.previous(previous) if isinstance(previous, str) else []
+        recall = Recall(self._response_service, self._reception.settings.max_body_bytes)
+        return await recall.previous(previous) if isinstance(previous, str) else []
 
     async def _until_answered(self, index: int, prepared: Prepared) -> tuple[str, dict[str, Any]]:
         backoff, attempt = Backoff(most=LONGEST_PAUSE), 0

@@ -1,4 +1,4 @@
-"""What one background process does for a batch when its turn comes, whatever state the batch is in."""
+"""The work of one background process on a batch when its turn comes, whatever state the batch is in."""
 
 import asyncio
 import secrets
@@ -40,7 +40,7 @@ BatchEnded = Callable[[Batch], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class BackgroundContext:
-    """What a background process works with."""
+    """The connections and settings with which a background process works."""
 
     settings: BackgroundSettings
     cluster: ClusterServices
@@ -61,7 +61,7 @@ class BatchWorker:
         self._owner = f"{context.owner}-{secrets.token_hex(4)}"  # two turns in one process are two owners
 
     async def work(self) -> bool:
-        """A slice of work; whether there is more to do."""
+        """Does a slice of work and tells whether there is more to do."""
         context = self._context
         try:
             async with leased(context.batches, self._id, self._owner) as lease:
@@ -81,7 +81,7 @@ class BatchWorker:
         return Batch(self._id, await self._context.batches.state(self._id))
 
     async def _turn(self, lease: BatchLease) -> bool:
-        """Whether there is more to do."""
+        """Tells whether there is more to do."""
         batch = await self._batch()
         match batch.status:
             case "validating":
@@ -163,7 +163,8 @@ class BatchWorker:
         return look
 
     async def _stop_jobs(self, batch: Batch) -> None:
-        """Lines may be on the queue that nobody follows any more: their jobs' ids follow from their place."""
+        """Stops the jobs of lines that may be on the queue though nobody follows them any more: their ids follow from
+        their place."""
         context = self._context
         if not batch.total:
             return
@@ -178,7 +179,7 @@ class BatchWorker:
             await context.cluster.queue.cancel(model, jobs[at : at + CANCEL_AT_ONCE], tenant=batch.tenant)
 
     async def _open_jobs(self, batch: Batch) -> AsyncIterator[list[JobId]]:
-        """Each line's that may be on the queue. Raises `NotFound` for an input that has been deleted."""
+        """Yields each line's jobs that may be on the queue. Raises `NotFound` for an input that has been deleted."""
         answering, catalogue = self._answering(batch), self._catalogue(batch)
         index = batch.flushed
         blocks = catalogue.read(await catalogue.get(batch.input_file), batch.offset)
@@ -201,14 +202,14 @@ class BatchWorker:
 
 
 def _unreadable(error: BadRequest) -> dict[str, str]:
-    """The batch's `errors`, when its input cannot be read."""
+    """Returns the batch's `errors`, when its input cannot be read."""
     code = "input_file_gone" if isinstance(error, NotFound) else "invalid_input_file"
     faults = [{"code": code, "message": error.message, "param": "input_file_id", "line": None}]
     return {"errors": msgspec.json.encode(faults).decode()}
 
 
 def _bad_request(error: BaseException) -> BadRequest | None:
-    """The error, if it is one, alone or in a group of its like."""
+    """Returns the error, if it is a bad request, alone or in a group of its like."""
     if isinstance(error, BadRequest):
         return error
     if isinstance(error, BaseExceptionGroup):

@@ -1,4 +1,4 @@
-"""How many lines of a batch may be on the queue at once."""
+"""The number of lines of a batch that may be on the queue at once."""
 
 from millstream.common.broker.models.directory import ModelInfo
 
@@ -6,8 +6,8 @@ LEAST = 2  # so that a busy cluster does not forget the batch: its lines then wa
 
 
 def lines_in_flight(ours: int, model: ModelInfo | None, most: int) -> int:
-    """Enough to fill the free slots of the model's live workers, and as many again to wait, so that no slot idles
-    while an answer travels; fewer when others' work waits. `ours`: how many there are now."""
+    """Returns enough lines to fill the free slots of the model's live workers, and as many again to wait, so that no
+    slot idles while an answer travels; fewer when others' work waits. `ours`: how many there are now."""
     if model is None:
         return LEAST
     alive = [worker for worker in model.workers if worker.alive]

@@ -2,9 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
-
-from pydantic import BaseModel, ValidationError
+from typing import Any
 
 from millstream.common.broker.accounts.keyring import ApiKey
 from millstream.common.errors import BadRequest
@@ -13,12 +11,10 @@ from millstream.gateway.apis.endpoint import WholeWriter
 from millstream.gateway.apis.registry import ENDPOINTS
 from millstream.gateway.apis.responses.read import prepare_response
 from millstream.gateway.apis.responses.shape import ResponseItem
-from millstream.gateway.errors.validation import field_error
+from millstream.gateway.errors.validation import shaped
 from millstream.gateway.requests.prepared import PreparedRequest, RequestContext
 from millstream.gateway.services.caller import Caller
 from millstream.gateway.settings import IntakeSettings
-
-S = TypeVar("S", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +47,3 @@ class LineReader:
         context = RequestContext(endpoint.id_family, model, caller, settings.max_jobs, settings.default_max_tokens)
         order = prepare_response(body, context, history) if history else endpoint.read(body, context)
         return Prepared(order, endpoint.whole(body))
-
-
-def shaped(shape: type[S], body: dict[str, Any]) -> S:
-    """The body as its shape. Raises `FieldError`, in the words of the route."""
-    try:
-        return shape.model_validate(body)
-    except ValidationError as error:
-        findings = [{**finding, "loc": ("body", *finding["loc"])} for finding in error.errors()]
-        raise field_error(findings, body) from None

@@ -27,7 +27,7 @@ UNDONE = {
 
 
 class Finalising:
-    """Of one batch. Done again by another process it gives the same files."""
+    """The finalising of one batch. Done again by another process it gives the same files."""
 
     def __init__(self, batch: Batch, batches: Batches, storage: Storage, catalogue: Catalogue, file_ttl: float) -> None:
         self._batch = batch
@@ -58,7 +58,7 @@ class Finalising:
         return f"file-{hashlib.sha256(f'{self._batch.id}:{kind}'.encode()).hexdigest()[:24]}"
 
     async def _rest(self, outputs: OutputFiles, ending: Ending) -> None:
-        """The lines behind the last part: a batch that ended early has some."""
+        """Yields the lines after the last part: a batch that ended early has some."""
         first, page = self._batch.flushed, list[bytes | None]()
         if first >= self._batch.total:
             return
@@ -93,7 +93,7 @@ class Finalising:
         return msgspec.json.encode(told)
 
     async def _record(self, kind: str, output: OutputFile, name: str) -> str:
-        """The file's id; empty if there is nothing in it."""
+        """Returns the file's id; empty if there is nothing in it."""
         if not output.size:
             await self._storage.delete(name)
             return ""

@@ -9,6 +9,7 @@ import structlog
 
 from millstream.common.broker.records.batches import Batches, Hold
 from millstream.common.errors import Unavailable
+from millstream.common.process.tasks import TaskGroup
 
 LEASE = 6.0  # seconds: after so long another process goes on with a batch whose own has died
 RENEW_EVERY = 1.0  # seconds; also how soon a cancellation is noticed
@@ -31,17 +32,17 @@ class BatchLease:
 
     @property
     def grant(self) -> int:
-        """The fence on every write."""
+        """Returns the fence on every write."""
         return self._hold.grant
 
     @property
     def status(self) -> str:
-        """The batch's status when the lease was last renewed."""
+        """Returns the batch's status when the lease was last renewed."""
         return self._hold.status
 
     @property
     def now(self) -> float:
-        """Redis time, in seconds since the epoch."""
+        """Returns Redis time, in seconds since the epoch."""
         return self._hold.now + time.monotonic() - self._taken
 
     async def renew(self) -> None:
@@ -62,7 +63,7 @@ class BatchLease:
                 log.debug("lease_not_renewed", batch=self._batch, error=error.message)
 
     async def let_go(self) -> None:
-        """Others may go on at once."""
+        """Gives the lease up, so that others may go on at once."""
         try:
             await self._batches.hold(self._batch, self._owner, 0)
         except Unavailable:
@@ -71,16 +72,16 @@ class BatchLease:
 
 @asynccontextmanager
 async def leased(batches: Batches, batch: str, owner: str) -> AsyncGenerator[BatchLease | None]:
-    """The lease, renewed until the block ends; None if somebody else has it. The block is cancelled, and `LeaseLost`
-    raised, when it is lost. Raises `Unavailable`."""
+    """Yields the lease, renewed until the block ends; None if another process has it. The block is cancelled, and
+    `LeaseLost` raised, when it is lost. Raises `Unavailable`."""
     hold = await batches.hold(batch, owner, LEASE)
     if hold is None:
         yield None
         return
     lease = BatchLease(batches, batch, owner, hold)
     try:
-        async with asyncio.TaskGroup() as tasks:
-            keeping = tasks.create_task(lease.keep())
+        async with TaskGroup() as tasks:
+            keeping = tasks.keep(lease.keep, "lease")
             yield lease
             keeping.cancel()
     finally:

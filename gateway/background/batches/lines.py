@@ -39,7 +39,7 @@ class LineFault(BadRequest):
 
 
 async def raw_lines(blocks: AsyncIterator[bytes], offset: int, longest: int) -> AsyncIterator[RawLine]:
-    """The lines in the blocks, the first of which begins at `offset`. Raises `LineFault` for a line of more than
+    """Yields the lines in the blocks, the first of which begins at `offset`. Raises `LineFault` for a line of more than
     `longest` bytes."""
     rest, number, at = b"", 0, offset
 
@@ -83,8 +83,8 @@ def parse_line(text: bytes, endpoint: str) -> BatchLine:
 
 
 def named(order: PreparedRequest, batch: str, created: int, line: int, attempt: int) -> PreparedRequest:
-    """The order under an id that follows from its place, so that whoever submits the line again meets the jobs that
-    are there already instead of making others."""
+    """Returns the prepared request under an id that follows from its place, so that whoever submits the line again
+    meets the jobs that are there already instead of making others."""
     count, model = order.id.count, order.id.model
     family = order.id.text[:-33]
     digest = hashlib.sha256(f"{batch}:{line}:{attempt}".encode()).hexdigest()[:16]

@@ -23,7 +23,7 @@ class OutputPart(msgspec.Struct, frozen=True):
 
 
 class Parts:
-    """Of one batch."""
+    """The parts of one batch's output."""
 
     def __init__(self, storage: Storage, batches: Batches, batch: str) -> None:
         self._storage = storage
@@ -32,7 +32,7 @@ class Parts:
 
     @property
     def folder(self) -> str:
-        """Where they lie."""
+        """Returns the folder where the parts lie."""
         return f"parts/{self._batch}"
 
     async def flush(self, lease: BatchLease, first: int, last: int, offset: int) -> None:
@@ -61,14 +61,14 @@ class Parts:
         return name
 
     async def copy(self, outputs: "OutputFiles") -> None:
-        """All parts into the output files, block by block."""
+        """Copies all parts into the output files, block by block."""
         for raw in await self._batches.parts(self._batch):
             part = msgspec.json.decode(raw, type=OutputPart)
             await outputs.completed.take(self._storage, part.completed)
             await outputs.failed.take(self._storage, part.failed)
 
     async def clear(self) -> None:
-        """The output is written."""
+        """Deletes the parts, once the output is written."""
         await self._storage.clear(self.folder)
 
 
@@ -79,13 +79,13 @@ class OutputFile:
     draft: Draft
 
     async def take(self, storage: Storage, name: str) -> None:
-        """A part, if there is one."""
+        """Returns a part, or None if there is none."""
         if name:
             async for block in storage.read(name):
                 await self.draft.write(block)
 
     async def add(self, lines: Sequence[bytes]) -> None:
-        """Some more answers."""
+        """Adds some more answers."""
         if lines:
             await self.draft.write(b"".join(line + b"\n" for line in lines))
 
@@ -96,7 +96,7 @@ class OutputFile:
 
 @dataclass(frozen=True, slots=True)
 class OutputFiles:
-    """What went well, and what did not."""
+    """The two output files: the lines that went well, and the lines that did not."""
 
     completed: OutputFile
     failed: OutputFile
@@ -104,6 +104,6 @@ class OutputFiles:
 
 @asynccontextmanager
 async def writing_outputs(storage: Storage, completed: str, failed: str) -> AsyncGenerator[OutputFiles]:
-    """Both files, complete or not at all."""
+    """Opens both files; in the end they are both complete, or not there at all."""
     async with storage.writing(completed) as good, storage.writing(failed) as bad:
         yield OutputFiles(OutputFile(good), OutputFile(bad))

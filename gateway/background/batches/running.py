@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
@@ -10,6 +11,7 @@ from millstream.common.broker.models.directory import ModelInfo
 from millstream.common.broker.records.batches import Batches, LineResult
 from millstream.common.errors import Unavailable
 from millstream.common.process.backoff import Backoff
+from millstream.common.process.tasks import TaskGroup
 from millstream.gateway.background.batches.answering import LineRunner
 from millstream.gateway.background.batches.concurrency import LEAST, lines_in_flight
 from millstream.gateway.background.batches.lease import BatchLease
@@ -17,7 +19,7 @@ from millstream.gateway.background.batches.lines import RawLine
 from millstream.gateway.background.batches.parts import FLUSH, Parts
 from millstream.gateway.records.batches import Batch
 
-WINDOW = 4096  # lines a slow one may be behind: bounds the answers that wait in Redis
+WINDOW = 4096  # lines a slow one may lag: bounds the answers that wait in Redis
 LOOK_EVERY = 0.25  # seconds between two looks at how busy the workers are
 log = structlog.stdlib.get_logger(part="batches")
 ModelLookup = Callable[[], Awaitable[ModelInfo | None]]
@@ -25,7 +27,7 @@ ModelLookup = Callable[[], Awaitable[ModelInfo | None]]
 
 @dataclass(slots=True)
 class SliceProgress:
-    """Where a slice stands. Lines below `flushed` lie in parts; `recorded` ones behind it are in Redis."""
+    """The progress of a slice. Lines below `flushed` lie in parts; `recorded` ones after it are in Redis."""
 
     flushed: int
     recorded: set[int]
@@ -37,11 +39,11 @@ class SliceProgress:
     fresh: list[LineResult] = field(default_factory=list[LineResult])
 
     def room_for(self, line: int) -> bool:
-        """Whether the line may go onto the queue."""
+        """Tells whether the line may go onto the queue."""
         return len(self.active) < self.target and line < self.flushed + WINDOW
 
     def flushable(self) -> int:
-        """Up to where answers can leave Redis now; `flushed` if it is not yet worth it."""
+        """Returns the line up to which answers can leave Redis now; `flushed` if it is not yet worth it."""
         last = self.flushed
         while last in self.recorded and last in self.ends and last < self.flushed + FLUSH:
             last += 1
@@ -50,7 +52,7 @@ class SliceProgress:
 
     @property
     def done(self) -> bool:
-        """Whether every line's answer lies in a part."""
+        """Tells whether every line's answer lies in a part."""
         return self.at_end and self.flushed == self.fed
 
 
@@ -72,10 +74,10 @@ class Slice:
         self._progress.recorded = await self._batches.recorded(self._batch.id)
         self._progress.fed = self._progress.flushed
         deadline = asyncio.get_running_loop().time() + seconds
-        async with asyncio.TaskGroup() as tasks:
+        async with TaskGroup() as tasks:
             helpers = [
                 tasks.create_task(self._feed(lines, tasks)),
-                tasks.create_task(self._watch(look, most)),
+                tasks.keep(partial(self._watch, look, most), "watch"),
             ]
             while not self._progress.done and not self._over(deadline):
                 await self._settle()
@@ -91,7 +93,7 @@ class Slice:
         return stopped or asyncio.get_running_loop().time() >= deadline
 
     async def _pause(self, deadline: float) -> None:
-        """Until something changes; the deadline and the lease are looked at four times a second."""
+        """Waits until something changes; the deadline and the lease are looked at four times a second."""
         if self._progress.done or self._progress.fresh:
             return
         self._changed.clear()
@@ -102,7 +104,7 @@ class Slice:
         except TimeoutError:
             pass  # time to look again
 
-    async def _feed(self, lines: AsyncIterator[RawLine], tasks: asyncio.TaskGroup) -> None:
+    async def _feed(self, lines: AsyncIterator[RawLine], tasks: TaskGroup) -> None:
         progress = self._progress
         async for raw in lines:
             index = progress.fed
@@ -143,7 +145,7 @@ class Slice:
                 await self._flush()
                 backoff.reset()
             except Unavailable as error:
-                log.warning("answers_wait", batch=self._batch.id, lines=len(progress.fresh), error=error.message)
+                log.warning("answers_postponed", batch=self._batch.id, lines=len(progress.fresh), error=error.message)
                 await backoff.sleep()
 
     async def _record(self) -> None:

@@ -16,7 +16,7 @@ MOST_FAULTS = 100  # faults told; a file that has so many is hardly read by hand
 
 @dataclass(slots=True)
 class Findings:
-    """What is known of the file so far. Of each custom_id only its 64-bit hash is kept."""
+    """The findings on the file so far. Of each custom_id only its 64-bit hash is kept."""
 
     lines: int = 0
     model: str = ""
@@ -24,7 +24,7 @@ class Findings:
     seen: set[int] = field(default_factory=set[int])
 
     def fault(self, code: str, message: str, line: int | None = None, param: str | None = None) -> None:
-        """One entry of OpenAI's `errors`."""
+        """Adds one entry of OpenAI's `errors`."""
         self.faults.append({"code": code, "message": message, "param": param, "line": line})
 
     @property
@@ -33,7 +33,7 @@ class Findings:
 
 
 class Validation:
-    """Of one file."""
+    """The validation of one input file."""
 
     def __init__(self, reception: LineReader, known: frozenset[str], most_lines: int) -> None:
         self._reception = reception

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import msgspec
 
 from millstream.common.errors import BadRequest, NotFound
+from millstream.common.process.cancellation import cancellation_wins
 from millstream.gateway.records.files.storage import Storage
 from millstream.gateway.records.store import Record, RecordStore
 
@@ -32,18 +33,18 @@ class StoredFile(msgspec.Struct, frozen=True):
 
 
 def new_file_id() -> str:
-    """A fresh id."""
+    """Returns a fresh id."""
     return f"file-{secrets.token_hex(12)}"
 
 
 def blob_name(tenant: str, file_id: str, expires_at: int) -> str:
-    """Where the file's bytes lie."""
+    """Returns the name under which the file's bytes lie."""
     return f"t-{quote(tenant, safe='')}/{expires_at:012d}-{file_id}"
 
 
 def has_expired(name: str, idle: float, now: float) -> bool:
-    """Whether upkeep may remove this name: its file's time is over, or it is a draft nobody has written to for a day
-    (its writer was killed)."""
+    """Tells whether upkeep may remove this name: its file's time is over, or it is a draft nobody has written to for a
+    day (its writer was killed)."""
     if name.endswith(".part"):
         return idle > 86400
     expires, dash, _ = name.rpartition("/")[2].partition("-")
@@ -66,11 +67,12 @@ class Catalogue:
         async with self._storage.writing(name) as draft:
             await draft.copy(content)
         file = StoredFile(identity, draft.size, now, filename, purpose, expires)
-        try:
-            await self.record(file)
-        except BaseException:
-            await self._storage.delete(name)
-            raise
+        with cancellation_wins():
+            try:
+                await self.record(file)
+            except BaseException:
+                await self._storage.delete(name)
+                raise
         return file
 
     async def record(self, file: StoredFile) -> None:
@@ -86,12 +88,12 @@ class Catalogue:
         return msgspec.json.decode(record.body, type=StoredFile)
 
     async def content(self, identity: str) -> AsyncIterator[bytes]:
-        """The file's bytes, in blocks. Raises `NotFound` before the first."""
+        """Yields the file's bytes, in blocks. Raises `NotFound` before the first."""
         file = await self.get(identity)
         return self.read(file)
 
     def read(self, file: StoredFile, start: int = 0) -> AsyncIterator[bytes]:
-        """Its bytes from `start` on."""
+        """Yields the file's bytes from `start` on."""
         return self._storage.read(blob_name(self._tenant, file.id, file.expires_at), start)
 
     async def delete(self, identity: str) -> None:
@@ -103,7 +105,7 @@ class Catalogue:
     async def list(
         self, purpose: str | None, *, after: str | None, limit: int, descending: bool
     ) -> tuple[list[StoredFile], bool]:
-        """Up to `limit` files, and whether there are more. Raises `BadRequest` for an unknown `after`."""
+        """Returns up to `limit` files, and whether there are more. Raises `BadRequest` for an unknown `after`."""
         if after is not None and await self._store.get(self._tenant, "file", after) is None:
             raise BadRequest(f"Invalid 'after': there is no file '{after[:80]}'.", param="after")
         found: list[StoredFile] = []

@@ -1,7 +1,7 @@
 # fsspec publishes no types; what comes from it is annotated where it enters.
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false
-"""Where the bytes of files lie: a folder, or whatever fsspec speaks to. Names are `<folder>/<name>`.
+"""The storage of files' bytes: a folder, or whatever fsspec speaks to. Names are `<folder>/<name>`.
 
 fsspec blocks, so everything runs in threads; only blocks of a file are ever in memory.
 """
@@ -21,6 +21,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from millstream.common.errors import NotFound
+from millstream.common.process.cancellation import cancellation_wins
 from millstream.gateway.errors.table import StorageFailed
 
 BLOCK = 1 << 18  # bytes read or written at once
@@ -40,7 +41,7 @@ class Draft:
         self.size += len(data)
 
     async def copy(self, source: IO[bytes]) -> None:
-        """All of an open file, from where it stands."""
+        """Copies all of an open file, from where it stands."""
         before = await blocking(source.tell)
         await blocking(lambda: shutil.copyfileobj(source, self._file, BLOCK))
         self.size += await blocking(source.tell) - before
@@ -65,7 +66,7 @@ class Storage:
 
     @asynccontextmanager
     async def writing(self, name: str) -> AsyncGenerator[Draft]:
-        """A new file, or an old one anew. Nothing is left of it if the block raises. Raises `StorageFailed`."""
+        """Writes a new file, or an old one anew. Nothing is left of it if the block raises. Raises `StorageFailed`."""
         path = self._path(name)
         part = f"{path}.part" if self._local else path  # an object store shows a file only when it is closed
         file: Any = await blocking(lambda: self._create(part))
@@ -93,28 +94,29 @@ class Storage:
             self._fs.rm_file(path)
 
     async def read(self, name: str, start: int = 0) -> AsyncIterator[bytes]:
-        """Its bytes from `start` on, in blocks. Raises `NotFound`, `StorageFailed`."""
+        """Yields the file's bytes from `start` on, in blocks. Raises `NotFound`, `StorageFailed`."""
         file: Any = await blocking(lambda: self._fs.open(self._path(name), "rb"))
-        try:
-            if start:
-                await blocking(lambda: file.seek(start))
-            while block := await blocking(lambda: file.read(BLOCK)):
-                yield block
-        finally:
-            await asyncio.shield(asyncio.to_thread(file.close))
+        with cancellation_wins():
+            try:
+                if start:
+                    await blocking(lambda: file.seek(start))
+                while block := await blocking(lambda: file.read(BLOCK)):
+                    yield block
+            finally:
+                await asyncio.shield(asyncio.to_thread(file.close))
 
     async def delete(self, name: str) -> None:
-        """One that is not there is fine. Raises `StorageFailed`."""
+        """Deletes a file; one that is not there is fine. Raises `StorageFailed`."""
         with contextlib.suppress(NotFound):
             await blocking(lambda: self._fs.rm_file(self._path(name)))
 
     async def clear(self, folder: str) -> None:
-        """A folder with all that is in it."""
+        """Deletes a folder with all that is in it."""
         with contextlib.suppress(NotFound):
             await blocking(lambda: self._fs.rm(self._path(folder), recursive=True))
 
     async def names(self) -> list[tuple[str, float]]:
-        """Every file's name and how many seconds ago it was last written (0 where the store does not tell)."""
+        """Returns every file's name and how many seconds ago it was last written (0 where the store does not tell)."""
         found: dict[str, dict[str, Any]] = await blocking(self._find)
         now = time.time()
         strip = len(self._root.rstrip("/")) + 1
@@ -125,13 +127,14 @@ class Storage:
 
 
 def _written(info: dict[str, Any], now: float) -> float:
-    """When, in seconds since the epoch; each kind of store calls it otherwise."""
+    """Returns when a file was written, in seconds since the epoch; each kind of store calls it otherwise."""
     when = next((info[name] for name in ("mtime", "LastModified", "last_modified") if info.get(name)), now)
     return when.timestamp() if isinstance(when, datetime) else float(when)
 
 
 async def blocking(work: Callable[[], T]) -> T:
-    """The work's result, made in a thread. Raises `NotFound` for a missing file, `StorageFailed` for other faults."""
+    """Returns the work's result, made in a thread. Raises `NotFound` for a missing file, `StorageFailed` for other
+    faults."""
     try:
         return await asyncio.to_thread(work)
     except FileNotFoundError as error:

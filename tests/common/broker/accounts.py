@@ -1,4 +1,4 @@
-"""What must be true of the queue at every moment, judged from one look at all its keys."""
+"""The laws of the queue that must hold at every moment, judged from one look at all its keys."""
 
 import json
 from dataclasses import dataclass
@@ -87,7 +87,7 @@ def check_log(now: Look, id: str, job: dict[str, str]) -> None:
 
 
 def check_readers(world: World) -> None:
-    """What a client was given is whole."""
+    """Checks that what a client was given is whole."""
     for reader in world.readers:
         tokens = [*reader.had, *reader.tokens]
         assert tokens == list(range(len(tokens))), (reader.follower.job, reader.had, reader.tokens)

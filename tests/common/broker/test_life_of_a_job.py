@@ -1,6 +1,7 @@
 """A job's life through the scripts, as gateway and worker see it."""
 
 import json
+import time
 
 import pytest
 
@@ -110,7 +111,7 @@ async def test_a_resent_step_is_a_no_op_and_a_hole_is_refused(broker: Broker) ->
     [job] = await claim(broker, worker)
     await step(broker, worker, job, 1, "a")
     assert await step(broker, worker, job, 1, "a", "b") == ("ok", 2)
-    assert await step(broker, worker, job, 4, "d") == ("behind", 2)
+    assert await step(broker, worker, job, 4, "d") == ("lagging", 2)
     assert await step(broker, worker, job, 3, "c", last=True) == ("ok", 3)
     assert await step(broker, worker, job, 3, "c", last=True) == ("ok", 3)
     assert len(await chunks.read_log(broker, MODEL, job.id, Seq(0))) == 3
@@ -260,6 +261,22 @@ async def test_a_gateway_that_comes_back_from_idleness_is_not_taken_for_dead(bro
     await submit(broker, "j2")
     await keep_up(broker, MODEL, max_attempts=3, orphan_grace_ms=0)
     assert await states(broker, "j1", "j2") == ["queued", "queued"]
+
+
+async def test_a_silent_gateway_that_is_still_connected_is_only_frozen(broker: Broker) -> None:
+    """Its clients' connections live on, and when it wakes it goes on; but not for ever: its machine may be gone."""
+    await submit(broker, "j1")
+    for minutes, connected, state in ((1, True, "queued"), (1, False, "cancelled"), (6, True, "cancelled")):
+        id = f"j{minutes}{connected}"
+        await submit(broker, id)
+        ago = time.time() * 1000 - minutes * 60_000
+        await broker.redis.zadd(keys.gateways(MODEL), {GATEWAY: ago})
+        async with broker.redis.pubsub() as pubsub:
+            await pubsub.subscribe(keys.frames(GATEWAY) if connected else "another")  # type: ignore[misc]
+            await pubsub.get_message(timeout=5)
+            await broker.redis.delete(keys.upkeep(MODEL))
+            await keep_up(broker, MODEL, max_attempts=3, orphan_grace_ms=0)
+        assert await states(broker, id) == [state]
 
 
 async def test_no_gateway_is_taken_for_dead_while_redis_was(broker: Broker) -> None:

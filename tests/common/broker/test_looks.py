@@ -30,7 +30,7 @@ class Scene:
 
     @property
     def reader(self) -> LogReader:
-        """Of a gateway that does not follow the job."""
+        """Returns the log reader of a gateway that does not follow the job."""
         return self.world.log_reader(ELSEWHERE)
 
     async def write(self, count: int, end: bool = False) -> None:

@@ -61,7 +61,7 @@ async def finish_on(world: World, mind: WorkerMind) -> list[int]:
 
 async def test_its_worker_still_has_them_and_sends_them_again(world: World) -> None:
     mind = await worker(world, "w1")
-    await write(world, mind, 3)  # behind: the log ends before what the worker has had confirmed
+    await write(world, mind, 3)  # lagging: the log ends before what the worker has had confirmed
     await write(world, mind)
     await world.read(world.readers[0])
     assert (await all_in_order(world)).tokens == list(range(8))

@@ -34,7 +34,7 @@ async def ask(broker: Broker, api_key: ApiKey, name: str, tokens: int = 10, jobs
 
 
 async def end(broker: Broker, api_key: ApiKey, job: str, tokens: int) -> None:
-    """What the script that settles a job notes."""
+    """Notes what the script that settles a job notes."""
     await broker.redis.hset(keys.owed(MODEL), job, f"{api_key.id} {tokens}")  # type: ignore[misc]
 
 

@@ -1,4 +1,4 @@
-"""Who is served first: tiers, tenants, deadlines; and that nobody waits for ever."""
+"""The order of service: tiers, tenants, deadlines; and nobody waits for ever."""
 
 import asyncio
 from collections import Counter

@@ -53,7 +53,7 @@ class Held:
 
 @dataclass
 class WorkerMind:
-    """What one worker believes."""
+    """The beliefs of one worker."""
 
     id: WorkerId
     slots: int = 2
@@ -135,7 +135,7 @@ class World:
         if reply_lost:
             answers = await workers.step(self.broker, MODEL, mind.id, steps)
         for one, step, (answer, seq) in zip(held, steps, answers, strict=True):
-            if answer == "fenced" or (answer == "ok" and step.end is not None):
+            if answer == "fenced" or (answer == "ok" and step.ending is not None):
                 mind.holds.pop(one.job.id, None)
             else:
                 one.acked = seq

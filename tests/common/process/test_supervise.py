@@ -1,4 +1,4 @@
-"""Children are restarted, listened to, given up when hopeless, and never left behind."""
+"""Children are restarted, listened to, given up when hopeless, and never left over."""
 
 import asyncio
 import os

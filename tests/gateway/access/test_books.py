@@ -10,6 +10,7 @@ import pytest_asyncio
 from millstream.common.broker import jobs
 from millstream.common.broker.accounts.keyring import ApiKey, KeyLimits
 from millstream.common.broker.accounts.limits import periods, settle_owed, usage
+from millstream.common.broker.upkeep import UPKEEP, UpkeepArgs
 from millstream.common.broker.workers import evict_now
 from millstream.common.errors import Overloaded, QuotaExceeded, TooLargeToWait
 from millstream.common.job import JobId, WorkerId
@@ -114,7 +115,7 @@ async def test_an_expired_job_is_settled_too(site: Site) -> None:
     await queue.submit(one)
 
     async def expired() -> bool:
-        await site.broker.run("job/upkeep", MODEL, 1000, 32, 0)
+        await site.broker.run(UPKEEP, MODEL, UpkeepArgs(orphan_grace_ms=1000, limit=32, grace_ms=0))
         return (await jobs.read(site.broker, MODEL, JobId(one.jobs[0][0])))["state"] == "expired"
 
     await wait_until(expired)

@@ -14,11 +14,11 @@ from millstream.common.broker import jobs
 from millstream.common.broker.accounts.keyring import ApiKey, KeyLimits, digest, revoke_key, store_key
 from millstream.common.broker.connection.broker import RedisAway
 from millstream.common.broker.models.directory import announce, forget_model
-from millstream.common.job import EmbedInput, JobRequest, ModelName, TextPrompt
+from millstream.common.job import EmbedInput, JobRequest, ModelName, Sampling, TextPrompt
 from millstream.gateway.access import api_keys as keyring
 from millstream.gateway.app import create_app, listen, server
 from millstream.gateway.queue import redis_client as queue
-from millstream.gateway.queue.rate_limits import UNSTATED, duration, estimate
+from millstream.gateway.queue.rate_limits import answer_bound, duration, estimate
 from millstream.gateway.services.connect import connect
 from millstream.gateway.settings import GatewaySettings
 from tests.harness.queue_site import MODEL, Site, open_site
@@ -165,7 +165,20 @@ async def _answered(http: httpx.AsyncClient) -> bool:
 
 def test_only_what_generates_sets_an_answers_tokens_aside() -> None:
     assert estimate(JobRequest(EmbedInput(["hello"]))) < 30
-    assert estimate(JobRequest(TextPrompt("hello"))) > UNSTATED
+    assert estimate(JobRequest(TextPrompt("hello"), Sampling(max_tokens=700))) > 700
+
+
+async def test_a_burst_without_max_tokens_stays_within_the_keys_budget(site: Site) -> None:
+    await site.worker("w", slots=32, rate=2000)
+    await own(site, limits=KeyLimits(tokens_per_day=8000))
+    async with gateway(site, require_keys=True) as http:
+        answers = await asyncio.gather(*(ask(http, max_tokens=None) for _ in range(20)))
+        codes = {answer.status_code for answer in answers}
+        assert codes == {200, 429}
+        used = sum(answer.json()["usage"]["total_tokens"] for answer in answers if answer.status_code == 200)
+    assert 0 < used <= 8000
+    assert answer_bound(KeyLimits(requests_per_minute=5)) is None
+    assert answer_bound(KeyLimits(tokens_per_minute=10**6, tokens_per_day=400)) == 100
 
 
 def test_other_addresses_are_served_when_keys_are_demanded() -> None:

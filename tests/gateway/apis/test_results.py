@@ -14,7 +14,7 @@ from tests.gateway.strict import strictly
 
 
 def computed(request: JobRequest) -> list[Chunk]:
-    """What a worker answers: the length of each text is its vector and its score."""
+    """Returns what a worker answers: the length of each text is its vector and its score."""
     match request.input:
         case EmbedInput(inputs):
             result = Result(vectors=[[float(len(entry)), 0.5] for entry in inputs])

@@ -12,7 +12,7 @@ from tests.harness.serving import serving
 
 @asynccontextmanager
 async def gateway(redis_url: str, files: Path, **settings: Any) -> AsyncIterator[str]:
-    """Its base URL."""
+    """Yields the gateway's base URL."""
     chosen = GatewaySettings(**{"port": 0, "drain": 1.0, "redis_url": redis_url, "files_url": str(files), **settings})
     async with serving(chosen, connect) as url:
         yield url

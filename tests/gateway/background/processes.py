@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 COMMAND = [sys.executable, "-c", "from millstream.cli.main import main; main()"]
 
 
 @dataclass
-class Processes:
+class BackgroundProcesses:
     """The parts of one cluster, by name. Their output goes to files."""
 
     redis_url: str
@@ -40,7 +40,7 @@ class Processes:
             )
 
     def kill(self, name: str) -> None:
-        """kill -9."""
+        """Kills it with SIGKILL."""
         self.running[name].send_signal(signal.SIGKILL)
         self.running[name].wait()
 
@@ -54,10 +54,10 @@ class Processes:
 
 
 @contextmanager
-def processes(redis_url: str, folder: Path, **settings: str) -> Iterator[Processes]:
+def processes(redis_url: str, folder: Path, **settings: str) -> Iterator[BackgroundProcesses]:
     """None of them outlives the block. Settings are given as `max_jobs="4"`."""
     variables = {f"MILLSTREAM_{name.upper()}": value for name, value in settings.items()}
-    made = Processes(redis_url, folder, variables)
+    made = BackgroundProcesses(redis_url, folder, variables)
     try:
         yield made
     finally:

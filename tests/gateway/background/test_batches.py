@@ -13,7 +13,7 @@ from redis import Redis
 
 from millstream.common.broker.embedded import EmbeddedValkey
 from tests.gateway.background.cluster import gateway
-from tests.gateway.background.processes import Processes, processes
+from tests.gateway.background.processes import BackgroundProcesses, processes
 from tests.harness.support import wait_until
 
 CHAT = "/v1/chat/completions"
@@ -21,7 +21,7 @@ OVER = ("completed", "failed", "expired", "cancelled")
 
 
 @pytest.fixture(scope="module")
-def cluster(valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+def cluster(valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackgroundProcesses]:
     with Redis.from_url(valkey.url) as client:
         client.flushall()
     with processes(valkey.url, tmp_path_factory.mktemp("batches"), batch_lines="400", slice_seconds="1") as running:
@@ -32,7 +32,7 @@ def cluster(valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest_asyncio.fixture
-async def client(cluster: Processes) -> AsyncIterator[openai.AsyncOpenAI]:
+async def client(cluster: BackgroundProcesses) -> AsyncIterator[openai.AsyncOpenAI]:
     async with (
         gateway(cluster.redis_url, cluster.folder / "files") as url,
         openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as made,
@@ -181,7 +181,7 @@ async def test_lists_are_paged(client: openai.AsyncOpenAI) -> None:
         await end_of(client, await client.batches.retrieve(each))
 
 
-async def test_cancelling_keeps_what_is_there(client: openai.AsyncOpenAI, cluster: Processes) -> None:
+async def test_cancelling_keeps_what_is_there(client: openai.AsyncOpenAI, cluster: BackgroundProcesses) -> None:
     lines = [line(f"c{n}", max_tokens=40, ignore_eos=True) for n in range(300)]
     batch = await submit(client, lines)
     await wait_until(lambda: _completed(client, batch, 5), within=60, every=0.05, what="it has begun")
@@ -224,7 +224,7 @@ async def test_a_deleted_input_ends_the_batch(client: openai.AsyncOpenAI) -> Non
     assert len(given) == ended.request_counts.completed >= 5 and len(set(given)) == len(given)
 
 
-async def test_several_processes_share_the_work(client: openai.AsyncOpenAI, cluster: Processes) -> None:
+async def test_several_processes_share_the_work(client: openai.AsyncOpenAI, cluster: BackgroundProcesses) -> None:
     cluster.start("second", "background")
     await wait_until(lambda: "background_started" in cluster.log("second"), within=60, what="it has started")
     batches = [await submit(client, [line(f"{n}-{at}") for at in range(40)]) for n in range(4)]
@@ -235,7 +235,7 @@ async def test_several_processes_share_the_work(client: openai.AsyncOpenAI, clus
     assert cluster.stop("second") == 0
 
 
-def test_parts_are_gone_and_nothing_lives_for_ever(cluster: Processes) -> None:
+def test_parts_are_gone_and_nothing_lives_for_ever(cluster: BackgroundProcesses) -> None:
     left = [path for path in (cluster.folder / "files" / "parts").rglob("*") if path.is_file()]
     assert left == []
     with Redis.from_url(cluster.redis_url, decode_responses=True) as redis:

@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from millstream.common.broker.embedded import EmbeddedValkey, free_port
-from tests.gateway.background.processes import Processes, processes
+from tests.gateway.background.processes import BackgroundProcesses, processes
 from tests.harness.support import wait_until
 
 LINES = 200
@@ -32,7 +32,7 @@ def lines() -> bytes:
     )
 
 
-async def faults(cluster: Processes, valkey: EmbeddedValkey, client: openai.AsyncOpenAI, batch: str) -> None:
+async def faults(cluster: BackgroundProcesses, valkey: EmbeddedValkey, client: openai.AsyncOpenAI, batch: str) -> None:
     """One after the other, each when the batch has gone on a little since the last."""
 
     async def progress(least: int) -> None:

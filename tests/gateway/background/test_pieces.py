@@ -88,7 +88,7 @@ def busy(slots: int, load: int, waiting: int) -> ModelInfo:
     [
         (0, busy(8, load=0, waiting=0), 16),  # idle: fill the slots, and as many to wait
         (16, busy(8, load=8, waiting=8), 16),  # steady
-        (0, busy(8, load=8, waiting=0), 8),  # others run: wait behind them
+        (0, busy(8, load=8, waiting=0), 8),  # others run: wait after them
         (4, busy(8, load=8, waiting=50), LEAST),  # others wait: hold back
         (0, busy(1000, load=0, waiting=0), 512),
         (5, busy(0, load=0, waiting=0), LEAST),

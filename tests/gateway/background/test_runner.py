@@ -1,4 +1,4 @@
-"""arq behind its door: what is asked for is done, whatever becomes of Redis in between."""
+"""arq and the module that hides it: what is asked for is done, whatever becomes of Redis in between."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -32,7 +32,7 @@ async def asked(runner: ArqRunner, task: str, word: str) -> bool:
 
 
 async def test_only_a_task_that_insists_is_tried_again(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arq_worker, "PUT_OFF", 0.05)
+    monkeypatch.setattr(arq_worker, "RETRY_AFTER", 0.05)
     tries = {"insists": 0, "yields": 0}
 
     async def fail(word: str) -> None:

@@ -1,4 +1,4 @@
-"""What time brings about: files whose time is over, drafts nobody writes, parts of batches that are over."""
+"""Upkeep that time demands: files whose time is over, drafts nobody writes, parts of batches that are over."""
 
 import os
 import time

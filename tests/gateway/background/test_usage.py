@@ -1,4 +1,4 @@
-"""What was used, by day and model: counted once as each job settles; the tenant sees its own, an operator all."""
+"""The use by day and model is counted once as each job settles; the tenant sees its own, an operator all."""
 
 import asyncio
 from datetime import UTC, date, datetime, timedelta

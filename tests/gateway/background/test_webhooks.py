@@ -22,11 +22,11 @@ from millstream.common.broker.records.pending import Pending
 from millstream.gateway.background.settings import BackgroundSettings
 from millstream.gateway.background.webhooks import WebhookDelivery, Webhooks, mailbox, pause_after
 from tests.gateway.background.cluster import gateway
-from tests.gateway.background.processes import Processes, processes
+from tests.gateway.background.processes import BackgroundProcesses, processes
 from tests.harness.support import wait_until
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of thirty-two bytes ...").decode()
-Heard = tuple[dict[str, str], str]
+ReceivedWebhook = tuple[dict[str, str], str]
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Receiver:
     """An HTTP server that answers with the next of `statuses`, then with 200."""
 
     statuses: list[int] = field(default_factory=list[int])
-    heard: list[Heard] = field(default_factory=list[Heard])
+    heard: list[ReceivedWebhook] = field(default_factory=list[ReceivedWebhook])
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -54,7 +54,7 @@ class Receiver:
 
 
 @pytest.fixture
-def cluster(valkey: EmbeddedValkey, tmp_path: Path) -> Iterator[tuple[Processes, int]]:
+def cluster(valkey: EmbeddedValkey, tmp_path: Path) -> Iterator[tuple[BackgroundProcesses, int]]:
     with Redis.from_url(valkey.url) as client:
         client.flushall()
     port = free_port()
@@ -65,7 +65,7 @@ def cluster(valkey: EmbeddedValkey, tmp_path: Path) -> Iterator[tuple[Processes,
         yield running, port
 
 
-async def test_batches_and_background_responses(cluster: tuple[Processes, int]) -> None:
+async def test_batches_and_background_responses(cluster: tuple[BackgroundProcesses, int]) -> None:
     running, port = cluster
     receiver = Receiver()
     async with (
@@ -92,7 +92,7 @@ async def test_batches_and_background_responses(cluster: tuple[Processes, int]) 
         assert (await client.responses.retrieve(response.id)).status == "completed"
 
 
-async def test_a_background_response_survives_its_gateway(cluster: tuple[Processes, int]) -> None:
+async def test_a_background_response_survives_its_gateway(cluster: tuple[BackgroundProcesses, int]) -> None:
     """The gateway that took it is killed while it runs: it goes on, its end is stored and told."""
     running, port = cluster
     receiver = Receiver()

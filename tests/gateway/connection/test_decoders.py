@@ -44,7 +44,7 @@ class Reading:
 
     @property
     def silent(self) -> bool:
-        """Whether a comment is the last that came."""
+        """Tells whether a comment is the last that came."""
         return self.came.rstrip(b"\n").rpartition(b"\n")[2].startswith(b":")
 
     @property
@@ -86,7 +86,7 @@ def parts_of(stream: bytes, size: int) -> list[bytes]:
 
 
 def told(stream: bytes) -> Standard:
-    """What a stream tells, if every reader finds the same events in it, however it is cut."""
+    """Returns what a stream tells, if every reader finds the same events in it, however it is cut."""
     standard = Standard().read(stream)
     for name, decoder in DECODERS.items():
         for size in SIZES:

@@ -1,4 +1,4 @@
-"""Which chunks go straight from frame to socket: ordinary ones, while the stream's task waits for nothing else."""
+"""Ordinary chunks go straight from frame to socket, while the stream's task waits for nothing else."""
 
 import asyncio
 
@@ -72,7 +72,7 @@ async def test_a_hole_is_never_jumped() -> None:
     await wait_until(lambda: job_stream._parked)  # pyright: ignore[reportPrivateUsage]
     arrive(job_stream, 2)
     await waiting
-    assert socket.taken == [] and job_stream.behind
+    assert socket.taken == [] and job_stream.lagging
 
 
 def test_another_server_than_ours_gets_the_long_way() -> None:

@@ -45,8 +45,8 @@ async def test_resumable_jobs_run_on(http: httpx.AsyncClient, cluster: ScriptedC
     assert cluster.queue.cancelled == []
 
 
-class Connection:
-    """What a request hears of its client."""
+class ScriptedMessages:
+    """The messages that a request hears of its client."""
 
     def __init__(self) -> None:
         self.left = asyncio.Event()
@@ -58,7 +58,7 @@ class Connection:
 
 
 async def test_work_for_a_client_that_left_is_interrupted_and_what_follows_is_not() -> None:
-    connection = Connection()
+    connection = ScriptedMessages()
     asyncio.get_running_loop().call_soon(connection.left.set)
     with pytest.raises(ClientGone), connection.client:
         await asyncio.Event().wait()
@@ -67,7 +67,7 @@ async def test_work_for_a_client_that_left_is_interrupted_and_what_follows_is_no
 
 
 async def test_a_client_that_left_between_two_pieces_of_work_is_missed_before_the_second() -> None:
-    connection = Connection()
+    connection = ScriptedMessages()
     with connection.client:
         await asyncio.sleep(0)
     connection.left.set()
@@ -79,7 +79,7 @@ async def test_a_client_that_left_between_two_pieces_of_work_is_missed_before_th
 
 
 async def test_a_process_that_stops_is_not_taken_for_a_client_that_left() -> None:
-    connection = Connection()
+    connection = ScriptedMessages()
 
     async def work() -> None:
         with connection.client:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from millstream.gateway.app import listen, server
-from millstream.gateway.connection.sse import LATECOMERS, EventStream
+from millstream.gateway.connection.sse import CUT_INTERVAL, EventStream
 from millstream.gateway.queue.client import Admission, Submission
 from millstream.gateway.services.cluster import ClusterServices
 from millstream.gateway.settings import GatewaySettings
@@ -23,12 +23,12 @@ from tests.harness.support import wait_until
 
 ASK: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "stream": True}
 CHAT = "/v1/chat/completions"
-PROGRAM = Path(__file__).parent / "slow_gateway.py"
+PROGRAM = Path(__file__).parents[1] / "slow_gateway.py"
 
 
 async def started() -> tuple[asyncio.subprocess.Process, str]:
     """A gateway in a process of its own, for signals, whose one job makes a token every 20 ms for two seconds."""
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[3])
     process = await asyncio.create_subprocess_exec(
         sys.executable, str(PROGRAM), stdout=asyncio.subprocess.PIPE, env={"PYTHONPATH": root}
     )
@@ -41,12 +41,12 @@ async def unready(http: httpx.AsyncClient) -> bool:
 
 
 def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What is logged as an error: nothing that is done on purpose."""
+    """Returns what is logged as an error: nothing that is done on purpose."""
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 async def read_of(http: httpx.AsyncClient, headers: dict[str, str]) -> tuple[str, bool]:
-    """What came of a stream, and whether it had an end."""
+    """Returns what came of a stream, and whether it had an end."""
     text = ""
     async with http.stream("POST", CHAT, json=ASK, headers=headers) as answer:
         try:
@@ -142,7 +142,7 @@ async def test_a_request_whose_jobs_are_submitted_too_late_is_refused(
     async def late(submission: Submission) -> Admission:
         asked.set()
         await EventStream.stop_signal()
-        await asyncio.sleep(3 * LATECOMERS)
+        await asyncio.sleep(3 * CUT_INTERVAL)
         return await submit(submission)
 
     monkeypatch.setattr(cluster.queue, "submit", late)
@@ -158,7 +158,7 @@ async def test_what_the_server_cancels_in_the_end_ends_quietly(
     cluster: ScriptedCluster, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A gateway too busy to cut all off in time, or whose clients' sockets are full."""
-    monkeypatch.setattr("millstream.gateway.http.drain.LAST_WORDS", 0)
+    monkeypatch.setattr("millstream.gateway.http.drain.CLOSE_GRACE", 0)
     cluster.queue.at_first = 2
     submitting = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""What a request leaves behind: nothing that only the garbage collector could free. Its looks hold up all streams."""
+"""A request leaves nothing that only the garbage collector could free. Its looks hold up all streams."""
 
 import gc
 from typing import Any

@@ -1,18 +1,29 @@
-"""The short way and the framework's: whatever the body, the same answer and the same job."""
+"""The one way in for JSON: whatever the body, the answer and the job that `json_answers.json` has for it, also where
+the framework finds the route instead of the table."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
+import pytest_asyncio
+from fastapi import APIRouter
 
-from millstream.gateway.http.json_route import is_json, short_ways
+from millstream.gateway.apis.chat import route as chat
+from millstream.gateway.apis.chat.shape import ChatRequest
+from millstream.gateway.apis.shared.json_route import JsonRoute
+from millstream.gateway.app import create_app
+from millstream.gateway.http.json_dispatch import json_routes
 from millstream.gateway.http.routes import ROUTERS
+from millstream.gateway.settings import GatewaySettings
 from tests.gateway.scripted import MODEL, ScriptedCluster
 
 CHAT = "/v1/chat/completions"
-GENERAL = "application/anything+json"  # JSON as well, but not called plainly so: the framework reads it
+FOUND = "/found"  # below it stand the same routes, which only the framework finds
+ANSWERS: dict[str, list[Any]] = json.loads((Path(__file__).parent / "json_answers.json").read_text())
 MESSAGES = b'"messages":[{"role":"user","content":"hi"}]'
 HEAD = b'{"model":"%b","seed":1,' % MODEL.encode()
 PLAIN = HEAD + MESSAGES + b"}"
@@ -52,7 +63,7 @@ BODIES = {
     "text": b'"hi"',
     "no JSON": b"{'model': 1}",
     "a comma too many": PLAIN[:-1] + b",}",
-    "something behind it": PLAIN + b"x",
+    "something after it": PLAIN + b"x",
     "a control character": PLAIN.replace(b"hi", b"h\x01i"),
     "cut off": PLAIN[:-5],
     "no messages": HEAD[:-1] + b"}",
@@ -68,24 +79,49 @@ BODIES = {
 }
 
 
-async def asked(http: httpx.AsyncClient, cluster: ScriptedCluster, body: bytes, kind: str) -> tuple[Any, ...]:
-    """The answer without what is new in each, and the jobs."""
+@pytest_asyncio.fixture
+async def app(cluster: ScriptedCluster) -> AsyncIterator[httpx.AsyncClient]:
+    made = create_app(GatewaySettings(), cluster.connect)
+    made.include_router(chat.router, prefix=FOUND)
+    async with (
+        made.router.lifespan_context(made),
+        httpx.AsyncClient(transport=httpx.ASGITransport(made), base_url="http://gateway") as http,
+    ):
+        yield http
+
+
+def flat(value: object, path: str = "") -> Iterator[tuple[str, object]]:
+    """Every leaf of a job, by its path."""
+    if isinstance(value, dict) and value:
+        for name, inner in value.items():
+            yield from flat(inner, f"{path}.{name}" if path else name)
+    else:
+        yield path, value
+
+
+async def told(http: httpx.AsyncClient, cluster: ScriptedCluster, path: str, body: bytes) -> list[Any]:
+    """The error's status, parameter, code and words; or the jobs' fields."""
     cluster.queue.jobs.clear()
-    answer = await http.post(CHAT, content=body, headers={"content-type": kind})
-    told = answer.json()
-    for name in ("id", "created"):
-        told.pop(name, None)
-    return answer.status_code, told, repr(cluster.queue.requests)
+    answer = await http.post(path, content=body, headers={"content-type": "application/json"})
+    if answer.status_code != 200:
+        error = answer.json()["error"]
+        return [answer.status_code, error["param"], error["code"], error["message"]]
+    return [dict(flat(json.loads(msgspec.json.encode(job)))) for job in cluster.queue.requests]
 
 
+@pytest.mark.parametrize("path", [CHAT, FOUND + CHAT])
 @pytest.mark.parametrize("name", BODIES)
-async def test_both_ways_tell_the_same(http: httpx.AsyncClient, cluster: ScriptedCluster, name: str) -> None:
-    short = await asked(http, cluster, BODIES[name], "application/json")
-    assert short == await asked(http, cluster, BODIES[name], GENERAL)
-    assert short[0] in (200, 400)
+async def test_every_body_has_its_answer(
+    app: httpx.AsyncClient, cluster: ScriptedCluster, name: str, path: str
+) -> None:
+    plain = (await told(app, cluster, path, PLAIN))[0]
+    found = await told(app, cluster, path, BODIES[name])
+    if isinstance(found[0], dict):  # jobs, of which what is not as in the plain body's is compared
+        found = [{at: value for at, value in job.items() if plain.get(at, "absent") != value} for job in found]
+    assert found == ANSWERS[name]
 
 
-async def test_a_body_that_comes_in_parts_and_does_not_fit_is_read_once_more(http: httpx.AsyncClient) -> None:
+async def test_a_body_that_comes_in_parts_and_does_not_fit_is_refused(http: httpx.AsyncClient) -> None:
     whole = json.dumps({"model": MODEL, "messages": "x" * 300_000}).encode()
 
     async def parts() -> AsyncIterator[bytes]:
@@ -96,15 +132,40 @@ async def test_a_body_that_comes_in_parts_and_does_not_fit_is_read_once_more(htt
     assert answer.status_code == 400 and answer.json()["error"]["param"] == "messages"
 
 
-def test_every_endpoint_that_makes_jobs_has_a_short_way() -> None:
-    ways = short_ways(ROUTERS)
+def test_every_endpoint_that_makes_jobs_is_in_the_table() -> None:
+    routes = json_routes(ROUTERS)
     made = {"chat/completions", "completions", "responses", "messages", "embeddings", "rerank", "score", "tokenize"}
-    assert {f"/v1/{name}" for name in made} <= set(ways)
+    assert {f"/v1/{name}" for name in made} <= set(routes)
+
+
+def test_every_json_body_is_read_by_the_one_way() -> None:
+    routes = [route for router in ROUTERS for route in router.routes if getattr(route, "body_field", None)]
+    assert routes and all(isinstance(route, JsonRoute) for route in routes)
+
+
+def test_an_endpoint_of_another_form_is_refused_when_it_is_declared() -> None:
+    async def endpoint(request: ChatRequest) -> None:
+        raise AssertionError
+
+    with pytest.raises(TypeError, match="expected an endpoint"):
+        APIRouter(route_class=JsonRoute).post("/x")(endpoint)
 
 
 @pytest.mark.parametrize(
-    "called", ["application/json", "Application/JSON; charset=utf-8", "application/x-www-form-urlencoded"]
+    "called",
+    [
+        *("application/json", "Application/JSON; charset=utf-8", "application/anything+json"),
+        *("application/x-www-form-urlencoded", "application/x-www-form-urlencoded; charset=utf-8"),
+    ],
 )
-def test_what_is_called_json(called: str) -> None:
-    assert is_json({"headers": [(b"content-type", called.encode())]}) and is_json({"headers": []})
-    assert not is_json({"headers": [(b"content-type", b"application/jsonl")]})
+async def test_what_is_called_json(http: httpx.AsyncClient, called: str) -> None:
+    assert (await http.post(CHAT, content=PLAIN, headers={"content-type": called})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("content-type", "application/jsonl"), ("content-type", "text/plain"), ("content-encoding", "gzip")],
+)
+async def test_what_is_not_called_so_is_refused_whatever_it_is(http: httpx.AsyncClient, name: str, value: str) -> None:
+    error = (await http.post(CHAT, content=PLAIN, headers={name: value})).json()["error"]
+    assert value in error["message"] and error["code"] == f"unsupported_{name.replace('-', '_')}"

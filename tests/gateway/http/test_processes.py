@@ -29,7 +29,7 @@ def started(tmp_path: Path) -> Iterator[tuple[Popen[bytes], str]]:
         port = probe.getsockname()[1]
     program = tmp_path / "gateway_of_two.py"
     program.write_text(PROGRAM.format(port=port))
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     process = Popen([sys.executable, program], cwd=root, env={"PYTHONPATH": str(root)})
     try:
         yield process, f"http://127.0.0.1:{port}"

@@ -1,4 +1,4 @@
-"""How long a wait will be, from what the workers measured."""
+"""The estimate of a wait, from what the workers measured."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Whom the watchdog looks at, and when."""
+"""The watchdog looks at the right streams at the right time."""
 
 import pytest
 

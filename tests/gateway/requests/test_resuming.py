@@ -103,14 +103,14 @@ async def test_a_retry_after_a_cancelled_try_is_answered(http: httpx.AsyncClient
         assert retry.status_code == 200 and "ld" in retry.text and "error" not in retry.text
 
 
-async def test_behind_an_error_there_is_that_error_again_and_no_good_end(
+async def test_resumed_an_error_there_is_that_error_again_and_no_good_end(
     http: httpx.AsyncClient, cluster: ScriptedCluster
 ) -> None:
     cluster.queue.script = lambda _: [*said("a")[:2], failed("engine_error", "It broke.")]
     text = (await http.post(CHAT, json=ASK)).text
     last = [line[4:] for line in text.splitlines() if line.startswith("id: ")][-1]
-    behind = await http.post(CHAT, json=ASK, headers={"Last-Event-ID": last})
-    for answer in (text, behind.text):
+    resumed = await http.post(CHAT, json=ASK, headers={"Last-Event-ID": last})
+    for answer in (text, resumed.text):
         assert answer.count('"code":"engine_error"') == 1 and "[DONE]" not in answer
 
 

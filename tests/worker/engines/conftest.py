@@ -1,17 +1,20 @@
 """A tiny random model for exact arithmetic, and the real SmolLM2, each loaded once."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from millstream.bench.lab import random_model
+from millstream.worker.engines.transformers.batching import MemoryPlan
 from millstream.worker.engines.transformers.settings import EngineSettings, ModelSource
 from tests.worker.engines.rig import Rig
 
 EOS = 256
+CACHE = 4096  # tokens; without a number the engine takes most of a GPU's memory
 TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
     "{% if tools %}tools:{{ tools[0].function.name }}\n{% endif %}{% if mood is defined %}mood:{{ mood }}\n{% endif %}"
@@ -20,12 +23,7 @@ TEMPLATE = (
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """One token for each byte, and an end token."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    inner = Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<end>", chat_template=TEMPLATE)
+    return random_model.byte_tokenizer(TEMPLATE)
 
 
 @pytest.fixture(scope="session")
@@ -54,8 +52,32 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_settings(tiny_folder: Path) -> EngineSettings:
-    return EngineSettings(source=ModelSource(str(tiny_folder)), slots=8, page_size=16, step_tokens=64, threads=1)
+def device(request: pytest.FixtureRequest) -> str:
+    """Where engines compute: `pytest tests/worker/engines --device cuda`. References stay on the CPU, in float32."""
+    return request.config.getoption("--device")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def captured(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With `--graphs`: prompts and single tokens alike run from captured graphs, and steps overlap, whatever the
+    attention."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.config.getoption("--graphs"):
+            plain, forced = MemoryPlan.config, {"use_cuda_graph": True, "use_async_batching": True}
+            patch.setattr(MemoryPlan, "config", lambda room: replace(plain(room), **forced))
+        yield
+
+
+@pytest.fixture(scope="session")
+def small(device: str) -> EngineSettings:
+    """For a tiny model: only `source` is missing."""
+    cache = None if device == "cpu" else CACHE
+    return EngineSettings(device=device, slots=8, page_size=16, step_tokens=64, threads=1, kv_tokens=cache)
+
+
+@pytest.fixture(scope="session")
+def tiny_settings(tiny_folder: Path, small: EngineSettings) -> EngineSettings:
+    return replace(small, source=ModelSource(str(tiny_folder)))
 
 
 @pytest.fixture(scope="session")
@@ -67,12 +89,14 @@ def tiny(tiny_settings: EngineSettings) -> Iterator[Rig]:
 
 @pytest.fixture(scope="session")
 def reference(tiny_folder: Path) -> LlamaForCausalLM:
-    """The same weights under transformers' own `generate`."""
+    """Returns the same weights under transformers' own `generate`."""
     return LlamaForCausalLM.from_pretrained(tiny_folder).eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="session")
-def smollm2() -> Iterator[Rig]:
-    rig = Rig(EngineSettings(max_model_len=2048, slots=12, threads=1))
+def smollm2(device: str) -> Iterator[Rig]:
+    """In float32 everywhere: then the same tokens come out alone and in any batch."""
+    dtype = "auto" if device == "cpu" else "float32"
+    rig = Rig(EngineSettings(device=device, dtype=dtype, max_model_len=2048, slots=12, threads=1))
     yield rig
     rig.close()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,19 +66,19 @@ REFUSED: dict[str, tuple[Make, str]] = {
 }
 
 
-def saved(make: Make, folder: Path) -> EngineSettings:
+def saved(make: Make, folder: Path, small: EngineSettings) -> EngineSettings:
     torch.manual_seed(7)
     model = make()
     model.generation_config.eos_token_id = EOS
     model.save_pretrained(folder)
     byte_tokenizer().save_pretrained(folder)
-    return EngineSettings(source=ModelSource(str(folder)), slots=8, page_size=16, step_tokens=64, threads=1)
+    return replace(small, source=ModelSource(str(folder)))
 
 
 @pytest.mark.parametrize("kind", RUN)
-def test_it_generates_and_scores_as_the_library_does(kind: str, tmp_path: Path) -> None:
+def test_it_generates_and_scores_as_the_library_does(kind: str, tmp_path: Path, small: EngineSettings) -> None:
     """Prompts shorter and longer than the window and than a step, all in one batch."""
-    settings = saved(RUN[kind], tmp_path)
+    settings = saved(RUN[kind], tmp_path, small)
     prompts = [[(7 * i + n) % 250 for i in range(n)] for n in (5, 40, 150)]
     reference: Any = type(RUN[kind]()).from_pretrained(tmp_path).eval()
     with closing(Rig(settings)) as rig:
@@ -92,14 +93,16 @@ def test_it_generates_and_scores_as_the_library_does(kind: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_the_library_cannot_batch_does_not_start(kind: str, tmp_path: Path) -> None:
+def test_what_the_library_cannot_batch_does_not_start(kind: str, tmp_path: Path, small: EngineSettings) -> None:
     make, why = REFUSED[kind]
     with pytest.raises(LoadFailed, match=f"cannot run {type(make()).__name__}: .*{why}"):
-        TransformersEngine(saved(make, tmp_path)).load()
+        TransformersEngine(saved(make, tmp_path, small)).load()
 
 
-def test_a_batch_that_computes_something_else_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_computes_something_else_is_found(
+    tmp_path: Path, small: EngineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever the reason: Bloom's attention never sees the cache, and the library says nothing of it."""
     monkeypatch.setattr("millstream.worker.engines.transformers.loading.load.check_supported", lambda sketch: None)
     with pytest.raises(LoadFailed, match="something else"):
-        TransformersEngine(saved(REFUSED["bloom"][0], tmp_path)).load()
+        TransformersEngine(saved(REFUSED["bloom"][0], tmp_path, small)).load()

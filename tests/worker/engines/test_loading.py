@@ -107,11 +107,11 @@ def test_a_missing_package(
     assert f"pip install {package}" in refusal(replace(tiny_settings, **settings))
 
 
-@pytest.mark.parametrize("device", ["cuda", "abacus"])
-def test_a_missing_device(tiny_settings: EngineSettings, device: str) -> None:
-    if device == "cuda" and torch.cuda.is_available():
+@pytest.mark.parametrize("named", ["cuda", "abacus"])
+def test_a_missing_device(tiny_settings: EngineSettings, named: str) -> None:
+    if named == "cuda" and torch.cuda.is_available():
         pytest.skip("this machine has one")
-    assert device in refusal(replace(tiny_settings, device=device))
+    assert named in refusal(replace(tiny_settings, device=named))
 
 
 def test_memory_and_code_are_explained() -> None:

@@ -1,4 +1,5 @@
-"""What a processor or a build of torch cannot do is passed over: models load and generate all the same."""
+"""A machine's gaps are passed over: what its processor or its build of torch cannot do; models load and generate all
+the same."""
 
 import json
 import os
@@ -24,7 +25,7 @@ from millstream.worker.engines.transformers.settings import SAMPLE_EMBEDDING, En
 from tests.worker.engines.exactness.test_exact_arithmetic import PROMPTS, generated
 from tests.worker.engines.rig import Rig
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CPU = torch.device("cpu")
 HUGE = 10**15  # parameters: more than fits in any memory
 

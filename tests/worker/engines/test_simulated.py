@@ -13,7 +13,7 @@ from millstream.worker.engines.simulated.engine import SimulatedEngine, Simulate
 from tests.harness.support import wait_until
 
 
-class Rig:
+class SimulatedRig:
     """An engine and what it said."""
 
     def __init__(self, settings: SimulatedSettings | None = None) -> None:
@@ -39,7 +39,7 @@ def script(**fields: Any) -> SequenceSpec:
 
 
 async def test_a_chain_is_whole_and_ends_at_max_tokens() -> None:
-    rig = Rig()
+    rig = SimulatedRig()
     outputs = await rig.run(spec())
     text = rig.engine.tokenizer.decode([output.token for output in outputs])
     assert len(outputs) == 10 and outputs[-1].finish == "length"
@@ -54,25 +54,25 @@ def test_a_broken_chain_is_found() -> None:
 
 @pytest.mark.parametrize("split", [1, 5, 9])
 async def test_a_continuation_makes_the_tokens_the_first_run_would_have(split: int) -> None:
-    rig = Rig()
+    rig = SimulatedRig()
     whole = [output.token for output in await rig.run(spec(key="a#1"))]
     rest = [output.token for output in await rig.run(spec(key="a#2", generated=whole[:split]))]
     assert whole[:split] + rest == whole
 
 
 async def test_without_max_tokens_it_ends_by_itself() -> None:
-    outputs = await Rig(SimulatedSettings(default_length=5)).run(spec(sampling=Sampling(), max_tokens=100))
+    outputs = await SimulatedRig(SimulatedSettings(default_length=5)).run(spec(sampling=Sampling(), max_tokens=100))
     assert [output.finish for output in outputs] == [None] * 5 + ["stop"]
 
 
 async def test_a_stop_token_ends_it() -> None:
     stop = chain_start(list(b"hello"), 7)
-    outputs = await Rig().run(spec(sampling=Sampling(seed=7, max_tokens=10, stop_token_ids=[stop])))
+    outputs = await SimulatedRig().run(spec(sampling=Sampling(seed=7, max_tokens=10, stop_token_ids=[stop])))
     assert [(output.token, output.finish) for output in outputs] == [(stop, "stop")]
 
 
 async def test_sequences_of_one_pace_step_together() -> None:
-    rig = Rig(SimulatedSettings(rate=200))
+    rig = SimulatedRig(SimulatedSettings(rate=200))
     steps: list[list[Output]] = []
     rig.engine.start(steps.append)
     rig.engine.add(spec(key="a#1"))
@@ -82,7 +82,7 @@ async def test_sequences_of_one_pace_step_together() -> None:
 
 
 async def test_abort_ends_it_and_the_engine_falls_idle() -> None:
-    rig = Rig()
+    rig = SimulatedRig()
     rig.engine.add(spec(max_tokens=100_000))
     await wait_until(lambda: rig.outputs)
     rig.engine.abort(SequenceKey("j#1"))
@@ -93,22 +93,22 @@ async def test_abort_ends_it_and_the_engine_falls_idle() -> None:
 
 
 async def test_a_script_is_said_byte_by_byte() -> None:
-    rig = Rig()
+    rig = SimulatedRig()
     outputs = await rig.run(script(text="né", finish="stop"))
     assert [output.token for output in outputs] == [*"né".encode(), 256]
     assert outputs[-1].finish == "stop"
-    outputs = await Rig().run(script(text="ab", finish="length"))
+    outputs = await SimulatedRig().run(script(text="ab", finish="length"))
     assert [output.finish for output in outputs] == [None, "length"]
 
 
 async def test_a_script_can_fail() -> None:
-    outputs = await Rig().run(script(text="abc", after=2, error={"message": "boom"}))
+    outputs = await SimulatedRig().run(script(text="abc", after=2, error={"message": "boom"}))
     assert [output.token for output in outputs[:2]] == [97, 98]
     assert isinstance(outputs[2].error, EngineError) and outputs[2].error.message == "boom"
 
 
 async def test_a_hang_stops_every_step() -> None:
-    rig = Rig()
+    rig = SimulatedRig()
     rig.engine.add(script(text="ab", hang=True))
     await wait_until(lambda: len(rig.outputs) == 2)
     rig.engine.add(spec(key="other#1"))
@@ -118,7 +118,7 @@ async def test_a_hang_stops_every_step() -> None:
 
 
 async def test_a_conversation_of_scripts_takes_a_turn_each() -> None:
-    rig = Rig()
+    rig = SimulatedRig()
     user = {"role": "user", "content": "script: " + json.dumps([{"text": "one"}, {"text": "two"}])}
     answer, result = {"role": "assistant", "content": "one"}, {"role": "tool", "content": "42"}
     for key, messages, said in (("a#1", [user], "one"), ("b#1", [user, answer, result], "two")):
@@ -128,8 +128,8 @@ async def test_a_conversation_of_scripts_takes_a_turn_each() -> None:
 
 
 async def test_refusals_are_clear() -> None:
-    rig = Rig(SimulatedSettings(context_length=20))
+    rig = SimulatedRig(SimulatedSettings(context_length=20))
     with pytest.raises(ContextLengthExceeded, match="20 tokens"):
         rig.engine.add(spec(max_tokens=100))
     with pytest.raises(BadRequest, match="txet"):
-        Rig().engine.add(script(txet="typo"))
+        SimulatedRig().engine.add(script(txet="typo"))

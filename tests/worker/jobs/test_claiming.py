@@ -1,4 +1,4 @@
-"""How a worker comes by its jobs: its inbox rings, a claim takes what is there."""
+"""A worker comes by its jobs: its inbox rings, a claim takes what is there."""
 
 import asyncio
 from collections.abc import AsyncIterator

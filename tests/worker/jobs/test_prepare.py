@@ -1,4 +1,4 @@
-"""What is wrong with a request is found before its first chunk, so that it can be an HTTP error."""
+"""The faults of a request are found before its first chunk, so that they can be an HTTP error."""
 
 import pytest
 

@@ -37,7 +37,7 @@ class TransformersEmbedding:
         self._one_at_a_time = threading.Lock()
 
     def load(self, progress: LoadProgress = _silent) -> ModelCard:
-        """Blocking. Raises `MillstreamError` with the cause and the remedy."""
+        """Loads the model and blocks meanwhile. Raises `MillstreamError` with the cause and the remedy."""
         self._model = model = load_embedding_model(self.settings, progress)
         dtype = str(model.network.dtype).removeprefix("torch.")
         words = f"{self.settings.source.model}|{model.revision}|transformers|{dtype}"
@@ -59,8 +59,8 @@ class TransformersEmbedding:
     def embed(
         self, inputs: list[list[int]], *, dimensions: int | None = None, truncate: bool = False
     ) -> list[list[float]]:
-        """One vector per input, in order. `dimensions` shortens them where the model allows it; `truncate` cuts long
-        inputs instead of refusing them. Raises `BadRequest`, `ContextLengthExceeded`."""
+        """Returns one vector per input, in order. `dimensions` shortens them where the model allows it; `truncate` cuts
+        long inputs instead of refusing them. Raises `BadRequest`, `ContextLengthExceeded`."""
         model = self._ready()
         if model.cross_encoder:
             raise BadRequest(f"{model.name!r} is a cross-encoder: it scores pairs and makes no vectors.", param="model")
@@ -76,7 +76,8 @@ class TransformersEmbedding:
         return vectors
 
     def score(self, query: str, documents: list[str]) -> list[float]:
-        """How well each document answers the query: 0 to 1 by a cross-encoder, else -1 to 1, the vectors' cosine."""
+        """Returns how well each document answers the query: 0 to 1 by a cross-encoder, else -1 to 1, the vectors'
+        cosine."""
         model = self._ready()
         if not model.cross_encoder:
             encode = model.tokenizer.encode
@@ -124,7 +125,7 @@ def _fit(ids: list[int], model: EmbeddingModel, index: int, truncate: bool) -> l
 
 
 def _batches(inputs: list[list[int]]) -> Iterator[list[int]]:
-    """Indices of inputs that go together: of similar length, so that little is padded."""
+    """Yields the indices of inputs that go together: of similar length, so that little is padded."""
     batch: list[int] = []
     for i in sorted(range(len(inputs)), key=lambda i: len(inputs[i])):
         if batch and (len(batch) + 1) * len(inputs[i]) > _BATCH_TOKENS:

@@ -34,7 +34,8 @@ _ENCODER_LIMIT = 512  # positions of an encoder that does not say
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """From the network's outputs to a vector. `dense`: projections `(weight, bias, activation)` after pooling."""
+    """The steps from the network's outputs to a vector. `dense`: projections `(weight, bias, activation)` after
+    pooling."""
 
     pooling: str = "mean"  # mean, cls, lasttoken, max, mean_sqrt_len_tokens, weightedmean
     dense: tuple[tuple[torch.Tensor, torch.Tensor | None, str], ...] = ()
@@ -55,7 +56,7 @@ class EmbeddingModel:
 
     @property
     def width(self) -> int:
-        """Dimensions of a vector."""
+        """Returns the number of a vector's dimensions."""
         if self.recipe.dense:
             return self.recipe.dense[-1][0].shape[0]
         return self.network.config.get_text_config().hidden_size
@@ -66,7 +67,7 @@ class EmbeddingModel:
 
     @torch.inference_mode()
     def vectors(self, inputs: list[list[int]], dimensions: int | None) -> list[list[float]]:
-        """One forward pass over right-padded inputs."""
+        """Computes one forward pass over right-padded inputs and returns a vector each."""
         ids, mask = self._padded(inputs)
         hidden = self.network(input_ids=ids, attention_mask=mask).last_hidden_state.float()
         vectors = pool(hidden, mask, self.recipe.pooling)
@@ -80,7 +81,7 @@ class EmbeddingModel:
 
     @torch.inference_mode()
     def pair_scores(self, query: str, documents: list[str]) -> list[float]:
-        """A cross-encoder's verdict on `(query, document)` pairs, 0 to 1."""
+        """Returns a cross-encoder's verdict on `(query, document)` pairs, 0 to 1."""
         pairs = self.tokenizer.inner(
             [query] * len(documents),
             documents,
@@ -110,7 +111,7 @@ _ACTIVATIONS = {
 
 
 def pool(hidden: torch.Tensor, mask: torch.Tensor, how: str) -> torch.Tensor:
-    """`hidden` `[batch, length, width]`, right-padded as `mask` `[batch, length]` says, to `[batch, width]`."""
+    """Pools `hidden` `[batch, length, width]`, right-padded as `mask` `[batch, length]` says, to `[batch, width]`."""
     weight = mask.unsqueeze(-1).to(hidden.dtype)
     count = weight.sum(1).clamp(min=1)
     match how:
@@ -130,7 +131,7 @@ def pool(hidden: torch.Tensor, mask: torch.Tensor, how: str) -> torch.Tensor:
 
 
 def load_embedding_model(settings: EngineSettings, progress: LoadProgress) -> EmbeddingModel:
-    """Blocking. Raises `MillstreamError` with the cause and the remedy."""
+    """Loads the model and blocks meanwhile. Raises `MillstreamError` with the cause and the remedy."""
     device = pick_device(settings.device)
     place = _locate(settings.source, progress)
     origin = {"trust_remote_code": settings.source.trust_remote_code, "revision": settings.source.revision or "main"}
@@ -170,7 +171,7 @@ def _context_length(config: PretrainedConfig, recipe: Recipe, wanted: int | None
 
 
 def read_recipe(path: str, config: PretrainedConfig, device: torch.device) -> Recipe:
-    """What `modules.json` and the files it names say."""
+    """Returns the recipe in `modules.json` and the files it names."""
     text = config.get_text_config()
     modules = _json(path, "modules.json")
     decoder = "CausalLM" in "".join(config.architectures or [])
@@ -220,7 +221,7 @@ def _dense(path: str, folder: str, device: torch.device) -> tuple[torch.Tensor, 
 
 
 def _json(path: str, name: str) -> Any:
-    """A JSON file of the model, local or from the hub, or None if it has none."""
+    """Returns a JSON file of the model, local or from the hub, or None if it has none."""
     found = cached_file(
         path, name, _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False
     )

@@ -34,7 +34,7 @@ _JSON_OPTIONS = {"whitespace_flexible": True, "whitespace_pattern": r"\n? {0,24}
 
 
 class Matcher:
-    """Where one sequence stands in its grammar."""
+    """The position of one sequence in its grammar."""
 
     def __init__(self, state: LLMatcher) -> None:
         self._state = state
@@ -45,11 +45,11 @@ class Matcher:
 
     @property
     def why(self) -> str:
-        return self._state.get_error().partition("\n<state>")[0]  # behind it: a dump of the parser
+        return self._state.get_error().partition("\n<state>")[0]  # after it: a dump of the parser
 
     @property
     def stopped(self) -> bool:
-        """Whether nothing but the end of the sequence can follow."""
+        """Tells whether nothing but the end of the sequence can follow."""
         return self._state.is_stopped()
 
     def fill_mask(self, bits: torch.Tensor) -> None:
@@ -66,7 +66,7 @@ class GuideCompiler:
         self._lock = threading.Lock()
 
     def matcher(self, guide: Guide, generated: Many[int] = ()) -> Matcher:
-        """A matcher that stands after `generated`. Raises `BadGrammar`."""
+        """Returns a matcher that stands after `generated`. Raises `BadGrammar`."""
         state = self._prototype(guide).deep_copy()
         matcher = Matcher(state)
         for token in generated:
@@ -100,7 +100,7 @@ class GuideCompiler:
 
 
 def grammar_of(guide: Guide) -> str:
-    """The guide in llguidance's own language. Raises ValueError for what is not even JSON where JSON is due."""
+    """Returns the guide in llguidance's own language. Raises ValueError for what is not even JSON where JSON is due."""
     match guide.kind:
         case "json_object":
             return LLMatcher.grammar_from_json_schema({"type": "object"}, overrides=_options())
@@ -115,7 +115,8 @@ def grammar_of(guide: Guide) -> str:
 
 
 def _ascii_classes(pattern: str) -> str:
-    """`\\d` and `\\w` as in the patterns of JSON schemas: a digit is no Bengali or segmented one."""
+    """Gives `\\d` and `\\w` the meaning they have in the patterns of JSON schemas: a digit is no Bengali or segmented
+    one."""
     return re.sub(r"\\(.)", lambda escape: _ASCII.get(escape[1], escape[0]), pattern, flags=re.DOTALL)
 
 
@@ -147,7 +148,7 @@ def apply_masks(logits: torch.Tensor, matchers: Many[tuple[int, Matcher]]) -> No
 
 
 def unpack_bits(bits: torch.Tensor, size: int) -> torch.Tensor:
-    """Packed int32 `[n, words]` to booleans `[n, size]`, the lowest bit first."""
+    """Unpacks packed int32 `[n, words]` into booleans `[n, size]`, the lowest bit first."""
     octets = bits.view(torch.uint8).unsqueeze(-1)  # little-endian words: byte order is bit order
     places = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8, device=bits.device)
     return ((octets & places) != 0).view(bits.shape[0], -1)[:, :size]

@@ -10,7 +10,7 @@ _Json = dict[str, Any]
 
 
 def instance_text(guide: Guide) -> str | None:
-    """A text that follows the guide, or None for a kind that needs a grammar engine."""
+    """Returns a text that follows the guide, or None for a kind that needs a grammar engine."""
     match guide.kind:
         case "json_object":
             return "{}"
@@ -24,7 +24,7 @@ def instance_text(guide: Guide) -> str | None:
 
 
 def instance(schema: Any, root: Any, depth: int) -> Any:
-    """A small value valid under the schema: its constant, first alternative, or the least of its type."""
+    """Returns a small value valid under the schema: its constant, first alternative, or the least of its type."""
     if not isinstance(schema, dict) or depth > _DEEPEST:
         return None
     rules = cast(_Json, schema)

@@ -16,7 +16,7 @@ _MOST_CALLS = 16  # of one answer: without a bound a small model may call for ev
 
 @dataclass(frozen=True, slots=True)
 class CallSyntax:
-    """How calls are written: `opening prefix {json} suffix separator prefix {json} suffix … closing`. The JSON is
+    """The syntax of calls: `opening prefix {json} suffix separator prefix {json} suffix … closing`. The JSON is
     `{name_key: …, arguments_key: {…}}`; the `pythonic` style writes `name(key=value, …)` instead."""
 
     opening: str = ""
@@ -30,8 +30,8 @@ class CallSyntax:
 
 
 def tool_guide(syntax: CallSyntax, tools: list[dict[str, Any]], use: ToolUse) -> Guide:
-    """The guide under which the answer is one call or (`use.parallel`) several, of the named function or of any.
-    `tools` are OpenAI's. Raises `BadGrammar` if the named function is not among them."""
+    """Returns the guide under which the answer is one call or (`use.parallel`) several, of the named function or of
+    any. `tools` are OpenAI's. Raises `BadGrammar` if the named function is not among them."""
     functions = [tool["function"] for tool in tools if tool.get("type", "function") == "function"]
     if use.choice == "named":
         functions = [function for function in functions if function["name"] == use.name]
@@ -51,8 +51,8 @@ def _text(literal: str) -> str:
 
 
 def _parameters(function: dict[str, Any], place: str) -> dict[str, Any]:
-    """The function's parameters for a schema that holds them at `place`. Closed unless they say otherwise: a forced
-    call names only parameters that there are."""
+    """Returns the function's parameters for a schema that holds them at `place`. Closed unless they say otherwise: a
+    forced call names only parameters that there are."""
     given: dict[str, Any] = function.get("parameters") or {}
     closed = {} if given.keys() & _OPEN else {"additionalProperties": False}
     return {"type": "object", "properties": {}} | closed | _rebased(given, place)
@@ -85,7 +85,8 @@ def _json_call(syntax: CallSyntax, function: dict[str, Any]) -> str:
 
 
 def _pythonic_call(syntax: CallSyntax, function: dict[str, Any]) -> str:
-    """`name(a=1, b="x")`: the required arguments in their order, then any of the others in theirs."""
+    """Returns the form of `name(a=1, b="x")`: the required arguments in their order, then any of the others in
+    theirs."""
     parameters = _parameters(function, "#/$defs/parameters")
     properties: dict[str, Any] = parameters.get("properties", {})
     required = [name for name in properties if name in parameters.get("required", [])]
@@ -101,5 +102,5 @@ def _pythonic_call(syntax: CallSyntax, function: dict[str, Any]) -> str:
 
 
 def _chain(written: list[str]) -> list[str]:
-    """Every non-empty choice of `written` in order, by its first element."""
+    """Returns every non-empty choice of `written` in order, by its first element."""
     return [" ".join((first, *(f'(", " {later})?' for later in written[i + 1 :]))) for i, first in enumerate(written)]

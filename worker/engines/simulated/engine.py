@@ -24,7 +24,7 @@ from millstream.worker.engines.simulated.tokenizer import SimulatedTokenizer
 
 @dataclass(frozen=True, slots=True)
 class SimulatedSettings:
-    """How the simulated engine behaves. A script may set another rate for its own sequence."""
+    """The behaviour of the simulated engine. A script may set another rate for its own sequence."""
 
     name: str = "simulated"
     slots: int = 8
@@ -65,7 +65,7 @@ class SimulatedEngine:
         self._loop = asyncio.get_running_loop()
 
     def prepare(self, spec: SequenceSpec) -> None:
-        """Find out what is wrong with a script or a guide."""
+        """Finds out what is wrong with a script or a guide."""
         sequence_for(spec, self._tokenizer, self.settings.default_length)
 
     def add(self, spec: SequenceSpec) -> None:
@@ -105,12 +105,12 @@ class SimulatedEngine:
         self._schedule()
 
     def _interval(self, sequence: SimulatedSequence) -> float:
-        """Seconds between two steps of a sequence."""
+        """Returns the seconds between two steps of a sequence."""
         rate = self.settings.rate if sequence.rate is None else sequence.rate
         return self.settings.step_tokens / (rate * self.settings.speed) if rate > 0 else 0.0
 
     def _first_due(self, sequence: SimulatedSequence) -> float:
-        """When a new sequence's first token comes: on the batch's next step after its prefill."""
+        """Returns when a new sequence's first token comes: on the batch's next step after its prefill."""
         assert self._loop is not None
         ready = self._loop.time() + self.settings.first_token / self.settings.speed
         interval = self._interval(sequence)
@@ -131,7 +131,7 @@ class SimulatedEngine:
         self._wake = self._loop.call_soon(self._step) if soon else self._loop.call_at(due, self._step)
 
     def _step(self) -> None:
-        """One step of the batch, at the moment it was planned for."""
+        """Makes one step of the batch, at the moment it was planned for."""
         assert self._loop is not None and self._sink is not None
         now = self._loop.time()
         outputs: list[Output] = []
@@ -150,7 +150,7 @@ class SimulatedEngine:
         self._schedule()
 
     def _advance(self, sequence: SimulatedSequence) -> list[Output]:
-        """The tokens one sequence gets in this step."""
+        """Returns the tokens one sequence gets in this step."""
         outputs: list[Output] = []
         for _ in range(self.settings.step_tokens):
             match sequence.fault():

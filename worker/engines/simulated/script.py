@@ -43,7 +43,7 @@ class ScriptedError(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Failure(code=self.code, message=self.message, param=self.param)
 
 
-class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SimulatedScript(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One script, as the request gave it."""
 
     text: str = ""
@@ -57,22 +57,24 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     after: int | None = None
 
     def spoken(self) -> str:
-        """All it says, in the syntax models of the Hermes family use for reasoning and tool calls."""
+        """Returns all that the script says, in the syntax models of the Hermes family use for reasoning and tool
+        calls."""
         thought = "" if self.reasoning is None else f"<think>\n{self.reasoning}\n</think>\n\n"
         return thought + self.text + "".join(_call(call) for call in self.tool_calls)
 
 
-def parse_script(message: str, turn: int) -> Script | None:
-    """The script a user message asks for in its `turn`-th answer, or None if it is no script.
-
-    Raises `BadRequest` for a script that cannot be read."""
+def parse_script(message: str, turn: int) -> SimulatedScript | None:
+    """Returns the script a user message asks for in its `turn`-th answer, or None if it is no script. Raises
+    `BadRequest` for a script that cannot be read."""
     if not message.lstrip().startswith(PREFIX):
         return None
     try:
-        scripts = msgspec.json.decode(message.lstrip()[len(PREFIX) :].strip(), type=Script | list[Script])
+        scripts = msgspec.json.decode(
+            message.lstrip()[len(PREFIX) :].strip(), type=SimulatedScript | list[SimulatedScript]
+        )
     except msgspec.MsgspecError as error:
         raise BadRequest(f"The simulated engine cannot read this script: {error}.", param="messages") from error
-    if isinstance(scripts, Script):
+    if isinstance(scripts, SimulatedScript):
         return scripts
     return scripts[min(turn, len(scripts) - 1)] if scripts else None
 

@@ -8,7 +8,7 @@ from millstream.common.hashchain import chain_next, chain_start
 from millstream.common.job import Guide
 from millstream.worker.engines.base import Output, RawLogprob, SequenceSpec
 from millstream.worker.engines.grammar.schema_instance import instance_text
-from millstream.worker.engines.simulated.script import Script, parse_script
+from millstream.worker.engines.simulated.script import SimulatedScript, parse_script
 from millstream.worker.engines.simulated.tokenizer import EOS, TURN, SimulatedTokenizer
 
 ScriptedFault = Literal["crash", "hang"]
@@ -23,12 +23,12 @@ class SimulatedSequence:
     end: int  # the position of the end-of-sequence token; beyond `max_tokens` if none comes
     made: int  # tokens so far, earlier leases' included
     previous: int  # the last token, or what the chain's first is to be
-    script: Script | None = None
+    script: SimulatedScript | None = None
     rate: float | None = None
     due: float = 0.0  # event loop time of the next token
 
     def fault(self) -> ScriptedFault | None:
-        """What is to go wrong now instead of a token."""
+        """Returns the fault that is to happen now instead of a token."""
         script = self.script
         if script is None or self.made != self._moment(script):
             return None
@@ -36,7 +36,7 @@ class SimulatedSequence:
         return "crash" if crash else "hang" if script.hang else None
 
     def advance(self) -> Output:
-        """The next token, or the failure the script wants here."""
+        """Returns the next token, or the failure the script wants here."""
         error = self._error()
         if error is not None:
             return Output(self.spec.key, error=error)
@@ -62,8 +62,8 @@ class SimulatedSequence:
             return "stop"
         return "length" if self.made >= self.spec.max_tokens else None
 
-    def _moment(self, script: Script) -> int:
-        """How many tokens come before the script's error, crash or hang."""
+    def _moment(self, script: SimulatedScript) -> int:
+        """Returns how many tokens come before the script's error, crash or hang."""
         return self.end if script.after is None else script.after
 
     def _error(self) -> MillstreamError | None:
@@ -84,15 +84,15 @@ class SimulatedSequence:
 
 
 def pretended_logprob(token: int, count: int) -> RawLogprob:
-    """A made-up probability that depends on the token alone, with `count` alternatives, the token itself first."""
+    """Returns a made-up probability that depends on the token alone, with `count` alternatives, the token itself
+    first."""
     chosen = -(1 + token % 16) / 16
     return RawLogprob(chosen, [(token ^ rank, chosen - rank) for rank in range(count)])
 
 
 def sequence_for(spec: SequenceSpec, tokenizer: SimulatedTokenizer, default_length: int) -> SimulatedSequence:
-    """What a job will say: its script, else what its guide allows, else a hash chain.
-
-    Raises `BadRequest` for an unreadable script, `BadGrammar` for a guide only a real engine can follow."""
+    """Returns the sequence of a job: its script, else what its guide allows, else a hash chain. Raises `BadRequest` for
+    an unreadable script, `BadGrammar` for a guide only a real engine can follow."""
     script = script_of(spec.prompt, tokenizer)
     previous = spec.generated[-1] if spec.generated else chain_start(spec.prompt, spec.sampling.seed)
     if script is None and spec.guide is None:
@@ -103,8 +103,8 @@ def sequence_for(spec: SequenceSpec, tokenizer: SimulatedTokenizer, default_leng
     return SimulatedSequence(spec, said, len(said), len(spec.generated), previous, script, rate)
 
 
-def script_of(prompt: list[int], tokenizer: SimulatedTokenizer) -> Script | None:
-    """The script in the last user message of a chat, or in a plain prompt as a whole."""
+def script_of(prompt: list[int], tokenizer: SimulatedTokenizer) -> SimulatedScript | None:
+    """Returns the script in the last user message of a chat, or in a plain prompt as a whole."""
     text = tokenizer.decode(prompt, skip_special=False)
     if "script:" not in text:
         return None
@@ -120,14 +120,14 @@ def script_of(prompt: list[int], tokenizer: SimulatedTokenizer) -> Script | None
 
 
 def _chain_end(spec: SequenceSpec, default_length: int) -> int:
-    """The position of a chain's end-of-sequence token: none if the client said how long it wants it."""
+    """Returns the position of a chain's end-of-sequence token: none if the client said how long it wants it."""
     if spec.sampling.max_tokens is not None or spec.sampling.ignore_eos:
         return spec.max_tokens + 1
     return max(default_length, spec.sampling.min_tokens)
 
 
 def _guided(guide: Guide | None) -> str:
-    """A text the guide allows."""
+    """Returns a text the guide allows."""
     try:
         words = instance_text(guide) if guide is not None else None
     except (ValueError, TypeError, LookupError, AttributeError) as error:

@@ -32,7 +32,7 @@ class SimulatedTokenizer:
     chat_template: str = CHAT_TEMPLATE
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
-        """UTF-8 bytes; with `special`, the markers of a turn become one token each."""
+        """Returns UTF-8 bytes; with `special`, the markers of a turn become one token each."""
         if not special or "<|im_" not in text:
             return list(text.encode("utf-8", "replace"))
         ids: list[int] = []
@@ -52,7 +52,7 @@ class SimulatedTokenizer:
     def chat(
         self, messages: list[dict[str, Any]], tools: list[dict[str, Any]], *, go_on: bool, kwargs: dict[str, Any]
     ) -> list[int]:
-        """A turn for each message, tools in a turn before them. `go_on` leaves the last turn open."""
+        """Returns a turn for each message, tools in a turn before them. `go_on` leaves the last turn open."""
         if not messages:
             raise BadRequest("There must be at least one message.", param="messages")
         turns = [_tools_turn(tools)] if tools else []

@@ -1,10 +1,10 @@
 """The loop that steps the batch: transformers' continuous batching, bent to our contract.
 
-**The only file that knows the library's internals** (`tap.py` takes the place of one of them);
-`tests/engine/test_batching_internals.py` fails loudly when they move. What is changed: a request is one of our
-sequences and decides itself when it ends; the outputs of a step go out together, newest tokens only (the library copies
-all tokens so far, for every token); tokens are chosen by our sampler after the forward pass, outside any captured
-graph; prompt scoring runs between the steps.
+**The only file that knows the library's internals**, with `overlap.py` (`logits_hook.py` takes the place of one);
+`tests/worker/engines/exactness/test_batching_internals.py` fails loudly when they move. What is changed: a request is
+one of our sequences and decides itself when it ends; the outputs of a step go out together, newest tokens only (the
+library copies all tokens so far, for every token); tokens are chosen by our sampler after the forward pass, outside
+any captured graph; prompt scoring runs between the steps.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -21,7 +21,6 @@ from typing import Any, cast
 import torch
 from transformers import ContinuousBatchingConfig, PreTrainedModel
 from transformers.generation.continuous_batching.continuous_api import (
-    ContinuousBatchingManager,
     ContinuousBatchProcessor,
     OutputRouter,
 )
@@ -36,6 +35,8 @@ from millstream.worker.engines.transformers.loading.attention import (
     Span,
     plan_attention,
 )
+from millstream.worker.engines.transformers.loading.gpu_attention import GPU_ATTENTION, Tables, plan_graphs
+from millstream.worker.engines.transformers.overlap import OverlappedLoop, inputs
 from millstream.worker.engines.transformers.sampling.logits_hook import LogitsHook
 from millstream.worker.engines.transformers.sampling.sampler import Sampler, needed
 from millstream.worker.engines.transformers.sampling.sequence import Sequence
@@ -46,16 +47,17 @@ Broken = Callable[[BaseException], None]
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """How large the batch may become."""
+    """The largest size that the batch may have."""
 
     slots: int
     page_size: int
     pages: int | None  # None: the library takes what the GPU has left
     step_tokens: int
+    context: int  # tokens of the longest sequence
     prefix_sharing: bool
 
     def config(self) -> ContinuousBatchingConfig:
-        """As the library wants it. The sampler may need a row's last token, so batches are not double-buffered."""
+        """As the library wants it; `plan_graphs` settles what depends on the attention."""
         return ContinuousBatchingConfig(
             page_size=self.page_size,
             num_blocks=self.pages,
@@ -92,7 +94,9 @@ class _Request(RequestState):
         return self  # the router below reads the newest token from the sequence itself
 
     def create_equivalent_initial_request(self) -> "_Request":
-        """The cache was full: the sequence goes back to the waiting ones with its tokens so far."""
+        """Returns the sequence to the waiting ones with its tokens so far, because the cache was full. A token in
+        flight is dropped, and drawn again."""
+        self.sequence.ahead = 0
         return _Request.of(self.sequence)
 
 
@@ -107,12 +111,14 @@ class _Router(OutputRouter):
         self._deliver([request.sequence for request in outputs])
 
     def deliver(self, output: Any) -> None:
-        """Only failures come here, one by one."""
+        """Delivers a failure; the library brings failures alone here, one by one."""
         sequence: Sequence = output.sequence
         sequence.error = sequence.error or EngineError(f"The engine failed on this job: {output.error}")
         self._deliver([sequence])
 
 
+# Outside the batch, attention that only knows the paged cache gives way to its plain counterpart.
+_PLAIN = {"paged|eager": "eager", GPU_ATTENTION: "sdpa"}
 _NO_MASK = torch.empty(1, 1, 1, 1)  # four dimensions: the model takes it for prepared and builds none
 
 
@@ -128,7 +134,7 @@ def _layer_views(cache: Any) -> dict[int, LayerCache]:
     }
 
 
-class BatchLoop(ContinuousBatchingManager):
+class BatchLoop(OverlappedLoop):
     """The running batch. `deliver` and `broken` are called on its own thread."""
 
     def __init__(self, model: PreTrainedModel, room: MemoryPlan, deliver: Deliver, broken: Broken) -> None:
@@ -142,12 +148,14 @@ class BatchLoop(ContinuousBatchingManager):
         self.closing = False
         generation = model.generation_config
         super().__init__(cast(Any, model), cast(Any, generation), room.config())
+        plan_graphs(self.continuous_batching_config, model.config._attn_implementation, room.context)
         self._layers: dict[int, LayerCache] | None = None
         self.logit_processor = self._logits_hook
         self.output_router = _Router(deliver)
 
     def switch_to_cb_friendly_attn(self, model: Any, auto_switch_to_flash: bool = True) -> None:
-        """`loading` has chosen the attention already; our CPU attention is unknown to the library's list."""
+        """Does nothing: `loading` has chosen the attention already; our CPU attention is unknown to the library's
+        list."""
         if not model.config._attn_implementation.startswith("millstream"):
             super().switch_to_cb_friendly_attn(model, auto_switch_to_flash)
 
@@ -159,28 +167,29 @@ class BatchLoop(ContinuousBatchingManager):
 
     @torch.no_grad()
     def try_out(self, sequence: Sequence) -> torch.Tensor:
-        """Run one sequence to its end, before `start`: the logits its last token was chosen by, `[vocabulary]`."""
+        """Runs one sequence to its end, before `start`, and returns the logits its last token was chosen by,
+        `[vocabulary]`."""
         processor = self._create_batch_processor()
         self.input_queue.put(_Request.of(sequence))
         while not sequence.over and processor.prepare_next_batch():
             self._generation_step()
-            processor.update_batch()
+            self._land(processor)
         return self._logits_hook.logits[0].float()
 
     @contextmanager
     def own_attention(self) -> Generator[None]:
-        """For a forward pass outside the batch: the library's paged eager attention refuses one."""
-        paged = self.model.config._attn_implementation == "paged|eager"
-        if paged:
-            self.model.set_attn_implementation("eager")
+        """Gives a forward pass outside the batch an attention of its own."""
+        paged = self.model.config._attn_implementation
+        if paged in _PLAIN:
+            self.model.set_attn_implementation(_PLAIN[paged])
         try:
             yield
         finally:
-            if paged:
-                self.model.set_attn_implementation("paged|eager")
+            if paged in _PLAIN:
+                self.model.set_attn_implementation(paged)
 
     def start(self) -> None:
-        """As the library's, on a thread that does not keep a dying process alive."""
+        """Starts as the library does, but on a thread that does not keep a dying process alive."""
         self.background_thread_status.clear()
         thread = threading.Thread(target=self._run_generation_loop, name="millstream-engine", daemon=True)
         self._generation_thread = thread
@@ -204,7 +213,7 @@ class BatchLoop(ContinuousBatchingManager):
             self.stop(block=True, timeout=30, hard_stop=True)
 
     def kv_use(self) -> float:
-        """Share of the cache that live sequences or kept prefixes occupy, 0 to 1."""
+        """Returns the share of the cache that live sequences or kept prefixes occupy, 0 to 1."""
         processor = self.batch_processor
         return 0.0 if processor is None else 1.0 - float(processor.cache.compute_free_capacity())
 
@@ -217,11 +226,15 @@ class BatchLoop(ContinuousBatchingManager):
                 self._scoring.pop(0)
         if self._scoring:
             self._wake_up_loop.set()  # more to do: do not wait for requests
-        return super()._generation_loop_body(batch_processor, bootstrapping)
+        if not batch_processor.use_async_batching:
+            return super()._generation_loop_body(batch_processor, bootstrapping)
+        if bootstrapping:
+            return False
+        return self._overlapped(batch_processor, lambda: any(s.follows_its_tokens for s in self._logits_hook.batch))
 
     @torch.no_grad()
     def _scored(self, work: Iterator[None]) -> bool:
-        """One piece of scoring; whether it was the last. It counts as a step: the engine is not hung."""
+        """Does one piece of scoring and tells whether it was the last. It counts as a step: the engine is not hung."""
         self.steps += 1
         with self.own_attention():
             return next(work, self) is self
@@ -234,11 +247,15 @@ class BatchLoop(ContinuousBatchingManager):
         if self._layers is not None:
             data["attention_mask"] = _NO_MASK
             data["paged"] = self._plan(processor.cache, data["write_index"][0])
+        if ios.compute_stream is not None:  # the inputs were copied on the current stream, which nothing else waits for
+            ios.compute_stream.wait_stream(torch.accelerator.current_stream())
         processor.model_runner.compute_batch(self.model, data)
         batch = self._logits_hook.batch
         if batch and needed(batch):  # else the arg-max the library has taken already is the choice
             self._choose(ios, batch)
         ios.retrieve_device_outputs()
+        for sequence in batch:
+            sequence.ahead += 1
         self.steps += 1
 
     def _create_batch_processor(self) -> ContinuousBatchProcessor:
@@ -247,6 +264,14 @@ class BatchLoop(ContinuousBatchingManager):
             self._layers = _layer_views(processor.cache)
             # Our attention finds the pages itself: the library need not list every token of the cache at every step.
             processor.model_runner.maybe_pad_inputs = _reading_nothing
+        if processor.cache.max_blocks_per_request > 0:
+            cache: Any = processor.cache
+            tables = Tables(cache, lambda: inputs(processor).block_table)
+            cache.fill_block_table, self._logits_hook.on_batch = tables.note, tables.write
+        self._begin_overlapping(processor)
+        if self.model.device.type != "cpu":
+            # The inputs were zeroed on the current stream, and the first step's may be copied to them on another.
+            torch.accelerator.synchronize()
         return processor
 
     def _plan(self, cache: Any, write: torch.Tensor) -> Paged:

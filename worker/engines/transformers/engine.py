@@ -1,4 +1,4 @@
-"""The `transformers` engine behind the contract of `worker.engines.base`."""
+"""The `transformers` engine, which keeps the contract of `worker.engines.base`."""
 
 import asyncio
 import hashlib
@@ -46,7 +46,8 @@ class TransformersEngine:
 
     # ------------------------------------------------------------------------------------------- life
     def load(self, progress: LoadProgress = _silent) -> ModelCard:
-        """Blocking; `progress(stage, fraction or None)` is called on this thread. Raises `MillstreamError`."""
+        """Loads the model and blocks meanwhile; `progress(stage, fraction or None)` is called on this thread. Raises
+        `MillstreamError`."""
         loaded = load(self.settings, progress)
         room = plan_memory(self.settings, loaded)
         progress("reading the vocabulary for grammars", None)  # here, because it would hold the event loop up later
@@ -64,13 +65,13 @@ class TransformersEngine:
         dtype = str(loaded.model.dtype).removeprefix("torch.")
         source = self.settings.source.model
         words = f"{source}|{loaded.revision}|{ENGINE}|{dtype}|{self.settings.quantization}|{self.settings.adapter}"
+        details = {"dtype": dtype, "device": str(loaded.model.device), "revision": loaded.revision, "model": source}
         return ModelCard(
             name=loaded.name,
             engine=ENGINE,
             context_length=loaded.context_length,
             fingerprint="fp_" + hashlib.sha256(words.encode()).hexdigest()[:12],
-            details={"dtype": dtype, "device": str(loaded.model.device), "revision": loaded.revision, "model": source}
-            | about_processor(loaded.model, loaded.model.device),
+            details=details | {"attention": loaded.attention} | about_processor(loaded.model, loaded.model.device),
         )
 
     def start(self, sink: Sink) -> None:
@@ -133,7 +134,7 @@ class TransformersEngine:
         return self._broken
 
     def matcher(self, guide: Guide | None, generated: Many[int] = ()) -> Matcher | None:
-        """Compile a guide, or find it compiled, and stand behind the tokens `generated`."""
+        """Compile a guide, or find it compiled, and move it past the tokens `generated`."""
         if guide is None:
             return None
         if self._guides is None:

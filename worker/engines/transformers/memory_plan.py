@@ -1,4 +1,4 @@
-"""How much fits: slots, cache pages and tokens per step, from the settings, the model and the machine."""
+"""The plan of the memory: slots, cache pages and tokens per step, from the settings, the model and the machine."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # (transformers publishes partly unknown types)
@@ -26,6 +26,7 @@ def plan_memory(settings: EngineSettings, loaded: Loaded) -> MemoryPlan:
         page_size=page,
         pages=_pages(settings, loaded, slots, page) if on_cpu or settings.kv_tokens else None,
         step_tokens=max(settings.step_tokens or (_CPU_STEP if on_cpu else 2048), slots),
+        context=loaded.context_length,
         prefix_sharing=settings.prefix_sharing,
     )
 
@@ -44,7 +45,7 @@ def _pages(settings: EngineSettings, loaded: Loaded, slots: int, page: int) -> i
 
 
 def bytes_per_token(loaded: Loaded) -> int:
-    """Keys and values of all layers for one token."""
+    """Returns the bytes of keys and values of all layers for one token."""
     config = loaded.model.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

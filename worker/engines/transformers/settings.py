@@ -1,4 +1,4 @@
-"""What the transformers engine can be told. The worker's own settings class maps onto these fields one to one."""
+"""The settings of the transformers engine. The worker's own settings class maps onto these fields one to one."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ Quantization = Literal["8bit", "4bit"]
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Where a model comes from: `smollm2` (bundled sample), a hub id, a local folder or a GGUF file's path."""
+    """The source of a model: `smollm2` (bundled sample), a hub id, a local folder or a GGUF file's path."""
 
     model: str = SAMPLE_CHAT
     revision: str | None = None

@@ -15,7 +15,7 @@ from millstream.worker.engines.transformers.loading.load import Loaded
 
 
 def guide_compiler(loaded: Loaded) -> GuideCompiler | None:
-    """About a second of work. None for the few models without a fast tokenizer."""
+    """Compiles the vocabulary, about a second of work. Returns None for the few models without a fast tokenizer."""
     inner = loaded.tokenizer.inner
     if not isinstance(inner, PreTrainedTokenizerFast):
         return None

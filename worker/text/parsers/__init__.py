@@ -1,1 +1,1 @@
-"""From a model's text to typed deltas: reasoning and tool calls, in the notation the model was trained on."""
+"""Turns a model's text into typed deltas: reasoning and tool calls, in the notation the model was trained on."""

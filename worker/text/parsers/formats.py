@@ -1,4 +1,4 @@
-"""How model families write tool calls, and which of them a chat template teaches."""
+"""The notations in which model families write tool calls, and which of them a chat template teaches."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +10,8 @@ FormatName = Literal["hermes", "llama3", "mistral", "pythonic", "json"]
 
 @dataclass(frozen=True, slots=True)
 class CallFormat:
-    """One notation. `marker` may come anywhere; with `bare` a call may also be the very beginning of the answer."""
+    """One notation of tool calls. `marker` may come anywhere; with `bare` a call may also be the very beginning of the
+    answer."""
 
     name: FormatName
     syntax: CallSyntax  # for a guide that forces a call
@@ -50,7 +51,7 @@ FORMATS: dict[str, CallFormat] = {
 
 
 def parser_for(chat_template: str, name: str | None = None) -> CallFormat:
-    """The notation called `name`, else the one the template teaches; JSON as such where it teaches none."""
+    """Returns the notation called `name`, else the one the template teaches; JSON as such where it teaches none."""
     if name is not None:
         return FORMATS[name]
     for format in FORMATS.values():
@@ -62,5 +63,5 @@ def parser_for(chat_template: str, name: str | None = None) -> CallFormat:
 
 
 def reasons(chat_template: str) -> bool:
-    """Whether the template's model thinks aloud in <think> blocks."""
+    """Tells whether the template's model thinks aloud in <think> blocks."""
     return "</think>" in chat_template

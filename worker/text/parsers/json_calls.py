@@ -49,7 +49,7 @@ class JsonCalls:
             out.text += raw + held
 
     def _advance(self, out: Parsed) -> bool:
-        """One decision; whether another may follow."""
+        """Takes one decision and tells whether another may follow."""
         match self._state:
             case "text":
                 return self._text(out)
@@ -83,7 +83,7 @@ class JsonCalls:
         return False
 
     def _call(self, out: Parsed) -> bool:
-        """Between a marker (or an earlier call of the group) and the next call's arguments."""
+        """Reads what is between a marker (or an earlier call of the group) and the next call's arguments."""
         match = self._skipped.match(self._held)
         start = match.end() if match else 0
         if start == len(self._held):
@@ -105,7 +105,7 @@ class JsonCalls:
         return end is not None and self._whole(start, unread + end, out)
 
     def _bracketed(self, start: int, out: Parsed) -> bool | None:
-        """A call as `name[ARGS]{…}`; whether it has begun, or None if this is none."""
+        """Reads a call as `name[ARGS]{…}` and tells whether it has begun; None if this is none."""
         head = _BRACKETED.match(self._held, start)
         if head is None:
             return False if _BRACKETED_SO_FAR.fullmatch(self._held, start) else None
@@ -115,7 +115,7 @@ class JsonCalls:
         return True
 
     def _whole(self, start: int, end: int, out: Parsed) -> bool:
-        """A complete object that is not written in the usual order."""
+        """Reads a complete object that is not written in the usual order."""
         call = _call_of(self._held[start:end])
         if call is None:
             return self._no_call(out, 0, end)
@@ -126,14 +126,14 @@ class JsonCalls:
         return True
 
     def _no_call(self, out: Parsed, text_from: int, text_to: int) -> bool:
-        """It is text after all, marker included; what follows `text_to` is looked at again."""
+        """Takes what was read for text after all, marker included; what follows `text_to` is looked at again."""
         out.text += self._raw + self._held[text_from:text_to]
         self._held = self._held[text_to:]
         self._raw, self._state = "", "text"
         return True
 
     def _enter(self, state: _State) -> None:
-        """A fresh scan begins with the state."""
+        """Enters a state; a fresh scan begins with it."""
         self._state, self._scan, self._scanned = state, JsonScan(1 if state == "rest" else 0), 0
 
     def _begin(self, name: str, out: Parsed) -> None:
@@ -146,7 +146,7 @@ class JsonCalls:
             out.tools.append(delta)
 
     def _object(self, out: Parsed) -> bool:
-        """Inside the arguments, or behind them until the call's object closes."""
+        """Reads inside the arguments, or after them until the call's object closes."""
         end = self._scan.feed(self._held)
         taken = self._held if end is None else self._held[:end]
         self._held = self._held[len(taken) :]
@@ -163,7 +163,7 @@ class JsonCalls:
         return True
 
     def _after(self) -> bool:
-        """Behind a call: its suffix, if it comes."""
+        """Reads what comes after a call: its suffix, if it comes."""
         start = self._held.lstrip()
         suffix = self._format.suffix
         if suffix.startswith(start) and start != suffix:
@@ -174,7 +174,7 @@ class JsonCalls:
 
 
 def _call_of(written: str) -> tuple[str, str] | None:
-    """Name and arguments (JSON) of a call written as an object in any order; None if it is not one."""
+    """Returns name and arguments (JSON) of a call written as an object in any order; None if it is not one."""
     try:
         call = cast(dict[str, Any], json.loads(written, strict=False))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Where a JSON object ends, in a text that comes in pieces."""
+"""Finds where a JSON object ends, in a text that comes in pieces."""
 
 
 class JsonScan:
@@ -10,7 +10,7 @@ class JsonScan:
         self._escaped = False
 
     def feed(self, text: str) -> int | None:
-        """The index just behind the closing brace, or None if it is not in this piece."""
+        """Returns the index just after the closing brace, or None if it is not in this piece."""
         for index, char in enumerate(text):
             if self._string:
                 self._in_string(char)

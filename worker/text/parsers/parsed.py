@@ -1,4 +1,4 @@
-"""What a parser has made of the text so far."""
+"""The result of a parser so far."""
 
 from dataclasses import dataclass, field
 
@@ -7,7 +7,7 @@ from millstream.common.chunk import ToolDelta
 
 @dataclass(slots=True)
 class Parsed:
-    """What one piece of text turned into; parsers add to it."""
+    """The results that one piece of text turned into; parsers add to it."""
 
     text: str = ""
     reasoning: str = ""

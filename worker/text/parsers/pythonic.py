@@ -29,7 +29,7 @@ class PythonicCalls:
             self._held += text
 
     def finish(self, out: Parsed) -> None:
-        """The whole list is known: its calls, or the text it was."""
+        """Ends the list, which is known as a whole now: its calls, or the text it was."""
         held, self._held = self._held, ""
         calls = calls_in(held)
         if calls is None:
@@ -41,7 +41,8 @@ class PythonicCalls:
 
 
 def calls_in(written: str) -> list[tuple[str, str]] | None:
-    """Names and arguments (JSON) of a list of calls, or None if it is none. Values are Python or JSON literals."""
+    """Returns names and arguments (JSON) of a list of calls, or None if it is none. Values are Python or JSON
+    literals."""
     try:
         listed = ast.parse(written.strip(), mode="eval").body
         if not isinstance(listed, ast.List) or not listed.elts:

@@ -44,7 +44,7 @@ class ReasoningParser:
         return ""
 
     def _begin(self) -> bool:
-        """Whether it is decided how the text begins."""
+        """Tells whether it is decided how the text begins."""
         start = self._held.lstrip()
         if start.startswith(OPEN):
             self._held, self._state, self._fresh = start[len(OPEN) :], "inside", True
@@ -55,7 +55,7 @@ class ReasoningParser:
         return True
 
     def _think(self, out: Parsed) -> bool:
-        """Whether the thought is over."""
+        """Tells whether the thought is over."""
         if self._fresh:
             self._held = self._held.lstrip("\n")
             self._fresh = not self._held

@@ -1,12 +1,12 @@
 -- with keys, chunks, fence, readers, requeue
 -- A gateway takes over the stream of a job: a client reconnected, or the server came back from a restart. What a client
 -- has received is the truth: chunks this server lost are put back, an owner that did not make them is fenced.
--- ARGV: id, gateway, tenant, lease that made the last chunk seen ('' none), delivered seq, the chunk at it ('' not
---       known), count of chunks given, seq of the first, chunks
+-- `seen` is the lease that made the last chunk seen, '' if none was; `delivered` the last seq delivered, `last` the chunk
+-- at it, '' if it is not known; `first` the seq of the first of the chunks given.
+-- argv: id gateway tenant seen delivered:number last first:number chunks:list
 -- Returns {missing} | {lost, seq} | {ok, state, seq, lease}; the lease of a queued job is the next one's beginning
-local id, gateway, seen, delivered, last = ARGV[1], ARGV[2], ARGV[4], tonumber(ARGV[5]), ARGV[6]
 local job = redis.call('HMGET', job_key(id), 'state', 'lease', 'grant', 'gateway', 'tenant')
-if not job[1] or job[5] ~= ARGV[3] then return {'missing'} end
+if not job[1] or job[5] ~= tenant then return {'missing'} end
 
 local state, seq, grant = job[1], seq_of(id), tonumber(job[3])
 local live = state == 'queued' or state == 'running'
@@ -21,18 +21,18 @@ local function parted()
 end
 
 -- From `first` on the log is written anew, as it was delivered.
-local function put_back(first, count)
+local function put_back()
   local kept = redis.call('XRANGE', log, '-', '0-' .. (first - 1))
   redis.call('DEL', log)
   for seq_kept, entry in ipairs(kept) do write_chunk(id, seq_kept, entry[2][2]) end
-  for i = 0, count - 1 do write_chunk(id, first + i, ARGV[9 + i]) end
+  for i = chunks_from, chunks_to do write_chunk(id, first + i - chunks_from, ARGV[i]) end
 end
 
 local restore = delivered > seq or parted()
 if restore then
-  local count, first = tonumber(ARGV[7]), tonumber(ARGV[8])
+  local count = chunks_to - chunks_from + 1
   if not live or count == 0 or first > seq + 1 or first + count - 1 < delivered then return {'lost', seq} end
-  put_back(first, count)
+  put_back()
 end
 
 if live then

@@ -1,12 +1,11 @@
 -- with time, keys, tiers, chunks, fence, grace, tenants, waiting, settle
 -- A worker with n free slots takes what is its due, in one call, so that nothing is ever stranded between stream and
--- worker: its inbox, then resume, then tier by tier the tenant with the smallest virtual time, of whose jobs the one with
--- the earliest deadline. Fewer than n are all there is for it now.
--- ARGV: worker, n, grace ms, tokens charged in advance
+-- worker: its inbox, then resume, one job on its last try, then tier by tier the tenant with the smallest virtual time,
+-- of whose jobs the one with the earliest deadline. Fewer than n are all there is for it now.
+-- `room` is n, `estimate` the tokens charged in advance.
+-- argv: worker room:number grace_ms:number estimate:number
 -- Returns {grace, ms left} | {unregistered} | {ok, {id, lease, seq, attempt, deadline, request}...}
-local worker, room, estimate = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
-
-local held_back = grace_left(tonumber(ARGV[3]))
+local held_back = grace_left(grace_ms)
 if held_back > 0 then return {'grace', held_back} end
 local lease_end = redis.call('ZSCORE', LEASES_KEY, worker)
 if not lease_end or tonumber(lease_end) <= NOW then return {'unregistered'} end
@@ -21,16 +20,17 @@ local function grant(id, in_stream, guaranteed)
   leave_queue(id, in_stream)
   if job[1] ~= 'queued' then return end
   if tonumber(job[2]) <= NOW then return expire(id) end
+  local seq = seq_of(id)
   local lease = redis.call('HINCRBY', job_key(id), 'grant', 1) .. ':' .. worker
   redis.call('HSET', job_key(id), 'state', 'running', 'lease', lease, 'worker', worker, 'claimed', NOW,
-    'charged', estimate)
+    'charged', estimate, 'from', seq)
   fence(id)
   redis.call('ZINCRBY', LOAD_KEY, 1, worker)
   if LOWER[job[5]] then redis.call('ZADD', running_key(job[5]), guaranteed and -NOW or NOW, id) end
   for key in string.gmatch(job[8] or '', '%S+') do redis.call('SET', warm_key(key), worker, 'PX', WARM_MS) end
   if not job[9] then charge(job[5], job[6], tonumber(job[7]), estimate) end
   room = room - 1
-  reply[#reply + 1] = {id, lease, seq_of(id), job[3], job[2], job[4]}
+  reply[#reply + 1] = {id, lease, seq, job[3], job[2], job[4]}
 end
 
 local function read(stream, count)
@@ -49,6 +49,7 @@ local function take(stream, count, guaranteed)
   for _, entry in ipairs(entries) do
     redis.call('XACK', stream, 'workers', entry[1])
     redis.call('XDEL', stream, entry[1])
+    if stream == stream_key(SUSPECTS) then entrust(entry[2][2], worker) end
     grant(entry[2][2], false, guaranteed)
   end
   drop_if_empty(stream)
@@ -57,6 +58,10 @@ end
 
 for _, stream in ipairs({inbox_name(worker), RESUME}) do
   while room > 0 and take(stream_key(stream), room) > 0 do end
+end
+
+if room > 0 and redis.call('EXISTS', stream_key(SUSPECTS)) == 1 and not holds_suspect(worker) then
+  take(stream_key(SUSPECTS), 1)
 end
 
 local SHARES = {default = 4, flex = 8, batch = 16}  -- the least part of contended claims a tier gets: one of so many

@@ -1,9 +1,10 @@
 -- with requeue
 -- The holder gives jobs back (drain, broken engine), without counting an attempt; with them all that was handed to it and
 -- not yet claimed.
--- ARGV: worker, then id and lease of each job
+-- argv: worker
+-- each: id lease
 -- Returns for each job {queued | fenced}
-local worker, replies = ARGV[1], {}
+local replies = {}
 empty_inbox(worker, 32)
-for i = 2, #ARGV, 2 do replies[#replies + 1] = give_back(worker, ARGV[i], ARGV[i + 1]) end
+for id, lease in each() do replies[#replies + 1] = give_back(worker, id, lease) end
 return replies

@@ -1,10 +1,10 @@
 -- with keys, chunks, fence, settle
 -- What one engine step made, for all its jobs: fence, log, publish. Resent, it changes nothing.
--- ARGV: worker, count of jobs, their ids, then for each job: lease, first seq, count of chunks, chunks...,
---       state ('' running | finished | failed), and if that is not '': finish, usage JSON, tokens
--- Returns for each job {ok | fenced | behind | cancel | preempt, last seq}
-local worker, jobs = ARGV[1], tonumber(ARGV[2])
-local replies, frames, at = {}, {}, 3 + jobs
+-- `first` is the seq of a job's first chunk, `ending` how it is settled, if it is: `state` is finished or failed, `usage` JSON.
+-- argv: worker ids:list
+-- each: lease first:number chunks:list ending(state finish usage tokens:number)
+-- Returns for each job {ok | fenced | lagging | cancel | preempt, last seq}
+local replies, frames = {}, {}
 
 local function announce(gateways, frame)
   local list = frames[gateways]
@@ -12,34 +12,33 @@ local function announce(gateways, frame)
 end
 
 -- Chunks already logged are passed over, a gap is refused: the worker then sends again from the hole on.
-local function log_chunks(id, lease, gateways, last, first, count, from)
-  if first > last + 1 then return last, 'behind' end
-  for i = last - first + 1, count - 1 do
+local function log_chunks(id, lease, gateways, last, first, from, to)
+  if first > last + 1 then return last, 'lagging' end
+  for i = from + last + 1 - first, to do
     last = last + 1
-    write_chunk(id, last, ARGV[from + i])
-    announce(gateways, frame_of(id, lease, last, ARGV[from + i]))
+    write_chunk(id, last, ARGV[i])
+    announce(gateways, frame_of(id, lease, last, ARGV[i]))
   end
   return last, 'ok'
 end
 
-local fences = redis.call('HMGET', fences_key(worker), unpack(ARGV, 3, 2 + jobs))
-for i = 1, jobs do
-  local id, lease, count, from = ARGV[2 + i], ARGV[at], tonumber(ARGV[at + 2]), at + 3
-  local holder, gateways, wanted = read_fence(fences[i])
-  local state, ending = ARGV[from + count], from + count + 1
+local fences = redis.call('HMGET', fences_key(worker), unpack(ARGV, ids_from, ids_to))
+for lease, first, chunks_from, chunks_to, state, finish, usage, tokens in each() do
+  local at = #replies
+  local id = ARGV[ids_from + at]
+  local holder, gateways, wanted = read_fence(fences[at + 1])
   local last, answer = seq_of(id), 'fenced'
   if holder == lease then
-    last, answer = log_chunks(id, lease, gateways, last, tonumber(ARGV[at + 1]), count, from)
-    if state ~= '' and answer == 'ok' then
-      settle(id, state, ARGV[ending], ARGV[ending + 1], tonumber(ARGV[ending + 2]))
+    last, answer = log_chunks(id, lease, gateways, last, first, chunks_from, chunks_to)
+    if state and answer == 'ok' then
+      settle(id, state, finish, usage, tokens)
     elseif wanted == 'cancel' or (wanted == 'preempt' and answer == 'ok') then
       answer = wanted
     end
-  elseif state ~= '' and redis.call('HGET', job_key(id), 'lease') == lease then
+  elseif state and redis.call('HGET', job_key(id), 'lease') == lease then
     answer = 'ok'
   end
-  replies[i] = {answer, last}
-  at = state == '' and ending or ending + 3
+  replies[at + 1] = {answer, last}
 end
 
 for gateways, list in pairs(frames) do publish(gateways, table.concat(list, ',')) end

@@ -1,32 +1,38 @@
 -- with time, keys, tiers, chunks, position, routing, readers
 -- One request's jobs enter, all or none. Ids were chosen by the caller, so sending it again changes nothing.
--- ARGV: gateway, tenant, tier, weight, timeout ms, retention ms, resumable, idempotency digest ('' none), fingerprint,
---       max jobs, max bytes, max tenant jobs, max tenant bytes (0: no bound), affinity keys (longest beginning first),
---       account ('' none) owed for, count, then for each job:
---       id, request JSON, grant, prefix length, prefix chunks...
+-- `idempotency_digest` and `account` (owed for) are '' for none, the bounds 0; `affinity` are keys separated by spaces, the
+-- longest beginning first. `request` is JSON, `prefix` the chunks that a client of a lost job has.
+-- argv: gateway tenant tier weight timeout_ms:number retention_ms resumable idempotency_digest fingerprint
+-- argv: max_jobs:number max_bytes:number max_tenant_jobs:number max_tenant_bytes:number affinity account
+-- each: id request grant prefix:list
 -- Returns {routed, worker...} | {queued, position} | {duplicate, JSON of job ids} | {conflict} | {refused, why, jobs, bytes}
-local gateway, tenant, tier = ARGV[1], ARGV[2], ARGV[3]
-local deadline, retention = NOW + tonumber(ARGV[5]), ARGV[6]
+local deadline = NOW + timeout_ms
 
-local affinity, account = ARGV[14], ARGV[15]
-
-local jobs, ids, at, total_bytes = {}, {}, 17, 0
-for _ = 1, tonumber(ARGV[16]) do
-  local job = {id = ARGV[at], request = ARGV[at + 1], grant = ARGV[at + 2], prefix = {}}
-  for i = 1, tonumber(ARGV[at + 3]) do job.prefix[i] = ARGV[at + 3 + i] end
-  at = at + 4 + #job.prefix
-  total_bytes = total_bytes + #job.request
-  jobs[#jobs + 1], ids[#ids + 1] = job, job.id
+local all, jobs, ids, total_bytes = {}, {}, {}, 0
+for id, request, grant, prefix_from, prefix_to in each() do
+  local job = {id = id, request = request, grant = grant, prefix = {}}
+  for i = prefix_from, prefix_to do job.prefix[#job.prefix + 1] = ARGV[i] end
+  all[#all + 1], ids[#ids + 1] = job, id
 end
 
-if redis.call('EXISTS', job_key(jobs[1].id)) == 1 then return {'duplicate', cjson.encode(ids)} end
+-- A retry may come when one job of the first try has expired and another has not. What is settled is then made anew
+-- beside what has expired, so that all can be read to the end; what is under way goes on.
+local there = 0
+for _, job in ipairs(all) do
+  local known = redis.call('HMGET', job_key(job.id), 'state', 'settled')
+  if known[1] then there = there + 1 end
+  if known[2] or not known[1] then
+    jobs[#jobs + 1], total_bytes = job, total_bytes + #job.request
+  end
+end
+if there == #all then return {'duplicate', cjson.encode(ids)} end
 
-local idem = ARGV[8] ~= '' and idempotency_key(tenant, ARGV[8])
+local idem = idempotency_digest ~= '' and idempotency_key(tenant, idempotency_digest)
 if idem then
   local known = redis.call('GET', idem)
   if known then
     known = cjson.decode(known)
-    if known.fingerprint ~= ARGV[9] then return {'conflict'} end
+    if known.fingerprint ~= fingerprint then return {'conflict'} end
     return {'duplicate', cjson.encode(known.jobs)}
   end
 end
@@ -53,10 +59,10 @@ end
 
 local function refusal()
   local now = redis.call('HMGET', WAITING_KEY, 'jobs', 'bytes', 'jobs:' .. tenant, 'bytes:' .. tenant)
-  local bounds = {'jobs', 'bytes', 'tenant jobs', 'tenant bytes'}
-  for i, name in ipairs(bounds) do
-    local bound, more = tonumber(ARGV[9 + i]), i % 2 == 1 and #jobs or total_bytes
-    if bound > 0 and tonumber(now[i] or 0) + more > bound then return {'refused', name, now[1] or '0', now[2] or '0'} end
+  local names = {'jobs', 'bytes', 'tenant jobs', 'tenant bytes'}
+  for i, bound in ipairs({max_jobs, max_bytes, max_tenant_jobs, max_tenant_bytes}) do
+    local more = i % 2 == 1 and #jobs or total_bytes
+    if bound > 0 and tonumber(now[i] or 0) + more > bound then return {'refused', names[i], now[1] or '0', now[2] or '0'} end
   end
 end
 
@@ -66,10 +72,11 @@ if free_slots() < #jobs then
 end
 
 local function create(job)
+  redis.call('DEL', job_key(job.id), chunks_key(job.id))  -- with the time that was left to it
   redis.call('HSET', job_key(job.id), 'state', 'queued', 'lease', '', 'grant', job.grant, 'attempt', 0,
-    'worker', '', 'gateway', gateway, 'tenant', tenant, 'tier', tier, 'weight', ARGV[4],
+    'worker', '', 'gateway', gateway, 'tenant', tenant, 'tier', tier, 'weight', weight,
     'request', job.request, 'bytes', #job.request, 'submitted', NOW, 'deadline', deadline,
-    'retention', retention, 'resumable', ARGV[7])
+    'retention', retention_ms, 'resumable', resumable)
   if affinity ~= '' then redis.call('HSET', job_key(job.id), 'affinity', affinity) end
   if account ~= '' then redis.call('HSET', job_key(job.id), 'account', account) end
   for seq, chunk in ipairs(job.prefix) do write_chunk(job.id, seq, chunk) end
@@ -86,12 +93,12 @@ for _, job in ipairs(jobs) do
     take_slot(worker)
     reply[#reply + 1] = worker
   else
-    enqueue(job.id, #job.prefix > 0)
+    enqueue(job.id, #job.prefix > 0 and resume_of(tier))
     first, waits = first or job.id, true
   end
 end
 if first then reply = {'queued', ahead_of(first, {}) + 1} end
 if idem then
-  redis.call('SET', idem, cjson.encode({jobs = ids, fingerprint = ARGV[9]}), 'PX', tonumber(ARGV[5]) + tonumber(retention))
+  redis.call('SET', idem, cjson.encode({jobs = ids, fingerprint = fingerprint}), 'PX', timeout_ms + tonumber(retention_ms))
 end
 return reply

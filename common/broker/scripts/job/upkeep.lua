@@ -1,8 +1,10 @@
--- with time, keys, fence, grace, readers, settle
--- What time brings about: deadlines that passed, jobs whose gateway died and whom nobody came back for.
--- ARGV: orphan grace ms, limit, grace ms after a restart or a stall, in which no gateway counts as dead
+-- with time, keys, fence, grace, readers, waiting, routing, settle
+-- What time brings about: deadlines that passed, jobs whose gateway died and whom nobody came back for, jobs on their
+-- last try for which a worker is free.
+-- No gateway counts as dead for `grace_ms` after a restart or a stall; the jobs of a dead one run on for `orphan_grace_ms`.
+-- argv: orphan_grace_ms:number limit:number grace_ms:number
 -- Returns {expired, orphans cancelled}
-local grace, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
+local FROZEN_MS = 300000  -- a machine that lost its power leaves its connections open for as long
 local expired, orphans = 0, 0
 
 local function stop(id, when_queued)
@@ -33,11 +35,30 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', DEADLINES_KEY, '-inf', NOW, 'LIM
   expired = expired + 1
 end
 
-local silent = {}
-if mercy_left(tonumber(ARGV[3])) == 0 then
-  silent = redis.call('ZRANGEBYSCORE', GATEWAYS_KEY, '-inf', NOW - grace, 'LIMIT', 0, 4)
+-- To a worker with a free slot that has no other such job.
+local function place(id)
+  for _, each in ipairs(candidates(redis.call('HGET', job_key(id), 'tier'))) do
+    if not holds_suspect(each.worker) then
+      leave_queue(id, true)
+      hand_to(id, each.worker)
+      return entrust(id, each.worker)
+    end
+  end
 end
-for _, gateway in ipairs(silent) do
+
+if redis.call('EXISTS', stream_key(SUSPECTS)) == 1 then
+  for _, entry in ipairs(redis.call('XRANGE', stream_key(SUSPECTS), '-', '+', 'COUNT', limit)) do place(entry[2][2]) end
+end
+
+-- A silent gateway whose subscription is open was stopped for a while, and its clients' connections live on: when it
+-- wakes it goes on from the log. The sockets of a process that died are closed by its kernel.
+local function frozen(gateway)
+  local since = NOW - tonumber(redis.call('ZSCORE', GATEWAYS_KEY, gateway))
+  local subscribed = redis.pcall('PUBSUB', 'NUMSUB', frames_channel(gateway))
+  return since < FROZEN_MS and (subscribed[2] or 0) > 0
+end
+
+local function clear(gateway)
   local left = 0
   for _, id in ipairs(redis.call('SRANDMEMBER', follows_key(gateway), limit)) do
     if redis.call('HGET', job_key(id), 'resumable') == '0' and not read_elsewhere(id, gateway) then
@@ -49,5 +70,13 @@ for _, gateway in ipairs(silent) do
     left = left + 1
   end
   if left < limit then redis.call('ZREM', GATEWAYS_KEY, gateway) end
+end
+
+local silent = {}
+if mercy_left(grace_ms) == 0 then
+  silent = redis.call('ZRANGEBYSCORE', GATEWAYS_KEY, '-inf', NOW - orphan_grace_ms, 'LIMIT', 0, 16)
+end
+for _, gateway in ipairs(silent) do
+  if not frozen(gateway) then clear(gateway) end
 end
 return {expired, orphans}

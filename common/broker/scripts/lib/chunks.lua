@@ -4,6 +4,12 @@
 -- The last chunk's number: a log has no holes.
 local function seq_of(id) return redis.call('XLEN', chunks_key(id)) end
 
+-- Whether its holder has brought the job further than it was when it was claimed. The first chunk of all says only that
+-- the prompt was accepted.
+local function made_progress(id)
+  return seq_of(id) > math.max(tonumber(redis.call('HGET', job_key(id), 'from') or 0), 1)
+end
+
 local function write_chunk(id, seq, chunk)
   redis.call('XADD', chunks_key(id), '0-' .. seq, 'c', chunk)
 end

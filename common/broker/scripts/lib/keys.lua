@@ -1,10 +1,11 @@
--- Every key and channel that a script touches, one a line. Of this file a script gets only the lines whose names it uses.
+-- Every key and channel that a script touches, one a line; a script gets only the lines whose names it uses. Those that
+-- Python touches are in keys.py too, and a test compares both with docs/protocol.md.
 -- KEYS[1] is where all keys of one model, tenant, batch or API key begin, so that they lie in one cluster slot.
 local P = KEYS[1]
 
 -- ms:{model}:
-local function job_key(id) return P .. 'job:' .. id end
-local function chunks_key(id) return P .. 'chunks:' .. id end
+local function job_key(job) return P .. 'job:' .. job end
+local function chunks_key(job) return P .. 'chunks:' .. job end
 local function tenants_key(tier) return P .. 'tenants:' .. tier end
 local function served_key(tier) return P .. 'served:' .. tier end
 local function clock_key(tier) return P .. 'clock:' .. tier end
@@ -27,8 +28,9 @@ local SERVER_KEY = P .. 'server'
 local TURNS_KEY = P .. 'turns'
 local WAITING_KEY = P .. 'waiting'
 
--- The streams that jobs wait in. A job's `where` names its stream: the key without the prefix.
+-- The streams of a model that jobs wait in. A job's `where` names its stream: the key without the prefix.
 local RESUME = 'resume'
+local SUSPECTS = 'resume:suspects'
 local function resume_name(tier) return 'resume:' .. tier end
 local function backlog_name(tier, tenant) return 'backlog:' .. tier .. ':' .. tenant end
 local function inbox_name(worker) return 'inbox:' .. worker end
@@ -37,7 +39,7 @@ local function is_backlog(name) return string.sub(name, 1, 8) == 'backlog:' end
 local function inbox_owner(name) return string.match(name, '^inbox:(.+)$') end
 
 -- ms:{tenant:<tenant>}:
-local function record_key(kind, id) return P .. kind .. ':' .. id end
+local function record_key(kind, identity) return P .. kind .. ':' .. identity end
 local function index_key(kind) return P .. 'index:' .. kind end
 
 -- ms:{batch:<batch>}:

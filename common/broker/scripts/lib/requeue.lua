@@ -1,15 +1,18 @@
--- with time, keys, tiers, fence, waiting, routing, settle
+-- with time, keys, tiers, chunks, fence, waiting, routing, settle
 -- A running job loses its worker.
 local function bury(id, attempt)
-  local message = 'The workers running this request died ' .. attempt .. ' times; it is not tried again.'
+  local message = 'The workers running this request died ' .. attempt .. ' times without getting further; it is not tried again.'
   local job = redis.call('HMGET', job_key(id), 'tenant', 'request')
   settle_with_error(id, 'failed', 'worker_lost', message)
   redis.call('XADD', DEAD_KEY, 'MAXLEN', 1000, '*', 'job', id, 'reason', message, 'tenant', job[1],
     'request', string.sub(job[2], 1, 65536))
 end
 
--- Back to where the next free slot finds it first. `attempts` is added to its count.
+-- Back to where the next free slot finds it first. `attempts` is added to its count, unless its worker had brought it
+-- further: then it is not what kills workers. Its last try is one beside no other job on its last try, so that what does
+-- kill workers takes nobody with it to the end.
 local function requeue(id, attempts, max_attempts, not_this)
+  if made_progress(id) then attempts = 0 redis.call('HDEL', job_key(id), 'suspect') end
   local job = redis.call('HMGET', job_key(id), 'worker', 'cancel', 'deadline', 'tier', 'affinity')
   leave_queue(id, true)
   release(id, job[1])
@@ -19,8 +22,10 @@ local function requeue(id, attempts, max_attempts, not_this)
   if job[2] then return settle_with_error(id, 'cancelled', 'cancelled', 'The request was cancelled.') end
   if tonumber(job[3]) <= NOW then return expire(id) end
   if attempts > 0 and attempt >= max_attempts then return bury(id, attempt) end
+  if attempts > 0 and attempt == max_attempts - 1 then redis.call('HSET', job_key(id), 'suspect', 1) end
+  if redis.call('HEXISTS', job_key(id), 'suspect') == 1 then return enqueue(id, SUSPECTS) end
   local worker = not (LOWER[job[4]] and others_wait(job[4])) and pick_worker(id, job[5], candidates(job[4], not_this))
-  if worker then hand_to(id, worker) else enqueue(id, true) end
+  if worker then hand_to(id, worker) else enqueue(id, resume_of(job[4])) end
 end
 
 -- Jobs handed to a worker that will not claim them go to another; returns how many of at most `limit`.

@@ -92,11 +92,14 @@ local function make_room()
   end
 end
 
--- Put a job among the others of its tenant, or with `begun` before those of its kind.
-local function enqueue(id, begun)
+-- Where a job waits that has begun.
+local function resume_of(tier) return LOWER[tier] and resume_name(tier) or RESUME end
+
+-- Put a job among the others of its tenant, or if it has begun into the stream `before` them.
+local function enqueue(id, before)
   local job = redis.call('HMGET', job_key(id), 'tenant', 'tier', 'bytes', 'deadline')
-  if begun then
-    wait_in(id, LOWER[job[2]] and resume_name(job[2]) or RESUME)
+  if before then
+    wait_in(id, before)
   else
     join_tenants(job[2], job[1])
     local entry = wait_in(id, backlog_name(job[2], job[1]))

@@ -29,13 +29,23 @@ local function settle(id, state, finish, usage, tokens)
   redis.call('PEXPIRE', chunks_key(id), job[7])
 end
 
+-- What was used of a job that nobody settles with its usage: the first chunk tells the prompt's tokens (unless another
+-- job of the request counts them), and a chunk has about one token, but for the first one.
+local function used_so_far(id, seq)
+  local first = redis.call('XRANGE', chunks_key(id), '-', '+', 'COUNT', 1)[1]
+  local start = first and first[2][2] or ''
+  local prompt = not string.find(start, '"repeats":true', 1, true) and tonumber(string.match(start, '"prompt_tokens":(%d+)'))
+  return prompt or 0, math.max(0, seq - 1)
+end
+
 -- Settle a job no worker will end: the error becomes its last chunk, under a new grant, so that nothing older follows.
 local function settle_with_error(id, state, code, message)
   local told, seq = redis.call('HMGET', job_key(id), 'gateway', 'earlier'), seq_of(id) + 1
+  local prompt, completion = used_so_far(id, seq - 1)
   local lease = redis.call('HINCRBY', job_key(id), 'grant', 1) .. ':-'
   local chunk = cjson.encode({error = {code = code, message = message}})
   write_chunk(id, seq, chunk)
-  settle(id, state, 'error', '{}', math.max(0, seq - 2))  -- a token a chunk, but for the first and this one
+  settle(id, state, 'error', cjson.encode({prompt = prompt, completion = completion}), prompt + completion)
   redis.call('HSET', job_key(id), 'lease', lease, 'error', message)
   publish(readers(told[1], told[2]), frame_of(id, lease, seq, chunk))
 end

@@ -1,4 +1,4 @@
--- with keys, tenants
+-- with keys, chunks, tenants
 -- Jobs that wait: in which stream each does, and how many there are.
 local function count_waiting(tenant, jobs, bytes)
   for field, by in pairs({jobs = jobs, bytes = bytes, ['jobs:' .. tenant] = jobs, ['bytes:' .. tenant] = bytes}) do
@@ -41,3 +41,15 @@ local function leave_queue(id, remove)
   if backlog then redis.call('ZREM', order_key(job[4], job[3]), turn_of(id, job[2])) end
   if drop_if_empty(stream_key(where)) and backlog then leave_tenants(job[4], job[3]) end
 end
+
+-- Jobs on their last try: their workers died again and again before they got further. A worker has one of them at a time
+-- until it got further, so that the one that kills workers cannot take the others with it.
+local function holds_suspect(worker)
+  local id = redis.call('HGET', worker_key(worker), 'suspect')
+  if not id then return false end
+  local job = redis.call('HMGET', job_key(id), 'worker', 'state', 'where')
+  return job[3] == inbox_name(worker) or job[1] == worker and job[2] == 'running' and not made_progress(id)
+end
+
+-- The worker is the one that has the suspect now.
+local function entrust(id, worker) redis.call('HSET', worker_key(worker), 'suspect', id) end

@@ -1,14 +1,13 @@
 -- with time, keys, chunks, fence, grace
 -- Proof of life: renew the lease, write the heartbeat, compare what the worker runs with what it holds here.
--- ARGV: worker, lease ms, count of heartbeat fields and values, those..., then the ids of the jobs it runs
+-- `about` are the heartbeat's fields and values, `running` the ids of the jobs it runs.
+-- argv: worker lease_ms:number about:list running:list
 -- Returns {lost ids, {id, lease, seq, attempt, deadline, request} of held jobs it does not know, ids to cancel, ids to
 -- preempt}
-local worker, lease_ms, count = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-
 note_writing(lease_ms)
 redis.call('ZADD', LEASES_KEY, NOW + lease_ms, worker)
 redis.call('ZADD', LOAD_KEY, 'NX', 0, worker)
-redis.call('HSET', worker_key(worker), 'beat', NOW, unpack(ARGV, 4, 3 + count))
+redis.call('HSET', worker_key(worker), 'beat', NOW, unpack(ARGV, about_from, about_to))
 redis.call('PEXPIRE', worker_key(worker), 3 * lease_ms)
 
 local held, known = {}, {}
@@ -16,7 +15,7 @@ local fences = redis.call('HGETALL', fences_key(worker))
 for i = 1, #fences, 2 do held[fences[i]] = fences[i + 1] end
 
 local lost, cancel, unknown, preempt = {}, {}, {}, {}
-for i = 4 + count, #ARGV do
+for i = running_from, running_to do
   local id = ARGV[i]
   local lease, _, wanted = read_fence(held[id])
   known[id] = true

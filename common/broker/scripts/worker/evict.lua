@@ -1,19 +1,18 @@
 -- with time, keys, fence, grace, requeue
 -- Take a dead worker's work back, at most `limit` jobs a call: call again while it returns as many.
--- ARGV: worker ('' any whose lease ran out), force (1: whatever its lease says), attempts to count (0: it left in good
---       order), max attempts, grace ms, limit
+-- `worker` is '' for any whose lease ran out; `force` is 1 to evict it whatever its lease says; `attempts` to count are 0
+-- if it left in good order.
+-- argv: worker force attempts:number max_attempts:number grace_ms:number limit:number
 -- Returns {grace, ms left} | {ok, jobs moved, worker ('' none was dead), done (1: the worker is gone)}
-local worker, force, limit = ARGV[1], ARGV[2] == '1', tonumber(ARGV[6])
-local attempts, max_attempts = tonumber(ARGV[3]), tonumber(ARGV[4])
-
-if not force then
-  local held_back = mercy_left(tonumber(ARGV[5]))
+local forced = force == '1'
+if not forced then
+  local held_back = mercy_left(grace_ms)
   if held_back > 0 then return {'grace', held_back} end
 end
 if worker == '' then
   worker = redis.call('ZRANGEBYSCORE', LEASES_KEY, '-inf', NOW, 'LIMIT', 0, 1)[1]
   if not worker then return {'ok', 0, '', 0} end
-elseif not force then
+elseif not forced then
   local lease_end = redis.call('ZSCORE', LEASES_KEY, worker)
   if not lease_end or tonumber(lease_end) > NOW then return {'ok', 0, '', 0} end
 end

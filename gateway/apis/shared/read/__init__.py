@@ -1,1 +1,1 @@
-"""From parts of a body to parts of a job: every field honoured, or refused with an error that names it."""
+"""Turns parts of a body into parts of a job: every field is honoured, or refused with an error that names it."""

@@ -1,4 +1,4 @@
-"""`response_format` and the guided extras to a worker's `Guide`."""
+"""Turns `response_format` and the guided extras into a worker's `Guide`."""
 
 import json
 from typing import Any
@@ -11,7 +11,7 @@ from millstream.gateway.errors.table import FieldError
 
 
 def guide(body: SamplingFields, response_format: ResponseFormat | None) -> Guide | None:
-    """The one grammar asked for. Raises `BadRequest` for two at once."""
+    """Returns the one grammar asked for. Raises `BadRequest` for two at once."""
     found = [(name, value) for name, value in _extras(body) if value is not None]
     if response_format is not None and response_format.type != "text":
         found.append(("response_format", format_guide(response_format)))
@@ -23,7 +23,7 @@ def guide(body: SamplingFields, response_format: ResponseFormat | None) -> Guide
 
 
 def format_guide(response_format: ResponseFormat) -> Guide:
-    """The grammar of a response format other than text."""
+    """Returns the grammar of a response format other than text."""
     if response_format.type == "json_object":
         return Guide("json_object")
     if response_format.json_schema is None:
@@ -58,5 +58,5 @@ def _no_schema(why: str) -> FieldError:
 
 
 def _json(value: dict[str, Any] | list[str]) -> str:
-    """The properties' order is the order of the output, so nothing is sorted."""
+    """Returns the schema as JSON. The properties' order is the order of the output, so nothing is sorted."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -1,4 +1,4 @@
-"""Messages to what a chat template reads: parts joined to text, the older function form turned into tool calls."""
+"""Turns messages into what a chat template reads: parts joined to text, the older function form made tool calls."""
 
 from typing import Any, assert_never
 
@@ -12,7 +12,8 @@ LEGACY_ID = "call_{index}"  # the older form has no ids; a call and its answer m
 
 
 def template_messages(messages: list[Message]) -> list[ChatMessage]:
-    """Raises `BadRequest` naming the message and field, e.g. `messages[2].content[0]`."""
+    """Returns the messages for the template. Raises `BadRequest` naming the message and field, e.g.
+    `messages[2].content[0]`."""
     return [_message(message, index) for index, message in enumerate(messages)]
 
 
@@ -59,7 +60,7 @@ def _call(identity: str, function: CalledFunction) -> dict[str, Any]:
 
 
 def text(content: str | list[Part] | None, path: str) -> str:
-    """Parts joined without a separator, as OpenAI does; absent content is no text."""
+    """Returns the parts joined without a separator, as OpenAI does; absent content is no text."""
     if isinstance(content, str) or content is None:
         return content or ""
     return "".join(_part(part, f"{path}[{index}]") for index, part in enumerate(content))
@@ -79,11 +80,11 @@ def _part(part: Part, path: str) -> str:
 
 
 def missing(path: str) -> FieldError:
-    """OpenAI's error for a field that must be there."""
+    """Returns OpenAI's error for a field that must be there."""
     message = f"Missing required parameter: '{path}'."
     return FieldError(message, param=path, wire_code="missing_required_parameter")
 
 
 def unsupported(path: str, why: str) -> BadRequest:
-    """OpenAI's error for a field it knows and this service refuses."""
+    """Returns OpenAI's error for a field it knows and this service refuses."""
     return FieldError(f"Unsupported parameter: '{path}': {why}.", param=path, wire_code="unsupported_parameter")

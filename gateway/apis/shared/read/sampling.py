@@ -1,4 +1,4 @@
-"""Sampling fields to a worker's `Sampling`."""
+"""Turns sampling fields into a worker's `Sampling`."""
 
 import random
 from typing import Protocol
@@ -20,13 +20,15 @@ class Tiered(Protocol):
 
 
 def choice_seed(seed: int | None, choice: int) -> int:
-    """The seed of choice `choice` (0 is the client's own). Without a seed, a random one: every job can be continued."""
+    """Returns the seed of choice `choice` (0 is the client's own). Without a seed it is a random one, so that every job
+    can be continued."""
     first = random.getrandbits(63) if seed is None else seed
     return (first + choice * GOLDEN) & SEED_BITS
 
 
 def sampling(body: SamplingFields, max_tokens: int | None, logprobs: int | None) -> Sampling:
-    """What the body asks for, with OpenAI's defaults. The seed is set per choice by `choice_seed`."""
+    """Returns the sampling that the body asks for, with OpenAI's defaults. The seed is set per choice by
+    `choice_seed`."""
     top_k = body.top_k or 0
     return Sampling(
         max_tokens=max_tokens,
@@ -48,7 +50,7 @@ def sampling(body: SamplingFields, max_tokens: int | None, logprobs: int | None)
 
 
 def check_stream_options(body: SamplingFields) -> bool:
-    """Whether the stream ends with a usage event. Raises `BadRequest` for stream options without a stream."""
+    """Tells whether the stream ends with a usage event. Raises `BadRequest` for stream options without a stream."""
     if body.stream_options is None:
         return False
     if not body.stream:
@@ -58,7 +60,7 @@ def check_stream_options(body: SamplingFields) -> bool:
 
 
 def tier(body: Tiered) -> Tier:
-    """The queue's tier for OpenAI's `service_tier`."""
+    """Returns the queue's tier for OpenAI's `service_tier`."""
     match body.service_tier:
         case "flex":
             return "flex"
@@ -73,6 +75,7 @@ def _given(value: float | None, default: float) -> float:
 
 
 def _stops(stop: str | list[str] | None) -> list[str]:
-    """An empty stop string would end every answer before it began; OpenAI's servers drop it too."""
+    """Returns the stop strings that count. An empty one would end every answer before it began; OpenAI's servers drop
+    it too."""
     found = [stop] if isinstance(stop, str) else stop or []
     return [text for text in found if text]

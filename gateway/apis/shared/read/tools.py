@@ -1,4 +1,4 @@
-"""Tools and the choice among them, in the present and the older form, to a worker's `ToolUse`."""
+"""Turns tools and the choice among them, in the present and the older form, into a worker's `ToolUse`."""
 
 from collections.abc import Sized
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from millstream.gateway.errors.table import FieldError
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What the template shows of tools and what the output may hold. `legacy`: asked and answered as functions."""
+    """The tools that the template shows, and what the output may hold. `legacy`: asked and answered as functions."""
 
     shown: list[dict[str, Any]]
     use: ToolUse | None = None
@@ -24,7 +24,7 @@ NO_TOOLS = Tools([])
 
 
 def tools(body: ChatRequest) -> Tools:
-    """Raises `BadRequest` naming the tool or the choice at fault."""
+    """Returns the tools of a body. Raises `BadRequest` naming the tool or the choice at fault."""
     if body.functions and body.tools:
         raise FieldError("Only one of 'functions' and 'tools' may be given.", param="functions", wire_code=None)
     _only_with(body.functions, "function_call", body.function_call, "functions")
@@ -49,7 +49,7 @@ def tools(body: ChatRequest) -> Tools:
 
 
 def _only_with(offered: Sized | None, name: str, choice: object, of: str) -> None:
-    """A choice among nothing is refused, unless it chooses nothing."""
+    """Refuses a choice among no tools, unless it chooses none."""
     if not offered and choice not in (None, "none", "auto"):
         raise FieldError(f"'{name}' is only allowed when '{of}' are specified.", param=name, wire_code=None)
 
@@ -57,14 +57,14 @@ def _only_with(offered: Sized | None, name: str, choice: object, of: str) -> Non
 def _shown(tool: Tool, index: int) -> dict[str, Any]:
     path = f"tools[{index}]"
     if tool.type != "function":
-        raise unsupported(f"{path}.type", f"'{tool.type}' tools do not run here, 'function' does")
+        raise unsupported(f"{path}.type", f"'{tool.type}' tools are not supported, only 'function' tools are")
     if tool.function is None:
         raise missing(f"{path}.function")
     return function_tool(tool.function)
 
 
 def function_tool(function: Function) -> dict[str, Any]:
-    """A function as chat templates read it: always with parameters."""
+    """Returns a function as chat templates read it: always with parameters."""
     shown: dict[str, Any] = {"name": function.name}
     if function.description is not None:
         shown["description"] = function.description
@@ -89,7 +89,7 @@ def _chosen(shown: list[dict[str, Any]], choice: ToolChoice, parallel: bool) -> 
 
 
 def named(shown: list[dict[str, Any]], name: str, path: str) -> ToolUse:
-    """The choice of one function by name; it must be among the tools."""
+    """Returns the choice of one function by name; it must be among the tools."""
     if name not in [tool["function"]["name"] for tool in shown]:
         message = f"Invalid value for '{path}': no function named '{name}' was specified in the tools."
         raise FieldError(message, param=path, wire_code="invalid_value")

@@ -18,7 +18,7 @@ class JsonSchema(Shape):
 
 
 class ResponseFormat(Shape):
-    """What the output must be."""
+    """The form that the output must have."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None

@@ -1,8 +1,8 @@
 """Chat messages as clients send them."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from millstream.gateway.apis.shared.shapes.base import Shape
+from millstream.gateway.apis.shared.shapes.base import MESSAGES, TOOLS, Most, Shape
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
@@ -34,10 +34,10 @@ class Message(Shape):
     """One message of the conversation."""
 
     role: Role
-    content: str | list[Part] | None = None
+    content: str | Annotated[list[Part], Most(MESSAGES)] | None = None
     name: str | None = None
     refusal: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: Annotated[list[ToolCall], Most(TOOLS)] | None = None
     tool_call_id: str | None = None
     function_call: CalledFunction | None = None
     reasoning_content: str | None = None

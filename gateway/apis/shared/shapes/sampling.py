@@ -1,11 +1,13 @@
 """The sampling fields that chat completions and completions share, OpenAI's and the usual open-weights extras."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from millstream.gateway.apis.shared.shapes.base import (
+    TEXTS,
     Bias,
+    Most,
     Penalty,
     Seed,
     Shape,
@@ -18,14 +20,14 @@ from millstream.gateway.apis.shared.shapes.base import (
 
 
 class StreamOptions(Shape):
-    """How a stream is written."""
+    """Options of a stream."""
 
     include_usage: bool | None = None
     include_obfuscation: bool | None = None  # accepted; our chunks carry no padding
 
 
 class SamplingFields(Shape):
-    """How tokens are chosen and when generation ends."""
+    """The fields that tell how tokens are chosen and when generation ends."""
 
     model: str
     stream: bool | None = None
@@ -35,7 +37,7 @@ class SamplingFields(Shape):
     top_p: Unit | None = None
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
-    logit_bias: dict[TokenText, Bias] | None = Field(default=None, max_length=4096)
+    logit_bias: Annotated[dict[TokenText, Bias], Most(4096)] | None = None
     seed: Seed | None = None
     stop: str | Stops | None = None
     n: int | None = Field(default=None, ge=1, le=128)
@@ -45,10 +47,10 @@ class SamplingFields(Shape):
     min_p: Unit | None = None
     repetition_penalty: float | None = Field(default=None, ge=0.01, le=100)
     min_tokens: int | None = Field(default=None, ge=0, le=2**31 - 1)
-    stop_token_ids: list[TokenId] | None = Field(default=None, max_length=256)
+    stop_token_ids: Annotated[list[TokenId], Most(256)] | None = None
     include_stop_str_in_output: bool | None = None
     ignore_eos: bool | None = None
     guided_json: dict[str, Any] | str | None = None
     guided_regex: str | None = None
-    guided_choice: list[str] | None = Field(default=None, min_length=1)
+    guided_choice: Annotated[list[str], Most(TEXTS)] | None = Field(default=None, min_length=1)
     guided_grammar: str | None = None

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from millstream.gateway.apis.shared.shapes.base import Shape
+from millstream.gateway.apis.shared.shapes.base import TOOLS, Most, Shape
 
 FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
 
@@ -42,7 +42,7 @@ class AllowedTools(Shape):
     """A subset of the tools, and whether one of them must be called."""
 
     mode: Literal["auto", "required"]
-    tools: list[NamedTool] = Field(min_length=1)
+    tools: Annotated[list[NamedTool], Most(TOOLS)] = Field(min_length=1)
 
 
 class ToolChoice(Shape):

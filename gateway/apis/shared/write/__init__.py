@@ -1,1 +1,1 @@
-"""From chunks to parts of an answer that several APIs share: pure functions."""
+"""Turns chunks into parts of an answer that several APIs share: pure functions."""

@@ -6,12 +6,12 @@ LEAST = -9999.0  # OpenAI's value for "very unlikely"; JSON has no infinity
 
 
 def chat_logprobs(tokens: list[TokenLogprob]) -> dict[str, object]:
-    """`{"content": [...], "refusal": null}`."""
+    """Returns `{"content": [...], "refusal": null}`."""
     return {"content": [chat_token(token) for token in tokens], "refusal": None}
 
 
 def chat_token(token: TokenLogprob) -> dict[str, object]:
-    """One token with its alternatives."""
+    """Returns one token with its alternatives."""
     return {
         "token": token.token,
         "logprob": finite(token.logprob),
@@ -24,8 +24,8 @@ def chat_token(token: TokenLogprob) -> dict[str, object]:
 
 
 def completion_logprobs(tokens: list[TokenLogprob], offset: int) -> dict[str, object]:
-    """The older shape: parallel lists; `offset` is the first token's place in the choice's text, in characters. A
-    prompt's first token has no probability: null."""
+    """Returns the older shape: parallel lists; `offset` is the first token's place in the choice's text, in characters.
+    A prompt's first token has no probability: null."""
     offsets: list[int] = []
     for token in tokens:
         offsets.append(offset)
@@ -39,12 +39,12 @@ def completion_logprobs(tokens: list[TokenLogprob], offset: int) -> dict[str, ob
 
 
 def _top(token: TokenLogprob) -> dict[str, float] | None:
-    """The most likely tokens and the chosen one, which may not be among them."""
+    """Returns the most likely tokens and the chosen one, which may not be among them."""
     if token.logprob is None:
         return None
     return {top.token: finite(top.logprob) for top in token.top} | {token.token: finite(token.logprob)}
 
 
 def finite(logprob: float | None) -> float:
-    """What JSON can carry."""
+    """Returns a number that JSON can carry."""
     return LEAST if logprob is None or logprob < LEAST else logprob

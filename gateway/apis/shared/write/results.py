@@ -19,7 +19,7 @@ def _prompt_usage(accumulators: list[Accumulator]) -> dict[str, int]:
 
 
 def embeddings_body(head: ResponseMeta, accumulators: list[Accumulator], *, encoding: str) -> dict[str, Any]:
-    """OpenAI's list of embeddings, in the order of the inputs."""
+    """Returns OpenAI's list of embeddings, in the order of the inputs."""
     vectors = [vector for result in _results(accumulators) for vector in result.vectors]
     return {
         "object": "list",
@@ -33,14 +33,15 @@ def embeddings_body(head: ResponseMeta, accumulators: list[Accumulator], *, enco
 
 
 def _encoded(vector: list[float]) -> str:
-    """Little-endian float32, as OpenAI's SDKs read it."""
+    """Returns the vector as little-endian float32 in base64, which OpenAI's SDKs read."""
     return base64.b64encode(array("f", vector).tobytes()).decode()
 
 
 def rerank_body(
     head: ResponseMeta, accumulators: list[Accumulator], *, shown: list[str] | None, top: int | None
 ) -> dict[str, Any]:
-    """Best first; equal scores in the order of the documents. `shown`: the documents' texts, if they are wanted."""
+    """Returns the results, best first; equal scores in the order of the documents. `shown`: the documents' texts, if
+    they are wanted."""
     [result] = _results(accumulators)
     ranked = sorted(enumerate(result.scores), key=lambda entry: (-entry[1], entry[0]))
     found: list[dict[str, Any]] = [{"index": index, "relevance_score": score} for index, score in ranked[:top]]
@@ -50,7 +51,7 @@ def rerank_body(
 
 
 def score_body(head: ResponseMeta, accumulators: list[Accumulator]) -> dict[str, Any]:
-    """vLLM's list of scores, a pair each."""
+    """Returns vLLM's list of scores, a pair each."""
     scores = [score for result in _results(accumulators) for score in result.scores]
     return {
         "id": head.id,
@@ -65,7 +66,7 @@ def score_body(head: ResponseMeta, accumulators: list[Accumulator]) -> dict[str,
 def tokenize_body(
     head: ResponseMeta, accumulators: list[Accumulator], *, pieces: bool, context_length: int
 ) -> dict[str, Any]:
-    """vLLM's count and ids; `pieces`: each token's text as well."""
+    """Returns vLLM's count and ids; `pieces`: each token's text as well."""
     [result] = _results(accumulators)
     return {
         "count": len(result.ids),
@@ -76,5 +77,5 @@ def tokenize_body(
 
 
 def detokenize_body(head: ResponseMeta, accumulators: list[Accumulator]) -> dict[str, Any]:
-    """The text."""
+    """Returns the text of the tokens."""
     return {"prompt": _results(accumulators)[0].text}

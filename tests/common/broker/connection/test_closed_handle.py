@@ -39,7 +39,7 @@ def test_a_closed_uvloop_handle_is_a_redis_that_is_away() -> None:
 
 
 async def test_a_connection_that_breaks_while_keys_are_watched_is_redis_away() -> None:
-    """As arq does between looking at a job and taking it."""
+    """The connection breaks as when arq is between looking at a job and taking it."""
 
     async def leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)

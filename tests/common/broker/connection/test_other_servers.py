@@ -1,4 +1,4 @@
-"""The same door opens a Redis Cluster, and a Redis behind Sentinel that fails over."""
+"""One form of URL opens a Redis Cluster, and a Redis with Sentinel that fails over."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -128,10 +128,10 @@ async def test_a_fail_over_is_waited_for_and_what_was_acknowledged_is_there(
     async with EmbeddedValkey(tmp_path / "replica", options=replica_of) as replica:
         with sentinel_of(own_valkey, tmp_path) as port:
             url = f"redis+sentinel://127.0.0.1:{port}/{SERVICE}"
-            async with Broker(url) as broker, Redis.from_url(replica.url) as behind:
+            async with Broker(url) as broker, Redis.from_url(replica.url) as replica_client:
                 await wait_until(lambda: knows_its_replica(port))
                 assert len(await run_a_job(broker, "j1")) == 1
-                await wait_until(lambda: behind.exists(keys.chunks(MODEL, JobId("j1"))))
+                await wait_until(lambda: replica_client.exists(keys.chunks(MODEL, JobId("j1"))))
                 await own_valkey.kill()
                 await wait_until(lambda: answers(broker), within=30)
                 assert (await jobs.read(broker, MODEL, JobId("j1")))["state"] == "finished"

@@ -68,7 +68,7 @@ async def serving(
 
 
 async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """What redis-py expects of a server: it tells it the library's name and version."""
+    """Greets as redis-py expects of a server: it tells it the library's name and version."""
     await reader.readuntil(b"LIB-VER")
     writer.write(b"+OK\r\n+OK\r\n")
 
@@ -98,13 +98,13 @@ async def test_an_error_is_its_own_callers(line: AnyLine) -> None:
 async def test_the_reply_to_a_cancelled_call_is_nobody_elses(line: AnyLine, other: Redis) -> None:
     waiting = asyncio.create_task(line.call("bell", "BLPOP", "bell", 0))
     await wait_until(lambda: blocked(other))
-    behind = asyncio.create_task(echo(line, "mine"))
+    second = asyncio.create_task(echo(line, "mine"))
     await asyncio.sleep(0)
     waiting.cancel()
     await asyncio.wait([waiting])
     assert waiting.cancelled()
     await other.lpush("bell", "not yours")  # type: ignore[misc]
-    assert await behind == "mine"
+    assert await second == "mine"
     assert await other.llen("bell") == 0  # the server did it all the same  # type: ignore[misc]
 
 
@@ -178,7 +178,7 @@ async def test_a_server_that_dies_in_mid_call_is_away_and_found_again_without_it
 
 
 async def test_a_master_that_became_a_replica_is_left(own_valkey: EmbeddedValkey) -> None:
-    """Whoever is the master now, a new connection finds: behind a Sentinel at another place."""
+    """Whoever is the master now, a new connection finds: with a Sentinel, at another place."""
     async with opened(own_valkey.url) as line, Redis.from_url(own_valkey.url) as other:
         first = await line.call("k", "CLIENT", "ID")
         await other.execute_command("REPLICAOF", "127.0.0.1", "1")
@@ -219,7 +219,7 @@ async def test_who_is_cancelled_while_it_opens_the_connection_leaves_that_to_the
 
 
 async def test_words_that_nobody_asked_for_end_the_connection() -> None:
-    """As of a server that is full."""
+    """A server that is full says such words."""
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await greet(reader, writer)
@@ -234,9 +234,9 @@ async def test_words_that_nobody_asked_for_end_the_connection() -> None:
 
 async def test_a_reply_that_cannot_be_read_is_its_callers_and_the_next_goes_on(line: AnyLine, other: Redis) -> None:
     await other.set("k", b"\xff")
-    broken, behind = await asyncio.gather(line.call("k", "GET", "k"), echo(line, "a"), return_exceptions=True)
+    broken, second = await asyncio.gather(line.call("k", "GET", "k"), echo(line, "a"), return_exceptions=True)
     assert isinstance(broken, UnicodeDecodeError)
-    assert isinstance(behind, exceptions.ConnectionError)
+    assert isinstance(second, exceptions.ConnectionError)
     assert await echo(line, "b") == "b"
 
 

@@ -1,4 +1,4 @@
-"""Where Redis is: every URL that is understood, and what is said of one that is not."""
+"""Every URL of Redis that is understood, and what is said of one that is not."""
 
 from pathlib import Path
 

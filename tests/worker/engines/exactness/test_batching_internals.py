@@ -1,5 +1,6 @@
 """`batching.py` leans on transformers' internals: if one of these fails after an upgrade, that file must follow."""
 
+import dataclasses
 import inspect
 
 import transformers
@@ -74,3 +75,30 @@ def test_the_cache_still_has_the_views_our_attention_reads() -> None:
     for name in ("self._kv_token_views", "self._kv_page_views", "self.block_physical_stride", "self.block_table"):
         assert name in source, name
     assert callable(cache.PagedAttentionCache.compute_free_capacity)
+
+
+def test_overlapped_steps_still_work_the_way_we_take_them_over() -> None:
+    ios = input_outputs.ContinuousBatchingAsyncIOs
+    assert callable(ios.swap_io_pairs)
+    assert "self.io_pairs[self.current_pair]" in inspect.getsource(ios.prepare_batch_update)
+    assert "self.swap_io_pairs()" in inspect.getsource(ios.retrieve_device_outputs)
+    assert "self.requests_in_batch" in inspect.getsource(input_outputs.ContinuousBatchingIOs.prepare_batch_update)
+    update = inspect.getsource(continuous_api.ContinuousBatchProcessor.update_batch)
+    assert "if state.status in (RequestStatus.FINISHED, RequestStatus.PENDING):" in update
+    assert "elif state.status == RequestStatus.PREFILLING:" in update  # what `_take_over` makes up for
+    assert "scheduler.clear_cancelled_requests()" in inspect.getsource(
+        continuous_api.ContinuousBatchProcessor.prepare_next_batch
+    )
+    loop = inspect.getsource(continuous_api.ContinuousBatchingManager._run_generation_loop)
+    assert "batch_processor.inputs_and_outputs.current_pair = 1 - batch" in loop
+
+
+def test_the_block_table_is_still_filled_row_by_row_and_given_to_attention() -> None:
+    prepare = inspect.getsource(input_outputs.ContinuousBatchingIOs.prepare_batch_tensors)
+    assert prepare.index("self.cache.fill_block_table(") < prepare.index("logits_processors.prepare_tensor_args(")
+    assert names(cache.PagedAttentionCache.fill_block_table)[1] == "request_id"
+    given = inspect.getsource(cache.PagedAttentionCache.update)
+    for name in ("block_table", "k_cache", "v_cache", "cu_seq_lens_k", "max_length_k"):
+        assert f'kwargs["{name}"]' in given, name
+    resolved = ("max_blocks_per_request", "use_cuda_graph", "use_async_batching", "q_padding_interval_size")
+    assert set(resolved) <= {field.name for field in dataclasses.fields(transformers.ContinuousBatchingConfig)}

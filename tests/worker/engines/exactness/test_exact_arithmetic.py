@@ -1,9 +1,14 @@
 """On a tiny random model the engine does what `transformers.generate` does, number for number."""
 
+import statistics
+from contextlib import closing
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import LlamaForCausalLM
 
+from millstream.worker.engines.transformers.settings import EngineSettings
 from tests.worker.engines.conftest import EOS
 from tests.worker.engines.rig import Rig
 
@@ -103,3 +108,23 @@ def test_running_streams_flow_while_a_long_prompt_is_read(tiny: Rig) -> None:
     steps = tiny.steps[start:]
     first_of_long = next(i for i, step in enumerate(steps) if any(o.key == long.key for o in step))
     assert sum(o.key == stream.key for step in steps[:first_of_long] for o in step) >= 5
+
+
+def test_in_half_precision_it_stays_near(tiny_settings: EngineSettings, reference: LlamaForCausalLM) -> None:
+    """Prompts in pieces, from shared pages and in one batch: a lost or foreign token would move all that follow."""
+    long = [(i * 31 + 7) % 250 for i in range(230)]
+    prompts = [*PROMPTS, long, long[:100], [9] * 40]
+    with closing(Rig(replace(tiny_settings, dtype="bfloat16"))) as rig:
+        for _ in range(2):  # the second time, the prompts' pages are there
+            told = rig.run(*(rig.spec(prompt, 60, logprobs=0) for prompt in prompts))
+    far: list[float] = []
+    for prompt, outputs in zip(prompts, told, strict=True):
+        assert (outputs[0].cached > 0) == (len(prompt) > 16)
+        made = [o.token for o in outputs]
+        expected = reference(torch.tensor([prompt + made])).logits[0].log_softmax(-1)
+        for i, output in enumerate(outputs, len(prompt) - 1):
+            assert output.logprob is not None
+            assert output.logprob.logprob is not None
+            far.append(abs(output.logprob.logprob - float(expected[i, output.token])))
+    assert statistics.mean(far) < 0.1
+    assert max(far) < 1

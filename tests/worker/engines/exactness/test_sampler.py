@@ -41,43 +41,55 @@ def kept_by_hugging_face(logits: torch.Tensor, sampling: dict[str, float]) -> se
 @pytest.mark.parametrize("sampling", LIMITS, ids=str)
 @pytest.mark.parametrize("spread", [0.5, 3.0])
 def test_draws_stay_inside_what_hugging_face_keeps_and_reach_all_of_it(
-    sampling: dict[str, float], spread: float
+    sampling: dict[str, float], spread: float, device: str
 ) -> None:
     """`spread` 0.5 is so flat that the first candidates do not suffice."""
     logits = torch.randn(1, 1500, generator=torch.Generator().manual_seed(3)) * spread
     kept = kept_by_hugging_face(logits, sampling)
-    sampler = Sampler(1500, torch.device("cpu"))
+    sampler = Sampler(1500, torch.device(device))
     batch = [sequence(seed, sampling) for seed in range(400)]
-    drawn = set(sampler.choose(logits.repeat(400, 1), batch).tolist())
+    drawn = set(sampler.choose(logits.repeat(400, 1).to(device), batch).tolist())
     assert drawn <= kept
     assert len(drawn) >= min(len(kept), 8) * 0.6
 
 
 @pytest.mark.parametrize("limits", [{}, {"top_p": 0.9}, {"min_p": 0.01, "top_k": 50}], ids=str)
 @pytest.mark.parametrize("temperature", [1e-6, 1e-40, 5e-324])
-def test_the_coldest_draw_is_the_greedy_choice(temperature: float, limits: dict[str, float]) -> None:
+def test_the_coldest_draw_is_the_greedy_choice(temperature: float, limits: dict[str, float], device: str) -> None:
     logits = torch.randn(4, 700, generator=torch.Generator().manual_seed(5)) * 30
     batch = [sequence(seed, {"temperature": temperature} | limits) for seed in range(4)]
-    assert Sampler(700, torch.device("cpu")).choose(logits.clone(), batch).tolist() == logits.argmax(-1).tolist()
+    chosen = Sampler(700, torch.device(device)).choose(logits.to(device, copy=True), batch)
+    assert chosen.tolist() == logits.argmax(-1).tolist()
 
 
-def test_rows_do_not_disturb_each_other() -> None:
-    sampler = Sampler(700, torch.device("cpu"))
-    logits = torch.randn(len(LIMITS), 700, generator=torch.Generator().manual_seed(5)) * 3
+def test_rows_do_not_disturb_each_other(device: str) -> None:
+    sampler = Sampler(700, torch.device(device))
+    logits = (torch.randn(len(LIMITS), 700, generator=torch.Generator().manual_seed(5)) * 3).to(device)
     batch = [sequence(i, limits) for i, limits in enumerate(LIMITS)]
     together = sampler.choose(logits.clone(), batch).tolist()
     alone = [sampler.choose(logits[i : i + 1].clone(), [s]).item() for i, s in enumerate(batch)]
     assert together == alone
 
 
-def test_a_limited_draw_equals_the_free_one_where_the_limit_takes_nothing() -> None:
-    sampler = Sampler(300, torch.device("cpu"))
-    logits = torch.randn(50, 300, generator=torch.Generator().manual_seed(6))
+def test_a_limited_draw_equals_the_free_one_where_the_limit_takes_nothing(device: str) -> None:
+    sampler = Sampler(300, torch.device(device))
+    logits = torch.randn(50, 300, generator=torch.Generator().manual_seed(6)).to(device)
     free = sampler.choose(logits.clone(), [sequence(i, {}) for i in range(50)])
     limited = sampler.choose(logits.clone(), [sequence(i, {"top_k": 300}) for i in range(50)])
     assert torch.equal(free, limited)
 
 
-def test_bits_are_unpacked_lowest_first() -> None:
-    bits = torch.tensor([[0b1011, -(1 << 31)]], dtype=torch.int32)
+@pytest.mark.parametrize("limits", [{}, {"top_k": 40}, {"top_p": 0.9, "min_p": 0.01}], ids=str)
+def test_a_seed_draws_the_same_on_every_device(limits: dict[str, float], device: str) -> None:
+    """A job that a worker on a CPU began goes on on a GPU. Only a tie within a rounding error could differ."""
+    if device == "cpu":
+        pytest.skip("needs another device than the CPU")
+    logits = torch.randn(500, 1500, generator=torch.Generator().manual_seed(8)) * 2
+    batch = [sequence(seed, limits) for seed in range(500)]
+    here, there = (Sampler(1500, torch.device(d)).choose(logits.to(d, copy=True), batch) for d in ("cpu", device))
+    assert here.tolist() == there.tolist()
+
+
+def test_bits_are_unpacked_lowest_first(device: str) -> None:
+    bits = torch.tensor([[0b1011, -(1 << 31)]], dtype=torch.int32, device=device)
     assert unpack_bits(bits, 64)[0].nonzero().squeeze(1).tolist() == [0, 1, 3, 63]

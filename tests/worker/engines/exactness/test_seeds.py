@@ -54,7 +54,7 @@ def test_chosen_tokens_have_the_noise_of_the_whole_row() -> None:
 
 
 def test_draws_follow_the_distribution() -> None:
-    """Of 20,000 positions, each token's share is within five standard deviations of its probability."""
+    """In 20,000 positions, each token's share is within five standard deviations of its probability."""
     probabilities = torch.tensor([0.5, 0.25, 0.15, 0.09, 0.01])
     noise = SeededNoise(5, torch.device("cpu")).rows([noise_key(11, position) for position in range(20_000)])
     shares = torch.bincount((probabilities.log() + noise).argmax(-1), minlength=5) / 20_000

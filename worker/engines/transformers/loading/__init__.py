@@ -1,1 +1,1 @@
-"""From a model's name to its weights on a device, and what this machine can do."""
+"""The loading of a model, from its name to weights on a device, and what this machine can do."""

@@ -27,7 +27,7 @@ _KNOWN = frozenset(
 
 
 def usable(config: PretrainedConfig) -> bool:
-    """Whether `CPU_ATTENTION` can stand in for the model's own attention."""
+    """Tells whether `CPU_ATTENTION` can stand in for the model's own attention."""
     text = config.get_text_config()
     kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
     windowed = bool(getattr(text, "sliding_window", None)) and getattr(text, "use_sliding_window", True)
@@ -67,7 +67,7 @@ class Decode:
 
 @dataclass(frozen=True, slots=True)
 class Paged:
-    """What one step's attention needs, the same for all layers."""
+    """The inputs of one step's attention, the same for all layers."""
 
     layers: dict[int, LayerCache]
     write: torch.Tensor  # where the new tokens' keys and values go
@@ -78,7 +78,7 @@ class Paged:
 def cpu_attention(
     module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any, **options: Any
 ) -> tuple[torch.Tensor, None]:
-    """From `query` `[1, heads, tokens, width]`, `key` and `value` `[1, kv heads, tokens, width]` to
+    """Computes attention from `query` `[1, heads, tokens, width]`, `key` and `value` `[1, kv heads, tokens, width]` to
     `[1, tokens, heads, width]`. Outside a paged batch (prompt scoring) it is the library's own attention."""
     paged: Paged | None = options.pop("paged", None)
     if paged is None:
@@ -102,7 +102,8 @@ def cpu_attention(
 
 
 def _decode(asked: torch.Tensor, layer: LayerCache, plan: Decode, scale: float) -> torch.Tensor:
-    """`asked` `[n, heads, width]`; the queries that share a key head go as one query of several rows."""
+    """Computes the attention of `asked` `[n, heads, width]`; the queries that share a key head go as one query of
+    several rows."""
     n, heads, width = asked.shape
     kv_heads = layer.keys.shape[1]
     keys, values = (
@@ -116,7 +117,7 @@ def _decode(asked: torch.Tensor, layer: LayerCache, plan: Decode, scale: float) 
 def _prefill(
     asked: torch.Tensor, fresh: tuple[torch.Tensor, torch.Tensor], layer: LayerCache, plan: Prefill, scale: float
 ) -> torch.Tensor:
-    """`asked` `[new, heads, width]`."""
+    """Computes the attention of a prompt: `asked` `[new, heads, width]`."""
     new, heads, width = asked.shape
     kv_heads = layer.keys.shape[1]
     if plan.mask is None:
@@ -184,13 +185,13 @@ def _plan_prefill(span: Span, at: int, page_size: int, dtype: torch.dtype) -> Pr
 
 @cache
 def fused(dtype: torch.dtype) -> bool:
-    """Whether this processor and this build of torch run fused attention in `dtype`; tried once."""
+    """Tells whether this processor and this build of torch run fused attention in `dtype`; tried once."""
     return works("fused attention", _try_out, dtype)
 
 
 @torch.no_grad()
 def _try_out(dtype: torch.dtype) -> None:
-    """One step of one layer: a whole prompt, the end of another, and a single token."""
+    """Computes one step of one layer: a whole prompt, the end of another, and a single token."""
     pages = torch.zeros((3, 4, 1, 16), dtype=dtype)
     layer = LayerCache(pages.view(12, 1, 16), pages.view(12, 1, 16), pages, pages)
     spans = [Span(0, 3, [0]), Span(1, 2, [1]), Span(3, 1, [2])]

@@ -1,9 +1,9 @@
-"""What this machine can do: device, number format, memory, and what its processor and build of torch cannot."""
+"""The abilities of this machine: device, number format, memory, and what its processor and build of torch cannot do."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportPrivateUsage=false
 # (torch's device modules are partly unknown to pyright)
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import psutil
 import structlog
@@ -22,7 +22,8 @@ class NoSuchDevice(MillstreamError):
 
 
 def pick_device(wanted: str) -> torch.device:
-    """`auto` is the first accelerator torch has, else the CPU. Raises if the named one is not there."""
+    """Returns the device: `auto` is the first accelerator torch has, else the CPU. Raises if the named one is not
+    there."""
     if wanted != "auto":
         return _named(wanted)
     if torch.cuda.is_available():
@@ -51,9 +52,10 @@ def _named(wanted: str) -> torch.device:
 
 
 def pick_dtype(wanted: str, device: torch.device, parameters: int) -> torch.dtype | None:
-    """None lets the checkpoint decide (on accelerators). On CPUs `auto` is float32, which keeps seeded and greedy
-    outputs the same in any batch and after any continuation; bfloat16 rounds differently from batch to batch. It is
-    taken where float32 would fill more than half of the free memory and the processor computes in it."""
+    """Returns the number format; None lets the checkpoint decide (on accelerators). On CPUs `auto` is float32, which
+    keeps seeded and greedy outputs the same in any batch and after any continuation; bfloat16 rounds differently from
+    batch to batch. It is taken where float32 would fill more than half of the free memory and the processor computes in
+    it."""
     if wanted != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[wanted]
     if device.type != "cpu":
@@ -63,7 +65,7 @@ def pick_dtype(wanted: str, device: torch.device, parameters: int) -> torch.dtyp
 
 
 def computes_in_bfloat16() -> bool:
-    """Whether the processor has instructions for bfloat16 and torch uses them; without, bfloat16 is slow."""
+    """Tells whether the processor has instructions for bfloat16 and torch uses them; without, bfloat16 is slow."""
     try:
         return torch.ops.mkldnn._is_mkldnn_bf16_supported() and _has_bfloat16_instructions()
     except _REFUSALS:  # a build without oneDNN
@@ -78,7 +80,7 @@ def _has_bfloat16_instructions() -> bool:
 
 
 def works(what: str, attempt: Callable[[torch.dtype], None], dtype: torch.dtype) -> bool:
-    """Whether `attempt` runs in this number format. If not, `what` is passed over with a log line."""
+    """Tells whether `attempt` runs in this number format. If not, `what` is passed over with a log line."""
     try:
         attempt(dtype)
     except _REFUSALS as error:
@@ -88,8 +90,15 @@ def works(what: str, attempt: Callable[[torch.dtype], None], dtype: torch.dtype)
     return True
 
 
+def moved(values: Sequence[object], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """`values` on `device`. Does not wait for what a GPU has still to do, as a plain copy would."""
+    if device.type != "cuda":
+        return torch.tensor(values, dtype=dtype, device=device)
+    return torch.tensor(values, dtype=dtype, pin_memory=True).to(device, non_blocking=True)
+
+
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be allocated on `device`."""
+    """Returns how many bytes can still be allocated on `device`."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)

@@ -1,4 +1,4 @@
-"""Why a model did not load, in words that name the cause and the remedy."""
+"""The reasons why a model did not load, in words that name the cause and the remedy."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # (huggingface_hub and torch publish partly unknown types)
@@ -38,7 +38,7 @@ def explained(model: str, device: torch.device) -> Generator[None]:
 
 
 def explain(error: BaseException, model: str, device: torch.device) -> str:
-    """One sentence of cause, one of remedy."""
+    """Returns one sentence of cause, one of remedy."""
     chain = list(_causes(error))
     for cause in chain:
         if told := _of_the_hub(cause, model) or _of_memory(cause, model, device) or _of_the_code(cause, model):

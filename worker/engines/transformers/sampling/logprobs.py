@@ -12,7 +12,7 @@ class Ranking:
     """The raw logits of some rows, kept until their tokens are chosen."""
 
     def __init__(self, logits: torch.Tensor, rows: list[int], wanted: list[int]) -> None:
-        """`logits` `[batch, vocabulary]`; `rows` of it are wanted with `wanted[i]` alternatives each."""
+        """Keeps `logits` `[batch, vocabulary]`; `rows` of it are wanted with `wanted[i]` alternatives each."""
         self._rows = torch.tensor(rows, device=logits.device)
         self._wanted = wanted
         own = logits[self._rows]  # a copy: sampling edits the batch's logits in place
@@ -21,7 +21,7 @@ class Ranking:
         self._top = torch.topk(own, max([1, *wanted]), dim=-1)
 
     def told(self, tokens: torch.Tensor) -> list[RawLogprob]:
-        """One `RawLogprob` per row, for the chosen `tokens` `[batch]`."""
+        """Returns one `RawLogprob` per row, for the chosen `tokens` `[batch]`."""
         chosen = self._own.gather(1, tokens[self._rows].long().unsqueeze(1)) - self._normaliser
         values = (self._top.values - self._normaliser).tolist()
         ids = self._top.indices.tolist()
@@ -32,7 +32,7 @@ class Ranking:
 
 
 def rank_prompt(logits: torch.Tensor, following: list[int], wanted: int) -> list[RawLogprob]:
-    """Of a prompt: `logits` `[n, vocabulary]` and the tokens that followed each position."""
+    """Ranks the tokens of a prompt: `logits` `[n, vocabulary]` and the tokens that followed each position."""
     if not following:
         return []
     n = len(following)

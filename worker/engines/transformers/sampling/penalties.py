@@ -13,8 +13,8 @@ from millstream.worker.engines.base import SequenceSpec
 
 @dataclass(slots=True)
 class Tally:
-    """Which tokens a sequence has seen. Repetition counts prompt and completion, presence and frequency the completion
-    alone (as vLLM and OpenAI do)."""
+    """The tokens that a sequence has seen. Repetition counts prompt and completion, presence and frequency the
+    completion alone (as vLLM and OpenAI do)."""
 
     repetition: float
     presence: float

@@ -13,6 +13,7 @@ from collections.abc import Sequence as Many
 import torch
 
 from millstream.worker.engines.grammar.guides import apply_masks
+from millstream.worker.engines.transformers.loading.device import moved
 from millstream.worker.engines.transformers.sampling.logprobs import Ranking
 from millstream.worker.engines.transformers.sampling.penalties import add_bias, forbid, penalise
 from millstream.worker.engines.transformers.sampling.seeded_noise import SeededNoise, noise_key
@@ -30,8 +31,8 @@ class Sampler:
         self._noise = SeededNoise(vocabulary, device)
 
     def choose(self, logits: torch.Tensor, batch: Many[Sequence]) -> torch.Tensor:
-        """The next token of each sequence: int64 `[batch]`. `logits` float32 `[batch, vocabulary]`, edited in place.
-        Sequences that asked for it get their `logprob`."""
+        """Returns the next token of each sequence: int64 `[batch]`. `logits` float32 `[batch, vocabulary]`, edited in
+        place. Sequences that asked for it get their `logprob`."""
         asked = [i for i, s in enumerate(batch) if s.spec.sampling.logprobs is not None]
         ranking = None
         if asked:
@@ -47,52 +48,58 @@ class Sampler:
         tokens = logits.argmax(-1)
         free, limited = _split(batch)
         for rows, draw in ((free, self._draw_free), (limited, self._draw_limited)):
+            if len(rows) == len(batch):
+                return draw(logits, batch)
             if rows:
-                at = torch.tensor(rows, device=logits.device)
+                at = moved(rows, torch.long, logits.device)
                 tokens[at] = draw(logits[at], [batch[i] for i in rows])
         return tokens
 
     def _draw_free(self, logits: torch.Tensor, batch: Many[Sequence]) -> torch.Tensor:
-        """From the whole vocabulary."""
+        """Draws from the whole vocabulary."""
         return _warm(logits, batch).add_(self._noise.rows(_keys(batch))).argmax(-1)
 
     def _draw_limited(self, logits: torch.Tensor, batch: Many[Sequence]) -> torch.Tensor:
-        """From the best tokens only, as top-k, top-p and min-p say. Where the first candidates do not hold all that
-        the limits keep (flat distributions), more are looked at."""
+        """Draws from the best tokens only, as top-k, top-p and min-p say. Where the first candidates do not hold all
+        that the limits keep (flat distributions), more are looked at."""
         warm = _warm(logits, batch)
-        tokens = torch.zeros(len(batch), dtype=torch.long, device=logits.device)
-        rows = list(range(len(batch)))
+        tokens, rows = None, list(range(len(batch)))
         for width in _widths(batch, logits.shape[1]):
             part = [batch[i] for i in rows]
-            scores, ids, enough = _keep(warm[rows], part, width)
+            scores, ids, enough = _keep(warm if tokens is None else warm[rows], part, width)
             scores += self._noise.at(_keys(part), ids)
-            tokens[rows] = ids.gather(1, scores.argmax(-1, keepdim=True)).squeeze(1)
+            drawn = ids.gather(1, scores.argmax(-1, keepdim=True)).squeeze(1)
+            if tokens is None:
+                tokens = drawn
+            else:
+                tokens[rows] = drawn
             rows = [i for i, known in zip(rows, enough.tolist(), strict=True) if not known]
             if not rows:
                 break
+        assert tokens is not None
         return tokens
 
 
 def _widths(batch: Many[Sequence], size: int) -> list[int]:
-    """How many candidates to look at, first and then; all of them in the end."""
+    """Returns how many candidates to look at, first and then; all of them in the end."""
     ks = [s.spec.sampling.top_k or size for s in batch]
     return [min(width, size) for width in (min(max(ks), _CANDIDATES), _MORE_CANDIDATES, size)]
 
 
 def needed(batch: Many[Sequence]) -> bool:
-    """Whether any row wants more than the arg-max of the model's own logits."""
+    """Tells whether any row wants more than the arg-max of the model's own logits."""
     return not all(_plain(s) for s in batch)
 
 
 def _plain(s: Sequence) -> bool:
     p = s.spec.sampling
-    early = bool(s.banned_early) and len(s.tokens) < p.min_tokens
+    early = bool(s.banned_early) and s.position < p.min_tokens
     edited = p.logit_bias or early or s.tally is not None or s.matcher is not None
     return p.temperature == 0 and p.logprobs is None and not edited
 
 
 def _edit(logits: torch.Tensor, batch: Many[Sequence]) -> None:
-    """Bias, minimum length, penalties and grammar, in place."""
+    """Applies bias, minimum length, penalties and grammar, in place."""
     add_bias(logits, [(i, {int(t): v for t, v in s.spec.sampling.logit_bias.items()}) for i, s in enumerate(batch)])
     penalise(logits, [(i, s.tally) for i, s in enumerate(batch) if s.tally is not None])
     forbid(logits, [(i, s.banned_early) for i, s in enumerate(batch) if _too_early(s)])
@@ -100,13 +107,15 @@ def _edit(logits: torch.Tensor, batch: Many[Sequence]) -> None:
 
 
 def _too_early(s: Sequence) -> bool:
-    """A finished grammar leaves nothing but the end: then the minimum length cannot be kept."""
-    short = bool(s.banned_early) and len(s.tokens) < s.spec.sampling.min_tokens
+    """Tells whether the end comes too early. A finished grammar leaves nothing but the end: then the minimum length
+    cannot be kept."""
+    short = bool(s.banned_early) and s.position < s.spec.sampling.min_tokens
     return short and not (s.matcher is not None and s.matcher.stopped)
 
 
 def _split(batch: Many[Sequence]) -> tuple[list[int], list[int]]:
-    """Rows that draw from the whole vocabulary, and rows that draw from a part of it; greedy rows are in neither."""
+    """Returns the rows that draw from the whole vocabulary, and those that draw from a part of it; greedy rows are in
+    neither."""
     free: list[int] = []
     limited: list[int] = []
     for i, s in enumerate(batch):
@@ -117,7 +126,7 @@ def _split(batch: Many[Sequence]) -> tuple[list[int], list[int]]:
 
 
 def _keys(batch: Many[Sequence]) -> list[tuple[int, int]]:
-    return [noise_key(s.spec.sampling.seed, len(s.tokens)) for s in batch]
+    return [noise_key(s.spec.sampling.seed, s.position) for s in batch]
 
 
 def _warm(logits: torch.Tensor, batch: Many[Sequence]) -> torch.Tensor:
@@ -125,24 +134,31 @@ def _warm(logits: torch.Tensor, batch: Many[Sequence]) -> torch.Tensor:
 
 
 def _column(values: list[float], like: torch.Tensor) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.float32, device=like.device).unsqueeze(1)
+    return moved(values, torch.float32, like.device).unsqueeze(1)
+
+
+def _limits(batch: Many[Sequence], like: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Three columns: top-k, top-p and the logarithm of min-p."""
+    size = like.shape[1]
+    told = [
+        (min(p.top_k or size, size), p.top_p, math.log(p.min_p) if p.min_p > 0 else -math.inf)
+        for p in (s.spec.sampling for s in batch)
+    ]
+    return moved(told, torch.float32, like.device).split(1, dim=1)
 
 
 def _keep(warm: torch.Tensor, batch: Many[Sequence], width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The best `width` tokens of each row, best first, what the limits exclude at minus infinity: scores and ids
-    `[batch, width]`, and whether `width` was enough to know `[batch]`."""
-    size = warm.shape[1]
-    ks = [min(s.spec.sampling.top_k or size, size) for s in batch]
+    """Returns the best `width` tokens of each row, best first, what the limits exclude at minus infinity: scores and
+    ids `[batch, width]`, and whether `width` was enough to know `[batch]`."""
+    top_k, top_p, floor = _limits(batch, warm)
     scores, ids = torch.topk(warm, width, dim=-1)
-    inside = torch.arange(width, device=warm.device).unsqueeze(0) < _column([float(k) for k in ks], warm)
+    inside = torch.arange(width, device=warm.device).unsqueeze(0) < top_k
     scores = scores.masked_fill(~inside, -math.inf)
-    top_p = _column([s.spec.sampling.top_p for s in batch], warm)
-    floor = _column([math.log(s.spec.sampling.min_p) if s.spec.sampling.min_p > 0 else -math.inf for s in batch], warm)
-    whole = torch.tensor([k > width for k in ks], device=warm.device).unsqueeze(1)
+    whole = top_k > width
     total = torch.where(whole, warm.logsumexp(-1, keepdim=True), scores.logsumexp(-1, keepdim=True))
     mass = (scores - total).exp()
     before = mass.cumsum(-1) - mass
     kept = ((before < top_p) | (top_p >= 1)) & (scores >= scores[:, :1] + floor)
     kept[:, 0] = True
-    enough = ~(kept[:, -1:] & whole).squeeze(1) | (width == size)
+    enough = ~(kept[:, -1:] & whole).squeeze(1) | (width == warm.shape[1])
     return scores.masked_fill(~kept, -math.inf), ids, enough

@@ -11,12 +11,14 @@ from collections.abc import Sequence as Many
 
 import torch
 
+from millstream.worker.engines.transformers.loading.device import moved
+
 _MASK64 = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
 def _mix64(x: int) -> int:
-    """SplitMix64's finaliser (Steele, Lea, Flood 2014): every output bit depends on every input bit."""
+    """Mixes with SplitMix64's finaliser (Steele, Lea, Flood 2014): every output bit depends on every input bit."""
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
     x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK64
     return x ^ (x >> 31)
@@ -28,7 +30,7 @@ def _signed32(x: int) -> int:
 
 
 def noise_key(seed: int, position: int) -> tuple[int, int]:
-    """Two 32-bit words (signed, as torch wants them) that stand for one token's draw."""
+    """Returns two 32-bit words (signed, as torch wants them) that stand for one token's draw."""
     word = _mix64(_mix64((seed + _GOLDEN) & _MASK64) ^ ((position + 1) * _GOLDEN & _MASK64))
     return _signed32(word), _signed32(word >> 32)
 
@@ -41,15 +43,15 @@ class SeededNoise:
         self._ids = _scramble(ids * _signed32(0x9E3779B1))  # a well mixed word for every token, made once
 
     def rows(self, keys: Many[tuple[int, int]]) -> torch.Tensor:
-        """Noise of the whole vocabulary for each key: float32 `[len(keys), size]`."""
+        """Returns noise of the whole vocabulary for each key: float32 `[len(keys), size]`."""
         return self._gumbel(self._ids.unsqueeze(0), keys)
 
     def at(self, keys: Many[tuple[int, int]], tokens: torch.Tensor) -> torch.Tensor:
-        """Noise of chosen tokens `[len(keys), k]` only; the same numbers as `rows` has there."""
+        """Returns noise of chosen tokens `[len(keys), k]` only; the same numbers as `rows` has there."""
         return self._gumbel(self._ids[tokens], keys)
 
     def _gumbel(self, words: torch.Tensor, keys: Many[tuple[int, int]]) -> torch.Tensor:
-        key = torch.tensor(keys, dtype=torch.int32, device=words.device)
+        key = moved(keys, torch.int32, words.device)
         x = words ^ key[:, :1]
         x = _scramble(x)
         x = _scramble(x.add_(key[:, 1:]))
@@ -59,7 +61,7 @@ class SeededNoise:
 
 
 def _scramble(x: torch.Tensor) -> torch.Tensor:
-    """A 32-bit mixing round (constants of "lowbias32", C. Wellons), in place; int32 multiplication wraps."""
+    """Does a 32-bit mixing round (constants of "lowbias32", C. Wellons), in place; int32 multiplication wraps."""
     x ^= (x >> 16) & 0xFFFF
     x *= _signed32(0x7FEB352D)
     x ^= (x >> 15) & 0x1FFFF

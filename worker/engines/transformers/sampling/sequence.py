@@ -18,6 +18,7 @@ class Sequence:
     banned_early: frozenset[int]  # tokens not allowed before `min_tokens`
     matcher: Matcher | None = None
     tokens: list[int] = field(default_factory=list[int])  # completion so far, earlier leases' included
+    ahead: int = 0  # tokens that a device has chosen already and that are not in `tokens` yet
     tally: Tally | None = None  # counts for the penalties, only where one is asked for
     cached: int | None = None  # prompt tokens found in the prefix cache, known at the first step
     logprob: RawLogprob | None = None  # of the newest token
@@ -31,8 +32,18 @@ class Sequence:
 
     @property
     def input_ids(self) -> list[int]:
-        """What the model reads first: the prompt and what an earlier lease already made."""
+        """Returns what the model reads first: the prompt and what an earlier lease already made."""
         return self.spec.prompt + self.spec.generated
+
+    @property
+    def position(self) -> int:
+        """The place of the token that is chosen next, in the completion."""
+        return len(self.tokens) + self.ahead
+
+    @property
+    def follows_its_tokens(self) -> bool:
+        """Whether a step for it can only be chosen, or told, when the token before is known."""
+        return self.tally is not None or self.matcher is not None or self.spec.sampling.logprobs is not None
 
     @property
     def over(self) -> bool:
@@ -41,6 +52,7 @@ class Sequence:
     def take(self, token: int) -> None:
         """Add the newest token and decide whether it was the last."""
         self.tokens.append(token)
+        self.ahead -= 1
         if self.tally is not None:
             self.tally.add(token)
         ended = token in self.stops
@@ -54,7 +66,7 @@ class Sequence:
             self.finish = "length"
 
     def output(self) -> Output:
-        """What the sink is told of the newest token."""
+        """Returns what the sink is told of the newest token."""
         if self.error is not None:
             return Output(key=self.key, error=self.error)
         told, self.prompt_logprobs = self.prompt_logprobs, None
@@ -70,7 +82,8 @@ class Sequence:
 
 
 def begin(spec: SequenceSpec, eos_ids: frozenset[int], matcher: Matcher | None) -> Sequence:
-    """A sequence as its first step finds it: counters, penalties and grammar stand after the `generated` tokens."""
+    """Returns a sequence as its first step finds it: counters, penalties and grammar stand after the `generated`
+    tokens."""
     sampling = spec.sampling
     own_stops = frozenset(sampling.stop_token_ids)
     # A finished grammar allows nothing but the end of the sequence, so that must end it.
