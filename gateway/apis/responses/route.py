@@ -8,7 +8,8 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from millstream.common.errors import BadRequest, Cancelled, ContextLengthExceeded, MillstreamError
-from millstream.gateway.apis.endpoint import Api, Endpoint, StreamWriter, WholeWriter
+from millstream.gateway.apis.endpoint import Api
+from millstream.gateway.apis.responses.endpoints import INPUT_TOKENS, RESPONSES
 from millstream.gateway.apis.responses.examples import INPUT_ITEM, RESPONSE, RESPONSE_STREAM
 from millstream.gateway.apis.responses.items import listed_items
 from millstream.gateway.apis.responses.read import (
@@ -22,8 +23,6 @@ from millstream.gateway.apis.responses.read import (
 )
 from millstream.gateway.apis.responses.recall import Recall
 from millstream.gateway.apis.responses.response_object import (
-    ResponseFrame,
-    counted_body,
     frame_fields,
     response_object,
 )
@@ -36,7 +35,7 @@ from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.requests.accumulator import Accumulator
 from millstream.gateway.requests.admitted import AdmittedRequest, Desk
 from millstream.gateway.requests.handler import RequestHandler, Writers
-from millstream.gateway.requests.prepared import PreparedRequest, RequestContext
+from millstream.gateway.requests.prepared import PreparedRequest
 from millstream.gateway.requests.response_meta import ResponseMeta
 from millstream.gateway.services.background_tasks import BackgroundTasks
 from millstream.gateway.services.services import InServices, Services, tenant_of
@@ -44,51 +43,6 @@ from millstream.gateway.services.services import InServices, Services, tenant_of
 router = APIRouter(tags=["responses"], route_class=JsonRoute)
 
 
-def _prepared(body: ResponseRequest, context: RequestContext) -> PreparedRequest:
-    """One without turns before; a conversation that goes on is read by `prepare_response` itself."""
-    return prepare_response(body, context, [])
-
-
-def _counting(body: ResponseRequest, context: RequestContext) -> PreparedRequest:
-    return prepare_count(body, context, [])
-
-
-def _whole(body: ResponseRequest) -> WholeWriter:
-    def whole(head: ResponseMeta, accumulators: list[Accumulator]) -> dict[str, Any]:
-        return whole_response(head, _frame(body), accumulators[0])
-
-    return whole
-
-
-def _stream(body: ResponseRequest) -> StreamWriter:
-    return partial(ResponseStream, frame=_frame(body))
-
-
-def _counted(body: ResponseRequest) -> WholeWriter:
-    return counted_body
-
-
-def _frame(body: ResponseRequest) -> ResponseFrame:
-    return ResponseFrame(frame_fields(body), wants_sealed(body), wants_logprobs(body))
-
-
-RESPONSES = Endpoint(
-    path="/v1/responses",
-    shape=ResponseRequest,
-    id_family="resp",
-    read=_prepared,
-    whole=_whole,
-    stream=_stream,
-    examples=answers(RESPONSE, RESPONSE_STREAM),
-)
-INPUT_TOKENS = Endpoint(
-    path="/v1/responses/input_tokens",
-    shape=ResponseRequest,
-    id_family="tok",
-    read=_counting,
-    whole=_counted,
-    examples=answers({"object": "response.input_tokens", "input_tokens": 12}),
-)
 API = Api(router, [RESPONSES, INPUT_TOKENS])
 
 
