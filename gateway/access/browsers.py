@@ -47,7 +47,7 @@ class BrowserRules:
         if "*" in self.origins or origin in self.origins:
             return False
         place = origin.partition("://")[2]
-        return not place or not (host_name(place) == host_name(host) or known_host(place, frozenset()))
+        return not place or not (host_name(place) == host_name(host) or known_host(place, frozenset[str]()))
 
 
 def browser_rules(settings: GatewaySettings) -> BrowserRules:
