@@ -49,11 +49,13 @@ class Trial:
     def run(self, guide: Guide, wanted: Callable[[], bool]) -> None:
         """Returns if the guide can be compiled within the limits. Raises `BadGrammar` if not, `Abandoned` as soon as
         it is not `wanted`, `EngineError` if no process can be started."""
+        if self._process is not None and self._process.poll() is not None:
+            self.close()  # it ended while it had nothing to do
         connection = self._connection or self._start(wanted)
         since = monotonic()
+        question = json.dumps([self._limits.seconds, guide.kind, guide.value]).encode()
         try:
-            connection.send_bytes(json.dumps([self._limits.seconds, guide.kind, guide.value]).encode())
-            why = self._answer(connection, self._limits.seconds, wanted).decode()
+            why = self._answer(connection, question, self._limits.seconds, wanted).decode()
         except _Lost as error:
             log.warning("guide_failed", kind=guide.kind, bytes=len(guide.value), why=str(error))
             raise refused(guide, str(error)) from error
@@ -74,7 +76,6 @@ class Trial:
     def _start(self, wanted: Callable[[], bool]) -> Connection:
         ours, theirs = Pipe()
         with theirs:
-            self._connection = ours
             self._process = subprocess.Popen(
                 leashed([sys.executable, "-m", _MODULE, str(theirs.fileno())], signal.SIGKILL),
                 pass_fds=[theirs.fileno()],
@@ -82,19 +83,20 @@ class Trial:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
+        self._connection = ours
         words, limits = self._vocabulary, self._limits
         setup = {"tokenizer": words.tokenizer, "size": words.size, "ends": words.ends, "memory": limits.memory}
         try:
-            ours.send_bytes(json.dumps(setup).encode())
-            self._answer(ours, _START, wanted)
+            self._answer(ours, json.dumps(setup).encode(), _START, wanted)
         except _Lost as error:
             raise EngineError(f"The process that compiles guides did not start: {error}.") from error
         return ours
 
-    def _answer(self, connection: Connection, seconds: float, wanted: Callable[[], bool]) -> bytes:
-        """The process's next message; without one the process is ended."""
+    def _answer(self, connection: Connection, question: bytes, seconds: float, wanted: Callable[[], bool]) -> bytes:
+        """What the process says to `question`; if it says nothing it is ended."""
         until = monotonic() + seconds
         try:
+            connection.send_bytes(question)
             while not connection.poll(_LOOK_EVERY):
                 if not wanted():
                     raise Abandoned

@@ -70,6 +70,15 @@ def test_a_crash_is_the_guides_fault_and_the_next_guide_is_served(make: Make) ->
     assert trial.pid not in (None, first)
 
 
+def test_a_process_that_ended_while_it_was_idle_is_replaced(make: Make) -> None:
+    trial = make()
+    trial.run(FINE, wanted)
+    assert trial.pid is not None
+    os.kill(trial.pid, signal.SIGKILL)
+    psutil.Process(trial.pid).wait(20)
+    trial.run(FINE, wanted)
+
+
 def test_memory_is_bounded(make: Make) -> None:
     trial = make(memory=400, seconds=60)
     with pytest.raises(BadGrammar, match="too much memory"):
