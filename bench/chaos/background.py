@@ -4,13 +4,14 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from time import monotonic
 from typing import Any
 
 import httpx
 
 from millstream.bench.chaos.faults import Faults
-from millstream.bench.chaos.site import MODEL, Site
+from millstream.bench.chaos.site import MODEL, ChaosSite
 from millstream.bench.chaos.stream import COME_BACK_AFTER, TRANSIENT, Ask
 from millstream.common.process.tasks import TaskGroup
 from millstream.gateway.apis.shared.read.sampling import choice_seed
@@ -51,7 +52,7 @@ class Forgotten(Exception):
 class Unattended:
     """Asks until the time is over, then waits for what is under way."""
 
-    def __init__(self, site: Site, faults: Faults) -> None:
+    def __init__(self, site: ChaosSite, faults: Faults) -> None:
         self._site = site
         self._faults = faults
         self._asked = 0
@@ -92,7 +93,7 @@ class Unattended:
             except httpx.TransportError:
                 await asyncio.sleep(COME_BACK_AFTER)
                 continue
-            if answer.status_code == httpx.codes.NOT_FOUND and self._tail_lost_since(began):
+            if answer.status_code == HTTPStatus.NOT_FOUND and self._tail_lost_since(began):
                 raise Forgotten
             if answer.status_code not in TRANSIENT:
                 return answer
@@ -150,7 +151,7 @@ class Unattended:
         ask, began = self._ask(self._site.settings.longest // 2), monotonic()
         order = {"model": ask.model, "input": ask.text, "seed": ask.seed, "max_output_tokens": ask.tokens}
         told = await self._over("/v1/responses", {**order, "background": True}, began)
-        said = told["output"][0]["content"][0]["text"].split() if told.get("output") else []
+        said: list[str] = told["output"][0]["content"][0]["text"].split() if told.get("output") else []
         self._check("background response", right=said == ask.answer(), told=told)
         self.tally.responses += 1
 
@@ -176,7 +177,7 @@ def _line(number: int, ask: Ask) -> bytes:
 
 def _has_choices(answer: httpx.Response, ask: Ask, count: int) -> bool:
     """Tells whether every choice is the one right answer of its seed."""
-    if answer.status_code != httpx.codes.OK:
+    if answer.status_code != HTTPStatus.OK:
         return False
     right = [Ask(ask.model, ask.text, choice_seed(ask.seed, at), ask.tokens).answer() for at in range(count)]
     return [choice["message"]["content"].split() for choice in answer.json()["choices"]] == right

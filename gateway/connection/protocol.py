@@ -76,7 +76,7 @@ class BoundedHeadProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self.scope.get("http_version") == "1.0":
             self.cycle.__class__ = Http10Response
-        if not self.parser.should_upgrade():
+        if self.parser is not None and not self.parser.should_upgrade():
             # Trailers go into a list that nobody reads: a proxy may have checked the headers, and has not seen them.
             self.headers = []
 
@@ -104,7 +104,7 @@ class BoundedHeadProtocol(HttpToolsProtocol):
     def _refuse(self, error: MillstreamError) -> None:
         """The connection's last words, unless they would come in the middle of an answer, or after one to the same
         request."""
-        answering = self.cycle is not None and self.cycle.response_started
+        answering = bool(self.cycle) and self.cycle.response_started
         if not (answering and not self.cycle.response_complete) and not (answering and not self._in_head):
             identity, status, body = http_id(), wire(error).status, error_json(error)
             head = f"HTTP/1.1 {status} {PHRASES[status]}\r\ncontent-type: application/json\r\nconnection: close\r\n"
