@@ -14,13 +14,18 @@ from starlette.types import Receive, Scope, Send
 from millstream.common.errors import Unavailable
 from millstream.gateway.connection.direct_write import hang_up
 from millstream.gateway.connection.disconnect import ClientGone, ClientWatch
+from millstream.gateway.connection.framing import Framing
 
 # The notice of a gateway that stops: come back, to another one, in so many milliseconds. The line counts when it is
 # read; no blank line ends it, for the same reason as with `gateway.requests.writer.KEEP_ALIVE`.
 RETRY = b"retry: 1000\n"
 
-# What sse-starlette says in every stream's head. Keeping the connection is the server's to say: it may have said close.
-FIXED_HEADERS = [each for each in EventSourceResponse(iter(())).raw_headers if each[0] != b"connection"]
+SSE = Framing(b"text/event-stream; charset=utf-8", comments=True, stop_notice=RETRY)
+
+# What sse-starlette says in every stream's head, but its media type. Keeping the connection is the server's to say: it
+# may have said close.
+VARIABLE_HEADERS = (b"connection", b"content-type")
+FIXED_HEADERS = [each for each in EventSourceResponse(iter(())).raw_headers if each[0] not in VARIABLE_HEADERS]
 STOPPING = "This gateway is stopping: please ask again."
 CUT_INTERVAL = 0.1  # seconds until those are cut off, too, whose jobs were just being submitted
 
@@ -47,13 +52,13 @@ class EventStream(EventSourceResponse):
         headers: Mapping[str, str],
         closing: Callable[[], Awaitable[None]],
         client: ClientWatch,
+        framing: Framing = SSE,
     ) -> None:
         # Not its constructor: the lock and the maps of headers made there are a tenth of a request, and not used here.
         self.status_code, self.background = 200, None
-        self.raw_headers = [
-            *FIXED_HEADERS,
-            *((name.encode(), value.encode("latin-1")) for name, value in headers.items()),
-        ]
+        named = ((name.encode(), value.encode("latin-1")) for name, value in headers.items())
+        self.raw_headers = [*FIXED_HEADERS, (b"content-type", framing.media_type), *named]
+        self._framing = framing
         self._events = events
         self._closing = closing
         self._client = client
@@ -71,7 +76,7 @@ class EventStream(EventSourceResponse):
         except ClientGone:
             pass  # there is nobody to tell
         except DrainTimeout:  # no end, or it would look whole
-            await send({"type": "http.response.body", "body": RETRY, "more_body": True})
+            await send({"type": "http.response.body", "body": self._framing.stop_notice, "more_body": True})
             hang_up(scope)
         finally:
             self._client.release()

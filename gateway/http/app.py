@@ -1,12 +1,13 @@
 """The FastAPI app with our layers around it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from millstream.gateway.access.authentication import told_of_keys
+from millstream.gateway.apis.endpoint import Dialect
 from millstream.gateway.connection.direct_write import SERVER
 
 
@@ -14,8 +15,10 @@ class DirectApp(FastAPI):
     """Leaves the server's own `send` in the scope, before anybody wraps it, and keeps our layers around the framework,
     where a request can be answered without it (`gateway.http.json_dispatch`)."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, dialects: Sequence[Dialect], **options: Any) -> None:
+        """`dialects`: those beside OpenAI's, for whoever answers with an error."""
         super().__init__(**options)
+        self.dialects = dialects
         self._layers: ASGIApp = super().__call__
 
     def openapi(self) -> dict[str, Any]:

@@ -74,6 +74,6 @@ class RefuseWhileDraining:
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    response = error_response(Unavailable(STOPPING, retry_after=1), own_path(scope))
+    response = error_response(Unavailable(STOPPING, retry_after=1), scope)
     response.headers["connection"] = "close"
     await response(scope, receive, send)

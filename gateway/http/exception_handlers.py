@@ -14,7 +14,6 @@ from millstream.common.errors import BadRequest, BodyTooLarge, MillstreamError
 from millstream.gateway.errors.table import FieldError, UnknownRoute, WrongMethod, wire
 from millstream.gateway.errors.validation import parameter_error
 from millstream.gateway.http.middleware import error_response
-from millstream.gateway.http.normalize import own_path
 from millstream.gateway.services.services import services_of
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -34,7 +33,7 @@ async def _known(request: Request, error: Exception) -> Response:
     services_of(request).metrics.failures.labels(error.code).inc()
     if wire(error).status >= 500:
         log.warning("request_failed", code=error.code, error=error.message)
-    return error_response(error, own_path(request.scope))
+    return error_response(error, request.scope)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

@@ -13,18 +13,19 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from millstream.common.errors import BadRequest, BodyTooLarge, MillstreamError, Unavailable
+from millstream.common.errors import BadRequest, BodyTooLarge, Forbidden, MillstreamError, Unavailable
 from millstream.gateway.access.authentication import OPEN_PATHS, authenticate
-from millstream.gateway.apis.anthropic.errors import anthropic_error
+from millstream.gateway.access.browsers import BrowserRules
+from millstream.gateway.apis.endpoint import Dialect, dialect_of
 from millstream.gateway.connection.protocol import http_id
-from millstream.gateway.errors.table import HeadTooLarge, error_headers, error_json, wire
+from millstream.gateway.errors.table import HeadTooLarge, error_headers, wire
+from millstream.gateway.http.app import DirectApp
 from millstream.gateway.http.normalize import own_path
 from millstream.gateway.services.metrics import Metrics
 from millstream.gateway.services.services import Services
 
 log = structlog.stdlib.get_logger(part="http")
 REQUEST_ID = re.compile(r"^[\w.:-]{1,128}$")
-READINESS = "/ready"
 
 
 class AccessLog:
@@ -60,7 +61,7 @@ class AccessLog:
             if entry.begun:
                 raise
             crash = MillstreamError("The server had an error while processing your request. Sorry about that!")
-            await error_response(crash, own_path(scope))(scope, receive, entry.send)
+            await error_response(crash, scope)(scope, receive, entry.send)
 
 
 class _Entry:
@@ -87,8 +88,8 @@ class _Entry:
         identity = self.request_id.encode("latin-1")
         took = str(int(self.head_seconds * 1000)).encode()
         named = [(b"x-request-id", identity), (b"openai-processing-ms", took), (b"openai-version", b"2020-10-01")]
-        if own_path(self._scope).startswith("/v1/messages"):
-            named.append((b"request-id", identity))  # where Anthropic's clients look
+        if own := spoken(self._scope).id_header:
+            named.append((own, identity))
         return named
 
     @property
@@ -107,8 +108,7 @@ class _Entry:
 
 
 class Authentication:
-    """Lets nobody past without a key, but on the open paths; notes the tenant. `/ready` says itself that Redis, which
-    knows whether there are keys, is away."""
+    """Lets nobody past without a key, but on the open paths; notes the tenant."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -120,10 +120,34 @@ class Authentication:
                 owner = await authenticate(Headers(scope=scope), keys)
                 scope.setdefault("state", {}).update(tenant=owner.tenant, key=owner)
             except MillstreamError as error:
-                if not (isinstance(error, Unavailable) and own_path(scope) == READINESS):
-                    await error_response(error, own_path(scope))(scope, receive, send)
-                    return
+                await error_response(error, scope)(scope, receive, send)
+                return
         await self._app(scope, receive, send)
+
+
+class ForeignPages:
+    """Refuses what a page of elsewhere had a browser send, while no keys are demanded: nothing else would stop it."""
+
+    def __init__(self, app: ASGIApp, rules: BrowserRules) -> None:
+        self._app = app
+        self._rules = rules
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path = own_path(scope)
+            complaint = self._rules.complaint(scope["method"], path, scope["headers"])
+            if complaint and not await _keys_demanded(scope):
+                await error_response(Forbidden(complaint), scope)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+async def _keys_demanded(scope: Scope) -> bool:
+    """While Redis, which knows it, is away nothing is served but what is open to everybody."""
+    try:
+        return await cast(Services, scope["app"].state.services).keys.demanded()
+    except Unavailable:
+        return True
 
 
 class SizeLimits:
@@ -152,11 +176,11 @@ class SizeLimits:
             return message
 
         if (error := self._wrong_head(scope)) is not None:
-            await error_response(error, own_path(scope))(scope, receive, send)
+            await error_response(error, scope)(scope, receive, send)
             return
         announced = Headers(scope=scope).get("content-length", "")
         if announced.isdigit() and int(announced) > limit:
-            await error_response(BodyTooLarge(_limit_text(limit)), own_path(scope))(scope, receive, send)
+            await error_response(BodyTooLarge(_limit_text(limit)), scope)(scope, receive, send)
             return
         await self._app(scope, counted, send)
 
@@ -176,7 +200,13 @@ def _limit_text(limit: int) -> str:
     return f"The request's body is too large: at most {limit} bytes are accepted."
 
 
-def error_response(error: MillstreamError, path: str = "") -> Response:
-    """Returns any error as OpenAI's clients expect it, on Anthropic's paths as Anthropic's do."""
-    body = msgspec.json.encode(anthropic_error(error)) if path.startswith("/v1/messages") else error_json(error)
+def spoken(scope: Scope) -> Dialect:
+    """Returns the dialect of whoever asks, by the path."""
+    app: DirectApp = scope["app"]
+    return dialect_of(own_path(scope), app.dialects)
+
+
+def error_response(error: MillstreamError, scope: Scope) -> Response:
+    """Returns any error as the clients of the path's API expect it."""
+    body = msgspec.json.encode(spoken(scope).error_body(error))
     return Response(body, status_code=wire(error).status, media_type="application/json", headers=error_headers(error))

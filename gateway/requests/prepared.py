@@ -50,6 +50,7 @@ class RequestContext:
     model: ModelName
     caller: Caller
     max_jobs: int
+    default_max_tokens: int | None = None  # for a body that sets no bound
 
 
 def prepared(
@@ -66,7 +67,8 @@ def prepared(
         there = ", ".join(f"'{name}'" for name in caller.key.models)
         raise Forbidden(f"This API key may not use the model '{place.model}', only: {there}.", param="model")
     identity = new_request_id(place.family, place.model, len(requests))
-    jobs: list[tuple[JobId, JobRequest]] = list(zip(identity.jobs(), requests, strict=True))
+    salted = [msgspec.structs.replace(request, cache_salt=caller.cache_salt) for request in requests]
+    jobs: list[tuple[JobId, JobRequest]] = list(zip(identity.jobs(), salted, strict=True))
     submission = Submission(
         model=place.model,
         jobs=jobs,
@@ -76,7 +78,9 @@ def prepared(
         idempotency_key=caller.idempotency_key,
         fingerprint=hashlib.sha256(asked).hexdigest(),
         resumable=caller.resumable,
-        affinity=affinity_keys(caller.tenant, caller.session or affinity, _only_prompt(requests)),
+        affinity=affinity_keys(
+            caller.tenant, caller.session or affinity, _only_prompt(requests), salt=caller.cache_salt
+        ),
         key=caller.key,
     )
     return PreparedRequest(identity, caller, submission)

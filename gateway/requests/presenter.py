@@ -5,12 +5,14 @@ from typing import Protocol
 
 from millstream.common.chunk import Chunk, Usage
 from millstream.common.errors import MillstreamError
+from millstream.gateway.connection.framing import Framing
 from millstream.gateway.requests.accumulator import Accumulator
 
 
 class Presenter(Protocol):
     """One request's stream. `place` is the SSE id to write with an event; results are whole events, ready to send."""
 
+    framing: Framing
     needs_history: bool  # a resumed stream must be folded from its beginning, not only from where it goes on
 
     def event(self, choice: int, chunk: Chunk, place: bytes) -> bytes:
@@ -32,7 +34,9 @@ class RememberedStream:
     needs_history = True
 
     def __init__(self, inner: Presenter) -> None:
+        self.framing = inner.framing
         self._inner = inner
+        self.framing = inner.framing
         self.said: dict[int, Accumulator] = defaultdict(Accumulator)
 
     def event(self, choice: int, chunk: Chunk, place: bytes) -> bytes:

@@ -39,6 +39,7 @@ class Streaming:
         self._admitted = admitted
         self._flow = flow
         self._client = client
+        self._framing = presenter.framing
         self._writer = Writer(presenter, EventIds(admitted.id, admitted.after), admitted.after)
         self._resumable = resumable
         self._complete = False
@@ -56,6 +57,7 @@ class Streaming:
             headers=self._admitted.headers(),
             closing=closing,
             client=self._client,
+            framing=self._framing,
         )
 
     async def _events(self) -> AsyncGenerator[bytes]:
@@ -98,6 +100,8 @@ class Streaming:
 
     def _sign_of_life(self) -> bytes:
         """Returns what is sent in a silence, for proxies; while the job is queued also for people."""
+        if not self._framing.comments:
+            return b""
         waiting = self._desk.waiting(self._admitted)
         if waiting is None:
             return KEEP_ALIVE
@@ -129,11 +133,18 @@ class Streaming:
         if error is not None:
             self._metrics.failures.labels(error.code).inc()
             log.warning("request_failed", request=admitted.id.text, code=error.code, error=error.message)
-        elif not self._complete:
-            self._metrics.departures.labels(admitted.model).inc()
+        elif admitted.found(self._flow.begun):
+            self._count(admitted)
+        if error is None and not self._complete:
             log.info("client_left", request=admitted.id.text, resumable=self._resumable)
         if self._abandoned(error):
             await self._desk.leave(admitted)
+
+    def _count(self, admitted: AdmittedRequest) -> None:
+        if admitted.admission is None:
+            self._metrics.resumptions.labels(admitted.model).inc()
+        if not self._complete:
+            self._metrics.departures.labels(admitted.model).inc()
 
     def _abandoned(self, error: MillstreamError | None) -> bool:
         """Tells whether jobs may still run that nobody will read. One choice's failure ends the others."""

@@ -7,7 +7,8 @@ from fastapi import APIRouter, Request
 from millstream.common.broker.models.directory import ModelInfo
 from millstream.common.broker.models.load_requests import LoadVerb
 from millstream.common.errors import Forbidden, ModelNotFound
-from millstream.gateway.apis.shared.examples import SERVED, answers
+from millstream.gateway.apis.admin.examples import SERVED
+from millstream.gateway.apis.shared.examples import answers
 from millstream.gateway.services.services import InServices, Services, key_of, tenant_of
 
 router = APIRouter(tags=["models"])
@@ -17,11 +18,12 @@ router = APIRouter(tags=["models"])
 async def list_models(request: Request, services: InServices) -> dict[str, Any]:
     """Lists models with live workers, and those whose workers are away while jobs may wait for them; of these the ones
     that the key may use."""
-    models = await _usable(request, services)
+    models = await usable_models(request, services)
     return {"object": "list", "data": [model_object(model) for model in models]}
 
 
-async def _usable(request: Request, services: Services) -> list[ModelInfo]:
+async def usable_models(request: Request, services: Services) -> list[ModelInfo]:
+    """Returns the models that the caller's key may use."""
     return [info for info in await services.cluster.directory.models() if key_of(request).may_use(info.name)]
 
 
@@ -29,7 +31,7 @@ async def _usable(request: Request, services: Services) -> list[ModelInfo]:
 async def retrieve_model(model: str, request: Request, services: InServices) -> dict[str, Any]:
     """Returns one model, by its own name or an alias. A model that the key may not use is not found."""
     name = await services.model(model)
-    models = await _usable(request, services)
+    models = await usable_models(request, services)
     for info in models:
         if info.name == name:
             return model_object(info)

@@ -7,7 +7,8 @@ from fastapi import APIRouter, Query, Request
 
 from millstream.common.broker.accounts.usage import MOST_DAYS, Used, today
 from millstream.common.errors import BadRequest, Forbidden, Unavailable
-from millstream.gateway.apis.shared.examples import USED, answers
+from millstream.gateway.apis.admin.examples import USED
+from millstream.gateway.apis.shared.examples import answers
 from millstream.gateway.services.services import InServices, Services, tenant_of
 
 router = APIRouter(tags=["usage"])

@@ -23,8 +23,7 @@ def prepare_message(body: MessageRequest, place: RequestContext) -> PreparedRequ
     for name in ("container", "mcp_servers"):
         if getattr(body, name) is not None:
             raise unsupported(name, "nothing is executed here")
-    made, _ = prepare_chat(_chat(body), place, None)
-    return made
+    return prepare_chat(_chat(body), place)
 
 
 def prepare_count(body: CountRequest, place: RequestContext) -> PreparedRequest:

@@ -3,37 +3,60 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from millstream.gateway.apis.anthropic.errors import anthropic_error
+from millstream.gateway.apis.anthropic.examples import MESSAGE, MESSAGE_STREAM
 from millstream.gateway.apis.anthropic.read import prepare_count, prepare_message
 from millstream.gateway.apis.anthropic.shape import CountRequest, MessageRequest
 from millstream.gateway.apis.anthropic.write import MessageStream, count_body, message_body
-from millstream.gateway.apis.shared.examples import MESSAGE, MESSAGE_STREAM, answers
+from millstream.gateway.apis.endpoint import Api, Dialect, Endpoint, StreamWriter, WholeWriter
+from millstream.gateway.apis.shared.examples import answers
 from millstream.gateway.apis.shared.json_route import JsonRoute
-from millstream.gateway.requests.handler import Writers, request_handler
-from millstream.gateway.requests.prepared import RequestContext
 from millstream.gateway.services.services import InServices
 
 router = APIRouter(tags=["messages (Anthropic)"], route_class=JsonRoute)
 
 
-@router.post(
-    "/v1/messages", summary="Continue a conversation (Anthropic's API)", responses=answers(MESSAGE, MESSAGE_STREAM)
+def _whole(body: MessageRequest) -> WholeWriter:
+    return message_body
+
+
+def _stream(body: MessageRequest) -> StreamWriter:
+    return MessageStream
+
+
+def _counted(body: CountRequest) -> WholeWriter:
+    return count_body
+
+
+MESSAGES = Endpoint(
+    path="/v1/messages",
+    shape=MessageRequest,
+    id_family="msg",
+    read=prepare_message,
+    whole=_whole,
+    stream=_stream,
+    examples=answers(MESSAGE, MESSAGE_STREAM),
 )
+COUNT_TOKENS = Endpoint(
+    path="/v1/messages/count_tokens",
+    shape=CountRequest,
+    id_family="tok",
+    read=prepare_count,
+    whole=_counted,
+    examples=answers({"input_tokens": 12}),
+)
+API = Api(router, [MESSAGES, COUNT_TOKENS], Dialect(MESSAGES.path, anthropic_error, b"request-id"))
+
+
+@router.post(MESSAGES.path, summary="Continue a conversation (Anthropic's API)", responses=MESSAGES.examples)
 async def create_message(body: MessageRequest, request: Request, services: InServices) -> Response:
     """A whole message, or a stream of Anthropic's events."""
-    model = await services.model(body.model)
-    order = prepare_message(body, RequestContext("msg", model, services.caller(request), services.settings.max_jobs))
-    return await request_handler(services, request, order).answer(
-        order, Writers(whole=message_body, stream=MessageStream)
-    )
+    return await MESSAGES.answer(body, request, services)
 
 
 @router.post(
-    "/v1/messages/count_tokens",
-    summary="Count a conversation's tokens (Anthropic's API)",
-    responses=answers({"input_tokens": 12}),
+    COUNT_TOKENS.path, summary="Count a conversation's tokens (Anthropic's API)", responses=COUNT_TOKENS.examples
 )
 async def count_tokens(body: CountRequest, request: Request, services: InServices) -> Response:
     """Counts the tokens of the message as the model's own template writes it."""
-    model = await services.model(body.model)
-    order = prepare_count(body, RequestContext("tok", model, services.caller(request), services.settings.max_jobs))
-    return await request_handler(services, request, order).answer(order, Writers(whole=count_body))
+    return await COUNT_TOKENS.answer(body, request, services)

@@ -1,14 +1,15 @@
 """Writes messages: from the same chunks Anthropic's events, or the whole message."""
 
-import json
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import msgspec
 
 from millstream.common.chunk import Chunk, ToolDelta, Usage
 from millstream.common.errors import MillstreamError
 from millstream.gateway.apis.anthropic.errors import anthropic_error
+from millstream.gateway.apis.shared.write.tool_calls import arguments_object
+from millstream.gateway.connection.sse import SSE
 from millstream.gateway.requests.accumulator import Accumulator, CalledTool
 from millstream.gateway.requests.response_meta import ResponseMeta
 
@@ -28,6 +29,7 @@ class OpenBlock:
 class MessageStream:
     """A message as a stream of typed events."""
 
+    framing = SSE
     needs_history = True  # the blocks' indexes count from the beginning
 
     def __init__(self, head: ResponseMeta) -> None:
@@ -124,16 +126,7 @@ def message_body(head: ResponseMeta, accumulators: list[Accumulator]) -> dict[st
 
 
 def _used(call: CalledTool) -> dict[str, Any]:
-    return {"type": "tool_use", "id": call.id, "name": call.name, "input": _arguments(call.arguments)}
-
-
-def _arguments(text: str) -> dict[str, Any]:
-    """Returns the arguments of a call. A cut answer may end within the JSON; what cannot be read is given as it is."""
-    try:
-        value = json.loads(text or "{}")
-    except ValueError:
-        return {"_unfinished": text}
-    return cast(dict[str, Any], value) if isinstance(value, dict) else {"value": value}
+    return {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments_object(call.arguments)}
 
 
 def _message(

@@ -21,15 +21,13 @@ REFUSED = {
 }
 
 
-def prepare_chat(
-    body: ChatRequest, place: RequestContext, default_max_tokens: int | None
-) -> tuple[PreparedRequest, Tools]:
+def prepare_chat(body: ChatRequest, place: RequestContext) -> PreparedRequest:
     """Returns the jobs of a chat completion, one per choice. Raises `BadRequest` naming the field at fault."""
     _refuse(body)
     used = tools(body)
     base = JobRequest(
         input=_prompt(body, used),
-        sampling=sampling(body, _max_tokens(body, default_max_tokens), _logprobs(body)),
+        sampling=sampling(body, _max_tokens(body, place.default_max_tokens), _logprobs(body)),
         guide=guide(body, body.response_format),
         tool_use=used.use,
     )
@@ -37,7 +35,7 @@ def prepare_chat(
     jobs = [choice_request(base, first_seed, index) for index in range(body.n or 1)]
     affinity = body.prompt_cache_key or body.safety_identifier or body.user or ""
     made = prepared(place, body, jobs, tier(body), affinity)
-    return streamed(made, body.stream, check_stream_options(body)), used
+    return streamed(made, body.stream, check_stream_options(body))
 
 
 def rewritten(fields: dict[str, Any]) -> ChatRequest:

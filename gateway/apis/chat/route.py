@@ -3,42 +3,64 @@
 from functools import partial
 from typing import Any
 
+import structlog
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from millstream.common.errors import QuotaExceeded
+from millstream.gateway.apis.chat.examples import CHAT, CHAT_STREAM
 from millstream.gateway.apis.chat.read import prepare_chat
 from millstream.gateway.apis.chat.shape import ChatRequest
 from millstream.gateway.apis.chat.stored_route import completions_of
 from millstream.gateway.apis.chat.write import ChatStream, chat_body
-from millstream.gateway.apis.shared.examples import CHAT, CHAT_STREAM, answers
+from millstream.gateway.apis.endpoint import Api, Endpoint, StreamWriter, WholeWriter
+from millstream.gateway.apis.shared.examples import answers
 from millstream.gateway.apis.shared.json_route import JsonRoute
+from millstream.gateway.apis.shared.read.sampling import check_stream_options
 from millstream.gateway.records.completions import StoredCompletion, StoredCompletions
 from millstream.gateway.requests.accumulator import Accumulator
 from millstream.gateway.requests.admitted import AdmittedRequest
 from millstream.gateway.requests.handler import Writers, request_handler
-from millstream.gateway.requests.prepared import RequestContext
 from millstream.gateway.requests.presenter import RememberedStream
 from millstream.gateway.requests.response_meta import ResponseMeta
 from millstream.gateway.services.background_tasks import BackgroundTasks
 from millstream.gateway.services.services import InServices
 
+log = structlog.stdlib.get_logger(part="chat")
 router = APIRouter(tags=["chat"], route_class=JsonRoute)
 
 
-@router.post("/v1/chat/completions", summary="Continue a conversation", responses=answers(CHAT, CHAT_STREAM))
+def _whole(body: ChatRequest) -> WholeWriter:
+    return partial(chat_body, logprobs=bool(body.logprobs), legacy=bool(body.functions))
+
+
+def _stream(body: ChatRequest) -> StreamWriter:
+    return partial(ChatStream, include_usage=check_stream_options(body), legacy=bool(body.functions))
+
+
+CHAT_COMPLETIONS = Endpoint(
+    path="/v1/chat/completions",
+    shape=ChatRequest,
+    id_family="chatcmpl",
+    read=prepare_chat,
+    whole=_whole,
+    stream=_stream,
+    examples=answers(CHAT, CHAT_STREAM),
+)
+API = Api(router, [CHAT_COMPLETIONS])
+
+
+@router.post(CHAT_COMPLETIONS.path, summary="Continue a conversation", responses=CHAT_COMPLETIONS.examples)
 async def create_chat_completion(body: ChatRequest, request: Request, services: InServices) -> Response:
     """A whole answer, or a stream of server-sent events. Reconnect with `Last-Event-ID` to read on from any gateway."""
-    model = await services.model(body.model)
-    place = RequestContext("chatcmpl", model, services.caller(request), services.settings.max_jobs)
-    order, tools = prepare_chat(body, place, services.settings.default_max_tokens)
-    answer = Writers(
-        stream=partial(ChatStream, include_usage=order.include_usage, legacy=tools.legacy),
-        whole=partial(chat_body, logprobs=bool(body.logprobs), legacy=tools.legacy),
-    )
-    if body.store:
-        keeping = Keeping(body, answer, completions_of(request, services), services.background_tasks)
-        answer = keeping.answer()
-    return await request_handler(services, request, order).answer(order, answer)
+    if not body.store:
+        return await CHAT_COMPLETIONS.answer(body, request, services)
+    completions = completions_of(request, services)
+    await completions.check_room()
+    order = prepare_chat(body, await CHAT_COMPLETIONS.context(body.model, request, services))
+    writers = CHAT_COMPLETIONS.writers(body)
+    keeping = Keeping(body, writers, completions, services.background_tasks)
+    return await request_handler(services, request, order).answer(order, keeping.answer())
 
 
 class Keeping:
@@ -78,4 +100,10 @@ class Keeping:
         messages = [message.model_dump(exclude_none=True) for message in self._body.messages]
         completion = self._written | {"metadata": self._body.metadata or {}}
         kept = StoredCompletion(completion, messages)
-        await self._background_tasks.promise(partial(self._completions.put, kept), f"store {kept.id}")
+        await self._background_tasks.promise(partial(self._put, kept), f"store {kept.id}")
+
+    async def _put(self, kept: StoredCompletion) -> None:
+        try:
+            await self._completions.put(kept)
+        except QuotaExceeded as error:  # others of the tenant took the room meanwhile; the answer itself is good
+            log.warning("completion_not_stored", completion=kept.id, error=error.message)

@@ -8,7 +8,8 @@ from pydantic import ConfigDict
 from starlette.responses import JSONResponse
 
 from millstream.common.errors import BadRequest
-from millstream.gateway.apis.shared.examples import ID, STORED, STORED_MESSAGE, answers, deleted, listed
+from millstream.gateway.apis.chat.examples import STORED, STORED_MESSAGE
+from millstream.gateway.apis.shared.examples import ID, answers, deleted, listed
 from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.apis.shared.shapes.base import Metadata, Shape
 from millstream.gateway.records.completions import StoredCompletion, StoredCompletions

@@ -11,6 +11,7 @@ import msgspec
 from millstream.common.chunk import Chunk, ToolDelta, Usage
 from millstream.common.errors import MillstreamError
 from millstream.gateway.apis.shared.write.logprobs import chat_logprobs
+from millstream.gateway.connection.sse import SSE
 from millstream.gateway.errors.table import error_json
 from millstream.gateway.requests.accumulator import Accumulator, CalledTool
 from millstream.gateway.requests.response_meta import ResponseMeta
@@ -29,6 +30,7 @@ def sse(payload: bytes, place: bytes) -> bytes:
 class ChatStream:
     """A chat completion as a stream of `chat.completion.chunk`. `legacy`: tool calls are written as function calls."""
 
+    framing = SSE
     needs_history = False
 
     def __init__(self, head: ResponseMeta, *, include_usage: bool, legacy: bool = False) -> None:

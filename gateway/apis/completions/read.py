@@ -23,17 +23,15 @@ class Candidates:
     logprobs: int | None  # as the client asked; ranking may have needed them beside
 
 
-def prepare_completion(
-    body: CompletionRequest, place: RequestContext, default: int | None
-) -> tuple[PreparedRequest, Candidates]:
+def prepare_completion(body: CompletionRequest, place: RequestContext) -> PreparedRequest:
     """Returns the jobs of a completion: for each prompt `best_of` (or `n`). Raises `BadRequest` naming the field at
     fault."""
     if body.suffix:
         raise unsupported("suffix", "the models here continue a prompt, they cannot insert text before a suffix")
-    candidates = _candidates(body)
-    ranked = candidates.made > candidates.kept
+    asked = candidates(body)
+    ranked = asked.made > asked.kept
     logprobs = 0 if ranked and body.logprobs is None else body.logprobs
-    max_tokens = body.max_tokens if body.max_tokens is not None else default or LEGACY_MAX_TOKENS
+    max_tokens = body.max_tokens if body.max_tokens is not None else place.default_max_tokens or LEGACY_MAX_TOKENS
     chosen = sampling(body, max_tokens, logprobs)
     bound = guide(body, body.response_format)
     echo = bool(body.echo)
@@ -43,10 +41,10 @@ def prepare_completion(
             JobRequest(prompt, chosen, bound, echo=echo, prompt_logprobs=body.logprobs if echo else None), seed, index
         )
         for prompt in prompts(body)
-        for index in range(candidates.made)
+        for index in range(asked.made)
     ]
     made = prepared(place, body, jobs, tier(body), body.prompt_cache_key or body.user or "")
-    return streamed(made, body.stream, check_stream_options(body)), candidates
+    return streamed(made, body.stream, check_stream_options(body))
 
 
 def prompts(body: CompletionRequest) -> list[TextPrompt | TokensPrompt]:
@@ -74,7 +72,8 @@ def _prompt(entry: str | int | list[int], index: int) -> TextPrompt | TokensProm
             raise BadRequest(f"Invalid 'prompt[{index}]': expected at least one token.", param=f"prompt[{index}]")
 
 
-def _candidates(body: CompletionRequest) -> Candidates:
+def candidates(body: CompletionRequest) -> Candidates:
+    """Raises `BadRequest` for fewer candidates than choices, and for a choice among them that is streamed."""
     kept = body.n or 1
     made = body.best_of or kept
     if made < kept:

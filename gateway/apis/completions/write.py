@@ -10,6 +10,7 @@ from millstream.common.errors import MillstreamError
 from millstream.gateway.apis.chat.write import DONE, sse
 from millstream.gateway.apis.completions.read import Candidates
 from millstream.gateway.apis.shared.write.logprobs import completion_logprobs, finite
+from millstream.gateway.connection.sse import SSE
 from millstream.gateway.errors.table import error_json
 from millstream.gateway.requests.accumulator import Accumulator
 from millstream.gateway.requests.response_meta import ResponseMeta
@@ -21,6 +22,8 @@ encode = msgspec.json.Encoder().encode
 class CompletionStream:
     """A completion as a stream of `text_completion`. With logprobs each token's place in the text is told, so a
     resumed stream is folded from its beginning."""
+
+    framing = SSE
 
     def __init__(self, head: ResponseMeta, candidates: Candidates, *, include_usage: bool) -> None:
         self.needs_history = candidates.logprobs is not None

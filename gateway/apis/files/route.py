@@ -12,7 +12,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 
 from millstream.common.errors import BadRequest, BodyTooLarge, Unavailable
-from millstream.gateway.apis.shared.examples import FILE, answers, deleted, listed
+from millstream.gateway.apis.files.examples import FILE
+from millstream.gateway.apis.shared.examples import answers, deleted, listed
 from millstream.gateway.connection.disconnect import ClientGone
 from millstream.gateway.errors.table import FieldError, StorageFailed
 from millstream.gateway.records.files.catalogue import Catalogue, StoredFile

@@ -21,7 +21,11 @@ REFUSED = {
 }
 
 
-TERMS = {"messages": "input", "response_format": "text.format"}
+TERMS = {
+    "messages": "input",
+    "response_format": "text.format",
+    "response_format.json_schema.schema": "text.format.schema",
+}
 
 
 def in_own_terms(error: MillstreamError) -> None:
@@ -36,15 +40,13 @@ def prepare_response(
     body: ResponseRequest,
     place: RequestContext,
     history: list[ResponseItem],
-    default_max_tokens: int | None,
     dropped: int = 0,
 ) -> PreparedRequest:
     """Returns the one job of a response. `history`: the items of the turns before; the oldest `dropped` of all items
     are left out. Raises `BadRequest` naming the field."""
     _check(body)
     before, now = history[dropped:], own_items(body)[max(0, dropped - len(history)) :]
-    made, _ = prepare_chat(_chat(body, _messages(body, before, now)), place, default_max_tokens)
-    return made
+    return prepare_chat(_chat(body, _messages(body, before, now)), place)
 
 
 def own_items(body: ResponseRequest) -> list[ResponseItem]:
@@ -68,10 +70,11 @@ def _messages(body: ResponseRequest, before: list[ResponseItem], now: list[Respo
 
 
 def droppings(items: list[ResponseItem], truncation: str | None) -> Iterator[int]:
-    """Yields how many of the oldest items to leave out, in one attempt after the other: none, then (with `auto`) 1, 2,
-    4, … and all but the last; never a tool's answer without its call."""
+    """How many of the oldest items to leave out, in one attempt after the other: none, then (with `auto`) a 64th of
+    them (at least one), twice that, … and all but the last; never a tool's answer without its call. Each attempt costs
+    a worker the reading of the whole conversation, so there are eight at most, however long it is."""
     yield 0
-    last, dropped, step = len(items) - 1, 0, 1
+    last, dropped, step = len(items) - 1, 0, -(-len(items) // 64)
     while truncation == "auto" and dropped < last:
         dropped = min(step, last)
         while dropped < last and items[dropped].type in ("function_call_output", "reasoning"):
@@ -114,6 +117,11 @@ def _chat(body: ResponseRequest, messages: list[dict[str, Any]]) -> ChatRequest:
         "seed": body.seed,
     }
     return rewritten(fields)
+
+
+def wants_sealed(body: ResponseRequest) -> bool:
+    """Tells whether reasoning items carry what the client must send back when it keeps the conversation itself."""
+    return "reasoning.encrypted_content" in (body.include or [])
 
 
 def wants_logprobs(body: ResponseRequest) -> bool:

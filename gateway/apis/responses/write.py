@@ -14,6 +14,7 @@ from millstream.gateway.apis.responses.output_items import (
     ResponseEvent,
 )
 from millstream.gateway.apis.responses.response_object import ResponseFrame, Status, broken, ended, response_object
+from millstream.gateway.connection.sse import SSE
 from millstream.gateway.requests.response_meta import ResponseMeta
 
 encode = msgspec.json.Encoder().encode
@@ -109,6 +110,7 @@ class ResponseFold:
 class ResponseStream:
     """A response as a stream. Every event has a number; `after` is the last one the client has had (-1: none)."""
 
+    framing = SSE
     needs_history = True
 
     def __init__(self, head: ResponseMeta, frame: ResponseFrame, after: int = -1) -> None:

@@ -9,7 +9,13 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response
 
 from millstream.common.errors import Unavailable
-from millstream.gateway.apis.shared import examples
+from millstream.gateway.apis.anthropic.examples import MESSAGE
+from millstream.gateway.apis.batches.examples import BATCH
+from millstream.gateway.apis.chat.examples import CHAT, CHAT_STREAM
+from millstream.gateway.apis.completions.examples import COMPLETION
+from millstream.gateway.apis.embeddings.examples import EMBEDDINGS
+from millstream.gateway.apis.files.examples import FILE
+from millstream.gateway.apis.responses.examples import RESPONSE
 from tests.gateway.conftest import gateway
 from tests.gateway.scripted import MODEL, ScriptedCluster
 from tests.gateway.strict import strictly
@@ -72,11 +78,11 @@ async def test_documents(http: httpx.AsyncClient) -> None:
 
 
 def test_examples_are_true() -> None:
-    strictly(ChatCompletion, examples.CHAT)
-    strictly(Completion, examples.COMPLETION)
-    strictly(CreateEmbeddingResponse, examples.EMBEDDINGS)
-    strictly(Response, examples.RESPONSE)
-    strictly(FileObject, examples.FILE)
-    strictly(Batch, examples.BATCH)
-    strictly(anthropic.types.Message, examples.MESSAGE)
-    strictly(ChatCompletionChunk, examples.CHAT_STREAM.split("\n")[1].removeprefix("data: "))
+    strictly(ChatCompletion, CHAT)
+    strictly(Completion, COMPLETION)
+    strictly(CreateEmbeddingResponse, EMBEDDINGS)
+    strictly(Response, RESPONSE)
+    strictly(FileObject, FILE)
+    strictly(Batch, BATCH)
+    strictly(anthropic.types.Message, MESSAGE)
+    strictly(ChatCompletionChunk, CHAT_STREAM.split("\n")[1].removeprefix("data: "))

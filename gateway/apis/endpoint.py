@@ -1,0 +1,95 @@
+"""One API route that makes jobs, as a record: what its body is, how it is read, and how its answer is written. The
+route, the background processes and `/openapi.json` all go by it, so that a new API is one folder and one line in
+`gateway.apis.registry`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from millstream.common.errors import MillstreamError
+from millstream.common.request_id import Family
+from millstream.gateway.errors.table import error_object
+from millstream.gateway.requests.accumulator import Accumulator
+from millstream.gateway.requests.handler import Writers, request_handler
+from millstream.gateway.requests.prepared import PreparedRequest, RequestContext
+from millstream.gateway.requests.presenter import Presenter
+from millstream.gateway.requests.response_meta import ResponseMeta
+from millstream.gateway.services.services import Services
+
+WholeWriter = Callable[[ResponseMeta, list[Accumulator]], dict[str, Any]]
+StreamWriter = Callable[[ResponseMeta], Presenter]
+
+
+class ModelRequest(Protocol):
+    """A request body: one of pydantic's models that names the model it is for."""
+
+    @property
+    def model(self) -> str: ...
+
+    @classmethod
+    def model_validate(cls, obj: Any, /) -> Self: ...
+
+
+B = TypeVar("B", bound=ModelRequest)
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """The form in which the clients of an API read its errors. It is spoken on every path that begins with `prefix`,
+    also where there is no route."""
+
+    prefix: str
+    error_body: Callable[[MillstreamError], dict[str, Any]]
+    id_header: bytes = b""  # where these clients look for the request's id, beside `x-request-id`
+
+
+OPENAI = Dialect("/", error_object)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint(Generic[B]):
+    """A route that makes jobs. Everything but `path`, `shape` and `examples` is a function of the body, so that
+    whoever has a body can have it answered, also without HTTP."""
+
+    path: str
+    shape: type[B]
+    id_family: Family
+    read: Callable[[B, RequestContext], PreparedRequest]  # raises `BadRequest` naming the field at fault
+    whole: Callable[[B], WholeWriter]
+    examples: dict[int | str, dict[str, Any]]  # what FastAPI calls `responses`
+    stream: Callable[[B], StreamWriter] | None = None  # None: it answers only as a whole
+
+    def writers(self, body: B) -> Writers:
+        """Returns how the answer to this body is written."""
+        return Writers(whole=self.whole(body), stream=None if self.stream is None else self.stream(body))
+
+    async def context(self, asked: str, request: Request, services: Services) -> RequestContext:
+        """Returns the context of a request for the model `asked`, by what its headers say. Raises `BadRequest`."""
+        settings = services.settings
+        model, caller = await services.model(asked), services.caller(request)
+        return RequestContext(self.id_family, model, caller, settings.max_jobs, settings.default_max_tokens)
+
+    async def answer(self, body: B, request: Request, services: Services) -> Response:
+        """Returns the response to an ordinary request. Raises what keeps the answer from beginning."""
+        order = self.read(body, await self.context(body.model, request, services))
+        return await request_handler(services, request, order).answer(order, self.writers(body))
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """The API that one folder presents: its routes, those of them that make jobs, and the dialect if it is its own."""
+
+    router: APIRouter
+    endpoints: Sequence[Endpoint[Any]] = ()
+    dialect: Dialect = OPENAI
+
+
+def dialect_of(path: str, dialects: Sequence[Dialect]) -> Dialect:
+    """Returns the first dialect whose paths `path` is among; OpenAI's for all others."""
+    for each in dialects:  # a loop, because a generator costs more than all it does
+        if path.startswith(each.prefix):
+            return each
+    return OPENAI

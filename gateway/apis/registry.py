@@ -1,0 +1,34 @@
+"""Every API this gateway speaks. A new one is a folder beside these and a line here."""
+
+from millstream.gateway.apis.admin import models, requests, usage
+from millstream.gateway.apis.anthropic import route as anthropic
+from millstream.gateway.apis.batches import route as batches
+from millstream.gateway.apis.chat import route as chat
+from millstream.gateway.apis.chat import stored_route as stored
+from millstream.gateway.apis.completions import route as completions
+from millstream.gateway.apis.embeddings import route as embeddings
+from millstream.gateway.apis.endpoint import OPENAI, Api
+from millstream.gateway.apis.files import route as files
+from millstream.gateway.apis.ollama import route as ollama
+from millstream.gateway.apis.rerank import route as rerank
+from millstream.gateway.apis.responses import route as responses
+from millstream.gateway.apis.tokens import route as tokens
+
+APIS = (
+    chat.API,
+    Api(stored.router),
+    completions.API,
+    responses.API,
+    anthropic.API,
+    ollama.API,
+    embeddings.API,
+    rerank.API,
+    tokens.API,
+    Api(models.router),
+    Api(requests.router),
+    Api(files.router),
+    Api(batches.router),
+    Api(usage.router),
+)
+ENDPOINTS = {endpoint.path: endpoint for api in APIS for endpoint in api.endpoints}
+DIALECTS = tuple(api.dialect for api in APIS if api.dialect is not OPENAI)

@@ -1,0 +1,1 @@
+"""The SDKs of the APIs at real processes, while one of them dies."""
