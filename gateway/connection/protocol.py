@@ -93,7 +93,7 @@ class BoundedHeadProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP."""
+        """Refuses what is no HTTP."""
         self._refuse(BadRequest(f"{msg} Expected HTTP/1.1, as RFC 9112 has it."))
 
     def _stop_waiting(self) -> None:
@@ -110,5 +110,5 @@ class BoundedHeadProtocol(HttpToolsProtocol):
             head = f"HTTP/1.1 {status} {PHRASES[status]}\r\ncontent-type: application/json\r\nconnection: close\r\n"
             head += f"x-request-id: {identity}\r\ncontent-length: {len(body)}\r\n\r\n"
             self.transport.write(head.encode() + body)
-            log.warning("request refused", request_id=identity, status=status, error=error.message)
+            log.warning("request_refused", request_id=identity, status=status, error=error.message)
         self.transport.close()

@@ -30,8 +30,8 @@ MOST_COPIED = 32 * 2**20  # bytes: each choice is a job with a copy of the promp
 
 
 def question(body: BaseModel) -> bytes:
-    """The same for the same question, whether it is streamed or not, so that a retry may read the answer either way.
-    Raises `BadRequest` for text that is no Unicode (a lone surrogate)."""
+    """Returns the same bytes for the same question, whether it is streamed or not, so that a retry may read the answer
+    either way. Raises `BadRequest` for text that is no Unicode (a lone surrogate)."""
     asked: dict[str, Any] = body.model_dump(mode="python", exclude_unset=True, exclude={"stream", "stream_options"})
     try:
         canonical = msgspec.json.encode(asked, order="sorted")

@@ -1,4 +1,4 @@
-"""What a turn refers to: the response before it, and single items of any stored response."""
+"""Looks up what a turn refers to: the response before it, and single items of any stored response."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,8 +31,8 @@ class Remembered:
 
 
 class Recall:
-    """One request's. A body of some bytes can refer to one large item thousands of times, so what it refers to is
-    bounded as if the client had sent it."""
+    """The lookups of one request. A body of some bytes can refer to one large item thousands of times, so what it
+    refers to is bounded as if the client had sent it."""
 
     def __init__(self, response_service: ResponseService, most: int) -> None:
         """`most`: bytes that a body may have."""

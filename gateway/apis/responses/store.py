@@ -54,7 +54,7 @@ class StoredResponse(msgspec.Struct):
         return [ResponseItem.model_validate(item) for item in self.conversation()]
 
     def conversation(self) -> list[dict[str, Any]]:
-        """The same, as they are stored."""
+        """Returns the items of the conversation, as they are stored."""
         return [*self.context, *self._output]
 
     def items(self) -> list[dict[str, Any]]:

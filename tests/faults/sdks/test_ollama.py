@@ -74,4 +74,5 @@ async def test_a_stream_outlives_a_killed_worker(site: Cluster) -> None:
         last = await reading
     assert_whole("".join(heard), TOKENS)
     assert last.done and last.eval_count == TOKENS
-    assert [job["attempt"] for job in await site.jobs()] == ["1"], "another worker went on"
+    [job] = await site.jobs()
+    assert int(job["grant"]) > 1, "another worker went on"

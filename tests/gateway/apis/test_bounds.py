@@ -1,4 +1,4 @@
-"""What a body may hold: bounds on every list, counted before anything is made of it, and told by the error."""
+"""Tests of what a body may hold: bounds on every list, counted before anything is made of it, and told by the error."""
 
 import json
 from collections.abc import Iterator

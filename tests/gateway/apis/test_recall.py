@@ -1,4 +1,4 @@
-"""What a turn refers to is bounded as if the client had sent it, and read once."""
+"""A turn's references are bounded as if the client had sent it, and read once."""
 
 from typing import Any
 

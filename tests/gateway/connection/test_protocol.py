@@ -1,4 +1,4 @@
-"""What a connection may send before, after and instead of a request."""
+"""Tests of what a connection may send before, after and instead of a request."""
 
 import asyncio
 import json

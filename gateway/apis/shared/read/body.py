@@ -18,14 +18,14 @@ WINDOW = 2**20  # bytes looked at together
 
 @dataclass(slots=True)
 class Extent:
-    """How much JSON there is, counted outside of its strings."""
+    """The amount of JSON there is, counted outside of its strings."""
 
     entries: int = 0
     objects: int = 0
 
     @property
     def exceeds(self) -> str:
-        """What there is too much of, with the limit; empty if all is well."""
+        """Tells what there is too much of, with the limit; empty if all is well."""
         if self.objects > MOST_OBJECTS:
             return f"{MOST_OBJECTS} objects"
         return f"{MOST_ENTRIES} entries in its arrays and objects" if self.entries > MOST_ENTRIES else ""
