@@ -2,7 +2,7 @@
 PYTHON ?= python
 PATHS = common gateway worker cli bench tests examples
 
-.PHONY: install test lint format types imports pytest clients clean
+.PHONY: install test lint format types imports pytest clients audit clean
 
 install:
 	$(PYTHON) -m pip install --quiet -c constraints.txt -e '.[all,dev]'
@@ -34,6 +34,12 @@ clients:
 	.clients/venv/bin/python -m pip install --quiet '.[clients]'
 	cp tests/clients/programs/package.json .clients/ && cd .clients && npm install --silent
 	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -m clients tests/clients
+
+# Known holes in the pinned versions; asks the package index, so it is not part of `test`.
+audit:
+	$(PYTHON) -m venv .audit/venv
+	.audit/venv/bin/python -m pip install --quiet pip-audit
+	.audit/venv/bin/python -m pip_audit --progress-spinner off --no-deps --disable-pip -r constraints.txt
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis

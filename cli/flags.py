@@ -107,7 +107,7 @@ def _argument(name: str, field: FieldInfo) -> inspect.Parameter:
 
 
 def _origin(settings: type[BaseSettings], name: str, field: FieldInfo) -> str:
-    default = field.get_default(call_default_factory=True, validated_data={})
+    default = None if name == "redis_url" else field.get_default(call_default_factory=True, validated_data={})
     shown = "" if default in (None, "", [], PydanticUndefined) else f" [default: {default}]"
     return f"[env: {variable_of(settings, name)}]{shown}"
 

@@ -94,12 +94,17 @@ class TokenizeInput(msgspec.Struct, frozen=True, tag="tokenize", omit_defaults=T
 JobInput = ChatPrompt | TextPrompt | TokensPrompt | EmbedInput | RerankInput | TokenizeInput
 
 
+GuideKind = Literal["json_object", "json_schema", "regex", "choice", "grammar"]
+
+
 class Guide(msgspec.Struct, frozen=True, omit_defaults=True):
     """A grammar the output must follow. `value` is a JSON schema (as JSON text) for `json_schema`, a pattern for
-    `regex`, a JSON list of strings for `choice`, a Lark grammar for `grammar`, and empty for `json_object`."""
+    `regex`, a JSON list of strings for `choice`, a Lark grammar for `grammar`, and empty for `json_object`. `param`:
+    the request's parameter it came from, which errors name."""
 
-    kind: Literal["json_object", "json_schema", "regex", "choice", "grammar"]
+    kind: GuideKind
     value: str = ""
+    param: str = "response_format"
 
 
 class ToolUse(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -121,3 +126,4 @@ class JobRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     echo: bool = False  # completions: deliver the prompt's text first
     prompt_logprobs: int | None = None  # completions with echo: logprobs of the prompt's own tokens
     repeats_prompt: bool = False  # another job of the request has the same prompt, and counts it
+    cache_salt: str = ""  # cached prompt beginnings are shared by jobs of the same salt alone: a tenant's digest

@@ -9,6 +9,8 @@ from pydantic import AfterValidator, Field
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from millstream.common.process.folders import state_dir
+
 
 def as_list(text: str) -> list[Any]:
     """Reads `a,b` or `["a", "b"]`. Raises `ValueError` for JSON that is none."""
@@ -49,6 +51,15 @@ def _redis_url(url: str) -> str:
     return url
 
 
+def _default_redis_url() -> str:
+    """The embedded Valkey of a `millstream up` that runs on this machine's state, else the usual address."""
+    from millstream.common.broker.embedded_access import running_url  # here: as above
+
+    state = state_dir()
+    return (running_url(state) if state else None) or USUAL_REDIS
+
+
+USUAL_REDIS = "redis://127.0.0.1:6379/0"
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 
 
@@ -57,9 +68,9 @@ class ClusterSettings(Settings):
     (`--redis-url`)."""
 
     redis_url: RedisUrl = Field(
-        default="redis://127.0.0.1:6379/0",
+        default_factory=_default_redis_url,
         description="Where the queue lives: redis://, rediss://, unix://, redis+sentinel://host:port,host:port/SERVICE "
-        "or redis+cluster://host:port.",
+        "or redis+cluster://host:port. Unset: that of a `millstream up` on this machine, else 127.0.0.1:6379.",
     )
     lease: float = Field(
         default=5.0,

@@ -13,7 +13,8 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from millstream.common.process.tasks import tell_why_it_ends
-from millstream.gateway.access.authentication import check_exposure, static_keys
+from millstream.gateway.access.authentication import check_exposure, keys_of
+from millstream.gateway.access.browsers import browser_rules
 from millstream.gateway.apis.registry import DIALECTS
 from millstream.gateway.apis.shared.examples import MISSING, failures
 from millstream.gateway.connection.protocol import BoundedHeadProtocol
@@ -23,7 +24,8 @@ from millstream.gateway.http.drain import CLOSE_GRACE, DrainingServer, RefuseWhi
 from millstream.gateway.http.exception_handlers import handle_faults
 from millstream.gateway.http.health import release
 from millstream.gateway.http.json_dispatch import JsonDispatch
-from millstream.gateway.http.middleware import AccessLog, Authentication, SizeLimits
+from millstream.gateway.http.metrics_text import metrics_port
+from millstream.gateway.http.middleware import AccessLog, Authentication, ForeignPages, SizeLimits
 from millstream.gateway.http.normalize import PathNormalization
 from millstream.gateway.http.routes import ROUTERS, SERVED
 from millstream.gateway.services.aliases import parse_aliases
@@ -50,7 +52,7 @@ def create_app(settings: GatewaySettings, connect: Connect, failed: Callable[[],
     """The app. `connect(settings)` is entered when the server starts and left when it stops, with nothing open any
     more; if it ends before that, the log says why, `app.state.failure` is the process's exit status, and `failed` is
     called. Raises `ValueError` for settings that contradict themselves or would serve strangers."""
-    keys = static_keys(settings.api_keys)
+    keys = keys_of(settings)
     aliases = parse_aliases(settings.aliases)
     metrics = Metrics()
     check_exposure(settings, keys)
@@ -63,10 +65,12 @@ def create_app(settings: GatewaySettings, connect: Connect, failed: Callable[[],
                 BackgroundTasks() as background_tasks,
                 DrainNotifier(settings.drain) as drain_notifier,
             ):
-                app.state.services = Services(
+                services = Services(
                     settings, cluster, cluster.keys or keys, aliases, metrics, background_tasks, drain_notifier
                 )
-                yield
+                app.state.services = services
+                async with metrics_port(settings, services):
+                    yield
         except ExceptionGroup as group:
             app.state.failure = tell_why_it_ends(log, group)
             if failed is not None:
@@ -93,6 +97,7 @@ def _surround(app: DirectApp, settings: GatewaySettings, metrics: Metrics) -> No
     app.surround(partial(JsonDispatch, framework=app, routers=ROUTERS))
     app.surround(partial(SizeLimits, body=settings.max_body_bytes, head=settings.max_header_bytes, wide=uploads))
     app.surround(Authentication)
+    app.surround(partial(ForeignPages, rules=browser_rules(settings)))
     app.surround(RefuseWhileDraining)
     app.surround(partial(AccessLog, metrics=metrics))
     if settings.cors_origins:

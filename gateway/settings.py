@@ -19,6 +19,10 @@ class FilesSettings(ClusterSettings):
     file_ttl: float = Field(
         default=30 * 86400.0, ge=1, description="Seconds a file is kept when its upload does not say (expires_after)."
     )
+    max_files: int = Field(default=10_000, ge=0, description="Files of one tenant; 0: no bound.")
+    max_files_bytes: int = Field(
+        default=16 * 2**30, ge=0, description="Bytes of one tenant's files together; 0: no bound."
+    )
 
 
 class IntakeSettings(FilesSettings):
@@ -37,6 +41,11 @@ class IntakeSettings(FilesSettings):
         default=[],
         description="Other names of models: `gpt-4o=smollm2-135m-instruct`; `*=name` catches every unknown name.",
     )
+    share_prefixes: bool = Field(
+        default=False,
+        description="Share cached prompt beginnings between tenants too. Faster where they have one system prompt, but "
+        "by `cached_tokens` and time a tenant can then find out what another one asked.",
+    )
     max_waiting: int = Field(default=10_000, ge=0, description="Jobs that may wait for a model; 0: no bound.")
     max_waiting_bytes: int = Field(
         default=256 * 2**20, ge=0, description="Bytes of requests that may wait for a model."
@@ -48,6 +57,15 @@ class IntakeSettings(FilesSettings):
     )
     stored_ttl: float = Field(
         default=30 * 86400.0, gt=0, description="Seconds stored completions and responses are kept."
+    )
+    max_stored: int = Field(
+        default=100_000, ge=0, description="Stored completions and responses of one tenant; 0: no bound."
+    )
+    max_stored_bytes: int = Field(
+        default=512 * 2**20, ge=0, description="Their bytes, which lie in Redis; 0: no bound."
+    )
+    max_batches: int = Field(
+        default=10_000, ge=0, description="Batches of one tenant, those included that are over and kept; 0: no bound."
     )
 
 
@@ -63,7 +81,12 @@ class GatewaySettings(IntakeSettings):
     ssl_keyfile: Path | None = Field(default=None, description="TLS private key (PEM).")
 
     api_keys: list[str] = Field(
-        default=[], description="Static API keys as `tenant:key`. Without any, only loopback is served."
+        default=[],
+        description="Static API keys as `tenant:key`. Without any, only loopback is served. On a command line other "
+        "users of the machine can read them: there give a file.",
+    )
+    api_keys_file: Path | None = Field(
+        default=None, description="File with static API keys, one `tenant:key` a line; let its owner alone read it."
     )
     admins: list[str] = Field(
         default=["default", "admin"],
@@ -78,6 +101,18 @@ class GatewaySettings(IntakeSettings):
         default=False, description="Serve addresses other than loopback without any API key. Anyone can then use it."
     )
     cors_origins: list[str] = Field(default=[], description="Origins whose browser pages may call this API; `*` all.")
+    allowed_hosts: list[str] = Field(
+        default=[],
+        description="Names, beside localhost, that clients of a gateway without keys may ask for (as a proxy's "
+        "llm.example.org); `*` all.",
+    )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="Port of its own for /metrics, without TLS and keys; of several processes each takes the next.",
+    )
+    metrics_host: str = Field(default="127.0.0.1", description="Address that the port for /metrics listens on.")
 
     max_header_bytes: int = Field(default=65536, ge=1024, description="Largest request head accepted, in bytes.")
     head_timeout: float = Field(

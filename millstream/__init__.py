@@ -1,1 +1,1 @@
-"""Millstream: an OpenAI-compatible inference cluster on Redis streams, in folders that are links to the top-level ones."""
+"""Millstream: an OpenAI-compatible inference cluster on Redis streams, in links to the top-level folders."""

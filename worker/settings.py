@@ -82,6 +82,22 @@ class WorkerSettings(ClusterSettings):
         default=None, description="How tool calls are written; unset: as the chat template teaches."
     )
 
+    guide_bytes: int = Field(default=1 << 20, ge=1, description="Longest grammar, schema or list of choices, in bytes.")
+    guide_depth: int = Field(default=100, ge=1, description="Most levels of a JSON schema that an output must follow.")
+    guide_rules: int = Field(
+        default=2000, ge=1, description="Most rules of a grammar; most definitions and references of a JSON schema."
+    )
+    guide_properties: int = Field(default=5000, ge=1, description="Most properties of a JSON schema.")
+    guide_strings: int = Field(default=10_000, ge=1, description="Most choices, enum values, or literals of a grammar.")
+    guide_regex: int = Field(default=16_384, ge=1, description="Longest regular expression, in characters.")
+    guide_seconds: float = Field(default=10.0, gt=0, description="Longest time one guide may take to compile.")
+    guide_memory: int = Field(
+        default=2048, ge=512, description="MiB of memory for each process in which guides are compiled on trial."
+    )
+    guide_compilers: int = Field(
+        default=2, ge=1, description="Guides that are compiled at once; of one tenant never more than one."
+    )
+
     simulated_first_token: float = Field(default=0.0, ge=0, description="Simulated engine: seconds to the first token.")
     simulated_rate: float = Field(
         default=0.0, ge=0, description="Simulated engine: tokens/s of one job; 0: as fast as possible."

@@ -20,6 +20,7 @@ LAST_ANSWERS = 120.0  # seconds that what is under way may take when the time is
 CHOICES = (1, 1, 2, 3)  # how many choices a whole answer has
 REPEATED = 0.4  # part of the whole answers that are asked for again, at any gateway, with their key
 FSYNC = 2.0  # seconds that a lost tail may reach back before the fault, at most
+FINE, GONE = 200, 404  # statuses
 CHAT = "/v1/chat/completions"
 
 
@@ -92,7 +93,7 @@ class Unattended:
             except httpx.TransportError:
                 await asyncio.sleep(COME_BACK_AFTER)
                 continue
-            if answer.status_code == httpx.codes.NOT_FOUND and self._tail_lost_since(began):
+            if answer.status_code == GONE and self._tail_lost_since(began):
                 raise Forgotten
             if answer.status_code not in TRANSIENT:
                 return answer
@@ -150,8 +151,8 @@ class Unattended:
         ask, began = self._ask(self._site.settings.longest // 2), monotonic()
         order = {"model": ask.model, "input": ask.text, "seed": ask.seed, "max_output_tokens": ask.tokens}
         told = await self._over("/v1/responses", {**order, "background": True}, began)
-        said = told["output"][0]["content"][0]["text"].split() if told.get("output") else []
-        self._check("background response", right=said == ask.answer(), told=told)
+        said = str(told["output"][0]["content"][0]["text"]) if told.get("output") else ""
+        self._check("background response", right=said.split() == ask.answer(), told=told)
         self.tally.responses += 1
 
     async def _over(self, path: str, order: dict[str, Any], began: float) -> dict[str, Any]:
@@ -176,7 +177,7 @@ def _line(number: int, ask: Ask) -> bytes:
 
 def _has_choices(answer: httpx.Response, ask: Ask, count: int) -> bool:
     """Tells whether every choice is the one right answer of its seed."""
-    if answer.status_code != httpx.codes.OK:
+    if answer.status_code != FINE:
         return False
     right = [Ask(ask.model, ask.text, choice_seed(ask.seed, at), ask.tokens).answer() for at in range(count)]
     return [choice["message"]["content"].split() for choice in answer.json()["choices"]] == right

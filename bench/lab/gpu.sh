@@ -25,7 +25,7 @@ if [[ $PARTS == *tests* ]]; then
     "$PYTHON" -c "import torch; print(torch.__version__, torch.cuda.get_device_name() if torch.cuda.is_available() else 'no GPU')"
     at=tests/worker/engines exact=tests/worker/engines/exactness
     tests arithmetic $exact/test_exact_arithmetic.py $exact/test_seeds.py $exact/test_sampler.py &
-    tests life $at/test_life.py $at/test_guides.py $at/test_gpu_attention.py &
+    tests life $at/test_life.py $at/test_guides.py $exact/test_gpu_attention.py &
     tests loading $at/test_architectures.py $at/test_loading.py &
     [[ $DEVICE == cpu ]] || tests graphs --graphs $exact/test_exact_arithmetic.py $exact/test_seeds.py $at/test_life.py &
     wait

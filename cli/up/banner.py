@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from millstream.common.broker.models.directory import ModelInfo
 
@@ -23,8 +24,10 @@ def curl_line(base_url: str, model: str, *, needs_key: bool = False, insecure: b
     return f"{shlex.join(words)}{key} -d {shlex.quote(json.dumps(body, ensure_ascii=False))}"
 
 
-def banner(base_url: str, redis_url: str, models: Sequence[ModelInfo], curl: str) -> str:
-    """Returns all of the banner, as lines."""
+def banner(
+    base_url: str, redis_url: str, models: Sequence[ModelInfo], curl: str, password_file: Path | None = None
+) -> str:
+    """All of it, as lines. `password_file`: where the queue's password lies, for `redis-cli`."""
     served = [f"  model    {info.name}  ({info.engine}, context {info.context_length} tokens)" for info in models]
     lines = [
         "",
@@ -32,6 +35,7 @@ def banner(base_url: str, redis_url: str, models: Sequence[ModelInfo], curl: str
         f"  address  {base_url}/v1",
         *served,
         f"  queue    {without_password(redis_url)}",
+        *([f"  password {shlex.quote(str(password_file))}, for redis-cli"] if password_file else []),
     ]
     return "\n".join([*lines, "", "Try it:", f"  {curl}", "", "Ctrl-C stops everything."])
 

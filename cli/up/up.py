@@ -20,6 +20,7 @@ from millstream.common import telemetry
 from millstream.common.broker.accounts.keyring import count_keys
 from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.embedded import EmbeddedValkey
+from millstream.common.broker.embedded_access import FOLDER, PASSWORD
 from millstream.common.broker.models.directory import ModelInfo, census
 from millstream.common.errors import Unavailable
 from millstream.common.process.command import own_command
@@ -117,11 +118,12 @@ class LocalCluster:
             keys = await count_keys(self.broker) > 0
         except Unavailable:
             models, keys = [], False  # gone in this moment; the address is true all the same
-        self.screen.say(banner(self.base_url, self.broker.url, models, self._curl(models, keys=keys)))
+        secret = None if self.settings.redis_url else self.settings.state_dir.resolve() / FOLDER / PASSWORD
+        self.screen.say(banner(self.base_url, self.broker.url, models, self._curl(models, keys=keys), secret))
 
     def _curl(self, models: list[ModelInfo], *, keys: bool) -> str:
         gateway = self.gateway_settings
-        needs_key = keys or gateway.require_keys or bool(gateway.api_keys)
+        needs_key = keys or gateway.require_keys or bool(gateway.api_keys or gateway.api_keys_file)
         insecure = gateway.ssl_certfile is not None
         return curl_line(self.base_url, example_model(models), needs_key=needs_key, insecure=insecure)
 
@@ -146,7 +148,7 @@ async def _queue(settings: UpSettings) -> AsyncGenerator[str]:
     if settings.redis_url:
         yield settings.redis_url
         return
-    async with EmbeddedValkey(settings.state_dir / "valkey", settings.valkey_port) as valkey:
+    async with EmbeddedValkey(settings.state_dir / FOLDER, settings.valkey_port, protected=True) as valkey:
         yield valkey.url
 
 

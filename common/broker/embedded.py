@@ -24,6 +24,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from millstream.common.broker.embedded_access import LOCK, PORT, password_of, private_config, url_with
 from millstream.common.errors import Unavailable
 from millstream.common.process.backoff import Backoff
 from millstream.common.process.leash import leashed
@@ -46,12 +47,15 @@ class EmbeddedFailed(Unavailable):
 
 class EmbeddedValkey:
     """One Valkey server for one data directory. `port` is tried first unless the directory remembers another one;
-    0, or a port that is taken, means any free one. `options` are further server arguments, for tests."""
+    0, or a port that is taken, means any free one. `options` are further server arguments, for tests. `protected`: with
+    a password, because other users of the machine can reach loopback too."""
 
-    def __init__(self, directory: Path, port: int = 0, options: Sequence[str] = ()) -> None:
+    def __init__(self, directory: Path, port: int = 0, options: Sequence[str] = (), *, protected: bool = False) -> None:
         self._directory = directory.resolve()  # as the server will call it, when asked whose it is
         self._preferred = port
         self._options = options
+        self._protected = protected
+        self._password = ""
         self._port = 0
         self._lock: IO[str] | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -62,7 +66,7 @@ class EmbeddedValkey:
     @property
     def url(self) -> str:
         """Returns where it listens, as `redis_url`."""
-        return f"redis://{HOST}:{self._port}/0"
+        return url_with(self._password, HOST, self._port)
 
     @property
     def port(self) -> int:
@@ -80,6 +84,7 @@ class EmbeddedValkey:
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)  # prompts lie in it
             self._lock = await _lock(self._directory)
+            self._password = password_of(self._directory) if self._protected else ""
         except OSError as error:
             raise EmbeddedFailed(
                 f"The embedded Valkey cannot keep its data in {self._directory}: {error.strerror}. "
@@ -143,7 +148,7 @@ class EmbeddedValkey:
 
     async def _start_somewhere(self) -> None:
         """Start on the first port that works of: remembered, preferred, any."""
-        memory = self._directory / "port"
+        memory = self._directory / PORT
         candidates = [port for port in (_remembered(memory), self._preferred) if port]
         for candidate in (*candidates, free_port()):
             if _is_free(candidate):
@@ -172,7 +177,7 @@ class EmbeddedValkey:
     async def _answer(self) -> None:
         """Wait until the server at our port answers and is ours: another one may have taken the port meanwhile."""
         assert self._process is not None
-        async with Redis(host=HOST, port=self._port, decode_responses=True) as client:
+        async with Redis.from_url(self.url, decode_responses=True) as client:
             while self._process.returncode is None:
                 try:
                     await client.ping()
@@ -192,6 +197,7 @@ class EmbeddedValkey:
         safety = "--aof-load-truncated yes --maxmemory-policy noeviction"
         return [
             server_binary(),
+            *([str(private_config(self._directory))] if self._protected else []),
             "--dir",
             str(self._directory),
             *fixed.split(),
@@ -238,7 +244,7 @@ def server_binary() -> str:
 
 async def _lock(directory: Path) -> IO[str]:
     """Hold the directory alone. The lock belongs to the open file, so the server shares it."""
-    file = (directory / "lock").open("a+")
+    file = (directory / LOCK).open("a+")
     deadline = asyncio.get_running_loop().time() + LOCK_PATIENCE
     while True:
         try:
@@ -250,8 +256,8 @@ async def _lock(directory: Path) -> IO[str]:
                 file.close()
                 raise EmbeddedFailed(
                     f"Process {owner} already runs a Valkey on the data in {directory}. "
-                    "Stop it, choose another folder with --state-dir (MILLSTREAM_STATE_DIR), or use its queue too: "
-                    "--redis-url with the address it has printed."
+                    "Stop it, or choose another folder with --state-dir (MILLSTREAM_STATE_DIR). Workers and gateways "
+                    "of the same user find its queue by themselves."
                 ) from None
             await asyncio.sleep(0.05)
         else:

@@ -166,6 +166,17 @@ def records(tenant: str, kind: str) -> str:
     return f"{tenant_prefix(tenant)}index:{kind}"
 
 
+def kept(tenant: str, pool: str) -> str:
+    """Sorted set: what the tenant keeps in a pool of its quota -> Redis time (ms) at which it expires. TTL of the
+    longest-lived object."""
+    return f"{tenant_prefix(tenant)}kept:{pool}"
+
+
+def sizes(tenant: str, pool: str) -> str:
+    """Hash: the same -> bytes, with their sum under the empty name. TTL as that of `kept`."""
+    return f"{tenant_prefix(tenant)}sizes:{pool}"
+
+
 def batch_state(batch: str) -> str:
     """Hash: the truth of a batch: status, counts, cursor, who works on it. TTL its window and `stored_ttl`."""
     return f"{batch_prefix(batch)}state"

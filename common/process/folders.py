@@ -22,3 +22,19 @@ def default_state_dir() -> Path:
 def default_files_url() -> str:
     """Returns where uploaded files lie unless told otherwise."""
     return str(default_state_dir() / "files")
+
+
+class Place(BaseSettings):
+    """Where `millstream up` was told to keep its data."""
+
+    model_config = SettingsConfigDict(env_prefix="MILLSTREAM_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    state_dir: Path | None = None
+
+
+def state_dir() -> Path | None:
+    """The folder of a `millstream up` with this environment; None for a user without a home."""
+    try:
+        return Place().state_dir or default_state_dir()
+    except RuntimeError:
+        return None

@@ -11,9 +11,9 @@ from millstream.common.errors import Unauthorized
 from millstream.gateway.settings import GatewaySettings
 
 ANYONE = "default"  # the tenant of a gateway without keys
-HEALTH = "/health"
+HEALTH, READINESS = "/health", "/ready"  # for whoever watches over the process; they tell no secret
 DESCRIPTIONS = ("/docs", "/redoc", "/openapi.json")  # for browsers, which have no key yet; the same for everybody
-OPEN_PATHS = frozenset((HEALTH, *DESCRIPTIONS))
+OPEN_PATHS = frozenset((HEALTH, READINESS, *DESCRIPTIONS))
 SCHEME = {
     "type": "http",
     "scheme": "bearer",
@@ -59,6 +59,18 @@ def static_keys(entries: list[str]) -> StaticKeys:
     return StaticKeys(tenants)
 
 
+def keys_of(settings: GatewaySettings) -> StaticKeys:
+    """The keys of the settings, those in the file included: one `tenant:key` a line; empty lines and those with `#` are
+    passed over. Raises `ValueError`."""
+    if settings.api_keys_file is None:
+        return static_keys(settings.api_keys)
+    try:
+        lines = [line.strip() for line in settings.api_keys_file.read_text().splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"api_keys_file (MILLSTREAM_API_KEYS_FILE): {error}") from error
+    return static_keys([*settings.api_keys, *(line for line in lines if line and not line.startswith("#"))])
+
+
 async def authenticate(headers: Headers, keys: Keys) -> ApiKey:
     """Returns the key of the caller, read from `Authorization: Bearer` or Anthropic's `x-api-key`. Raises
     `Unauthorized`."""
@@ -81,7 +93,8 @@ def told_of_keys(document: dict[str, Any]) -> dict[str, Any]:
     demanded."""
     document["components"] |= {"securitySchemes": {"key": SCHEME}}
     document["security"] = [{"key": []}, {}]
-    document["paths"][HEALTH]["get"]["security"] = []
+    for path in (HEALTH, READINESS):
+        document["paths"][path]["get"]["security"] = []
     return document
 
 
@@ -104,8 +117,8 @@ def check_exposure(settings: GatewaySettings, keys: StaticKeys) -> None:
         return
     raise ValueError(
         f"Refusing to listen on {settings.host} without API keys: anyone who reaches it could use it. Configure "
-        "api_keys (MILLSTREAM_API_KEYS), make keys with `millstream keys create` and say --require-keys, listen on "
-        "127.0.0.1, or accept the risk with --insecure-no-auth."
+        "api_keys_file (MILLSTREAM_API_KEYS_FILE) or api_keys, make keys with `millstream keys create` and say "
+        "--require-keys, listen on 127.0.0.1, or accept the risk with --insecure-no-auth."
     )
 
 

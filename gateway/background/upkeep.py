@@ -1,6 +1,7 @@
 """Upkeep that time demands, done by one of the background processes at a time."""
 
 import time
+from collections.abc import Sequence
 
 import structlog
 
@@ -11,6 +12,7 @@ from millstream.common.errors import MillstreamError
 from millstream.gateway.background.batches.batch_worker import BackgroundContext
 from millstream.gateway.records.files.catalogue import has_expired
 
+KEPT_PARTS = 3600  # seconds that parts stay after the last one was written, at least
 log = structlog.stdlib.get_logger(part="upkeep")
 
 
@@ -37,15 +39,22 @@ class BackgroundUpkeep:
         storage, now = self._context.storage, time.time()
         try:
             active = set(await self._context.batches.active())
-            for name, idle in await storage.names():
-                if has_expired(name, idle, now) or _left_over(name, idle, active):
-                    await storage.delete(name)
-                    log.info("file_removed", name=name)
+            names = await storage.names()
+            for name in (name for name, idle in names if has_expired(name, idle, now)):
+                await storage.delete(name)
+                log.info("file_removed", name=name)
+            for batch in _over(names, active):
+                await storage.clear(f"parts/{batch}")
+                log.info("parts_removed", batch=batch)
         except MillstreamError as error:
             log.warning("files_postponed", error=error.message)
 
 
-def _left_over(name: str, idle: float, active: set[str]) -> bool:
-    """Tells whether this is a part of a batch that is over: its process died before it could clear up."""
-    folder, _, rest = name.partition("/")
-    return folder == "parts" and rest.partition("/")[0] not in active and idle > 3600
+def _over(names: Sequence[tuple[str, float]], active: set[str]) -> list[str]:
+    """Returns the batches that have parts and are over for so long that no lost tail of Redis can bring them back."""
+    idle_for: dict[str, float] = {}
+    for name, idle in names:
+        if name.startswith("parts/"):
+            batch = name.split("/")[1]
+            idle_for[batch] = min(idle, idle_for.get(batch, idle))
+    return [batch for batch, idle in idle_for.items() if batch not in active and idle > KEPT_PARTS]

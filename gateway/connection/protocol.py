@@ -3,7 +3,7 @@ of it; errors in OpenAI's shape for what is no HTTP; and answers that clients of
 
 import asyncio
 import random
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from uvicorn._types import ASGISendEvent
@@ -76,7 +76,7 @@ class BoundedHeadProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self.scope.get("http_version") == "1.0":
             self.cycle.__class__ = Http10Response
-        if not self.parser.should_upgrade():
+        if not (self.parser and self.parser.should_upgrade()):
             # Trailers go into a list that nobody reads: a proxy may have checked the headers, and has not seen them.
             self.headers = []
 
@@ -93,7 +93,7 @@ class BoundedHeadProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuses what is no HTTP."""
+        """Refuses a request that is not HTTP, with an error in OpenAI's shape."""
         self._refuse(BadRequest(f"{msg} Expected HTTP/1.1, as RFC 9112 has it."))
 
     def _stop_waiting(self) -> None:
@@ -104,8 +104,9 @@ class BoundedHeadProtocol(HttpToolsProtocol):
     def _refuse(self, error: MillstreamError) -> None:
         """The connection's last words, unless they would come in the middle of an answer, or after one to the same
         request."""
-        answering = self.cycle is not None and self.cycle.response_started
-        if not (answering and not self.cycle.response_complete) and not (answering and not self._in_head):
+        cycle = cast(RequestResponseCycle | None, self.cycle)
+        answered = cycle is not None and cycle.response_started
+        if cycle is None or not answered or (cycle.response_complete and self._in_head):
             identity, status, body = http_id(), wire(error).status, error_json(error)
             head = f"HTTP/1.1 {status} {PHRASES[status]}\r\ncontent-type: application/json\r\nconnection: close\r\n"
             head += f"x-request-id: {identity}\r\ncontent-length: {len(body)}\r\n\r\n"

@@ -53,8 +53,8 @@ def parameter_error(details: Sequence[Detail]) -> FieldError:
 
 
 def _deepest(findings: Sequence[ValidationFinding]) -> FieldError:
-    """The one error to tell: in a union, the branch that was meant got furthest, or found more than it may hold."""
-    deepest = max(findings, key=lambda finding: (finding.kind == "too_long", len(finding.path)))
+    """The one error to tell: in a union, the branch that was meant got furthest."""
+    deepest = max(findings, key=_reached)
     return _told([finding for finding in findings if finding.path == deepest.path], spelt(deepest.path))
 
 
@@ -82,6 +82,15 @@ def spelt(path: Sequence[str | int]) -> str:
     for part in path:
         out += f"[{part}]" if isinstance(part, int) else f".{part}" if out else part
     return out
+
+
+def _reached(finding: ValidationFinding) -> tuple[int, float]:
+    """How far into the body a branch came before it gave up. A list that is too long has been looked at: that is
+    farther than one whose first entry is wrong, and less far than one with a wrong entry further on."""
+    if finding.kind == "too_long":
+        return len(finding.path) + 1, 0.5
+    last = finding.path[-1] if finding.path else 0
+    return len(finding.path), last if isinstance(last, int) else 0
 
 
 def _finding(detail: Detail, path: tuple[str | int, ...], value: object) -> ValidationFinding:

@@ -4,18 +4,21 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from typing import Any
 
+import structlog
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
-from millstream.common.errors import MillstreamError
+from millstream.common.errors import Forbidden, MillstreamError
 from millstream.gateway.apis.shared.examples import answers
-from millstream.gateway.http.batch_metrics import batch_text
-from millstream.gateway.http.cluster_metrics import cluster_text
 from millstream.gateway.http.drain import STOPPING, draining
-from millstream.gateway.services.services import InServices
+from millstream.gateway.http.metrics_text import metrics_text
+from millstream.gateway.services.services import InServices, tenant_of
 
+NO_REDIS = "the queue (Redis) does not answer; this gateway's log says why"
+
+log = structlog.stdlib.get_logger(part="http")
 router = APIRouter(tags=["health"])
 
 
@@ -35,7 +38,8 @@ async def ready(request: Request, services: InServices) -> JSONResponse:
         await services.cluster.directory.ping()
         models = await services.cluster.directory.models()
     except MillstreamError as error:
-        return _readiness(False, redis=False, workers=0, reason=error.message)
+        log.info("not_ready", error=error.message)  # which may name Redis's address: not for everybody who asks
+        return _readiness(False, redis=False, workers=0, reason=NO_REDIS)
     workers = sum(model.live for model in models)
     if draining(request.app):
         return _readiness(False, redis=True, workers=workers, reason=STOPPING)
@@ -56,14 +60,15 @@ def _readiness(ready: bool, *, redis: bool, workers: int, reason: str) -> JSONRe
     responses={200: {"content": {"text/plain": {}}}},
     response_class=Response,
 )
-async def metrics(services: InServices) -> Response:
+async def metrics(request: Request, services: InServices) -> Response:
     """Returns this process's counters, and the cluster's figures as its workers' heartbeats tell them: workers open no
-    port."""
-    try:
-        cluster = cluster_text(await services.cluster.directory.models()) + await batch_text(services.cluster.batches)
-    except MillstreamError:  # without Redis there are still this process's own
-        cluster = b""
-    return Response(services.metrics.text() + cluster, media_type=CONTENT_TYPE_LATEST)
+    port. They name every tenant, so where keys are demanded only those of the tenants in `admins` may read them."""
+    if await services.keys.demanded() and tenant_of(request) not in services.settings.admins:
+        raise Forbidden(
+            "Only keys of the tenants in the setting `admins` may read /metrics, which tells of every tenant. The "
+            "setting metrics_port (MILLSTREAM_METRICS_PORT) opens a port for Prometheus that needs no key."
+        )
+    return Response(await metrics_text(services), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/version", summary="Which Millstream this is", responses=answers({"version": "0.1.0"}))

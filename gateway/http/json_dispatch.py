@@ -17,7 +17,7 @@ from millstream.gateway.http.normalize import own_path
 
 
 def json_routes(routers: Iterable[APIRouter]) -> dict[str, JsonRoute]:
-    """Returns, by path, every route that takes a JSON body, but those whose paths hold a parameter."""
+    """Returns, by path, every route that takes a JSON body, except those whose paths hold a parameter."""
     routes = [route for router in routers for route in router.routes if isinstance(route, JsonRoute)]
     return {route.path: route for route in routes if route.shape is not None and not route.param_convertors}
 

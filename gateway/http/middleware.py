@@ -13,8 +13,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from millstream.common.errors import BadRequest, BodyTooLarge, MillstreamError, Unavailable
+from millstream.common.errors import BadRequest, BodyTooLarge, Forbidden, MillstreamError, Unavailable
 from millstream.gateway.access.authentication import OPEN_PATHS, authenticate
+from millstream.gateway.access.browsers import BrowserRules
 from millstream.gateway.apis.endpoint import Dialect, dialect_of
 from millstream.gateway.connection.protocol import http_id
 from millstream.gateway.errors.table import HeadTooLarge, error_headers, wire
@@ -25,7 +26,6 @@ from millstream.gateway.services.services import Services
 
 log = structlog.stdlib.get_logger(part="http")
 REQUEST_ID = re.compile(r"^[\w.:-]{1,128}$")
-READINESS = "/ready"
 
 
 class AccessLog:
@@ -108,8 +108,7 @@ class _Entry:
 
 
 class Authentication:
-    """Lets nobody past without a key, but on the open paths; notes the tenant. `/ready` says itself that Redis, which
-    knows whether there are keys, is away."""
+    """Lets nobody past without a key, but on the open paths; notes the tenant."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -121,10 +120,34 @@ class Authentication:
                 owner = await authenticate(Headers(scope=scope), keys)
                 scope.setdefault("state", {}).update(tenant=owner.tenant, key=owner)
             except MillstreamError as error:
-                if not (isinstance(error, Unavailable) and own_path(scope) == READINESS):
-                    await error_response(error, scope)(scope, receive, send)
-                    return
+                await error_response(error, scope)(scope, receive, send)
+                return
         await self._app(scope, receive, send)
+
+
+class ForeignPages:
+    """Refuses what a page of elsewhere had a browser send, while no keys are demanded: nothing else would stop it."""
+
+    def __init__(self, app: ASGIApp, rules: BrowserRules) -> None:
+        self._app = app
+        self._rules = rules
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path = own_path(scope)
+            complaint = self._rules.complaint(scope["method"], path, scope["headers"])
+            if complaint and not await _keys_demanded(scope):
+                await error_response(Forbidden(complaint), scope)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+async def _keys_demanded(scope: Scope) -> bool:
+    """While Redis, which knows it, is away nothing is served but what is open to everybody."""
+    try:
+        return await cast(Services, scope["app"].state.services).keys.demanded()
+    except Unavailable:
+        return True
 
 
 class SizeLimits:

@@ -2,7 +2,7 @@
 has the real client; tests of the HTTP surface have their own.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -91,8 +91,9 @@ class QueueClient(Protocol):
         yet."""
         ...
 
-    async def cancel(self, model: ModelName, ids: list[JobId], *, tenant: str = "") -> None:
-        """Stop the jobs (of this tenant, if given) wherever they are; settled or unknown ones are fine."""
+    async def cancel(self, model: ModelName, ids: list[JobId], *, tenant: str = "") -> Sequence[str]:
+        """Stop the jobs (of this tenant, if given) wherever they are; settled or unknown ones are fine. The state of
+        each, `missing` if the tenant has no such job; nothing if Redis did not answer."""
         ...
 
     async def leave(self, model: ModelName, ids: list[JobId]) -> None:

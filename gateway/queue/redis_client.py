@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Literal
@@ -10,6 +10,7 @@ from typing import Literal
 import structlog
 
 from millstream.common.broker import jobs
+from millstream.common.broker.accounts.keyring import ApiKey
 from millstream.common.broker.connection.broker import Broker, RedisAway
 from millstream.common.broker.connection.retry import retry_while_away
 from millstream.common.broker.models.directory import model_names
@@ -62,7 +63,7 @@ class RedisQueueClient:
     # ------------------------------------------------------------------------------------------------------ submit
 
     async def submit(self, submission: Submission) -> Admission:
-        await self._check_model(submission.model)
+        await self._check_model(submission.model, submission.key)
         submission = within_limits(submission)
         envelope = self._envelope(submission)
         limits = await self._reserve(submission, envelope)
@@ -101,7 +102,8 @@ class RedisQueueClient:
                 raise
             return {}
 
-    async def _check_model(self, model: ModelName) -> None:
+    async def _check_model(self, model: ModelName, key: ApiKey | None) -> None:
+        """Raises `ModelNotFound`, naming the models that the key may use."""
         if model in self._known and monotonic() - self._known_at < KNOWN:
             return
         try:
@@ -111,7 +113,8 @@ class RedisQueueClient:
             if model not in self._known:
                 raise
         if model not in self._known:
-            there_are = ", ".join(f"`{name}`" for name in sorted(self._known)) or "none yet: no worker has started"
+            usable = sorted(name for name in self._known if key is None or key.may_use(ModelName(name)))
+            there_are = ", ".join(f"`{name}`" for name in usable) or "none yet: no worker has started"
             message = f"The model `{model}` does not exist. Models here: {there_are}."
             raise ModelNotFound(message, param="model")
 
@@ -221,9 +224,9 @@ class RedisQueueClient:
 
     # ------------------------------------------------------------------------------------------------------ cancel
 
-    async def cancel(self, model: ModelName, ids: list[JobId], *, tenant: str = "") -> None:
+    async def cancel(self, model: ModelName, ids: list[JobId], *, tenant: str = "") -> Sequence[str]:
         self._forget(ids)
-        await self._stop(model, ids, tenant)
+        return await self._stop(model, ids, tenant)
 
     async def leave(self, model: ModelName, ids: list[JobId]) -> None:
         self._forget(ids)
@@ -238,13 +241,14 @@ class RedisQueueClient:
 
     async def _stop(
         self, model: ModelName, ids: list[JobId], tenant: str = "", left: GatewayId | Literal[""] = ""
-    ) -> None:
+    ) -> Sequence[str]:
         backoff = Backoff()
         for _ in range(LEAVE_TRIES):
             try:
                 states = await jobs.cancel(self._broker, model, tenant, ids, left)
                 log.info("jobs_cancelled", jobs=ids, model=model, states=states)
-                return
+                return states
             except RedisAway:
                 await backoff.sleep()
         log.warning("cancel_failed", jobs=ids, model=model)
+        return []

@@ -32,13 +32,8 @@ class Batch:
 
     @property
     def key(self) -> ApiKey:
-        """Returns the key whose work it is. What a key may use by the day counts; by the minute, the batch waits for
-        free slots."""
-        if not self.state.get("key"):
-            return ApiKey("", self.tenant)
-        key = decode_key(self.state["key"])
-        limits = msgspec.structs.replace(key.limits, requests_per_minute=0, tokens_per_minute=0, concurrent=UNCOUNTED)
-        return msgspec.structs.replace(key, limits=limits)
+        """Returns the key whose work it is, as the key was when the batch was made."""
+        return unmetered(decode_key(self.state["key"])) if self.state.get("key") else ApiKey("", self.tenant)
 
     @property
     def endpoint(self) -> str:
@@ -75,6 +70,12 @@ class Batch:
     def number(self, field: str) -> int:
         """Returns an integer field; 0 if it is not set."""
         return int(self.state.get(field) or 0)
+
+
+def unmetered(key: ApiKey) -> ApiKey:
+    """What a key may use by the day counts for its batches; by the minute, a batch waits for free slots."""
+    limits = msgspec.structs.replace(key.limits, requests_per_minute=0, tokens_per_minute=0, concurrent=UNCOUNTED)
+    return msgspec.structs.replace(key, limits=limits)
 
 
 def batch_object(batch: Batch) -> dict[str, Any]:

@@ -38,8 +38,12 @@ class StoredCompletions:
         self._tenant = tenant
         self._ttl = ttl
 
+    async def check_room(self) -> None:
+        """Raises `QuotaExceeded` if the tenant may keep no more, `Unavailable`."""
+        await self._store.check_room(self._tenant, "completion")
+
     async def put(self, kept: StoredCompletion) -> None:
-        """Keeps it, new or anew. Raises `Unavailable`."""
+        """Keeps it, new or anew. Raises `QuotaExceeded`, `Unavailable`."""
         record = Record(kept.id, parse_request_id(kept.id).created, msgspec.json.encode(kept))
         await self._store.put(self._tenant, "completion", record, self._ttl)
 

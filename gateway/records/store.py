@@ -12,9 +12,15 @@ __all__ = ["Kind", "Record", "RecordStore"]
 class RecordStore(Protocol):
     """Records of a tenant, by kind. Every record has a time to live; nothing is kept for ever."""
 
-    async def put(self, tenant: str, kind: Kind, record: Record, ttl: float, *, anew: bool = False) -> None:
-        """Writes the record for `ttl` seconds; with `anew` only if it is there, not deleted meanwhile. Raises
-        `Unavailable`."""
+    async def put(
+        self, tenant: str, kind: Kind, record: Record, ttl: float, *, anew: bool = False, always: bool = False
+    ) -> None:
+        """Writes the record for `ttl` seconds; with `anew` only if it is there, not deleted meanwhile. What is written
+        anew, or `always`, is kept beyond the tenant's quota too. Raises `QuotaExceeded`, `Unavailable`."""
+        ...
+
+    async def check_room(self, tenant: str, kind: Kind) -> None:
+        """Raises `QuotaExceeded` if the tenant's quota is used up now, `Unavailable`."""
         ...
 
     async def get(self, tenant: str, kind: Kind, identity: str) -> Record | None:

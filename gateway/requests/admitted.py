@@ -39,6 +39,11 @@ class AdmittedRequest:
         """Tells whether the jobs are those of an earlier request with the same idempotency key."""
         return self.admission is not None and self.admission.outcome == "duplicate"
 
+    def found(self, begun: bool) -> bool:
+        """Whether there certainly is such a model. What was submitted had one; a `Last-Event-ID` may be invented, until
+        something of its stream was read (`begun`). Only then may a label bear the name."""
+        return self.admission is not None or begun
+
     def head(self) -> ResponseMeta:
         """Returns the metadata with which the answer begins; the same on every gateway and at every resumption."""
         return ResponseMeta(self.id.text, self.id.created, self.model, self.tier)

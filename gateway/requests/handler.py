@@ -48,7 +48,7 @@ class RequestHandler:
     async def admit(self, order: PreparedRequest) -> AdmittedRequest:
         """Returns the jobs to follow: the request's own, or an earlier request's."""
         admitted = await self._desk.admit(order)
-        if admitted.admission is None or admitted.repeated:
+        if admitted.repeated:
             self._services.metrics.resumptions.labels(admitted.model).inc()
         return admitted
 
@@ -88,6 +88,8 @@ class RequestHandler:
             raise
         self._client.release()
         await flow.aclose()
+        if admitted.admission is None:
+            self._services.metrics.resumptions.labels(admitted.model).inc()
         self._services.metrics.count(
             admitted.model,
             admitted.tenant,
@@ -152,7 +154,8 @@ class RequestHandler:
             # This process stops, the jobs run on: a retry finds them.
             raise Unavailable(STOPPING, retry_after=1) from None
         if isinstance(error, ClientGone):
-            self._services.metrics.departures.labels(admitted.model).inc()
+            if admitted.found(flow.begun):
+                self._services.metrics.departures.labels(admitted.model).inc()
             if self._resumable:
                 return
         if isinstance(error, MillstreamError) and not isinstance(error, ClientGone) and len(admitted.jobs) == 1:

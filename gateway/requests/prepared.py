@@ -30,8 +30,8 @@ MOST_COPIED = 32 * 2**20  # bytes: each choice is a job with a copy of the promp
 
 
 def question(body: BaseModel) -> bytes:
-    """Returns the same bytes for the same question, whether it is streamed or not, so that a retry may read the answer
-    either way. Raises `BadRequest` for text that is no Unicode (a lone surrogate)."""
+    """Returns the question in one form, streamed or not, so that a retry may read the answer either way. Raises
+    `BadRequest` for text that is no Unicode (a lone surrogate)."""
     asked: dict[str, Any] = body.model_dump(mode="python", exclude_unset=True, exclude={"stream", "stream_options"})
     try:
         canonical = msgspec.json.encode(asked, order="sorted")
@@ -67,7 +67,8 @@ def prepared(
         there = ", ".join(f"'{name}'" for name in caller.key.models)
         raise Forbidden(f"This API key may not use the model '{place.model}', only: {there}.", param="model")
     identity = new_request_id(place.family, place.model, len(requests))
-    jobs: list[tuple[JobId, JobRequest]] = list(zip(identity.jobs(), requests, strict=True))
+    salted = [msgspec.structs.replace(request, cache_salt=caller.cache_salt) for request in requests]
+    jobs: list[tuple[JobId, JobRequest]] = list(zip(identity.jobs(), salted, strict=True))
     submission = Submission(
         model=place.model,
         jobs=jobs,
@@ -77,7 +78,9 @@ def prepared(
         idempotency_key=caller.idempotency_key,
         fingerprint=hashlib.sha256(asked).hexdigest(),
         resumable=caller.resumable,
-        affinity=affinity_keys(caller.tenant, caller.session or affinity, _only_prompt(requests)),
+        affinity=affinity_keys(
+            caller.tenant, caller.session or affinity, _only_prompt(requests), salt=caller.cache_salt
+        ),
         key=caller.key,
     )
     return PreparedRequest(identity, caller, submission)

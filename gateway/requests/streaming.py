@@ -133,11 +133,18 @@ class Streaming:
         if error is not None:
             self._metrics.failures.labels(error.code).inc()
             log.warning("request_failed", request=admitted.id.text, code=error.code, error=error.message)
-        elif not self._complete:
-            self._metrics.departures.labels(admitted.model).inc()
+        elif admitted.found(self._flow.begun):
+            self._count(admitted)
+        if error is None and not self._complete:
             log.info("client_left", request=admitted.id.text, resumable=self._resumable)
         if self._abandoned(error):
             await self._desk.leave(admitted)
+
+    def _count(self, admitted: AdmittedRequest) -> None:
+        if admitted.admission is None:
+            self._metrics.resumptions.labels(admitted.model).inc()
+        if not self._complete:
+            self._metrics.departures.labels(admitted.model).inc()
 
     def _abandoned(self, error: MillstreamError | None) -> bool:
         """Tells whether jobs may still run that nobody will read. One choice's failure ends the others."""

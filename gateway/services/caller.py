@@ -2,6 +2,7 @@
 with."""
 
 from dataclasses import dataclass
+from hashlib import blake2b
 
 from starlette.datastructures import Headers
 
@@ -22,11 +23,17 @@ class Caller:
     last_event_id: str | None = None
     resumable: bool = False
     session: str = ""
+    prefixes_shared: bool = False  # with other tenants
 
     @property
     def tenant(self) -> str:
         """Returns the tenant that pays."""
         return self.key.tenant
+
+    @property
+    def cache_salt(self) -> str:
+        """What keeps a prompt's beginnings apart from other tenants'; empty where they are shared on purpose."""
+        return "" if self.prefixes_shared else blake2b(self.tenant.encode(), digest_size=8).hexdigest()
 
 
 def caller(headers: Headers, owner: ApiKey, settings: GatewaySettings) -> Caller:
@@ -41,6 +48,7 @@ def caller(headers: Headers, owner: ApiKey, settings: GatewaySettings) -> Caller
         last_event_id=headers.get("last-event-id") or None,
         resumable=_resumable(headers.get("x-millstream-resumable"), key, settings),
         session=headers.get("x-session-id", "")[:256],
+        prefixes_shared=settings.share_prefixes,
     )
 
 

@@ -1,11 +1,12 @@
 """The parts of the cluster that a gateway needs: the queue, the directory, the store. `app.create_app` is given a
 `Connect`."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from millstream.common.broker.accounts.keyring import ApiKey
 from millstream.common.broker.accounts.usage import UsageBook
 from millstream.common.broker.models.directory import ModelInfo
 from millstream.common.broker.models.load_requests import LoadVerb
@@ -48,6 +49,7 @@ class ClusterServices:
     pending: Pending | None = None  # background responses
     usage: UsageBook | None = None
     keys: Keys | None = None  # None: the settings' own
+    find_key: Callable[[str], Awaitable[ApiKey | None]] | None = None  # by its digest; None for one that is revoked
 
 
 Connect = Callable[[GatewaySettings], AbstractAsyncContextManager[ClusterServices]]

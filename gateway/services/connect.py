@@ -7,6 +7,7 @@ from functools import partial
 
 import structlog
 
+from millstream.common.broker.accounts.keyring import find_key
 from millstream.common.broker.accounts.usage import UsageBook
 from millstream.common.broker.chunks import FrameChannel
 from millstream.common.broker.connection.broker import Broker, RedisAway
@@ -15,6 +16,7 @@ from millstream.common.broker.models.directory import ModelInfo, census, model_n
 from millstream.common.broker.models.load_requests import LoadVerb, request_load
 from millstream.common.broker.records.batches import Batches
 from millstream.common.broker.records.pending import Pending
+from millstream.common.broker.records.quotas import Quota
 from millstream.common.broker.records.store import RedisStore
 from millstream.common.broker.upkeep import keep_up
 from millstream.common.job import GatewayId, ModelName
@@ -22,7 +24,7 @@ from millstream.common.process.backoff import Backoff
 from millstream.common.process.identity import incarnation
 from millstream.common.process.tasks import TaskGroup
 from millstream.gateway.access.api_keys import Keyring
-from millstream.gateway.access.authentication import static_keys
+from millstream.gateway.access.authentication import keys_of
 from millstream.gateway.queue.hub import FrameHub
 from millstream.gateway.queue.redis_client import RedisQueueClient, Terms
 from millstream.gateway.queue.wait_estimate import WaitEstimator
@@ -81,12 +83,13 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
             yield ClusterServices(
                 NamedQueueClient(queue, names),
                 RedisDirectory(broker, names),
-                RedisStore(broker),
+                RedisStore(broker, quotas_of(settings)),
                 storage=storage,
                 batches=Batches(broker),
                 pending=Pending(broker),
                 usage=UsageBook(broker),
                 keys=keyring,
+                find_key=partial(find_key, broker),
             )
         finally:
             for loop in loops:
@@ -97,7 +100,29 @@ def keyring_of(settings: IntakeSettings, broker: Broker) -> Keyring | None:
     """Returns the keys of those who may ask; None for a process that nobody asks."""
     if not isinstance(settings, GatewaySettings):
         return None
-    return Keyring(broker, static_keys(settings.api_keys), demand=settings.require_keys)
+    return Keyring(broker, keys_of(settings), demand=settings.require_keys)
+
+
+def quotas_of(settings: IntakeSettings) -> dict[str, Quota]:
+    """How much a tenant may keep, by kind of record. Stored completions and responses share one quota."""
+    answers = Quota(
+        "answers",
+        settings.max_stored,
+        settings.max_stored_bytes,
+        ("max_stored", "max_stored_bytes"),
+        "stored completions and responses",
+        "Delete some, or send 'store': false.",
+    )
+    files = Quota(
+        "files",
+        settings.max_files,
+        settings.max_files_bytes,
+        ("max_files", "max_files_bytes"),
+        "files",
+        "Delete some (DELETE /v1/files/{id}).",
+    )
+    batches = Quota("batches", settings.max_batches, 0, ("max_batches", ""), "batches", "Old ones go with time.")
+    return {"completion": answers, "response": answers, "file": files, "batch": batches}
 
 
 def bounds_of(settings: IntakeSettings) -> Bounds:

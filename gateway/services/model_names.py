@@ -90,8 +90,8 @@ class NamedQueueClient:
     def waiting(self, job: JobId) -> Waiting | None:
         return self._inner.waiting(job)
 
-    async def cancel(self, model: ModelName, ids: list[JobId], *, tenant: str = "") -> None:
-        await self._inner.cancel(self._names.model(model), ids, tenant=tenant)
+    async def cancel(self, model: ModelName, ids: list[JobId], *, tenant: str = "") -> Sequence[str]:
+        return await self._inner.cancel(self._names.model(model), ids, tenant=tenant)
 
     async def leave(self, model: ModelName, ids: list[JobId]) -> None:
         await self._inner.leave(self._names.model(model), ids)

@@ -35,14 +35,14 @@ async def test_the_printed_line_answers_and_the_next_start_has_the_data(tmp_path
         events = events_of(pasted.stdout.decode())
         assert events[-1] == "[DONE]", pasted
         job = json.loads(events[0])["id"]
-        queue = first.line("queue    ")
+        queue = first.queue()
         family = first.family()
         assert len(family) >= 3  # queue, gateway, worker
         assert await first.end() == 0
         assert all(map(gone, family))
     with up(tmp_path) as second:
         await second.ready()
-        assert second.line("queue    ") == queue
+        assert second.queue() == queue
         async with Redis.from_url(queue, decode_responses=True) as client:
             assert await client.hget(f"ms:{{sim}}:job:{job}", "state") == "finished"
         assert await second.end(signal.SIGTERM) == 0
@@ -84,7 +84,7 @@ async def busy_worker(cluster: UpProcess) -> psutil.Process:
     """The process of the worker that runs a job now."""
 
     async def find() -> str | None:
-        async with Redis.from_url(cluster.line("queue    "), decode_responses=True) as client:
+        async with Redis.from_url(cluster.queue(), decode_responses=True) as client:
             load = await client.zrange("ms:{sim}:load", -1, -1, withscores=True)
             return await client.hget(f"ms:{{sim}}:worker:{load[0][0]}", "pid") if load and load[0][1] else None
 

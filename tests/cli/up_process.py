@@ -38,6 +38,11 @@ class UpProcess:
             (line.strip().removeprefix(beginning) for line in self.out if line.strip().startswith(beginning)), ""
         )
 
+    def queue(self) -> str:
+        """Its queue's URL as the banner tells it, with the password from the file that the banner names."""
+        file = self.line("password ").removesuffix(", for redis-cli")
+        return self.line("queue    ").replace("***", Path(file).read_text().strip())
+
     def family(self) -> list[psutil.Process]:
         """All its children, and theirs."""
         return psutil.Process(self.process.pid).children(recursive=True)

@@ -13,9 +13,11 @@ from typing import Any, TypeVar
 
 import openai
 import pytest
+from redis.asyncio import Redis
 
+from millstream.common.broker import keys
 from millstream.common.broker.embedded import EmbeddedValkey, free_port
-from tests.gateway.background.processes import Processes, processes
+from tests.gateway.background.processes import BackgroundProcesses, processes
 from tests.harness.loading import loading_server
 from tests.harness.support import wait_until
 
@@ -49,7 +51,9 @@ async def in_the_end(call: Callable[[], Awaitable[T]]) -> T:
 
 
 @asynccontextmanager
-async def running(valkey: EmbeddedValkey, folder: Path) -> AsyncIterator[tuple[Processes, openai.AsyncOpenAI]]:
+async def running(
+    valkey: EmbeddedValkey, folder: Path
+) -> AsyncIterator[tuple[BackgroundProcesses, openai.AsyncOpenAI]]:
     port = str(free_port())
     with processes(valkey.url, folder, slice_seconds="2", lease="4") as cluster:
         cluster.start("gateway", "gateway", "--port", port)
@@ -140,3 +144,35 @@ async def test_it_stops_when_told_to_in_the_middle_of_batches(
             assert await asyncio.to_thread(cluster.stop, "background", 15) == 0
             print(f"stopped while Redis was {state}: {time.monotonic() - before:.2f} s")
         assert "Traceback" not in cluster.log("background")
+
+
+async def test_a_batch_is_completed_again_when_redis_forgets_that_it_was(
+    own_valkey: EmbeddedValkey, tmp_path: Path
+) -> None:
+    async with running(own_valkey, tmp_path) as (cluster, client):
+        batch = await begun(client, 1)
+        await wait_until(lambda: over(client, batch), within=120, every=0.2, what="the batch completes")
+        done = await client.batches.retrieve(batch)
+        cluster.kill("background")
+        async with Redis.from_url(own_valkey.url) as redis:  # as it was a moment before
+            await redis.hset(keys.batch_state(batch), mapping={"status": "finalizing"})  # type: ignore[misc]
+            await redis.rpush(keys.batch_parts(batch), *parts_of(cluster, batch))  # type: ignore[misc]
+            await redis.zadd(keys.BATCHES, {batch: done.created_at})
+        cluster.start("background")
+        await wait_until(lambda: over(client, batch), within=120, every=0.2, what="it completes again")
+        assert (await client.batches.retrieve(batch)).output_file_id == done.output_file_id
+        assert done.output_file_id is not None
+        given = (await client.files.content(done.output_file_id)).text.splitlines()
+        assert [json.loads(each)["custom_id"] for each in given] == [f"line-{n}" for n in range(LINES)]
+
+
+def parts_of(cluster: BackgroundProcesses, batch: str) -> list[str]:
+    """The parts that lie in the files, as Redis had them: of as many lines as they hold."""
+    folder, told, first = cluster.folder / "files", list[str](), 0
+    for path in sorted((folder / "parts" / batch).glob("*.completed")):
+        last = first + len(path.read_text().splitlines())
+        name = str(path.relative_to(folder))
+        told.append(json.dumps({"first": first, "last": last, "completed": name, "failed": ""}))
+        first = last
+    assert first == LINES
+    return told

@@ -17,5 +17,7 @@ async def test_a_short_chaos_loses_nothing() -> None:
     sys.stdout.write(said.decode())
     assert process.returncode == 0
     assert "| 0 | 0 | 0 | 0 | 0 |" in said.decode(), "lost, duplicated, foreign, failed, hung"
+    unattended = re.search(r"(\d+) batches of (\d+) lines; (\d+) background responses", said.decode())
+    assert unattended is not None and all(map(int, unattended.groups()))
     by_sdk = re.search(r"(\d+) streams were read by OpenAI's SDK", said.decode())
     assert by_sdk is not None and int(by_sdk[1]) > 0

@@ -146,15 +146,19 @@ class ScriptedDispatch:
             async with found.changed:
                 found.changed.notify_all()
 
-    async def cancel(self, model: ModelName, ids: list[JobId], *, tenant: str = "") -> None:
+    async def cancel(self, model: ModelName, ids: list[JobId], *, tenant: str = "") -> list[str]:
+        states: list[str] = []
         for job in ids:
             found = self.jobs.get(job)
             if found is None or (tenant and found.submission.tenant != tenant):
+                states.append("missing")
                 continue
+            states.append("cancelled")
             self.cancelled.append(job)
             if found.happened < len(found.script):
                 found.script = [*found.script[: found.happened], failed("cancelled", "The request was cancelled.")]
                 await self.advance(1, job)
+        return states
 
     async def leave(self, model: ModelName, ids: list[JobId]) -> None:
         await self.cancel(model, ids)
@@ -191,11 +195,16 @@ class MemoryStore:
     def _shelf(self, tenant: str, kind: Kind) -> dict[str, Record]:
         return self.records.setdefault((tenant, kind), {})
 
-    async def put(self, tenant: str, kind: Kind, record: Record, ttl: float, *, anew: bool = False) -> None:
+    async def put(
+        self, tenant: str, kind: Kind, record: Record, ttl: float, *, anew: bool = False, always: bool = False
+    ) -> None:
         assert ttl > 0
         if anew and record.id not in self._shelf(tenant, kind):
             return
         self._shelf(tenant, kind)[record.id] = record
+
+    async def check_room(self, tenant: str, kind: Kind) -> None:
+        """There is always some."""
 
     async def get(self, tenant: str, kind: Kind, identity: str) -> Record | None:
         identity.encode()  # a key of Redis is bytes: half a surrogate pair fails there as it does here

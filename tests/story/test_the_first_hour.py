@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import psutil
@@ -43,7 +44,10 @@ def client(address: str) -> OpenAI:
 
 @pytest.fixture(scope="module")
 def redis(terminal: Terminal) -> Iterator[Redis]:
-    with Redis.from_url(terminal.find(r"queue +(\S+)"), decode_responses=True) as connection:
+    """As with redis-cli: the banner says where the password is."""
+    password = Path(terminal.find(r"password +(\S+),")).read_text().strip()
+    url = terminal.find(r"queue +(\S+)").replace("***", password)
+    with Redis.from_url(url, decode_responses=True) as connection:
         yield connection
 
 
@@ -91,7 +95,7 @@ def test_redis_tells_the_whole_story(redis: Redis) -> None:
 
 
 def test_a_second_worker_takes_its_share_without_another_step(terminal: Terminal, redis: Redis, address: str) -> None:
-    command = [sys.executable, "-m", "millstream.cli.main", "worker", "--redis-url", terminal.find(r"queue +(\S+)")]
+    command = [sys.executable, "-m", "millstream.cli.main", "worker"]  # it finds the queue of this machine's `up`
     second = subprocess.Popen(command, env=terminal.environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
         leases = "ms:{" + MODEL + "}:leases"

@@ -30,6 +30,7 @@ class SequenceSpec:
     generated: list[int] = field(default_factory=list[int])
     guide: Guide | None = None
     prompt_logprobs: int | None = None
+    cache_salt: str = ""  # only sequences of the same salt share what the prefix cache holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,21 @@ class RawLogprob:
 
     logprob: float | None
     top: list[tuple[int, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class GuideLimits:
+    """How large a guide may be, and what compiling one may cost. What is more is refused before it is compiled."""
+
+    bytes: int = 1 << 20  # of the guide's text; of all tools together, where a call is forced
+    depth: int = 100  # objects and arrays inside each other in a JSON schema
+    rules: int = 2000  # of a Lark grammar; definitions and references of a JSON schema together
+    properties: int = 5000  # of all objects of a JSON schema
+    strings: int = 10_000  # choices, enum values, literals of a Lark grammar
+    regex: int = 16_384  # characters of one regular expression
+    seconds: float = 10.0  # one compile
+    memory: int = 2048  # MiB of the process that tries a guide out
+    compilers: int = 2  # guides that are compiled at once
 
 
 class Output(msgspec.Struct, frozen=True):
@@ -103,6 +119,7 @@ class Engine(Protocol):
     once; `load`, `prepare` and `close` block and are called in a thread."""
 
     slots: int
+    guide_limits: GuideLimits
 
     def load(self, progress: LoadProgress = silent) -> ModelCard:
         """Load the model and return its card; `progress` is told each stage, on the calling thread. Raises
@@ -117,8 +134,13 @@ class Engine(Protocol):
         ...
 
     def prepare(self, spec: SequenceSpec) -> None:
-        """Does what takes a while before `add`, such as compiling a grammar; called in a thread. Raises
-        `MillstreamError` for what can be refused before anything is generated."""
+        """Check what `add` would check; called in a thread. Raises `MillstreamError` for what can be refused before
+        anything is generated."""
+        ...
+
+    async def compile(self, guide: Guide, tenant: str) -> None:
+        """Compile a guide, which `add` then finds compiled; cancel it when nobody waits for it any more. One tenant's
+        guides are compiled one after the other. Raises `BadGrammar`."""
         ...
 
     def add(self, spec: SequenceSpec) -> None:

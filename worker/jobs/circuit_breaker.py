@@ -16,7 +16,7 @@ class CircuitBreaker:
     until: float = 0.0
 
     def failed(self, now: float) -> None:
-        """Counts a job that ended with an engine error."""
+        """A step of the engine failed; what is wrong with a request never counts."""
         self.errors += 1
         if self.errors >= TOLERATED and not self.sick(now):
             self.until = now + min(SHORTEST * 2**self.spells, LONGEST)

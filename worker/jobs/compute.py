@@ -1,19 +1,21 @@
 """Jobs that generate nothing: embeddings, rerank, tokenize. Blocking; called in a thread."""
 
 from millstream.common.chunk import Result
-from millstream.common.errors import BadRequest
+from millstream.common.errors import BadRequest, ContextLengthExceeded
 from millstream.common.job import EmbedInput, RerankInput, TokenizeInput
-from millstream.worker.engines.base import Engine, Tokenizer
+from millstream.worker.engines.base import Engine, ModelCard, Tokenizer
 from millstream.worker.engines.embedding.computing import Computing
+from millstream.worker.text.prompt import characters, check_characters
 
 Work = EmbedInput | RerankInput | TokenizeInput
 
 
-def compute(engine: Engine, work: Work) -> tuple[Result, int]:
-    """Returns the result, and how many tokens went in. Raises `BadRequest` if this model cannot do it."""
+def compute(engine: Engine, card: ModelCard, work: Work) -> tuple[Result, int]:
+    """The result, and how many tokens went in. Raises `BadRequest` if this model cannot do it,
+    `ContextLengthExceeded` for more to tokenize than it could ever read."""
     match work:
         case TokenizeInput():
-            result = _tokenize(engine.tokenizer, work)
+            result = _tokenize(engine.tokenizer, card.context_length, work)
             return result, len(result.ids)
         case EmbedInput():
             inputs = [engine.tokenizer.encode(each) if isinstance(each, str) else each for each in work.inputs]
@@ -31,11 +33,26 @@ def _vectors(engine: Engine) -> Computing:
     raise BadRequest("This model generates text and makes no embeddings; use an embedding model.", param="model")
 
 
-def _tokenize(tokenizer: Tokenizer, work: TokenizeInput) -> Result:
+def _tokenize(tokenizer: Tokenizer, most: int, work: TokenizeInput) -> Result:
+    """What the model could never read is refused: by its characters before the work, by its tokens before each of them
+    is spelt out."""
     if work.ids is not None:
+        _check(len(work.ids), most, "tokens")
         return Result(ids=work.ids, text=tokenizer.decode(work.ids, skip_special=False))
     if work.messages is not None:
+        check_characters(characters(work.messages), most, "messages")
         ids = tokenizer.chat(work.messages, work.tools, go_on=False, kwargs={})
     else:
+        check_characters(len(work.text or ""), most, "prompt")
         ids = tokenizer.encode(work.text or "", special=work.add_special_tokens)
+    _check(len(ids), most, "prompt" if work.messages is None else "messages")
     return Result(ids=ids, pieces=[tokenizer.decode([id], skip_special=False) for id in ids])
+
+
+def _check(count: int, most: int, param: str) -> None:
+    if count > most:
+        raise ContextLengthExceeded(
+            f"This model's maximum context length is {most} tokens. However, '{param}' has {count} tokens. Please "
+            "send it in parts.",
+            param=param,
+        )

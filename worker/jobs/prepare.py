@@ -1,7 +1,7 @@
 """The beginning of a job, before its first step: render the prompt, and take up where an earlier lease stopped.
 
-It may take a while (a long text, a grammar, many tokens to be fed again), so it runs in a thread unless it is `brief`,
-and touches nothing shared.
+It may take a while (a long text, many tokens to be fed again), so it runs in a thread unless it is `brief`, and touches
+nothing shared. What a grammar takes comes after it, where it delays nobody else.
 """
 
 from collections.abc import Sequence
@@ -9,14 +9,16 @@ from dataclasses import dataclass
 
 from millstream.common.chunk import Chunk, FinishReason, Start
 from millstream.common.errors import BadGrammar, BadRequest
-from millstream.common.job import ChatPrompt, Guide, JobRequest, TextPrompt, TokensPrompt
-from millstream.worker.engines.base import Engine, ModelCard, SequenceKey, SequenceSpec, Tokenizer
-from millstream.worker.engines.grammar.tool_guides import tool_guide
+from millstream.common.job import ChatPrompt, Guide, JobRequest, TextPrompt, TokensPrompt, ToolUse
+from millstream.worker.engines.base import Engine, GuideLimits, ModelCard, SequenceKey, SequenceSpec, Tokenizer
+from millstream.worker.engines.grammar.limits import check, check_parameters
+from millstream.worker.engines.grammar.tool_guides import TOOLS, functions_of, tool_guide
 from millstream.worker.text.parsers.formats import CallFormat, parser_for
-from millstream.worker.text.prompt import prompt_ids, room_for, template_of
+from millstream.worker.text.prompt import characters, check_characters, prompt_ids, room_for, template_of
 from millstream.worker.text.transcript import Transcript
 
 BRIEF = 2000  # characters (or token ids) of a prompt: half a millisecond of a fast tokenizer
+BRIEF_STOPS = 200  # characters of all stop strings: as long for the automaton that finds them
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +29,13 @@ class Beginning:
     transcript: Transcript
     start: Start
     over: FinishReason | None
+    notation: CallFormat
 
 
 def brief(request: JobRequest, earlier: Sequence[int]) -> bool:
     """Tells whether beginning takes less than a thread's taking over would: about a millisecond, as long as the event
     loop and a thread contend for the interpreter."""
-    if earlier or request.guide or request.tool_use:
+    if earlier or request.guide or request.tool_use or sum(map(len, request.sampling.stop)) > BRIEF_STOPS:
         return False
     match request.input:
         case ChatPrompt(messages, tools):
@@ -59,6 +62,7 @@ def begin_sequence(
     if "completions" not in card.capabilities:
         raise BadRequest(f"The model `{card.name}` does not generate: use /v1/embeddings or /v1/rerank.", param="model")
     tokenizer = engine.tokenizer
+    _check_text(request, card.context_length)
     notation = notation or parser_for(template_of(tokenizer))
     ids = prompt_ids(tokenizer, request, notation)
     room = room_for(request, len(ids), card.context_length)
@@ -70,32 +74,79 @@ def begin_sequence(
         sampling=request.sampling,
         max_tokens=room,
         generated=list(earlier),
-        guide=_guide(request, notation),
+        guide=_guide(request, notation, engine.guide_limits),
         prompt_logprobs=request.prompt_logprobs,
+        cache_salt=request.cache_salt,
     )
-    _prepare(engine, spec, forced=spec.guide is not request.guide)
+    _prepare(engine, spec)
     echo = tokenizer.decode(ids) if request.echo else ""
     start = Start(prompt_tokens=len(ids), fingerprint=card.fingerprint, echo=echo, repeats=request.repeats_prompt)
-    return Beginning(spec, transcript, start, _over(transcript, spec, tokenizer))
+    return Beginning(spec, transcript, start, _over(transcript, spec, tokenizer), notation)
 
 
-def _prepare(engine: Engine, spec: SequenceSpec, *, forced: bool) -> None:
-    """Prepares the sequence in the engine. `forced`: the guide was made of the tools."""
+def _check_text(request: JobRequest, context_length: int) -> None:
+    match request.input:
+        case ChatPrompt(messages):
+            check_characters(characters(messages), context_length, "messages")
+        case TextPrompt(text):
+            check_characters(len(text), context_length, "prompt")
+        case _:
+            pass
+
+
+def _prepare(engine: Engine, spec: SequenceSpec) -> None:
     try:
         engine.prepare(spec)
     except BadGrammar as error:
-        if not forced:
-            raise
-        raise BadGrammar(f"The tools' parameters cannot be forced: {error.message}", param="tools") from error
+        if spec.guide is not None and spec.guide.param == TOOLS:
+            raise _not_forced(error) from error
+        raise
 
 
-def _guide(request: JobRequest, notation: CallFormat) -> Guide | None:
-    """Returns the guide of the answer. A required or named tool call is forced by grammar, so that any model makes
-    it."""
+async def compile_guide(engine: Engine, begun: Beginning, request: JobRequest, tenant: str) -> None:
+    """What takes longest of a beginning, and harms nobody if it fails. Raises `BadGrammar`; cancelled, it stops."""
+    guide = begun.spec.guide
+    if guide is None:
+        return
+    try:
+        await engine.compile(guide, tenant)
+    except BadGrammar as error:
+        if guide.param == TOOLS:
+            await _blame_a_tool(engine, begun.notation, request, tenant)
+            raise _not_forced(error) from error
+        raise
+
+
+async def _blame_a_tool(engine: Engine, notation: CallFormat, request: JobRequest, tenant: str) -> None:
+    """Raises `BadGrammar` naming the first tool that cannot be compiled by itself; returns if there is none."""
+    if request.tool_use is None or not isinstance(request.input, ChatPrompt):
+        return
+    for index, function in functions_of(request.input.tools, request.tool_use):
+        tool = request.input.tools[index : index + 1]
+        guide = tool_guide(notation.syntax, tool, ToolUse("named", function["name"], parallel=False))
+        try:
+            await engine.compile(guide, tenant)
+        except BadGrammar as error:
+            why = error.message.removeprefix("Cannot compile the grammar guide: ").partition("\n")[0]
+            message = f"A call of the tool `{function['name']}` cannot be forced by its parameters: {why}"
+            raise BadGrammar(message, param=f"tools[{index}].function.parameters") from error
+
+
+def _not_forced(error: BadGrammar) -> BadGrammar:
+    return BadGrammar(f"The tools' parameters cannot be forced: {error.message}", param=TOOLS)
+
+
+def _guide(request: JobRequest, notation: CallFormat, limits: GuideLimits) -> Guide | None:
+    """A required or named tool call is forced by grammar, so that any model makes it. Raises `BadGrammar` for a guide
+    above the limits."""
     use = request.tool_use
-    if use is None or use.choice == "auto" or not isinstance(request.input, ChatPrompt):
-        return request.guide
-    return tool_guide(notation.syntax, request.input.tools, use)
+    if use is not None and use.choice != "auto" and isinstance(request.input, ChatPrompt):
+        for index, function in functions_of(request.input.tools, use):
+            check_parameters(function, index, limits)
+        return tool_guide(notation.syntax, request.input.tools, use, limits.bytes)
+    if request.guide is not None:
+        check(request.guide, limits)
+    return request.guide
 
 
 def _over(transcript: Transcript, spec: SequenceSpec, tokenizer: Tokenizer) -> FinishReason | None:

@@ -13,9 +13,10 @@ import structlog
 
 from millstream.common.broker.chunks import read_log
 from millstream.common.broker.connection.broker import Broker, RedisAway
+from millstream.common.broker.jobs import owner
 from millstream.common.broker.workers import End
 from millstream.common.chunk import Chunk, FinishReason, Seq, Start, Usage, decode_chunk, encode_chunk
-from millstream.common.errors import Cancelled, EngineError, MillstreamError
+from millstream.common.errors import BadRequest, Cancelled, EngineError, MillstreamError
 from millstream.common.job import ChatPrompt, TextPrompt, TokensPrompt
 from millstream.common.process.backoff import Backoff
 from millstream.common.process.tasks import TaskGroup
@@ -23,7 +24,7 @@ from millstream.worker.engines.base import Engine, ModelCard, Output
 from millstream.worker.jobs.circuit_breaker import CircuitBreaker
 from millstream.worker.jobs.compute import Work, compute
 from millstream.worker.jobs.outbox import Outbox
-from millstream.worker.jobs.prepare import begin_sequence, brief, earlier_tokens
+from millstream.worker.jobs.prepare import Beginning, begin_sequence, brief, compile_guide, earlier_tokens
 from millstream.worker.jobs.running_jobs import RunningJob, RunningJobs
 from millstream.worker.jobs.speed import SpeedMeter
 from millstream.worker.text.parsers.formats import CallFormat
@@ -65,7 +66,8 @@ class Runner:
         async with TaskGroup() as tasks:
             while True:
                 job = await self._new.get()
-                tasks.create_task(self._begin(job), name=f"begin {job.claimed.id}")
+                if self._running_jobs.has(job):
+                    job.beginning = tasks.create_task(self._begin(job), name=f"begin {job.claimed.id}")
 
     async def _begin(self, job: RunningJob) -> None:
         try:
@@ -77,9 +79,16 @@ class Runner:
                     await self._compute(job, work)
         except MillstreamError as error:
             self.fail(job, error)
+        except RecursionError:
+            why = (
+                "The messages or the tools nest too deeply to be read. Put fewer objects and arrays inside each other."
+            )
+            self.fail(job, BadRequest(why, param="messages"))
         except Exception as error:
             log.exception("job_crashed", **job.facts)
             self.fail(job, EngineError(f"The worker could not run this request: {type(error).__name__}: {error}"))
+        finally:
+            job.beginning = None
 
     async def _recall(self, job: RunningJob) -> None:
         """Read what earlier leases logged."""
@@ -101,7 +110,8 @@ class Runner:
         request = job.claimed.request
         begin = partial(begin_sequence, self._engine, self._card, request, job.key, job.tokens, notation=self._notation)
         begun = begin() if brief(request, job.tokens) else await asyncio.to_thread(begin)
-        if not self._running_jobs.has(job):
+        await compile_guide(self._engine, begun, request, await self._tenant_of(job, begun))
+        if not self._running_jobs.has(job) or job.end is not None:
             return
         job.spec, job.transcript = begun.spec, begun.transcript
         if not logged:
@@ -113,8 +123,21 @@ class Runner:
         elif not self._paused:
             self._engine.add(begun.spec)
 
+    async def _tenant_of(self, job: RunningJob, begun: Beginning) -> str:
+        """Asked for only where it matters: tenants take turns with their guides."""
+        if begun.spec.guide is None:
+            return ""
+        try:
+            return await owner(self._broker, job.claimed.model, job.claimed.id) or ""
+        except RedisAway:
+            return ""
+
     async def _compute(self, job: RunningJob, work: Work) -> None:
-        result, tokens = await asyncio.to_thread(compute, self._engine, work)
+        try:
+            result, tokens = await asyncio.to_thread(compute, self._engine, self._card, work)
+        except EngineError:
+            self.health.failed(monotonic())
+            raise
         usage = Usage(prompt=tokens)
         self._close(
             job,
@@ -149,6 +172,8 @@ class Runner:
     def _carry(self, job: RunningJob, output: Output) -> None:
         if output.error is not None:
             if self._engine.broken is None:  # else the job is not at fault: it moves on with all the others
+                if isinstance(output.error, EngineError):  # only a step of the engine tells of its health
+                    self.health.failed(monotonic())
                 self.fail(job, output.error)
             return
         self._draft_start(job, output)
@@ -191,12 +216,11 @@ class Runner:
     def fail(self, job: RunningJob, error: MillstreamError) -> None:
         """Fails the job: its last chunk says why."""
         self._engine.abort(job.key)
-        if isinstance(error, EngineError):
-            self.health.failed(monotonic())
         self._close(job, End("failed", "error", encode_chunk(job.usage), job.used), Chunk(error=error.failure()))
 
     def cancel(self, job: RunningJob) -> None:
         """Stops a job that nobody wants any more: its slot is free within one step."""
+        job.stop_beginning()
         self._engine.abort(job.key)
         self.pace.wasted += len(job.tokens) - job.delivered if job.end is None else 0
         error = Cancelled("The request was cancelled.")

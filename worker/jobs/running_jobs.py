@@ -31,6 +31,7 @@ class RunningJob:
     cached: int = 0  # prompt tokens served from the prefix cache
     sent_at: float = 0.0  # when a step last took its chunks along, monotonic
     since: float = field(default_factory=monotonic)
+    beginning: asyncio.Task[None] | None = None  # what still prepares it
 
     @property
     def facts(self) -> dict[str, object]:
@@ -79,6 +80,11 @@ class RunningJob:
         """Ends the job; its last chunk goes with the next step."""
         self.draft(*last)
         self.end = self.end or end
+
+    def stop_beginning(self) -> None:
+        """Nobody waits for what prepares it."""
+        if self.beginning is not None:
+            self.beginning.cancel()
 
     def take_step(self) -> JobStep:
         """Number the drafts and return all that Redis has not confirmed."""
@@ -146,6 +152,7 @@ class RunningJobs:
 
     def remove(self, job: RunningJob) -> None:
         """Forget a job; one that is not held (any more) is fine."""
+        job.stop_beginning()
         if self.has(job):
             del self._by_id[job.claimed.id]
             del self._by_key[job.key]

@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import NoReturn
 
 from millstream.common.errors import BadRequest
-from millstream.worker.engines.base import Engine
+from millstream.worker.engines.base import Engine, GuideLimits
 from millstream.worker.settings import WorkerSettings
 
 
@@ -49,6 +49,7 @@ def _simulated(settings: WorkerSettings, name: str) -> Engine:
             step_tokens=settings.simulated_step_tokens,
             default_length=settings.simulated_length,
             context_length=settings.max_model_len or 131_072,
+            guide_limits=_guide_limits(settings),
         )
     )
 
@@ -81,11 +82,16 @@ def _transformers(
         ),
         served_name=name,
         adapter=adapter,
+        guide_limits=_guide_limits(settings),
         **{field: getattr(settings, field) for field in PASSED_ON},
     )
     if embedding or model == SAMPLE_EMBEDDING:
         return Computing(TransformersEmbedding(wanted))
     return TransformersEngine(wanted)
+
+
+def _guide_limits(settings: WorkerSettings) -> GuideLimits:
+    return GuideLimits(**{field.name: getattr(settings, f"guide_{field.name}") for field in fields(GuideLimits)})
 
 
 PASSED_ON = (

@@ -1,10 +1,15 @@
 """Turns a job's request into what the engine runs: the prompt's token ids, and how many tokens there is room for."""
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from millstream.common.errors import BadRequest, ContextLengthExceeded
 from millstream.common.job import ChatPrompt, JobRequest, TextPrompt, TokensPrompt
 from millstream.worker.engines.base import Tokenizer
 from millstream.worker.text.parsers.formats import CallFormat
 from millstream.worker.text.tool_prompts import teaches_tools, tell_tools
+
+LONGEST_TOKEN = 16  # characters a token stands for at most, on average over a long text
 
 
 def template_of(tokenizer: Tokenizer) -> str:
@@ -29,6 +34,21 @@ def prompt_ids(tokenizer: Tokenizer, request: JobRequest, notation: CallFormat) 
     if not ids:
         raise BadRequest("The prompt is empty: give at least one token.", param="prompt")
     return ids
+
+
+def check_characters(size: int, context_length: int, param: str) -> None:
+    """Refuses at once what minutes of work would find to be too long. Raises `ContextLengthExceeded`."""
+    if size > context_length * LONGEST_TOKEN:
+        raise ContextLengthExceeded(
+            f"This model's maximum context length is {context_length} tokens. However, the {param} has {size} "
+            f"characters, which are more tokens than that. Please reduce the length of the {param}.",
+            param=param,
+        )
+
+
+def characters(messages: Iterable[Mapping[str, Any]]) -> int:
+    """How long their texts are together."""
+    return sum(len(str(message.get("content") or "")) for message in messages)
 
 
 def room_for(request: JobRequest, prompt_length: int, context_length: int) -> int:

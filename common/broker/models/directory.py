@@ -89,8 +89,7 @@ async def census(broker: Broker) -> list[ModelInfo]:
 async def model_info(broker: Broker, model: ModelName) -> ModelInfo:
     """Returns one model with its workers and its queue."""
     now, waiting, leases, loads = await _vitals(broker, model)
-    async with redis_errors():
-        beats = await _heartbeats(broker, model, list(leases))
+    beats = await _heartbeats(broker, model, list(leases))
     workers = [
         _worker_info(model, WorkerId(id), beat, alive=leases[id] > now, load=int(loads.get(id, 0)))
         for id, beat in zip(leases, beats, strict=True)
@@ -121,10 +120,11 @@ def _scores(flat: list[str]) -> dict[str, float]:
 
 
 async def _heartbeats(broker: Broker, model: ModelName, ids: list[str]) -> list[dict[str, str]]:
-    pipe = broker.redis.pipeline(transaction=False)
-    for id in ids:
-        pipe.hgetall(keys.worker(model, WorkerId(id)))
-    return await pipe.execute() if ids else []
+    async with redis_errors():
+        pipe = broker.redis.pipeline(transaction=False)
+        for id in ids:
+            pipe.hgetall(keys.worker(model, WorkerId(id)))
+        return await pipe.execute() if ids else []
 
 
 def _worker_info(model: ModelName, id: WorkerId, beat: dict[str, str], *, alive: bool, load: int) -> WorkerInfo:

@@ -3,12 +3,13 @@
 """Records of a tenant, kept for a while: stored completions and responses, files, batches."""
 
 import builtins
-from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import cast
 
 from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker, redis_errors
+from millstream.common.broker.records.quotas import Quota, Quotas
 from millstream.common.broker.scripts.script import Script
 
 PAGE = 100  # records looked at in one round trip while a list is gathered
@@ -21,6 +22,7 @@ class Record:
     id: str
     created: int  # seconds since the epoch
     body: bytes  # JSON, opaque to the store
+    size: int | None = field(default=None, compare=False)  # bytes that count against the quota; None: the body's
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,20 +44,25 @@ class RedisStore:
     """Implements `gateway.records.store.Store`. Every record has a time to live, its tenant's index the longest of
     them."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, quotas: Mapping[str, Quota] | None = None) -> None:
+        """`quotas`: how much a tenant may keep, by kind."""
         self._broker = broker
+        self._quotas = Quotas(broker, quotas or {})
 
-    async def put(self, tenant: str, kind: str, record: Record, ttl: float, *, anew: bool = False) -> None:
-        """Writes the record for `ttl` seconds; with `anew` only if it is there, not deleted meanwhile."""
-        args = PutArgs(
-            kind=kind,
-            id=record.id,
-            created=record.created,
-            body=record.body,
-            ttl_ms=max(1, int(ttl * 1000)),
-            anew=int(anew),
-        )
-        await self._broker.run_on(PUT, keys.tenant_prefix(tenant), args)
+    async def put(
+        self, tenant: str, kind: str, record: Record, ttl: float, *, anew: bool = False, always: bool = False
+    ) -> None:
+        """Writes the record for `ttl` seconds; with `anew` only if it is there, not deleted meanwhile. What is written
+        anew, or `always`, counts against the tenant's quota and is kept beyond it. Raises `QuotaExceeded`."""
+        ttl_ms, size = max(1, int(ttl * 1000)), len(record.body) if record.size is None else record.size
+        await self._quotas.take(tenant, kind, record.id, size, ttl_ms, always=always or anew)
+        args = PutArgs(kind=kind, id=record.id, created=record.created, body=record.body, ttl_ms=ttl_ms, anew=int(anew))
+        if not await self._broker.run_on(PUT, keys.tenant_prefix(tenant), args):
+            await self._quotas.free(tenant, kind, record.id)
+
+    async def check_room(self, tenant: str, kind: str) -> None:
+        """Raises `QuotaExceeded` if the tenant's quota is used up now."""
+        await self._quotas.take(tenant, kind, "", 0, 0, always=False)
 
     async def get(self, tenant: str, kind: str, identity: str) -> Record | None:
         """Returns the record; None if it was never stored, has expired, was deleted, or is another tenant's."""
@@ -68,6 +75,7 @@ class RedisStore:
             pipe.delete(keys.record(tenant, kind, identity))
             pipe.zrem(keys.records(tenant, kind), identity)
             deleted, _ = await pipe.execute()
+        await self._quotas.free(tenant, kind, identity)
         return bool(deleted)
 
     async def list(

@@ -8,9 +8,10 @@ import msgspec
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from millstream.common.broker.accounts.keyring import ApiKey, encode_key
+from millstream.common.broker.accounts.keyring import ApiKey, digest, encode_key
 from millstream.common.broker.records.batches import Batches
 from millstream.common.errors import BadRequest, NotFound, Unavailable
+from millstream.gateway.access.authentication import presented
 from millstream.gateway.apis.batches.examples import BATCH
 from millstream.gateway.apis.batches.shape import BatchRequest
 from millstream.gateway.apis.files.route import catalogue_of, listing
@@ -26,10 +27,12 @@ router = APIRouter(tags=["batches"], route_class=JsonRoute)
 class Ledger:
     """One tenant's batches."""
 
-    def __init__(self, batches: Batches, store: RecordStore, key: ApiKey) -> None:
+    def __init__(self, batches: Batches, store: RecordStore, key: ApiKey, key_digest: str) -> None:
+        """`key_digest`: by which the key is found again, as long as it is not revoked; empty for none."""
         self._batches = batches
         self._store = store
         self._key = key
+        self._key_digest = key_digest
         self._tenant = key.tenant
 
     async def create(self, body: BatchRequest, ttl: float) -> Batch:
@@ -41,6 +44,7 @@ class Ledger:
         fields: dict[str, str | int] = {
             "tenant": self._tenant,
             "key": encode_key(self._key).decode(),
+            "key_digest": self._key_digest,
             "endpoint": body.endpoint,
             "input_file_id": body.input_file_id,
             "completion_window": body.completion_window,
@@ -81,7 +85,9 @@ def _ledger(request: Request, services: Services) -> Ledger:
     cluster = services.cluster
     if cluster.batches is None or cluster.store is None:
         raise Unavailable("This gateway keeps no batches.")
-    return Ledger(cluster.batches, cluster.store, key_of(request))
+    key = key_of(request)
+    found_again = digest(presented(request.headers) or "") if key.id else ""  # keys of the settings have no id
+    return Ledger(cluster.batches, cluster.store, key, found_again)
 
 
 @router.post("/v1/batches", summary="Work through a file of requests", responses=answers(BATCH), response_model=None)

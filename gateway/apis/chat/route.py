@@ -3,9 +3,11 @@
 from functools import partial
 from typing import Any
 
+import structlog
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from millstream.common.errors import QuotaExceeded
 from millstream.gateway.apis.chat.examples import CHAT, CHAT_STREAM
 from millstream.gateway.apis.chat.read import prepare_chat
 from millstream.gateway.apis.chat.shape import ChatRequest
@@ -24,6 +26,7 @@ from millstream.gateway.requests.response_meta import ResponseMeta
 from millstream.gateway.services.background_tasks import BackgroundTasks
 from millstream.gateway.services.services import InServices
 
+log = structlog.stdlib.get_logger(part="chat")
 router = APIRouter(tags=["chat"], route_class=JsonRoute)
 
 
@@ -52,9 +55,11 @@ async def create_chat_completion(body: ChatRequest, request: Request, services: 
     """A whole answer, or a stream of server-sent events. Reconnect with `Last-Event-ID` to read on from any gateway."""
     if not body.store:
         return await CHAT_COMPLETIONS.answer(body, request, services)
+    completions = completions_of(request, services)
+    await completions.check_room()
     order = prepare_chat(body, await CHAT_COMPLETIONS.context(body.model, request, services))
     writers = CHAT_COMPLETIONS.writers(body)
-    keeping = Keeping(body, writers, completions_of(request, services), services.background_tasks)
+    keeping = Keeping(body, writers, completions, services.background_tasks)
     return await request_handler(services, request, order).answer(order, keeping.answer())
 
 
@@ -95,4 +100,10 @@ class Keeping:
         messages = [message.model_dump(exclude_none=True) for message in self._body.messages]
         completion = self._written | {"metadata": self._body.metadata or {}}
         kept = StoredCompletion(completion, messages)
-        await self._background_tasks.promise(partial(self._completions.put, kept), f"store {kept.id}")
+        await self._background_tasks.promise(partial(self._put, kept), f"store {kept.id}")
+
+    async def _put(self, kept: StoredCompletion) -> None:
+        try:
+            await self._completions.put(kept)
+        except QuotaExceeded as error:  # others of the tenant took the room meanwhile; the answer itself is good
+            log.warning("completion_not_stored", completion=kept.id, error=error.message)

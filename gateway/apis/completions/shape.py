@@ -9,7 +9,7 @@ from millstream.gateway.apis.shared.shapes.base import TEXTS, Most, TokenIds
 from millstream.gateway.apis.shared.shapes.formats import ResponseFormat
 from millstream.gateway.apis.shared.shapes.sampling import SamplingFields
 
-Texts = Annotated[list[str], Most(TEXTS)]
+Prompts = Annotated[list[str], Most(TEXTS)]
 EXAMPLE: dict[str, Any] = {"model": "smollm2-135m-instruct", "prompt": "Once upon a time", "max_tokens": 32}
 
 
@@ -18,7 +18,7 @@ class CompletionRequest(SamplingFields):
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
-    prompt: str | Texts | TokenIds | Annotated[list[TokenIds], Most(TEXTS)] | None = None
+    prompt: str | Prompts | TokenIds | Annotated[list[TokenIds], Most(TEXTS)] | None = None
     suffix: str | None = None
     echo: bool | None = None
     logprobs: int | None = Field(default=None, ge=0, le=20)

@@ -10,8 +10,7 @@ EXAMPLE: dict[str, Any] = {"model": "all-minilm-l6-v2", "query": "water power", 
 
 PAIRS: dict[str, Any] = {"model": "all-minilm-l6-v2", "text_1": "water power", "text_2": ["a mill", "a kite"]}
 
-
-Texts = Annotated[list[str], Most(INPUTS)]
+ScoredTexts = Annotated[list[str], Most(INPUTS)]
 
 
 class Document(Shape):
@@ -38,5 +37,5 @@ class ScoreRequest(Shape):
     model_config = ConfigDict(json_schema_extra={"examples": [PAIRS]})
 
     model: str
-    text_1: str | Texts
-    text_2: str | Texts
+    text_1: str | ScoredTexts
+    text_2: str | ScoredTexts

@@ -21,7 +21,11 @@ REFUSED = {
 }
 
 
-TERMS = {"messages": "input", "response_format": "text.format"}
+TERMS = {
+    "messages": "input",
+    "response_format": "text.format",
+    "response_format.json_schema.schema": "text.format.schema",
+}
 
 
 def in_own_terms(error: MillstreamError) -> None:
@@ -66,10 +70,11 @@ def _messages(body: ResponseRequest, before: list[ResponseItem], now: list[Respo
 
 
 def droppings(items: list[ResponseItem], truncation: str | None) -> Iterator[int]:
-    """Yields how many of the oldest items to leave out, in one attempt after the other: none, then (with `auto`) 1, 2,
-    4, … and all but the last; never a tool's answer without its call."""
+    """How many of the oldest items to leave out, in one attempt after the other: none, then (with `auto`) a 64th of
+    them (at least one), twice that, … and all but the last; never a tool's answer without its call. Each attempt costs
+    a worker the reading of the whole conversation, so there are eight at most, however long it is."""
     yield 0
-    last, dropped, step = len(items) - 1, 0, 1
+    last, dropped, step = len(items) - 1, 0, -(-len(items) // 64)
     while truncation == "auto" and dropped < last:
         dropped = min(step, last)
         while dropped < last and items[dropped].type in ("function_call_output", "reasoning"):

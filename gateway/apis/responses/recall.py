@@ -1,4 +1,4 @@
-"""Looks up what a turn refers to: the response before it, and single items of any stored response."""
+"""Reads what a turn refers to: the response before it, and single items of any stored response."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +23,7 @@ class Remembered:
     made: dict[str, tuple[ResponseItem, int]] = field(default_factory=dict[str, tuple[ResponseItem, int]])
 
     def item(self, identity: str) -> tuple[ResponseItem, int] | None:
-        """With its bytes as JSON."""
+        """Returns the item with the number of its bytes as JSON, or `None` if the turn has no such item."""
         if identity not in self.made and identity in self.items:
             found = self.items[identity]
             self.made[identity] = ResponseItem.model_validate(found), len(msgspec.json.encode(found))
@@ -31,8 +31,8 @@ class Remembered:
 
 
 class Recall:
-    """The lookups of one request. A body of some bytes can refer to one large item thousands of times, so what it
-    refers to is bounded as if the client had sent it."""
+    """Reads what one request refers to. A body of some bytes can refer to one large item thousands of times, so what
+    it refers to is bounded as if the client had sent it."""
 
     def __init__(self, response_service: ResponseService, most: int) -> None:
         """`most`: bytes that a body may have."""

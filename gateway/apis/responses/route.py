@@ -7,9 +7,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
-from millstream.common.errors import BadRequest, Cancelled, ContextLengthExceeded, MillstreamError
-from millstream.gateway.apis.endpoint import Api
-from millstream.gateway.apis.responses.endpoints import INPUT_TOKENS, RESPONSES
+from millstream.common.errors import BadRequest, ContextLengthExceeded, MillstreamError, QuotaExceeded
+from millstream.gateway.apis.endpoint import Api, Endpoint, StreamWriter, WholeWriter
 from millstream.gateway.apis.responses.examples import INPUT_ITEM, RESPONSE, RESPONSE_STREAM
 from millstream.gateway.apis.responses.items import listed_items
 from millstream.gateway.apis.responses.read import (
@@ -23,26 +22,73 @@ from millstream.gateway.apis.responses.read import (
 )
 from millstream.gateway.apis.responses.recall import Recall
 from millstream.gateway.apis.responses.response_object import (
+    ResponseFrame,
+    counted_body,
     frame_fields,
     response_object,
 )
 from millstream.gateway.apis.responses.service import ResponseService, admitted_response
 from millstream.gateway.apis.responses.shape import ResponseItem, ResponseRequest
-from millstream.gateway.apis.responses.store import StoredResponse, StoredResponses, failed_response, whole_response
+from millstream.gateway.apis.responses.store import StoredResponse, StoredResponses, whole_response
 from millstream.gateway.apis.responses.write import ResponseStream
+from millstream.gateway.apis.responses.writing import Writing
 from millstream.gateway.apis.shared.examples import answers, deleted, listed
 from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.requests.accumulator import Accumulator
 from millstream.gateway.requests.admitted import AdmittedRequest, Desk
-from millstream.gateway.requests.handler import RequestHandler, Writers
-from millstream.gateway.requests.prepared import PreparedRequest
+from millstream.gateway.requests.handler import RequestHandler
+from millstream.gateway.requests.prepared import PreparedRequest, RequestContext
 from millstream.gateway.requests.response_meta import ResponseMeta
-from millstream.gateway.services.background_tasks import BackgroundTasks
 from millstream.gateway.services.services import InServices, Services, tenant_of
 
 router = APIRouter(tags=["responses"], route_class=JsonRoute)
 
 
+def _prepared(body: ResponseRequest, context: RequestContext) -> PreparedRequest:
+    """Returns the job of a first turn; a conversation that goes on is read by `prepare_response` itself."""
+    return prepare_response(body, context, [])
+
+
+def _counting(body: ResponseRequest, context: RequestContext) -> PreparedRequest:
+    return prepare_count(body, context, [])
+
+
+def _whole(body: ResponseRequest) -> WholeWriter:
+    def whole(head: ResponseMeta, accumulators: list[Accumulator]) -> dict[str, Any]:
+        return whole_response(head, _frame(body), accumulators[0])
+
+    return whole
+
+
+def _stream(body: ResponseRequest) -> StreamWriter:
+    return partial(ResponseStream, frame=_frame(body))
+
+
+def _counted(body: ResponseRequest) -> WholeWriter:
+    return counted_body
+
+
+def _frame(body: ResponseRequest) -> ResponseFrame:
+    return ResponseFrame(frame_fields(body), wants_sealed(body), wants_logprobs(body))
+
+
+RESPONSES = Endpoint(
+    path="/v1/responses",
+    shape=ResponseRequest,
+    id_family="resp",
+    read=_prepared,
+    whole=_whole,
+    stream=_stream,
+    examples=answers(RESPONSE, RESPONSE_STREAM),
+)
+INPUT_TOKENS = Endpoint(
+    path="/v1/responses/input_tokens",
+    shape=ResponseRequest,
+    id_family="tok",
+    read=_counting,
+    whole=_counted,
+    examples=answers({"object": "response.input_tokens", "input_tokens": 12}),
+)
 API = Api(router, [RESPONSES, INPUT_TOKENS])
 
 
@@ -115,7 +161,7 @@ async def _take(
     turn.response["id"] = admitted.id.text
     earlier = await turns.find(turn.id) if stored and admitted.repeated else None
     if stored and earlier is None and not admitted.resumed:  # a gateway that died may have submitted and not stored it
-        await turns.put(turn)
+        await _keep(turn, turns, Desk(services.cluster.queue), admitted)
         if body.background and services.cluster.pending is not None:
             await services.cluster.pending.add(turn.id, tenant_of(request), order.submission.model)
     if body.background and not body.stream and earlier is not None:
@@ -130,6 +176,15 @@ async def _take(
     except ContextLengthExceeded:
         if stored:
             await turns.delete(turn.id)
+        raise
+
+
+async def _keep(turn: StoredResponse, turns: StoredResponses, desk: Desk, admitted: AdmittedRequest) -> None:
+    """Raises `QuotaExceeded` where the tenant may keep no more: then nothing is to be computed either."""
+    try:
+        await turns.put(turn)
+    except QuotaExceeded:
+        await desk.cancel(admitted)
         raise
 
 
@@ -148,49 +203,6 @@ def _turn(body: ResponseRequest, order: PreparedRequest, history: list[ResponseI
     )
     turn.response = response_object(head, turn.framed(), "queued", [])
     return turn
-
-
-class Writing:
-    """A turn being answered, and stored at its end. `turns` is None where nothing is to be kept."""
-
-    def __init__(
-        self,
-        turn: StoredResponse,
-        turns: StoredResponses | None,
-        background_tasks: BackgroundTasks,
-        *,
-        resumable: bool,
-        after: int = -1,
-    ) -> None:
-        self._turn = turn
-        self._turns = turns
-        self._background_tasks = background_tasks
-        self._resumable = resumable
-        self._after = after
-        self._stream: ResponseStream | None = None
-
-    def answer(self) -> Writers:
-        """Returns how the answer is written."""
-        return Writers(whole=self._whole, stream=self._streamed, ended=self._ended)
-
-    def _whole(self, head: ResponseMeta, accumulators: list[Accumulator]) -> dict[str, Any]:
-        self._turn.response = whole_response(head, self._turn.framed(), accumulators[0])
-        return self._turn.response
-
-    def _streamed(self, head: ResponseMeta) -> ResponseStream:
-        self._stream = ResponseStream(head, self._turn.framed(), self._after)
-        return self._stream
-
-    async def _ended(self, admitted: AdmittedRequest, complete: bool) -> None:
-        if self._stream is not None:
-            self._turn.response = self._stream.response
-        if self._turn.under_way and self._resumable:
-            return  # it goes on; the next look at it will find its end
-        if self._turn.under_way:
-            self._turn.response = failed_response(self._turn, Cancelled("The client left."))
-        if self._turns is not None:
-            store = partial(self._turns.put, self._turn, anew=not admitted.repeated)
-            await self._background_tasks.promise(store, f"store {self._turn.id}")
 
 
 @router.get(

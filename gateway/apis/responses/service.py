@@ -45,7 +45,7 @@ class ResponseService:
         return await self.refresh(await self._turns.get(identity))
 
     async def read_sized(self, identity: str) -> tuple[StoredResponse, int]:
-        """Returns the turn as it is, and how many bytes the store has of it. Raises `NotFound`."""
+        """Returns the turn as it is now, and how many bytes the store has of it. Raises `NotFound`."""
         turn, size = await self._turns.get_sized(identity)
         return await self.refresh(turn), size
 

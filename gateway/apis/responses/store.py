@@ -54,7 +54,7 @@ class StoredResponse(msgspec.Struct):
         return [ResponseItem.model_validate(item) for item in self.conversation()]
 
     def conversation(self) -> list[dict[str, Any]]:
-        """Returns the items of the conversation, as they are stored."""
+        """Returns all items of the conversation, this turn's answer included, as they are stored."""
         return [*self.context, *self._output]
 
     def items(self) -> list[dict[str, Any]]:
@@ -79,13 +79,13 @@ class StoredResponses:
         """Tells whether there is a store at all."""
         return self._store is not None
 
-    async def put(self, turn: StoredResponse, *, anew: bool = False) -> None:
-        """Keeps the turn; with `anew` only one that is kept already: a deleted one does not come back. Raises
-        `Unavailable`."""
+    async def put(self, turn: StoredResponse, *, anew: bool = False, always: bool = False) -> None:
+        """Keeps the turn; with `anew` only one that is kept already: a deleted one does not come back. One that is new
+        needs room, unless it is kept `always`: then its answer is there. Raises `QuotaExceeded`, `Unavailable`."""
         if self._store is None:
             return
         record = Record(turn.id, parse_request_id(turn.id).created, msgspec.json.encode(turn))
-        await self._store.put(self._tenant, "response", record, self._ttl, anew=anew)
+        await self._store.put(self._tenant, "response", record, self._ttl, anew=anew, always=always)
 
     async def get(self, identity: str) -> StoredResponse:
         """Returns the stored response. Raises `NotFound`."""

@@ -17,6 +17,7 @@ from millstream.common.job import JobId, ModelName
 from millstream.gateway.apis.responses.service import ResponseService
 from millstream.gateway.apis.responses.store import StoredResponses
 from millstream.gateway.background.batches.answering import LineRunner
+from millstream.gateway.background.batches.batch_key import REVOKED, BatchKey
 from millstream.gateway.background.batches.endpoints import LineReader
 from millstream.gateway.background.batches.finalising import Ending, Finalising
 from millstream.gateway.background.batches.lease import BatchLease, LeaseLost, leased
@@ -83,11 +84,14 @@ class BatchWorker:
     async def _turn(self, lease: BatchLease) -> bool:
         """Tells whether there is more to do."""
         batch = await self._batch()
+        key = BatchKey(batch, self._context.cluster.find_key)
         match batch.status:
+            case "validating" | "in_progress" if await self._revoked(batch, key):
+                pass
             case "validating":
-                await self._validate(batch, lease)
+                await self._validate(batch, key, lease)
             case "in_progress":
-                await self._run(batch, lease)
+                await self._run(batch, key, lease)
             case "cancelling":
                 await self._stop_jobs(batch)
                 await self._finalise(batch, lease, "cancelled")
@@ -106,19 +110,27 @@ class BatchWorker:
     def _catalogue(self, batch: Batch) -> Catalogue:
         return Catalogue(self._context.storage, self._context.store, batch.tenant)
 
-    def _answering(self, batch: Batch) -> LineRunner:
+    async def _revoked(self, batch: Batch, key: BatchKey) -> bool:
+        """Whether the batch's key is there no more: the batch is stopped as if it had been cancelled, and says why."""
+        await key.look()
+        if key.revoked:
+            fields = {"errors": msgspec.json.encode([REVOKED]).decode()}
+            await self._context.batches.move(batch.id, ("validating", "in_progress"), "cancelling", fields)
+        return key.revoked
+
+    def _answering(self, batch: Batch, key: BatchKey) -> LineRunner:
         context, model = self._context, ModelName(batch.state["model"])
-        reception = LineReader(batch.endpoint, batch.key, context.settings, lambda _: model)
+        reception = LineReader(batch.endpoint, key.now, context.settings, lambda _: model)
         turns = StoredResponses(context.store, batch.tenant, context.settings.stored_ttl)
         desk = Desk(context.cluster.queue)
         response_service = ResponseService(desk, turns, batch.tenant)
         return LineRunner(batch, reception, desk, response_service, context.settings.batch_line_timeout)
 
-    async def _validate(self, batch: Batch, lease: BatchLease) -> None:
+    async def _validate(self, batch: Batch, key: BatchKey, lease: BatchLease) -> None:
         context, catalogue = self._context, self._catalogue(batch)
         known = frozenset(model.name for model in await context.cluster.directory.models())
         resolve = partial(context.aliases.resolve, known=known)
-        reception = LineReader(batch.endpoint, batch.key, context.settings, resolve)
+        reception = LineReader(batch.endpoint, key.now, context.settings, resolve)
         validation = Validation(reception, known, context.settings.batch_lines)
         try:
             found = await validation.check(catalogue.read(await catalogue.get(batch.input_file)))
@@ -132,16 +144,16 @@ class BatchWorker:
         else:
             await context.batches.move(batch.id, ("validating",), "in_progress", fields, lease.grant)
 
-    async def _run(self, batch: Batch, lease: BatchLease) -> None:
+    async def _run(self, batch: Batch, key: BatchKey, lease: BatchLease) -> None:
         context, catalogue = self._context, self._catalogue(batch)
         parts = Parts(context.storage, context.batches, batch.id)
-        work = Slice(batch, context.batches, lease, self._answering(batch), parts)
+        work = Slice(batch, context.batches, lease, self._answering(batch, key), parts)
         try:
             file = await catalogue.get(batch.input_file)
             blocks = catalogue.read(file, batch.offset)
             lines = raw_lines(blocks, batch.offset, context.settings.max_body_bytes)
             most, seconds = context.settings.batch_in_flight, context.settings.slice_seconds
-            done = await work.work(lines, self._look(batch), most, seconds)
+            done = await work.work(lines, self._look(batch, key), most, seconds)
         except (BadRequest, ExceptionGroup) as error:
             unreadable = _bad_request(error)  # the lines' own faults are their answers
             if unreadable is None:
@@ -155,8 +167,9 @@ class BatchWorker:
             await self._stop_jobs(await self._batch())
             await context.batches.move(batch.id, ("in_progress",), "finalizing", {"ending": "expired"}, lease.grant)
 
-    def _look(self, batch: Batch) -> Callable[[], Awaitable[ModelInfo | None]]:
+    def _look(self, batch: Batch, key: BatchKey) -> Callable[[], Awaitable[ModelInfo | None]]:
         async def look() -> ModelInfo | None:
+            await self._revoked(batch, key)
             models = await self._context.cluster.directory.models()
             return next((model for model in models if model.name == batch.state["model"]), None)
 
@@ -180,7 +193,7 @@ class BatchWorker:
 
     async def _open_jobs(self, batch: Batch) -> AsyncIterator[list[JobId]]:
         """Yields each line's jobs that may be on the queue. Raises `NotFound` for an input that has been deleted."""
-        answering, catalogue = self._answering(batch), self._catalogue(batch)
+        answering, catalogue = self._answering(batch, BatchKey(batch, None)), self._catalogue(batch)
         index = batch.flushed
         blocks = catalogue.read(await catalogue.get(batch.input_file), batch.offset)
         async for raw in raw_lines(blocks, batch.offset, self._context.settings.max_body_bytes):

@@ -30,7 +30,7 @@ class LineReader:
     """Reads the bodies of one batch's lines."""
 
     endpoint: str
-    key: ApiKey
+    key: Callable[[], ApiKey]  # as it is now
     settings: IntakeSettings
     resolve: Callable[[str], ModelName]  # the model a line means: an alias may have changed its meaning since
 
@@ -42,7 +42,9 @@ class LineReader:
             raise BadRequest(f"'{field}' has no meaning in a batch; leave it out.", param=field)
         endpoint = ENDPOINTS[self.endpoint]
         body = shaped(endpoint.shape, fields)
-        caller = Caller(self.key, self.settings.retention, resumable=True)
+        caller = Caller(
+            self.key(), self.settings.retention, resumable=True, prefixes_shared=self.settings.share_prefixes
+        )
         model, settings = self.resolve(body.model), self.settings
         context = RequestContext(endpoint.id_family, model, caller, settings.max_jobs, settings.default_max_tokens)
         order = prepare_response(body, context, history) if history else endpoint.read(body, context)

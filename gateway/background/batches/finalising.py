@@ -39,7 +39,8 @@ class Finalising:
         self._parts = Parts(storage, batches, batch.id)
 
     async def finish(self, lease: BatchLease, ending: Ending) -> None:
-        """Raises `LeaseLost`, `Unavailable`, `StorageFailed`."""
+        """The parts stay for a while: a Redis that dies now may forget that this was done, and it is done again. Raises
+        `LeaseLost`, `Unavailable`, `StorageFailed`."""
         names = [blob_name(self._batch.tenant, self._file_id(kind), self._expires) for kind in ("output", "error")]
         async with writing_outputs(self._storage, names[0], names[1]) as outputs:
             await self._parts.copy(outputs)
@@ -52,7 +53,6 @@ class Finalising:
         changed, _ = await self._batches.move(self._batch.id, allowed, ending, fields, lease.grant)
         if not changed:
             raise LeaseLost
-        await self._parts.clear()
 
     def _file_id(self, kind: str) -> str:
         return f"file-{hashlib.sha256(f'{self._batch.id}:{kind}'.encode()).hexdigest()[:24]}"
@@ -100,5 +100,5 @@ class Finalising:
         identity = self._file_id(kind)
         title = f"{self._batch.id}_{kind}.jsonl"
         file = StoredFile(identity, output.size, self._began, title, "batch_output", self._expires)
-        await self._catalogue.record(file)
+        await self._catalogue.record(file, always=True)  # its lines have been computed
         return identity

@@ -9,6 +9,7 @@ import msgspec
 
 from millstream.common.errors import BadRequest
 from millstream.common.request_id import RequestId, separator
+from millstream.gateway.apis.shared.read.body import extent
 from millstream.gateway.requests.prepared import PreparedRequest
 
 
@@ -62,6 +63,8 @@ async def raw_lines(blocks: AsyncIterator[bytes], offset: int, longest: int) -> 
 
 def parse_line(text: bytes, endpoint: str) -> BatchLine:
     """Raises `LineFault`."""
+    if excess := extent(text).exceeds:
+        raise LineFault("line_too_complex", f"This line is too complex: at most {excess} are accepted in one request.")
     try:
         line: object = msgspec.json.decode(text.removeprefix(b"\xef\xbb\xbf"))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

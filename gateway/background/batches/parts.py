@@ -67,10 +67,6 @@ class Parts:
             await outputs.completed.take(self._storage, part.completed)
             await outputs.failed.take(self._storage, part.failed)
 
-    async def clear(self) -> None:
-        """Deletes the parts, once the output is written."""
-        await self._storage.clear(self.folder)
-
 
 @dataclass(slots=True)
 class OutputFile:

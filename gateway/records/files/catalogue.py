@@ -60,7 +60,9 @@ class Catalogue:
         self._tenant = tenant
 
     async def add(self, content: IO[bytes], filename: str, purpose: str, ttl: float) -> StoredFile:
-        """Keeps the content for `ttl` seconds. All of it or nothing. Raises `StorageFailed`, `Unavailable`."""
+        """Keeps the content for `ttl` seconds. All of it or nothing. Raises `QuotaExceeded`, `StorageFailed`,
+        `Unavailable`."""
+        await self._store.check_room(self._tenant, "file")
         now = int(time.time())
         identity, expires = new_file_id(), now + int(ttl)
         name = blob_name(self._tenant, identity, expires)
@@ -75,10 +77,11 @@ class Catalogue:
                 raise
         return file
 
-    async def record(self, file: StoredFile) -> None:
-        """Writes down what is known of a file whose bytes are there."""
-        record = Record(file.id, file.created_at, msgspec.json.encode(file))
-        await self._store.put(self._tenant, "file", record, file.expires_at - time.time())
+    async def record(self, file: StoredFile, *, always: bool = False) -> None:
+        """Writes down what is known of a file whose bytes are there; `always`: even if the tenant has no room for it.
+        Raises `QuotaExceeded`."""
+        record = Record(file.id, file.created_at, msgspec.json.encode(file), size=file.bytes)
+        await self._store.put(self._tenant, "file", record, file.expires_at - time.time(), always=always)
 
     async def get(self, identity: str) -> StoredFile:
         """Raises `NotFound`."""

@@ -9,12 +9,14 @@ fsspec blocks, so everything runs in threads; only blocks of a file are ever in 
 import asyncio
 import contextlib
 import errno
+import os
 import posixpath
 import shutil
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import fsspec
@@ -80,6 +82,8 @@ class Storage:
             raise
 
     def _create(self, path: str) -> Any:
+        if self._local:
+            return _create_private(Path(path))
         self._fs.makedirs(posixpath.dirname(path), exist_ok=True)
         return self._fs.open(path, "wb")
 
@@ -124,6 +128,14 @@ class Storage:
 
     def _find(self) -> dict[str, dict[str, Any]]:
         return self._fs.find(self._root, detail=True) if self._fs.exists(self._root) else {}
+
+
+def _create_private(path: Path) -> IO[bytes]:
+    """A new file that nobody else on the machine can read: prompts and answers lie in it. A folder that is there keeps
+    its mode, which may be the operator's choice."""
+    for folder in (*reversed(path.parent.parents), path.parent):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
 
 
 def _written(info: dict[str, Any], now: float) -> float:

@@ -264,8 +264,7 @@ async def test_a_gateway_that_comes_back_from_idleness_is_not_taken_for_dead(bro
 
 
 async def test_a_silent_gateway_that_is_still_connected_is_only_frozen(broker: Broker) -> None:
-    """The connections of its clients live on, and when it wakes it goes on; but not for ever: its machine may be
-    gone."""
+    """Clients' connections live on, and it goes on when it wakes; but not for ever: its machine may be gone."""
     await submit(broker, "j1")
     for minutes, connected, state in ((1, True, "queued"), (1, False, "cancelled"), (6, True, "cancelled")):
         id = f"j{minutes}{connected}"

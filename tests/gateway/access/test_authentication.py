@@ -15,12 +15,12 @@ KEYS = ["team-a:sk-aaaaaaaaaaaaaaaa", "team-b:sk-bbbbbbbbbbbbbbbb"]
 
 async def test_every_route_but_health_and_the_descriptions_wants_a_key(cluster: ScriptedCluster) -> None:
     async with gateway(cluster, api_keys=KEYS) as url, httpx.AsyncClient(base_url=url) as http:
-        for path in ("/v1/models", "/ready", "/metrics", "/version", "/v1/nothing"):
+        for path in ("/v1/models", "/metrics", "/version", "/v1/nothing"):
             refused = await http.get(path)
             assert refused.status_code == 401, path
             assert refused.json()["error"]["code"] == "invalid_api_key"
             assert refused.headers["x-request-id"]
-        for path in ("/health", "/docs", "/redoc", "/openapi.json"):
+        for path in ("/health", "/ready", "/docs", "/redoc", "/openapi.json"):
             assert (await http.get(path)).status_code == 200, path
         wrong = await http.get("/v1/models", headers={"Authorization": "Bearer sk-wrongwrongwrong"})
         assert wrong.status_code == 401 and "wrongwrong" not in wrong.json()["error"]["message"]
@@ -33,7 +33,8 @@ async def test_the_description_tells_of_keys(cluster: ScriptedCluster) -> None:
     scheme = document["components"]["securitySchemes"]["key"]
     assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
     assert document["security"] == [{"key": []}, {}]
-    assert document["paths"]["/health"]["get"]["security"] == []
+    for path in ("/health", "/ready"):
+        assert document["paths"][path]["get"]["security"] == []
     assert "security" not in document["paths"]["/v1/chat/completions"]["post"]
 
 

@@ -1,4 +1,4 @@
-"""Tests of what a body may hold: bounds on every list, counted before anything is made of it, and told by the error."""
+"""Every list in a body has a bound, which is counted before anything is made of the body, and told by the error."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from millstream.common.errors import BadRequest
 from millstream.gateway.apis.chat.shape import ChatRequest
 from millstream.gateway.apis.completions.shape import CompletionRequest
-from millstream.gateway.apis.shared.read.body import MOST_ENTRIES, MOST_OBJECTS, extent, parsed
+from millstream.gateway.apis.shared.read.body import MOST_ENTRIES, MOST_FIELDS, MOST_OBJECTS, extent, parsed
 from millstream.gateway.http.json_dispatch import json_routes
 from millstream.gateway.http.routes import ROUTERS
 from millstream.gateway.requests.prepared import MOST_COPIED
@@ -55,6 +55,16 @@ async def test_the_error_names_the_limit(http: httpx.AsyncClient) -> None:
         assert error["code"] == "array_above_max_length"
 
 
+async def test_a_wrong_entry_far_down_a_list_is_named(http: httpx.AsyncClient) -> None:
+    for prompt, param in (
+        ([1] * 5000 + ["x"], "prompt[5000]"),
+        (["x"] * 90 + [1], "prompt[90]"),
+        ([[1], [1, "x"]], "prompt[1][1]"),
+    ):
+        error = (await http.post("/v1/completions", json={"model": MODEL, "prompt": prompt})).json()["error"]
+        assert error["param"] == param, error
+
+
 def test_of_many_wrong_entries_the_first_is_told_and_no_other() -> None:
     for shape, body in (
         (CompletionRequest, {"model": "m", "prompt": [{}] * 4000}),
@@ -73,6 +83,7 @@ def test_of_many_wrong_entries_the_first_is_told_and_no_other() -> None:
         (f"{MOST_ENTRIES} entries", b'{"a":[' + b"0," * MOST_ENTRIES + b"0]}"),
         (f"{MOST_ENTRIES} entries", b'{"a":[' + b'"",' * MOST_ENTRIES + b'""]}'),
         (f"{MOST_ENTRIES} entries", b"[" + b"[]," * MOST_ENTRIES + b"[]]"),
+        (f"{MOST_FIELDS} fields", b'{"a":0' + b',"a":0' * MOST_FIELDS + b"}"),
         (f"{MOST_OBJECTS} objects", b"[" + b"{}," * MOST_OBJECTS + b"{}]"),
     ],
 )
@@ -82,7 +93,7 @@ def test_a_body_of_too_many_things_is_refused_unparsed(words: str, body: bytes) 
 
 
 def test_what_stands_in_strings_is_not_counted() -> None:
-    text = '{,[}"\\' * (MOST_ENTRIES // 2)
+    text = '{,[:}"\\' * (MOST_ENTRIES // 2)
     assert parsed(json.dumps({"text": text, "more": [text, "\\"]}).encode()) == {"text": text, "more": [text, "\\"]}
 
 

@@ -1,4 +1,4 @@
-"""A turn's references are bounded as if the client had sent it, and read once."""
+"""The items that a turn refers to are bounded as if the client had sent them, and read once."""
 
 from typing import Any
 

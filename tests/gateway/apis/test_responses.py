@@ -8,7 +8,7 @@ import openai
 import pytest
 from openai.types import responses as kinds
 
-from millstream.common.chunk import Chunk, Result, Start, TokenLogprob, ToolDelta, TopLogprob
+from millstream.common.chunk import Chunk, Failure, Result, Start, TokenLogprob, ToolDelta, TopLogprob
 from millstream.common.job import ChatPrompt, JobRequest, TokenizeInput
 from tests.gateway.conftest import gateway
 from tests.gateway.scripted import MODEL, USAGE, ScriptedCluster, failed, said
@@ -167,6 +167,20 @@ async def test_what_the_worker_gets(client: openai.AsyncOpenAI, cluster: Scripte
     assert request.guide is not None and request.guide.kind == "json_schema"
     assert (request.sampling.max_tokens, request.sampling.temperature) == (9, 0)
     assert request.input.template_kwargs["reasoning_effort"] == "low"
+
+
+async def test_a_schema_that_cannot_be_compiled_is_named_in_its_own_terms(
+    client: openai.AsyncOpenAI, cluster: ScriptedCluster
+) -> None:
+    def refusing(request: JobRequest) -> list[Chunk]:
+        assert request.guide is not None
+        return [Chunk(error=Failure("invalid_grammar", "too deep", request.guide.param))]
+
+    cluster.queue.script = refusing
+    with pytest.raises(openai.BadRequestError, match="too deep") as refused:
+        text: Any = {"format": {"type": "json_schema", "name": "x", "schema": {"type": "object"}}}
+        await client.responses.create(**ASK, text=text)
+    assert refused.value.param == "text.format.schema"
 
 
 async def test_conversation(client: openai.AsyncOpenAI, cluster: ScriptedCluster) -> None:

@@ -59,7 +59,7 @@ async def test_a_line_is_too_long_wherever_the_blocks_end(size: int) -> None:
 async def findings(body: str, key: ApiKey, aliases: list[str]) -> Findings:
     known = frozenset((ModelName("big"), ModelName("small")))
     resolve = partial(parse_aliases(aliases).resolve, known=known)
-    reception = LineReader("/v1/completions", key, BackgroundSettings(max_body_bytes=1024), resolve)
+    reception = LineReader("/v1/completions", lambda: key, BackgroundSettings(max_body_bytes=1024), resolve)
     line = f'{{"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": {body}}}\n'
     return await Validation(reception, known, 10).check(blocks(line.encode(), 64))
 

@@ -28,11 +28,13 @@ async def test_what_goes_and_what_stays(redis_url: str, tmp_path: Path) -> None:
         blob_name("a", "file-1", now - 1): 0,
         blob_name("a b", "file-2", now + DAY) + ".part": DAY + HOUR,  # its writer was killed
         "parts/batch_over/00000000-1.completed": HOUR + 60,
+        "parts/batch_over/00000256-1.failed": 2 * HOUR,
     }
     stays = {
         blob_name("a", "file-3", now + DAY): 40 * DAY,
         blob_name("a", "file-4", now + DAY) + ".part": HOUR,
-        "parts/batch_over/00000256-2.completed": 60,  # it may be being written just now
+        "parts/batch_over_just_now/00000000-2.completed": HOUR + 60,
+        "parts/batch_over_just_now/00000256-2.completed": 60,  # Redis may yet forget that it is over
         "parts/batch_open/00000000-1.completed": 40 * DAY,
         "somebody/elses.txt": 400 * DAY,
     }
@@ -42,4 +44,5 @@ async def test_what_goes_and_what_stays(redis_url: str, tmp_path: Path) -> None:
     async with Broker(redis_url) as broker, connect(settings) as cluster:
         await Batches(broker).create("batch_open", {"tenant": "a"}, now, HOUR)
         await BackgroundUpkeep(broker, office_of(settings, cluster)).remove_expired_files()
+    assert not (tmp_path / "parts" / "batch_over").exists()
     assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == set(stays)

@@ -79,6 +79,12 @@ WRONG: list[tuple[dict[str, Any], str | None, str | None, str]] = [
     ({"function_call": {"name": "f"}}, "function_call", None, "functions"),
     ({"functions": [TOOLS[0]["function"]], "tools": TOOLS}, "functions", None, "Only one"),
     ({"stop": ["x"] * 65}, "stop", "array_above_max_length", "at most 64 entries, but got 65"),
+    (
+        {"stop": ["x" * 4096, "y" * 4097]},
+        "stop",
+        "string_above_max_length",
+        "8193 characters in all. Expected at most 8192",
+    ),
     ({"metadata": {str(i): "" for i in range(17)}}, "metadata", "array_above_max_length", "16 entries, but got 17"),
     ({"reasoning_effort": "heroic"}, "reasoning_effort", "invalid_value", ""),
     ({"service_tier": "gold"}, "service_tier", "invalid_value", ""),

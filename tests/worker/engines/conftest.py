@@ -53,7 +53,8 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def device(request: pytest.FixtureRequest) -> str:
-    """Where engines compute: `pytest tests/worker/engines --device cuda`. References stay on the CPU, in float32."""
+    """The device on which engines compute: `pytest tests/worker/engines --device cuda`. References stay on the
+    CPU, in float32."""
     return request.config.getoption("--device")
 
 

@@ -15,7 +15,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Scattered:
-    """Of each sequence all tokens but the newest are in its pages; the newest waits in `new`."""
+    """All tokens of each sequence except the newest are in its pages; the newest waits in `new`."""
 
     sizes: Sizes
     query: torch.Tensor

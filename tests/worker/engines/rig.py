@@ -31,7 +31,7 @@ class Rig:
 
     def spec(self, prompt: list[int], max_tokens: int = 16, **more: Any) -> SequenceSpec:
         """Sampling parameters and the spec's own fields by name; greedy unless told otherwise."""
-        own = {name: more.pop(name) for name in ("generated", "guide", "prompt_logprobs") if name in more}
+        own = {name: more.pop(name) for name in ("generated", "guide", "prompt_logprobs", "cache_salt") if name in more}
         sampling = Sampling(**({"temperature": 0.0, "ignore_eos": True} | more))
         key = SequenceKey(f"job-{next(self._numbers)}#1")
         return SequenceSpec(key, prompt, sampling, max_tokens, **own)

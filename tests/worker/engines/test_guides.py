@@ -92,10 +92,10 @@ def test_min_tokens_yields_to_a_finished_grammar(tiny: Rig) -> None:
         (Guide("json_schema", '{"type": "objet"}'), "objet", "response_format"),
         (Guide("json_schema", "{nope"), "key must be a string", "response_format"),
         (Guide("json_schema", '{"type": "array", "uniqueItems": true}'), "uniqueItems", "response_format"),
-        (Guide("regex", "(a"), "unclosed group", "guided_regex"),
-        (Guide("choice", "[]"), "non-empty JSON list", "guided_choice"),
-        (Guide("grammar", "start: nope"), "unknown name", "guided_grammar"),
-        (Guide("grammar", 'start: start "a" | start'), "NoExtension", "guided_grammar"),  # allows no text at all
+        (Guide("regex", "(a", "guided_regex"), "unclosed group", "guided_regex"),
+        (Guide("choice", "[]", "guided_choice"), "non-empty JSON list", "guided_choice"),
+        (Guide("grammar", "start: nope", "guided_grammar"), "unknown name", "guided_grammar"),
+        (Guide("grammar", 'start: start "a" | start', "x"), "NoExtension", "x"),  # allows no text at all
     ],
     ids=str,
 )

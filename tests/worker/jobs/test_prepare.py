@@ -92,6 +92,7 @@ def test_tools_that_cannot_be_forced_are_the_tools_fault(monkeypatch: pytest.Mon
         (JobRequest(input=TokensPrompt([1] * (BRIEF + 1))), [], False),
         (JobRequest(input=ChatPrompt(messages=[*USER, {"role": "user", "content": "x" * BRIEF}])), [], False),
         (JobRequest(input=ChatPrompt(messages=USER), guide=Guide("json_object")), [], False),
+        (JobRequest(input=ChatPrompt(messages=USER), sampling=Sampling(stop=["x" * 999])), [], False),
         (JobRequest(input=ChatPrompt(messages=USER, tools=[{"type": "function"}])), [], False),
         (JobRequest(input=TextPrompt("x")), [7], False),  # earlier tokens are fed again one by one
     ],

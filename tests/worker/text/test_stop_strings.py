@@ -3,11 +3,11 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from millstream.worker.text.stop_strings import StopMatcher
+from millstream.worker.text.stop_strings import StopMatcher, partial
 
 letters = st.text("ab\n", max_size=30)
 pieces = st.lists(st.text("ab\n", max_size=5), max_size=12)
-stop_lists = st.lists(st.text("ab\n", min_size=1, max_size=4), max_size=3)
+stop_lists = st.lists(st.text("ab\n", min_size=1, max_size=7), max_size=6)
 
 
 def plain(text: str, stops: list[str], include: bool) -> str:
@@ -37,3 +37,29 @@ def test_the_stop_string_is_named() -> None:
     matcher = StopMatcher(["END", "###"])
     assert matcher.feed("a #") + matcher.feed("##END") == "a "
     assert matcher.hit and matcher.stopped_by == "###"
+
+
+@settings(deadline=None)
+@given(st.text("ab", max_size=40), st.lists(st.text("ab", min_size=1, max_size=6), max_size=4))
+def test_only_what_may_still_become_a_stop_string_is_held_back(text: str, stops: list[str]) -> None:
+    """A client sees every character as soon as it is certain."""
+    matcher = StopMatcher(stops)
+    delivered = matcher.feed(text)
+    if not matcher.hit:
+        held = max((partial(text, stop) for stop in stops), default=0)
+        assert delivered == text[: len(text) - held]
+
+
+def test_long_stop_strings_that_never_come_cost_no_more_than_short_ones() -> None:
+    """All of them almost complete with every character; looking for each anew would take hours."""
+    stops = ["a" * 4000 + "!", *("b" + "a" * (60 + i) + "!" for i in range(63))]
+    matcher = StopMatcher(stops)
+    delivered = sum(len(matcher.feed("aaaa")) for _ in range(100_000))
+    assert (delivered, len(matcher.flush())) == (396_000, 4000)
+
+
+def test_a_beginning_of_another_word_is_no_word() -> None:
+    """While `abcx` is followed, `bc` completes within it."""
+    matcher = StopMatcher(["abcx", "bc"])
+    assert matcher.feed("zab") + matcher.feed("c") == "za"
+    assert matcher.stopped_by == "bc"

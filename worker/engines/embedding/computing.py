@@ -1,9 +1,11 @@
 """An embedding engine in the place of an engine: it generates nothing, so nothing steps."""
 
 from millstream.common.errors import BadRequest
+from millstream.common.job import Guide
 from millstream.worker.engines.base import (
     EmbeddingEngine,
     EngineStats,
+    GuideLimits,
     LoadProgress,
     ModelCard,
     SequenceKey,
@@ -20,6 +22,7 @@ class Computing:
     def __init__(self, vectors: EmbeddingEngine) -> None:
         self.vectors = vectors
         self.slots = vectors.slots
+        self.guide_limits = GuideLimits()
         self.broken: BaseException | None = None
         self._name = ""
 
@@ -38,8 +41,14 @@ class Computing:
     def prepare(self, spec: SequenceSpec) -> None:
         self.add(spec)
 
+    async def compile(self, guide: Guide, tenant: str) -> None:
+        raise self._generates_nothing()
+
     def add(self, spec: SequenceSpec) -> None:
-        raise BadRequest(f"The model `{self._name}` does not generate: use /v1/embeddings.", param="model")
+        raise self._generates_nothing()
+
+    def _generates_nothing(self) -> BadRequest:
+        return BadRequest(f"The model `{self._name}` does not generate: use /v1/embeddings.", param="model")
 
     def abort(self, key: SequenceKey) -> None:
         pass

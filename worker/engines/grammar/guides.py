@@ -1,4 +1,4 @@
-"""Grammars the output must follow: compiled once with llguidance, kept, and followed token by token.
+"""Guides, compiled once with llguidance, kept, and followed token by token.
 
 A guide that cannot be compiled is a `BadGrammar` that says why, before anything is generated. A continued sequence
 feeds its earlier tokens to a fresh matcher and stands where it stood.
@@ -7,30 +7,26 @@ feeds its earlier tokens to a fresh matcher and stands where it stood.
 # pyright: reportUnknownMemberType=false
 # (torch's tensor methods are partly unknown to pyright)
 
-import json
-import re
-import threading
-from collections import OrderedDict
+import asyncio
+from collections.abc import AsyncGenerator
 from collections.abc import Sequence as Many
-from typing import Any
+from contextlib import asynccontextmanager
+from time import monotonic
 
 import torch
-from llguidance import LLMatcher, LLTokenizer
+from llguidance import LLMatcher
 
-from millstream.common.errors import BadGrammar
+from millstream.common.errors import BadGrammar, Overloaded
 from millstream.common.job import Guide
+from millstream.common.single_flight import SingleFlight
+from millstream.worker.engines.base import GuideLimits
+from millstream.worker.engines.grammar.compiler import CompilerThreads
+from millstream.worker.engines.grammar.compiling import Vocabulary, reason
+from millstream.worker.engines.grammar.kept import Kept
 
-_KEPT = 256  # compiled grammars; each is some hundred kilobytes at most
-_PARAMETER = {
-    "json_object": "response_format",
-    "json_schema": "response_format",
-    "regex": "guided_regex",
-    "choice": "guided_choice",
-    "grammar": "guided_grammar",
-}
-_ASCII = {"d": "[0-9]", "D": "[^0-9]", "w": "[0-9A-Za-z_]", "W": "[^0-9A-Za-z_]"}
-# Without a bound a small model may write blanks for ever; this allows pretty printing to twelve levels of two blanks.
-_JSON_OPTIONS = {"whitespace_flexible": True, "whitespace_pattern": r"\n? {0,24}"}
+_KEPT = 256  # compiled grammars
+_KEPT_TEXT = 2 << 20  # characters of all of them; a compiled one takes up to 200 bytes for each
+_REFUSED_FOR = 60.0  # seconds a refusal stands without another try: the choices of one request ask for the same
 
 
 class Matcher:
@@ -45,7 +41,7 @@ class Matcher:
 
     @property
     def why(self) -> str:
-        return self._state.get_error().partition("\n<state>")[0]  # after it: a dump of the parser
+        return reason(self._state)
 
     @property
     def stopped(self) -> bool:
@@ -58,80 +54,89 @@ class Matcher:
 
 
 class GuideCompiler:
-    """Compiles guides for one tokenizer and keeps them. Safe to use from several threads."""
+    """Compiles guides for one tokenizer and keeps them. `compile` is for an event loop, `matcher` for any thread."""
 
-    def __init__(self, tokenizer: LLTokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._compiled: OrderedDict[Guide, LLMatcher] = OrderedDict()
-        self._lock = threading.Lock()
+    def __init__(self, vocabulary: Vocabulary, limits: GuideLimits) -> None:
+        self._threads = CompilerThreads(vocabulary, vocabulary.load(), limits)
+        self._compiled: Kept[LLMatcher] = Kept(_KEPT, _KEPT_TEXT)
+        self._refused: Kept[tuple[float, BadGrammar]] = Kept(_KEPT, _KEPT_TEXT)
+        self._patience = limits.seconds
+        self._turns: dict[str, _Turn] = {}
+        self._together: SingleFlight[tuple[Guide, str], None] = SingleFlight(self._compile)
+
+    async def compile(self, guide: Guide, tenant: str) -> None:
+        """Have the guide compiled, one of the tenant's at a time. When all who wait for it are cancelled it is given
+        up. Raises `BadGrammar`."""
+        if self._find(guide) is None:
+            await self._together((guide, tenant))
 
     def matcher(self, guide: Guide, generated: Many[int] = ()) -> Matcher:
-        """Returns a matcher that stands after `generated`. Raises `BadGrammar`."""
-        state = self._prototype(guide).deep_copy()
-        matcher = Matcher(state)
+        """A matcher that stands after `generated`; blocks where the guide is not compiled. Raises `BadGrammar`."""
+        state = self._find(guide) or self._keep(guide, self._threads.order(guide))
+        matcher = Matcher(state.deep_copy())
         for token in generated:
             if not matcher.consume(token):
-                raise BadGrammar(f"The tokens so far do not follow the grammar: {matcher.why}", param=_param(guide))
+                raise BadGrammar(f"The tokens so far do not follow the grammar: {matcher.why}", param=guide.param)
         return matcher
 
-    def _prototype(self, guide: Guide) -> LLMatcher:
-        with self._lock:
-            if (found := self._compiled.get(guide)) is not None:
-                self._compiled.move_to_end(guide)
-                return found
-        compiled = self._compile(guide)
-        with self._lock:
-            self._compiled[guide] = compiled
-            while len(self._compiled) > _KEPT:
-                self._compiled.popitem(last=False)
+    def close(self) -> None:
+        """End the threads and their processes."""
+        self._threads.close()
+
+    async def _compile(self, asked: tuple[Guide, str]) -> None:
+        guide, tenant = asked
+        async with self._turn(tenant):
+            if self._find(guide) is not None:
+                return
+            try:
+                self._keep(guide, await self._threads.wait_for(guide))
+            except BadGrammar as error:
+                self._refused.put(guide, (monotonic() + _REFUSED_FOR, error))
+                raise
+
+    @asynccontextmanager
+    async def _turn(self, tenant: str) -> AsyncGenerator[None]:
+        """One at a time for each tenant; nothing is kept of one that asks for none."""
+        turn = self._turns.setdefault(tenant, _Turn())
+        turn.asked += 1
+        try:
+            await self._wait_for(turn)
+            try:
+                yield
+            finally:
+                turn.lock.release()
+        finally:
+            turn.asked -= 1
+            if not turn.asked:
+                del self._turns[tenant]
+
+    async def _wait_for(self, turn: "_Turn") -> None:
+        """No longer than one guide may take: meanwhile the job keeps a slot from others."""
+        try:
+            async with asyncio.timeout(self._patience):
+                await turn.lock.acquire()
+        except TimeoutError:
+            message = "Other grammars of yours are still being compiled. Send this one again later, or fewer at once."
+            raise Overloaded(message, retry_after=self._patience) from None
+
+    def _find(self, guide: Guide) -> LLMatcher | None:
+        """Raises again what a guide was refused with lately."""
+        until, error = self._refused.get(guide) or (0.0, None)
+        if error is not None and monotonic() < until:
+            raise BadGrammar(error.message, param=error.param)
+        return self._compiled.get(guide)
+
+    def _keep(self, guide: Guide, compiled: LLMatcher) -> LLMatcher:
+        self._compiled.put(guide, compiled)
         return compiled
 
-    def _compile(self, guide: Guide) -> LLMatcher:
-        try:
-            state = LLMatcher(self._tokenizer, grammar_of(guide), log_level=0)
-        except (ValueError, TypeError) as error:
-            raise BadGrammar(f"Cannot compile the {guide.kind} guide: {error}", param=_param(guide)) from error
-        trial = Matcher(state.deep_copy())
-        if not trial.why:  # some grammars only fail, as too large or without any text, once a token is asked for
-            trial.fill_mask(torch.zeros((self._tokenizer.vocab_size + 31) // 32, dtype=torch.int32))
-        if trial.why:
-            raise BadGrammar(f"Cannot compile the {guide.kind} guide: {trial.why}", param=_param(guide))
-        return state
 
+class _Turn:
+    """Whose turn it is among the guides of one tenant."""
 
-def grammar_of(guide: Guide) -> str:
-    """Returns the guide in llguidance's own language. Raises ValueError for what is not even JSON where JSON is due."""
-    match guide.kind:
-        case "json_object":
-            return LLMatcher.grammar_from_json_schema({"type": "object"}, overrides=_options())
-        case "json_schema":
-            return LLMatcher.grammar_from_json_schema(guide.value, overrides=_options())
-        case "regex":
-            return LLMatcher.grammar_from_regex(_ascii_classes(guide.value))
-        case "choice":
-            return LLMatcher.grammar_from_lark(_choice_grammar(json.loads(guide.value)))
-        case "grammar":
-            return LLMatcher.grammar_from_lark(guide.value)
-
-
-def _ascii_classes(pattern: str) -> str:
-    """Gives `\\d` and `\\w` the meaning they have in the patterns of JSON schemas: a digit is no Bengali or segmented
-    one."""
-    return re.sub(r"\\(.)", lambda escape: _ASCII.get(escape[1], escape[0]), pattern, flags=re.DOTALL)
-
-
-def _options() -> Any:
-    return dict(_JSON_OPTIONS)
-
-
-def _choice_grammar(choices: object) -> str:
-    if not isinstance(choices, list) or not choices:
-        raise ValueError("a choice guide is a non-empty JSON list of strings")
-    return "start: " + " | ".join(json.dumps(str(choice)) for choice in choices)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-
-
-def _param(guide: Guide) -> str:
-    return _PARAMETER[guide.kind]
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.asked = 0
 
 
 def apply_masks(logits: torch.Tensor, matchers: Many[tuple[int, Matcher]]) -> None:

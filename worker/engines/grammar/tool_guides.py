@@ -11,6 +11,7 @@ from millstream.common.errors import BadGrammar
 from millstream.common.job import Guide, ToolUse
 
 _OPEN = {"additionalProperties", "patternProperties", "allOf", "anyOf", "oneOf", "$ref"}  # what else may be there
+TOOLS = "tools"  # what a guide made here names as the parameter at fault
 _MOST_CALLS = 16  # of one answer: without a bound a small model may call for ever
 
 
@@ -29,21 +30,50 @@ class CallSyntax:
     style: Literal["json", "pythonic"] = "json"
 
 
-def tool_guide(syntax: CallSyntax, tools: list[dict[str, Any]], use: ToolUse) -> Guide:
-    """Returns the guide under which the answer is one call or (`use.parallel`) several, of the named function or of
-    any. `tools` are OpenAI's. Raises `BadGrammar` if the named function is not among them."""
-    functions = [tool["function"] for tool in tools if tool.get("type", "function") == "function"]
+def functions_of(tools: list[dict[str, Any]], use: ToolUse) -> list[tuple[int, dict[str, Any]]]:
+    """The functions a call may go to, each with its place among the tools. Raises `BadGrammar` if there is none."""
+    found = [(i, tool["function"]) for i, tool in enumerate(tools) if tool.get("type", "function") == "function"]
     if use.choice == "named":
-        functions = [function for function in functions if function["name"] == use.name]
-    if not functions:
+        found = [(i, function) for i, function in found if function["name"] == use.name]
+    if not found:
         raise BadGrammar(f"tool_choice names {use.name!r}, which is not among the tools.", param="tool_choice")
-    write = _json_call if syntax.style == "json" else _pythonic_call
-    rules = [f"f{i}: {write(syntax, function)}" for i, function in enumerate(functions)]
+    return found
+
+
+def tool_guide(syntax: CallSyntax, tools: list[dict[str, Any]], use: ToolUse, longest: int = 1 << 20) -> Guide:
+    """The guide under which the answer is one call or (`use.parallel`) several, of the named function or of any.
+    `tools` are OpenAI's. Raises `BadGrammar` if the named function is not among them, or the guide would be longer than
+    `longest` characters."""
+    functions = functions_of(tools, use)
+    rules = _Rules(longest)
     more = f"({_text(syntax.separator)} call){{0,{_MOST_CALLS - 1}}}" if use.parallel else ""
-    start = f"start: {_text(syntax.opening)} call {more} {_text(syntax.closing)}"
+    rules.add("start", f"{_text(syntax.opening)} call {more} {_text(syntax.closing)}")
     names = " | ".join(f"f{i}" for i in range(len(functions)))
-    call = f"call: {_text(syntax.prefix)} ({names}) {_text(syntax.suffix)}"
-    return Guide("grammar", "\n".join((start, call, *rules)))
+    rules.add("call", f"{_text(syntax.prefix)} ({names}) {_text(syntax.suffix)}")
+    for i, (_, function) in enumerate(functions):
+        if syntax.style == "json":
+            rules.add(f"f{i}", _json_call(syntax, function))
+        else:
+            _pythonic_call(rules, f"f{i}", function)
+    return Guide("grammar", "\n".join(rules.written), TOOLS)
+
+
+class _Rules:
+    """The grammar as it is written. Raises `BadGrammar` when it becomes too long."""
+
+    def __init__(self, longest: int) -> None:
+        self.written: list[str] = []
+        self._longest = self._left = longest
+
+    def add(self, name: str, body: str) -> None:
+        self._left -= len(body)
+        if self._left < 0:
+            raise BadGrammar(
+                f"The tools make a grammar of more than {self._longest} bytes, the most this server compiles (its "
+                "setting `guide_bytes`). Send fewer or smaller tools.",
+                param=TOOLS,
+            )
+        self.written.append(f"{name}: {body}")
 
 
 def _text(literal: str) -> str:
@@ -84,23 +114,40 @@ def _json_call(syntax: CallSyntax, function: dict[str, Any]) -> str:
     return f"%json {json.dumps(schema)}"
 
 
-def _pythonic_call(syntax: CallSyntax, function: dict[str, Any]) -> str:
-    """Returns the form of `name(a=1, b="x")`: the required arguments in their order, then any of the others in
-    theirs."""
+def _pythonic_call(rules: _Rules, name: str, function: dict[str, Any]) -> None:
+    """`name(a=1, b="x")`: the required arguments in their order, then any of the others in theirs."""
     parameters = _parameters(function, "#/$defs/parameters")
     properties: dict[str, Any] = parameters.get("properties", {})
-    required = [name for name in properties if name in parameters.get("required", [])]
-    optional = [name for name in properties if name not in required]
-    defs = {"$defs": {"parameters": parameters}}
-    written = {name: f"{_text(name + '=')} %json {json.dumps(properties[name] | defs)}" for name in properties}
-    parts = [f'", " {written[name]}' if i else written[name] for i, name in enumerate(required)]
-    if required:
-        parts += [f'(", " {written[name]})?' for name in optional]
-    elif optional:
-        parts.append("(" + " | ".join(_chain([written[name] for name in optional])) + ")?")
-    return " ".join((_text(function["name"] + "("), *parts, '")"'))
+    required = [key for key in properties if key in parameters.get("required", [])]
+    optional = [key for key in properties if key not in required]
+    for number, key in enumerate((*required, *optional)):
+        rules.add(f"{name}p{number}", f"{_text(key + '=')} %json {json.dumps(_with_defs(properties[key], parameters))}")
+    parts = ' ", " '.join(f"{name}p{number}" for number in range(len(required)))
+    written = [f"{name}p{number}" for number in range(len(required), len(properties))]
+    if written:
+        parts += f" {_any_of(rules, name, written)}" if required else f"({_some_of(rules, name, written)})?"
+    rules.add(name, f"{_text(function['name'] + '(')} {parts} {_text(')')}")
 
 
-def _chain(written: list[str]) -> list[str]:
-    """Returns every non-empty choice of `written` in order, by its first element."""
-    return [" ".join((first, *(f'(", " {later})?' for later in written[i + 1 :]))) for i, first in enumerate(written)]
+def _with_defs(schema: Any, parameters: dict[str, Any]) -> Any:
+    """A property's schema with what its references mean."""
+    if not isinstance(schema, dict) or '"$ref"' not in json.dumps(schema):
+        return cast(Any, schema)
+    return cast(dict[str, Any], schema) | {"$defs": {"parameters": parameters}}
+
+
+def _any_of(rules: _Rules, name: str, written: list[str]) -> str:
+    """Every choice of `written` in order, each with a comma before it; the rule's name."""
+    for number, each in enumerate(written):
+        later = f" {name}r{number + 1}" if number + 1 < len(written) else ""
+        rules.add(f"{name}r{number}", f'(", " {each})?{later}')
+    return f"{name}r0"
+
+
+def _some_of(rules: _Rules, name: str, written: list[str]) -> str:
+    """Every non-empty choice of `written` in order, with commas between; the rule's name."""
+    _any_of(rules, name, written)
+    for number, each in enumerate(written):
+        last = number + 1 == len(written)
+        rules.add(f"{name}s{number}", each if last else f"{each} {name}r{number + 1} | {name}s{number + 1}")
+    return f"{name}s0"

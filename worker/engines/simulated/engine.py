@@ -4,12 +4,14 @@ a request's script says (`worker.engines.simulated.script`). It keeps an engine'
 
 import asyncio
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 from millstream.common.errors import ContextLengthExceeded, EngineError
+from millstream.common.job import Guide
 from millstream.worker.engines.base import (
     EngineStats,
+    GuideLimits,
     LoadProgress,
     ModelCard,
     Output,
@@ -34,6 +36,7 @@ class SimulatedSettings:
     context_length: int = 131_072
     speed: float = 1.0  # divides every delay: a faster machine
     default_length: int = 64  # tokens before the end of sequence when the client sets no max_tokens
+    guide_limits: GuideLimits = field(default_factory=GuideLimits)
 
 
 class SimulatedEngine:
@@ -42,6 +45,7 @@ class SimulatedEngine:
     def __init__(self, settings: SimulatedSettings | None = None) -> None:
         self.settings = settings or SimulatedSettings()
         self.slots = self.settings.slots
+        self.guide_limits = self.settings.guide_limits
         self._tokenizer = SimulatedTokenizer()
         self._sequences: dict[SequenceKey, SimulatedSequence] = {}
         self._sink: Sink | None = None
@@ -67,6 +71,9 @@ class SimulatedEngine:
     def prepare(self, spec: SequenceSpec) -> None:
         """Finds out what is wrong with a script or a guide."""
         sequence_for(spec, self._tokenizer, self.settings.default_length)
+
+    async def compile(self, guide: Guide, tenant: str) -> None:
+        """A script or the guide's smallest text: nothing is compiled."""
 
     def add(self, spec: SequenceSpec) -> None:
         if len(spec.prompt) + spec.max_tokens > self.settings.context_length:

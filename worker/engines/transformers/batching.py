@@ -1,6 +1,6 @@
 """The loop that steps the batch: transformers' continuous batching, bent to our contract.
 
-**The only file that knows the library's internals**, with `overlap.py` (`logits_hook.py` takes the place of one);
+**The only file that knows the library's internals**, with `overlap.py`, `prefix_salt.py` and `logits_hook.py`;
 `tests/worker/engines/exactness/test_batching_internals.py` fails loudly when they move. What is changed: a request is
 one of our sequences and decides itself when it ends; the outputs of a step go out together, newest tokens only (the
 library copies all tokens so far, for every token); tokens are chosen by our sampler after the forward pass, outside
@@ -14,6 +14,7 @@ any captured graph; prompt scoring runs between the steps.
 
 import threading
 from collections.abc import Callable, Generator, Iterator
+from collections.abc import Sequence as Many
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -37,6 +38,7 @@ from millstream.worker.engines.transformers.loading.attention import (
 )
 from millstream.worker.engines.transformers.loading.gpu_attention import GPU_ATTENTION, Tables, plan_graphs
 from millstream.worker.engines.transformers.overlap import OverlappedLoop, inputs
+from millstream.worker.engines.transformers.prefix_salt import salt_prefixes, salt_tokens
 from millstream.worker.engines.transformers.sampling.logits_hook import LogitsHook
 from millstream.worker.engines.transformers.sampling.sampler import Sampler, needed
 from millstream.worker.engines.transformers.sampling.sequence import Sequence
@@ -57,7 +59,7 @@ class MemoryPlan:
     prefix_sharing: bool
 
     def config(self) -> ContinuousBatchingConfig:
-        """As the library wants it; `plan_graphs` settles what depends on the attention."""
+        """Returns the plan as the library wants it; `plan_graphs` settles what depends on the attention."""
         return ContinuousBatchingConfig(
             page_size=self.page_size,
             num_blocks=self.pages,
@@ -74,12 +76,14 @@ class _Request(RequestState):
     """The library's view of one of our sequences."""
 
     sequence: Sequence
+    salt: Many[int]
 
     @classmethod
     def of(cls, sequence: Sequence) -> "_Request":
         tokens = sequence.spec.prompt + sequence.tokens
         request = cls(request_id=sequence.key, initial_tokens=tokens, streaming=True, max_new_tokens=None)
         request.sequence = sequence
+        request.salt = salt_tokens(sequence.spec.cache_salt)
         return request
 
     def update_and_check_completion(self, token_id: int, logprob: float | None) -> bool:
@@ -260,6 +264,13 @@ class BatchLoop(OverlappedLoop):
 
     def _create_batch_processor(self) -> ContinuousBatchProcessor:
         processor = super()._create_batch_processor()
+        scheduler: Any = processor.scheduler
+
+        def salt_of(request_id: str) -> Many[int]:
+            waiting = scheduler.waiting_requests
+            return (waiting.get(request_id) or scheduler.active_requests[request_id]).salt
+
+        salt_prefixes(processor.cache, salt_of)
         if self.model.config._attn_implementation == CPU_ATTENTION:
             self._layers = _layer_views(processor.cache)
             # Our attention finds the pages itself: the library need not list every token of the cache at every step.

@@ -34,6 +34,7 @@ class TransformersEngine:
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
         self.slots = settings.slots or 16
+        self.guide_limits = settings.guide_limits
         self._loaded: Loaded | None = None
         self._batch: BatchLoop | None = None
         self._guides: GuideCompiler | None = None
@@ -51,7 +52,7 @@ class TransformersEngine:
         loaded = load(self.settings, progress)
         room = plan_memory(self.settings, loaded)
         progress("reading the vocabulary for grammars", None)  # here, because it would hold the event loop up later
-        self._guides = guide_compiler(loaded)
+        self._guides = guide_compiler(loaded, self.guide_limits)
         progress("making room for the cache", None)
         with explained(self.settings.source.model, loaded.model.device):
             batch = BatchLoop(loaded.model, room, self._from_step, self._on_broken)
@@ -83,6 +84,8 @@ class TransformersEngine:
         if self._batch is not None:
             self._batch.halt()
             self._batch = None
+        if self._guides is not None:
+            self._guides.close()
 
     def _ready(self) -> BatchLoop:
         if self._batch is None:
@@ -97,9 +100,10 @@ class TransformersEngine:
         return self._loaded.tokenizer
 
     def prepare(self, spec: SequenceSpec) -> None:
-        """Check the sequence and compile its guide, which `add` then finds compiled."""
         self._check(spec)
-        self.matcher(spec.guide)
+
+    async def compile(self, guide: Guide, tenant: str) -> None:
+        await self._compiler().compile(guide, tenant)
 
     def add(self, spec: SequenceSpec) -> None:
         """Raises `BadGrammar`, `ContextLengthExceeded`, `BadRequest`; `Unavailable` once broken."""
@@ -134,12 +138,13 @@ class TransformersEngine:
         return self._broken
 
     def matcher(self, guide: Guide | None, generated: Many[int] = ()) -> Matcher | None:
-        """Compile a guide, or find it compiled, and move it past the tokens `generated`."""
-        if guide is None:
-            return None
+        """Find a guide compiled, or compile it, and stand after the tokens `generated`."""
+        return None if guide is None else self._compiler().matcher(guide, generated)
+
+    def _compiler(self) -> GuideCompiler:
         if self._guides is None:
             raise BadGrammar("This model has no fast tokenizer, so its output cannot be constrained.")
-        return self._guides.matcher(guide, generated)
+        return self._guides
 
     def _check(self, spec: SequenceSpec) -> None:
         assert self._loaded is not None

@@ -79,8 +79,8 @@ class OverlappedLoop(ContinuousBatchingManager):
 
 
 def _take_over(processor: ContinuousBatchProcessor) -> None:
-    """As the library does. When a prompt's last piece is in flight already, it forgets that the pages of the piece
-    before can be shared from now on."""
+    """Takes over a step's results as the library does, and marks pages that it forgets: when a prompt's last piece is
+    in flight already, the pages of the piece before can be shared from now on."""
     for future in inputs(processor).requests_in_batch:
         if not future.has_new_token and future.state.status == RequestStatus.DECODING:
             processor.cache.mark_complete_blocks(future.state, future.complete_blocks)

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from millstream.worker.engines.base import GuideLimits
+
 SAMPLE_CHAT = "smollm2"
 SAMPLE_CHAT_NAME = "smollm2-135m-instruct"
 SAMPLE_EMBEDDING = "all-minilm-l6-v2"
@@ -43,3 +45,4 @@ class EngineSettings:
     step_tokens: int | None = None  # most tokens in one step: long prompts are split, running streams keep flowing
     prefix_sharing: bool = True
     threads: int | None = None  # CPU threads of torch
+    guide_limits: GuideLimits = field(default_factory=GuideLimits)

@@ -5,22 +5,27 @@
 # (transformers publishes partly unknown types)
 
 from collections.abc import Iterable
+from copy import copy
 
-import llguidance.hf
 from transformers import PreTrainedTokenizerFast
 
 from millstream.common.errors import BadRequest
+from millstream.worker.engines.base import GuideLimits
+from millstream.worker.engines.grammar.compiling import Vocabulary
 from millstream.worker.engines.grammar.guides import GuideCompiler
 from millstream.worker.engines.transformers.loading.load import Loaded
 
 
-def guide_compiler(loaded: Loaded) -> GuideCompiler | None:
-    """Compiles the vocabulary, about a second of work. Returns None for the few models without a fast tokenizer."""
+def guide_compiler(loaded: Loaded, limits: GuideLimits) -> GuideCompiler | None:
+    """About a second of work. None for the few models without a fast tokenizer."""
     inner = loaded.tokenizer.inner
     if not isinstance(inner, PreTrainedTokenizerFast):
         return None
+    backend = copy(inner.backend_tokenizer)  # its JSON knows the tokens that were added after loading as well
+    backend.no_padding()
+    backend.no_truncation()
     ends = sorted(loaded.tokenizer.eos_ids)
-    return GuideCompiler(llguidance.hf.from_tokenizer(inner, n_vocab=loaded.vocabulary, eos_token=ends))
+    return GuideCompiler(Vocabulary(backend.to_str(), loaded.vocabulary, ends), limits)
 
 
 def check_tokens(tokens: Iterable[int], size: int, param: str) -> None:

@@ -177,7 +177,7 @@ def _call_of(written: str) -> tuple[str, str] | None:
     """Returns name and arguments (JSON) of a call written as an object in any order; None if it is not one."""
     try:
         call = cast(dict[str, Any], json.loads(written, strict=False))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     inner = call.get("function")
     call = cast(dict[str, Any], inner) if isinstance(inner, dict) else call

@@ -48,7 +48,7 @@ def calls_in(written: str) -> list[tuple[str, str]] | None:
         if not isinstance(listed, ast.List) or not listed.elts:
             return None
         return [_call(element) for element in listed.elts]
-    except (ValueError, SyntaxError, TypeError, RecursionError):
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # the parser's own stack is small
         return None
 
 

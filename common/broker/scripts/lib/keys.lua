@@ -41,6 +41,8 @@ local function inbox_owner(name) return string.match(name, '^inbox:(.+)$') end
 -- ms:{tenant:<tenant>}:
 local function record_key(kind, identity) return P .. kind .. ':' .. identity end
 local function index_key(kind) return P .. 'index:' .. kind end
+local function kept_key(pool) return P .. 'kept:' .. pool end
+local function sizes_key(pool) return P .. 'sizes:' .. pool end
 
 -- ms:{batch:<batch>}:
 local STATE_KEY = P .. 'state'

@@ -1,13 +1,16 @@
 """Turns `response_format` and the guided extras into a worker's `Guide`."""
 
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-from millstream.common.job import Guide
+from millstream.common.job import Guide, GuideKind
 from millstream.gateway.apis.shared.read.messages import missing
 from millstream.gateway.apis.shared.shapes.formats import ResponseFormat
 from millstream.gateway.apis.shared.shapes.sampling import SamplingFields
 from millstream.gateway.errors.table import FieldError
+
+Given = TypeVar("Given")
 
 
 def guide(body: SamplingFields, response_format: ResponseFormat | None) -> Guide | None:
@@ -28,16 +31,21 @@ def format_guide(response_format: ResponseFormat) -> Guide:
         return Guide("json_object")
     if response_format.json_schema is None:
         raise missing("response_format.json_schema")
-    return Guide("json_schema", _json(response_format.json_schema.body or {"type": "object"}))
+    schema = response_format.json_schema.body or {"type": "object"}
+    return Guide("json_schema", _json(schema), "response_format.json_schema.schema")
 
 
 def _extras(body: SamplingFields) -> list[tuple[str, Guide | None]]:
     return [
-        ("guided_json", None if body.guided_json is None else Guide("json_schema", _schema(body.guided_json))),
-        ("guided_regex", None if body.guided_regex is None else Guide("regex", body.guided_regex)),
-        ("guided_choice", None if body.guided_choice is None else Guide("choice", _json(body.guided_choice))),
-        ("guided_grammar", None if body.guided_grammar is None else Guide("grammar", body.guided_grammar)),
+        ("guided_json", _extra("json_schema", "guided_json", body.guided_json, _schema)),
+        ("guided_regex", _extra("regex", "guided_regex", body.guided_regex, str)),
+        ("guided_choice", _extra("choice", "guided_choice", body.guided_choice, _json)),
+        ("guided_grammar", _extra("grammar", "guided_grammar", body.guided_grammar, str)),
     ]
+
+
+def _extra(kind: GuideKind, name: str, given: Given | None, written: Callable[[Given], str]) -> Guide | None:
+    return None if given is None else Guide(kind, written(given), name)
 
 
 def _schema(given: dict[str, Any] | str) -> str:

@@ -6,9 +6,11 @@ from typing import Protocol
 from millstream.common.errors import BadRequest
 from millstream.common.job import Sampling, Tier
 from millstream.gateway.apis.shared.shapes.sampling import SamplingFields
+from millstream.gateway.errors.table import FieldError
 
 GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: consecutive choices get seeds far apart
 SEED_BITS = 0x7FFFFFFFFFFFFFFF
+MOST_STOP_CHARACTERS = 8192  # of all stop strings together: a worker makes an automaton with a state for each
 LEAST_TOP_P = 1e-6  # OpenAI's 0 means the likeliest token alone
 
 
@@ -76,6 +78,10 @@ def _given(value: float | None, default: float) -> float:
 
 def _stops(stop: str | list[str] | None) -> list[str]:
     """Returns the stop strings that count. An empty one would end every answer before it began; OpenAI's servers drop
-    it too."""
-    found = [stop] if isinstance(stop, str) else stop or []
-    return [text for text in found if text]
+    it too. Raises `BadRequest` for more than a worker should look for after every token."""
+    found = [text for text in ([stop] if isinstance(stop, str) else stop or []) if text]
+    length = sum(map(len, found))
+    if length > MOST_STOP_CHARACTERS:
+        message = f"Invalid 'stop': {length} characters in all. Expected at most {MOST_STOP_CHARACTERS}."
+        raise FieldError(message, param="stop", wire_code="string_above_max_length")
+    return found

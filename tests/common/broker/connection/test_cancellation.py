@@ -14,8 +14,9 @@ from millstream.common.broker.models.directory import census
 from millstream.common.broker.records.batches import Batches
 from millstream.common.broker.records.pending import Pending
 from millstream.common.broker.records.store import RedisStore
+from millstream.common.broker.workers import CLAIM, ClaimArgs
 from millstream.common.errors import Unavailable
-from millstream.common.job import ModelName
+from millstream.common.job import ModelName, WorkerId
 from tests.harness.loading import loading_server
 
 CANCELLATIONS = 1500
@@ -100,7 +101,7 @@ async def _subscribe(broker: Broker) -> None:
 
 
 CALLS: dict[str, Callable[[Broker], Awaitable[object]]] = {
-    "a script": lambda broker: broker.run("job/claim", ModelName("m"), "worker", 1),
+    "a script": lambda broker: broker.run(CLAIM, ModelName("m"), ClaimArgs(worker=WorkerId("w"), room=1)),
     "a command": lambda broker: broker.ping(),
     "a pipeline": lambda broker: RedisStore(broker).get("tenant", "kind", "id"),
     "a pipeline of writes": lambda broker: Batches(broker).create("batch", {}, 0, 1.0),

@@ -4,7 +4,14 @@ import dataclasses
 import inspect
 
 import transformers
-from transformers.generation.continuous_batching import cache, continuous_api, input_outputs, model_runner, requests
+from transformers.generation.continuous_batching import (
+    cache,
+    continuous_api,
+    input_outputs,
+    model_runner,
+    requests,
+    scheduler,
+)
 from transformers.generation.continuous_batching.cache_allocators import FullAttentionCacheAllocator
 from transformers.generation.continuous_batching.requests import RequestState, RequestStatus
 
@@ -102,3 +109,18 @@ def test_the_block_table_is_still_filled_row_by_row_and_given_to_attention() -> 
         assert f'kwargs["{name}"]' in given, name
     resolved = ("max_blocks_per_request", "use_cuda_graph", "use_async_batching", "q_padding_interval_size")
     assert set(resolved) <= {field.name for field in dataclasses.fields(transformers.ContinuousBatchingConfig)}
+
+
+def test_the_cache_still_hashes_pages_where_we_salt_them() -> None:
+    """A page's hash is that of its slice of the tokens, chained to the one before; the request is named by its id."""
+    assert names(cache.PagedAttentionCache.search_prefix_match) == ["self", "request_id", "prompt_ids"]
+    assert "allocator.match_prefix_blocks(prompt_ids)" in inspect.getsource(
+        cache.PagedAttentionCache.search_prefix_match
+    )
+    assert names(FullAttentionCacheAllocator.mark_complete_blocks)[1:3] == ["request_id", "token_ids"]
+    for method in (FullAttentionCacheAllocator.match_prefix_blocks, FullAttentionCacheAllocator.mark_complete_blocks):
+        source = inspect.getsource(method)
+        assert "* self.tokens_per_page : (" in source and "compute_block_hash(" in source
+    scheduling = inspect.getsource(scheduler.Scheduler)
+    assert "self.cache.search_prefix_match(state.request_id, state.remaining_prefill_tokens)" in scheduling
+    assert "self.waiting_requests[" in scheduling and "self.active_requests[" in scheduling

@@ -27,7 +27,7 @@ _WIDEST = 256  # of a head
 
 
 def fits(model: PreTrainedModel) -> bool:
-    """Whether `GPU_ATTENTION` can stand in for the model's own attention, and nothing better is installed."""
+    """Tells whether `GPU_ATTENTION` can stand in for the model's own attention, and nothing better is installed."""
     text = model.config.get_text_config()
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     known = usable(model.config) and model.dtype in _HALVES and width % 8 == 0 and width <= _WIDEST
@@ -82,8 +82,9 @@ class Tables:
 def gpu_attention(
     module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any, **options: Any
 ) -> tuple[torch.Tensor, None]:
-    """From `query` `[1, heads, tokens, width]`, `key` and `value` `[1, kv heads, tokens, width]` to
-    `[1, tokens, heads, width]`. Outside a paged batch (prompt scoring) it is the library's own attention."""
+    """Computes attention of `query` `[1, heads, tokens, width]` over `key` and `value`
+    `[1, kv heads, tokens, width]`, and returns `[1, tokens, heads, width]`. Outside a paged
+    batch (prompt scoring) it is the library's own attention."""
     if (cache := options.pop("cache", None)) is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     scale: float = options["scaling"]

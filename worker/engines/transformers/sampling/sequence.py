@@ -42,7 +42,7 @@ class Sequence:
 
     @property
     def follows_its_tokens(self) -> bool:
-        """Whether a step for it can only be chosen, or told, when the token before is known."""
+        """Tells whether a step for it can only be chosen, or told, when the token before is known."""
         return self.tally is not None or self.matcher is not None or self.spec.sampling.logprobs is not None
 
     @property
