@@ -294,14 +294,3 @@ async def test_counting_input_tokens(client: openai.AsyncOpenAI, cluster: Script
     [request] = cluster.queue.requests
     assert isinstance(request.input, TokenizeInput)
     assert [message["role"] for message in request.input.messages or []] == ["system", "user"]
-
-
-async def test_without_a_store(cluster: ScriptedCluster) -> None:
-    cluster.store = None
-    async with (
-        gateway(cluster) as url,
-        openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0) as client,
-    ):
-        assert (await client.responses.create(**ASK)).output_text == "Hello world"
-        with pytest.raises(openai.BadRequestError):
-            await client.responses.create(**ASK, background=True)
