@@ -76,13 +76,7 @@ def create_app(settings: GatewaySettings, connect: Connect, failed: Callable[[],
             if failed is not None:
                 failed()
 
-    app = DirectApp(
-        DIALECTS,
-        title="Millstream",
-        description=DESCRIPTION,
-        version=release(),
-        lifespan=lifespan,
-    )
+    app = DirectApp(DIALECTS, title="Millstream", description=DESCRIPTION, version=release(), lifespan=lifespan)
     app.state.draining, app.state.failure = False, 0
     for api in SERVED:
         app.include_router(api.router, responses=failures(api.dialect.error_body(MISSING)))

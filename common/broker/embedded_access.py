@@ -1,4 +1,5 @@
-"""Who may use the embedded Valkey: whoever can read its password, which lies beside its data, for its owner alone."""
+"""Access to the embedded Valkey: whoever can read its password may use it. The password lies beside the data, and only
+the owner of the files can read it."""
 
 import fcntl
 import os
@@ -25,7 +26,7 @@ def private_config(directory: Path) -> Path:
 
 
 def url_with(password: str, host: str, port: int) -> str:
-    """As `redis_url`."""
+    """Returns the address in the form of the setting `redis_url`, with the password if there is one."""
     return f"redis://:{password}@{host}:{port}/0" if password else f"redis://{host}:{port}/0"
 
 

@@ -73,7 +73,8 @@ class Batch:
 
 
 def unmetered(key: ApiKey) -> ApiKey:
-    """What a key may use by the day counts for its batches; by the minute, a batch waits for free slots."""
+    """Returns the key as its batches use it: with its limits per day, without those per minute. A batch waits for free
+    slots instead."""
     limits = msgspec.structs.replace(key.limits, requests_per_minute=0, tokens_per_minute=0, concurrent=UNCOUNTED)
     return msgspec.structs.replace(key, limits=limits)
 

@@ -1,4 +1,4 @@
-"""What Prometheus reads names every tenant: it is for administrators, or for a port of its own. No word of a client
+"""The metrics name every tenant: they are for administrators, or for a port of their own. No word of a client
 becomes a label."""
 
 import httpx

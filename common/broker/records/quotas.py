@@ -1,4 +1,4 @@
-"""How much a tenant may keep: objects and bytes of each pool, counted exactly whichever gateway writes, freed when an
+"""Limits on what a tenant may keep: objects and bytes of each pool, counted exactly whichever gateway writes, freed when an
 object is deleted or expires."""
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What a tenant may keep: counted exactly, freed when it is deleted or expires."""
+"""A tenant's quota is counted exactly, and freed when a record is deleted or expires."""
 
 import asyncio
 

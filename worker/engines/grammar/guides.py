@@ -132,7 +132,7 @@ class GuideCompiler:
 
 
 class _Turn:
-    """Whose turn it is among the guides of one tenant."""
+    """The lock that the guides of one tenant take in turn, and how many have asked for it."""
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
