@@ -12,7 +12,7 @@ from millstream.worker.engines.base import GuideLimits
 from millstream.worker.engines.grammar.compiling import Vocabulary
 from millstream.worker.engines.grammar.limits import check
 from millstream.worker.engines.grammar.plain import plain
-from millstream.worker.engines.grammar.trial import Trial
+from millstream.worker.engines.grammar.trial import GuideTrial
 from tests.worker.engines.conftest import EOS, byte_tokenizer
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -27,7 +27,7 @@ def written(name: str, kind: GuideKind, between: str = "\n") -> Iterator[Guide]:
             yield Guide(kind, value.strip("\n"))
 
 
-def verdict(trial: Trial, guide: Guide) -> str:
+def verdict(trial: GuideTrial, guide: Guide) -> str:
     """Empty for one that is compiled, else why not."""
     try:
         check(guide, GuideLimits())
@@ -38,9 +38,9 @@ def verdict(trial: Trial, guide: Guide) -> str:
 
 
 @pytest.fixture
-def trial() -> Iterator[Trial]:
+def trial() -> Iterator[GuideTrial]:
     vocabulary = Vocabulary(byte_tokenizer().backend_tokenizer.to_str(), 260, [EOS])
-    made = Trial(vocabulary, GuideLimits(seconds=20))
+    made = GuideTrial(vocabulary, GuideLimits(seconds=20))
     yield made
     made.close()
 
@@ -54,7 +54,7 @@ def trial() -> Iterator[Trial]:
     ],
 )
 def test_every_guide_of_the_corpus_is_compiled_or_refused(
-    trial: Trial, name: str, kind: GuideKind, between: str
+    trial: GuideTrial, name: str, kind: GuideKind, between: str
 ) -> None:
     guides = list(written(name, kind, between))
     told = {guide.value: verdict(trial, guide) for guide in guides}

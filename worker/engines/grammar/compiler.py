@@ -19,7 +19,7 @@ from millstream.common.job import Guide
 from millstream.worker.engines.base import GuideLimits
 from millstream.worker.engines.grammar.compiling import Vocabulary, compile_guide, refused
 from millstream.worker.engines.grammar.plain import plain
-from millstream.worker.engines.grammar.trial import Abandoned, Trial
+from millstream.worker.engines.grammar.trial import Abandoned, GuideTrial
 from millstream.worker.engines.grammar.trying import STACK
 
 _PANIC = "PanicException"  # of the compiler, which is written in Rust; its class cannot be imported
@@ -49,7 +49,7 @@ class CompilerThreads:
         self._plain: _Orders = SimpleQueue()
         self._tried: _Orders = SimpleQueue()
         self._started = False
-        self.trials: list[Trial] = []
+        self.trials: list[GuideTrial] = []
 
     def order(self, guide: Guide) -> LLMatcher:
         """Compile and wait for it; blocking. Raises `BadGrammar`."""
@@ -87,7 +87,7 @@ class CompilerThreads:
 
     def _start(self) -> None:
         """Daemons: at the process's end nobody waits for a compile."""
-        self.trials = [Trial(self._vocabulary, self._limits) for _ in range(self._limits.compilers)]
+        self.trials = [GuideTrial(self._vocabulary, self._limits) for _ in range(self._limits.compilers)]
         before = threading.stack_size(2 * STACK)  # only touched pages are real memory
         try:
             threading.Thread(target=self._work, args=(self._plain, None), name="plain guides", daemon=True).start()
@@ -96,14 +96,14 @@ class CompilerThreads:
         finally:
             threading.stack_size(before)
 
-    def _work(self, orders: _Orders, trial: Trial | None) -> None:
+    def _work(self, orders: _Orders, trial: GuideTrial | None) -> None:
         while (order := orders.get()) is not None:
             if order.done.set_running_or_notify_cancel():
                 self._serve(order, trial)
         if trial is not None:
             trial.close()
 
-    def _serve(self, order: _Order, trial: Trial | None) -> None:
+    def _serve(self, order: _Order, trial: GuideTrial | None) -> None:
         try:
             if trial is not None:
                 trial.run(order.guide, lambda: order.wanted)

@@ -19,7 +19,7 @@ _JSON_OPTIONS = {"whitespace_flexible": True, "whitespace_pattern": r"\n? {0,24}
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """The facts of a tokenizer that llguidance needs: its JSON, how many tokens the model has, and those that end an answer."""
+    """The tokenizer as llguidance needs it: its JSON, how many tokens the model has, and those that end an answer."""
 
     tokenizer: str
     size: int

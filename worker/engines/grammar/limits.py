@@ -85,7 +85,7 @@ def _depth(text: str) -> int:
 
 
 def _schema_measures(schema: Any) -> Counter[str]:
-    """Counts what a schema has in all its parts. A property with the name of a keyword counts as one: rather too much."""
+    """Counts what a schema has in all its parts. A property named like a keyword counts as one: rather too much."""
     found: Counter[str] = Counter()
     for node, depth in _nodes(schema):
         found["depth"] = max(found["depth"], depth)

@@ -32,7 +32,7 @@ class _Lost(Exception):
     """The process has ended, or had to be ended, before it answered; `str` tells which."""
 
 
-class Trial:
+class GuideTrial:
     """One process at most. Used by one thread, which lives as long as the worker: the process dies with it."""
 
     def __init__(self, vocabulary: Vocabulary, limits: GuideLimits) -> None:

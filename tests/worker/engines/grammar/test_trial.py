@@ -13,13 +13,13 @@ from millstream.common.job import Guide
 from millstream.worker.engines.base import GuideLimits
 from millstream.worker.engines.grammar import trial as module
 from millstream.worker.engines.grammar.compiling import Vocabulary
-from millstream.worker.engines.grammar.trial import Abandoned, Trial
+from millstream.worker.engines.grammar.trial import Abandoned, GuideTrial
 from tests.worker.engines.grammar.guides_of_every_size import chain_of_references, choices, properties
 
 FINE = Guide("regex", "[a-z]{3}", "guided_regex")
 SLOW = choices(300_000)
 
-Make = Callable[..., Trial]
+MakeTrial = Callable[..., GuideTrial]
 
 
 def wanted() -> bool:
@@ -27,11 +27,11 @@ def wanted() -> bool:
 
 
 @pytest.fixture
-def make(vocabulary: Vocabulary) -> Iterator[Make]:
-    made: list[Trial] = []
+def make(vocabulary: Vocabulary) -> Iterator[MakeTrial]:
+    made: list[GuideTrial] = []
 
-    def one(**limits: float) -> Trial:
-        made.append(Trial(vocabulary, GuideLimits(**limits)))  # type: ignore[arg-type]
+    def one(**limits: float) -> GuideTrial:
+        made.append(GuideTrial(vocabulary, GuideLimits(**limits)))  # type: ignore[arg-type]
         return made[-1]
 
     yield one
@@ -39,7 +39,7 @@ def make(vocabulary: Vocabulary) -> Iterator[Make]:
         each.close()
 
 
-def test_one_process_serves_guide_after_guide(make: Make) -> None:
+def test_one_process_serves_guide_after_guide(make: MakeTrial) -> None:
     trial = make()
     assert trial.pid is None
     trial.run(FINE, wanted)
@@ -50,12 +50,12 @@ def test_one_process_serves_guide_after_guide(make: Make) -> None:
     assert (refused.value.param, trial.pid) == ("guided_regex", first)
 
 
-def test_a_chain_that_overflows_a_usual_stack_is_compiled(make: Make) -> None:
+def test_a_chain_that_overflows_a_usual_stack_is_compiled(make: MakeTrial) -> None:
     """Three thousand references end a thread with the usual eight megabytes."""
     make(seconds=60).run(chain_of_references(3000), wanted)
 
 
-def test_a_crash_is_the_guides_fault_and_the_next_guide_is_served(make: Make) -> None:
+def test_a_crash_is_the_guides_fault_and_the_next_guide_is_served(make: MakeTrial) -> None:
     trial = make(seconds=60)
     trial.run(FINE, wanted)
     assert trial.pid is not None
@@ -70,7 +70,7 @@ def test_a_crash_is_the_guides_fault_and_the_next_guide_is_served(make: Make) ->
     assert trial.pid not in (None, first)
 
 
-def test_a_process_that_ended_while_it_was_idle_is_replaced(make: Make) -> None:
+def test_a_process_that_ended_while_it_was_idle_is_replaced(make: MakeTrial) -> None:
     trial = make()
     trial.run(FINE, wanted)
     assert trial.pid is not None
@@ -79,14 +79,14 @@ def test_a_process_that_ended_while_it_was_idle_is_replaced(make: Make) -> None:
     trial.run(FINE, wanted)
 
 
-def test_memory_is_bounded(make: Make) -> None:
+def test_memory_is_bounded(make: MakeTrial) -> None:
     trial = make(memory=400, seconds=60)
     with pytest.raises(BadGrammar, match="too much memory"):
         trial.run(properties(9000), wanted)
     trial.run(FINE, wanted)
 
 
-def test_what_takes_too_long_is_ended(make: Make) -> None:
+def test_what_takes_too_long_is_ended(make: MakeTrial) -> None:
     trial = make(seconds=0.3)
     with pytest.raises(BadGrammar, match=r"longer than 0\.3 s .*`guide_seconds`"):
         trial.run(SLOW, wanted)
@@ -94,14 +94,14 @@ def test_what_takes_too_long_is_ended(make: Make) -> None:
     trial.run(FINE, wanted)
 
 
-def test_what_nobody_waits_for_is_ended(make: Make) -> None:
+def test_what_nobody_waits_for_is_ended(make: MakeTrial) -> None:
     trial = make(seconds=60)
     with pytest.raises(Abandoned):
         trial.run(SLOW, lambda: trial.pid is None)
     assert trial.pid is None
 
 
-def test_memory_of_a_heavy_guide_is_given_back(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_of_a_heavy_guide_is_given_back(make: MakeTrial, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_HEAVY", 0.0)
     trial = make()
     trial.run(FINE, wanted)
@@ -109,13 +109,13 @@ def test_memory_of_a_heavy_guide_is_given_back(make: Make, monkeypatch: pytest.M
 
 
 def test_a_process_that_cannot_start_is_our_fault(vocabulary: Vocabulary) -> None:
-    trial = Trial(Vocabulary("no tokenizer", 1, []), GuideLimits())
+    trial = GuideTrial(Vocabulary("no tokenizer", 1, []), GuideLimits())
     with pytest.raises(EngineError, match="did not start"):
         trial.run(FINE, wanted)
     assert trial.pid is None
 
 
-def test_it_ends_with_its_worker(make: Make) -> None:
+def test_it_ends_with_its_worker(make: MakeTrial) -> None:
     trial = make()
     trial.run(FINE, wanted)
     assert trial.pid is not None and trial._connection is not None

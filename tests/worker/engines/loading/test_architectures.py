@@ -37,7 +37,7 @@ from tests.worker.engines.conftest import EOS, byte_tokenizer
 from tests.worker.engines.exactness.test_exact_arithmetic import generated
 from tests.worker.engines.rig import Rig
 
-Make = Callable[[], PreTrainedModel]
+MakeModel = Callable[[], PreTrainedModel]
 
 ALL: dict[str, Any] = {"vocab_size": 260, "bos_token_id": None, "eos_token_id": EOS, "initializer_range": 0.3}
 SIZE = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 512}
@@ -48,14 +48,14 @@ LATENT = {"q_lora_rank": None, "kv_lora_rank": 32, "qk_rope_head_dim": 8, "qk_no
 ROUTED = {"n_routed_experts": 4, "n_group": 1, "topk_group": 1, "moe_intermediate_size": 32, "num_experts_per_tok": 2}
 GPT2 = {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 512}
 
-RUN: dict[str, Make] = {
+RUN: dict[str, MakeModel] = {
     "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**DECODER)),
     "mistral": lambda: MistralForCausalLM(MistralConfig(**DECODER, **WINDOW)),
     "gemma2": lambda: Gemma2ForCausalLM(Gemma2Config(**DECODER, **WINDOW)),
     "gpt-oss": lambda: GptOssForCausalLM(GptOssConfig(**DECODER, **WINDOW, **EXPERTS)),
     "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**ALL, **GPT2)),
 }
-REFUSED: dict[str, tuple[Make, str]] = {
+REFUSED: dict[str, tuple[MakeModel, str]] = {
     "mamba": (lambda: MambaForCausalLM(MambaConfig(vocab_size=260, hidden_size=64, num_hidden_layers=2)), "layers"),
     "bloom": (lambda: BloomForCausalLM(BloomConfig(**ALL, hidden_size=64, n_layer=2, n_head=4)), "by itself"),
     "falcon": (lambda: FalconForCausalLM(FalconConfig(**ALL | SIZE, alibi=True)), "by itself"),
@@ -66,7 +66,7 @@ REFUSED: dict[str, tuple[Make, str]] = {
 }
 
 
-def saved(make: Make, folder: Path, small: EngineSettings) -> EngineSettings:
+def saved(make: MakeModel, folder: Path, small: EngineSettings) -> EngineSettings:
     torch.manual_seed(7)
     model = make()
     model.generation_config.eos_token_id = EOS
