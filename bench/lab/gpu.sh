@@ -26,7 +26,7 @@ if [[ $PARTS == *tests* ]]; then
     at=tests/worker/engines exact=tests/worker/engines/exactness
     tests arithmetic $exact/test_exact_arithmetic.py $exact/test_seeds.py $exact/test_sampler.py &
     tests life $at/test_life.py $at/test_guides.py $exact/test_gpu_attention.py &
-    tests loading $at/test_architectures.py $at/test_loading.py &
+    tests loading $at/loading/test_architectures.py $at/loading/test_loading.py &
     [[ $DEVICE == cpu ]] || tests graphs --graphs $exact/test_exact_arithmetic.py $exact/test_seeds.py $at/test_life.py &
     wait
 fi

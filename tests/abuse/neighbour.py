@@ -13,10 +13,10 @@ from tests.harness.cluster import CHAT, Cluster, body
 HANG = 180.0  # seconds; only a safety net
 BAD, GOOD = {"authorization": "Bearer bad"}, {"authorization": "Bearer good"}
 QUESTION = body(max_tokens=12, temperature=0, ignore_eos=True, messages=[{"role": "user", "content": "who " * 60}])
-Answer = tuple[int, str]
+Reply = tuple[int, str]
 
 
-class Neighbour:
+class GoodTenant:
     """Asks the same again and again, each time as the answers before were. Everything it asks is greedy."""
 
     def __init__(self, site: Cluster, gateway: FleetPart) -> None:
@@ -24,7 +24,7 @@ class Neighbour:
         self._gateway = gateway
         self.served = 0
 
-    async def ask(self, **changes: Any) -> Answer:
+    async def ask(self, **changes: Any) -> Reply:
         answer = await self._site.http.post(
             self._gateway.url + CHAT, json=QUESTION | changes, headers=GOOD, timeout=HANG
         )

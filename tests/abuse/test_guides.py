@@ -10,7 +10,7 @@ import pytest
 
 from millstream.bench.chaos.fleet import FleetPart
 from millstream.common.job import Guide
-from tests.abuse.neighbour import HANG, Neighbour, attack
+from tests.abuse.neighbour import HANG, GoodTenant, attack
 from tests.harness.cluster import MODEL, Cluster
 from tests.harness.support import wait_until
 from tests.worker.engines.grammar.guides_of_every_size import (
@@ -45,7 +45,7 @@ async def serving(site: Cluster, model: Path, **settings: str) -> tuple[FleetPar
 
 async def test_what_crashes_a_compiler_is_refused_by_its_size(site: Cluster, tiny_folder: Path) -> None:
     gateway, worker = await serving(site, tiny_folder)
-    async with Neighbour(site, gateway).served_throughout({}, PLAIN):
+    async with GoodTenant(site, gateway).served_throughout({}, PLAIN):
         for guide in (chain_of_rules(5000), chain_of_references(3000)):
             told = await attack(site, gateway, **fields(guide))
             assert told is not None and told.status_code == 400
@@ -59,7 +59,7 @@ async def test_what_gets_past_the_limits_harms_only_the_process_it_is_tried_in(
 ) -> None:
     gateway, worker = await serving(site, tiny_folder, guide_memory="512", **WITHOUT_LIMITS)
     attacks = [chain_of_rules(5000), chain_of_references(3000), chain_of_rules(70_000), properties(9000)]
-    async with Neighbour(site, gateway).served_throughout({}, PLAIN, TRIED):
+    async with GoodTenant(site, gateway).served_throughout({}, PLAIN, TRIED):
         told = [await attack(site, gateway, max_tokens=2, **fields(guide)) for guide in attacks]
     assert [answer is not None and answer.status_code in (200, 400) for answer in told] == [True] * 4
     assert told[-1] is not None and told[-1].json()["error"]["code"] == "invalid_grammar"
@@ -71,7 +71,7 @@ async def test_guides_that_take_minutes_delay_nobody_and_end_with_their_clients(
 ) -> None:
     gateway, worker = await serving(site, tiny_folder, guide_seconds="120", **WITHOUT_LIMITS)
     slow = [fields(choices(70_000 + number)) for number in range(8)]
-    async with Neighbour(site, gateway).served_throughout({}, PLAIN, TRIED):
+    async with GoodTenant(site, gateway).served_throughout({}, PLAIN, TRIED):
         left = await asyncio.gather(*(attack(site, gateway, patience=8.0, **each) for each in slow))
     assert left == [None] * 8
     await wait_until(site.idle, within=HANG, what="the jobs are gone")

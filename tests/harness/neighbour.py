@@ -44,7 +44,7 @@ class WatchedNeighbour:
 
 
 @dataclass
-class Scene:
+class AttackScene:
     """A gateway under attack, a worker, and who is served there too."""
 
     site: Cluster
@@ -82,12 +82,12 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(valkey: EmbeddedValkey, folder: Path, **settings: str) -> AsyncGenerator[Scene]:
+async def scene(valkey: EmbeddedValkey, folder: Path, **settings: str) -> AsyncGenerator[AttackScene]:
     """One gateway process, one worker that answers at once."""
     async with cluster(valkey, folder) as site:
         gateway, _ = await site.gateway(**settings), await site.worker(simulated_rate="1000")
         async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as http:
-            yield Scene(site, gateway, http)
+            yield AttackScene(site, gateway, http)
 
 
-__all__ = ["MODEL", "Scene", "WatchedNeighbour", "scene"]
+__all__ = ["MODEL", "AttackScene", "WatchedNeighbour", "scene"]

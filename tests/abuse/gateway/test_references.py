@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from millstream.common.broker.embedded import EmbeddedValkey
-from tests.harness.neighbour import MODEL, Scene, scene
+from tests.harness.neighbour import MODEL, AttackScene, scene
 
 RESPONSES = "/v1/responses"
 
 
-async def created(attacked: Scene, **fields: Any) -> Any:
+async def created(attacked: AttackScene, **fields: Any) -> Any:
     answer = await attacked.attack(RESPONSES, json.dumps({"model": MODEL, "max_output_tokens": 1, **fields}).encode())
     return answer.json()
 

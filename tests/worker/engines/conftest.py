@@ -9,7 +9,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from millstream.bench.lab import random_model
-from millstream.worker.engines.transformers.batching import MemoryPlan
+from millstream.worker.engines.transformers.memory_plan import MemoryPlan
 from millstream.worker.engines.transformers.settings import EngineSettings, ModelSource
 from tests.worker.engines.rig import Rig
 

@@ -22,6 +22,8 @@ from millstream.worker.engines.grammar.plain import plain
 from millstream.worker.engines.grammar.trial import Abandoned, GuideTrial
 from millstream.worker.engines.grammar.trying import STACK
 
+_PANIC = "PanicException"  # of the compiler, which is written in Rust; its class cannot be imported
+
 log = structlog.stdlib.get_logger(part="guides")
 
 
@@ -113,5 +115,7 @@ class CompilerThreads:
         except Exception as error:
             log.exception("guide_broke", kind=order.guide.kind)
             order.done.set_exception(EngineError(f"The guide could not be compiled: {type(error).__name__}: {error}"))
-        except BaseException as error:  # noqa: BLE001 (a panic of the compiler; this thread serves the next guide)
+        except BaseException as error:
             order.done.set_exception(refused(order.guide, f"{type(error).__name__}: {error}"))
+            if type(error).__name__ != _PANIC:  # after a panic of the compiler, this thread serves the next guide
+                raise

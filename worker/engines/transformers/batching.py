@@ -16,11 +16,10 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from collections.abc import Sequence as Many
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from transformers import ContinuousBatchingConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.generation.continuous_batching.continuous_api import (
     ContinuousBatchProcessor,
     OutputRouter,
@@ -37,6 +36,7 @@ from millstream.worker.engines.transformers.loading.attention import (
     plan_attention,
 )
 from millstream.worker.engines.transformers.loading.gpu_attention import GPU_ATTENTION, Tables, plan_graphs
+from millstream.worker.engines.transformers.memory_plan import MemoryPlan
 from millstream.worker.engines.transformers.overlap import OverlappedLoop, inputs
 from millstream.worker.engines.transformers.prefix_salt import salt_prefixes, salt_tokens
 from millstream.worker.engines.transformers.sampling.logits_hook import LogitsHook
@@ -45,31 +45,6 @@ from millstream.worker.engines.transformers.sampling.sequence import Sequence
 
 Deliver = Callable[[list[Sequence]], None]
 Broken = Callable[[BaseException], None]
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryPlan:
-    """The largest size that the batch may have."""
-
-    slots: int
-    page_size: int
-    pages: int | None  # None: the library takes what the GPU has left
-    step_tokens: int
-    context: int  # tokens of the longest sequence
-    prefix_sharing: bool
-
-    def config(self) -> ContinuousBatchingConfig:
-        """Returns the plan as the library wants it; `plan_graphs` settles what depends on the attention."""
-        return ContinuousBatchingConfig(
-            page_size=self.page_size,
-            num_blocks=self.pages,
-            max_memory_percent=0.8 if self.pages is None else None,  # the sampler needs room for vocabularies
-            max_batch_tokens=self.step_tokens,
-            max_requests_per_batch=self.slots,
-            allow_block_sharing=self.prefix_sharing,
-            use_async_batching=False,
-            safety_margin=0.0,
-        )
 
 
 class _Request(RequestState):

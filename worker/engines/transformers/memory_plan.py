@@ -3,9 +3,11 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # (transformers publishes partly unknown types)
 
+from dataclasses import dataclass
 from math import ceil
 
-from millstream.worker.engines.transformers.batching import MemoryPlan
+from transformers import ContinuousBatchingConfig
+
 from millstream.worker.engines.transformers.loading.device import free_memory
 from millstream.worker.engines.transformers.loading.failures import LoadFailed
 from millstream.worker.engines.transformers.loading.load import Loaded
@@ -14,6 +16,31 @@ from millstream.worker.engines.transformers.settings import EngineSettings
 _CPU_SHARE = 0.25  # of the free memory for the cache: the machine does other things too
 _CPU_STEP = 128  # reading a long prompt then holds running streams up for some tenths of a second at a time
 _USUAL_LENGTH = 1024  # tokens a slot is planned for; longer sequences share, the last wait when it gets tight
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """The largest size that the batch may have."""
+
+    slots: int
+    page_size: int
+    pages: int | None  # None: the library takes what the GPU has left
+    step_tokens: int
+    context: int  # tokens of the longest sequence
+    prefix_sharing: bool
+
+    def config(self) -> ContinuousBatchingConfig:
+        """Returns the plan as the library wants it; `plan_graphs` settles what depends on the attention."""
+        return ContinuousBatchingConfig(
+            page_size=self.page_size,
+            num_blocks=self.pages,
+            max_memory_percent=0.8 if self.pages is None else None,  # the sampler needs room for vocabularies
+            max_batch_tokens=self.step_tokens,
+            max_requests_per_batch=self.slots,
+            allow_block_sharing=self.prefix_sharing,
+            use_async_batching=False,
+            safety_margin=0.0,
+        )
 
 
 def plan_memory(settings: EngineSettings, loaded: Loaded) -> MemoryPlan:

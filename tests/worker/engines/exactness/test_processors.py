@@ -25,7 +25,7 @@ from millstream.worker.engines.transformers.settings import SAMPLE_EMBEDDING, En
 from tests.worker.engines.exactness.test_exact_arithmetic import PROMPTS, generated
 from tests.worker.engines.rig import Rig
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 CPU = torch.device("cpu")
 HUGE = 10**15  # parameters: more than fits in any memory
 
