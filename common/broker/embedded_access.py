@@ -1,4 +1,4 @@
-"""Who may use the embedded Valkey: whoever can read its password, which lies beside its data, for its owner alone."""
+"""Opens the embedded Valkey to whoever can read its password, which lies beside its data, for its owner alone."""
 
 import fcntl
 import os
@@ -25,7 +25,7 @@ def private_config(directory: Path) -> Path:
 
 
 def url_with(password: str, host: str, port: int) -> str:
-    """As `redis_url`."""
+    """Returns the URL in the form of `redis_url`."""
     return f"redis://:{password}@{host}:{port}/0" if password else f"redis://{host}:{port}/0"
 
 

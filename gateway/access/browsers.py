@@ -1,5 +1,5 @@
-"""Which requests a foreign web page could have made, for a gateway that asks for no keys: where nothing has to be known
-to use it, the browser of somebody on this machine must not be the way in.
+"""Finds which requests a foreign web page could have made, for a gateway that asks for no keys: where nothing has to be
+known to use it, the browser of somebody on this machine must not be the way in.
 
 Two ways are closed: a page that posts to us across sites (it tells so in `Origin` or `Sec-Fetch-Site`), and a page
 whose own name was made to lead here (DNS rebinding: the name stands in `Host`).
@@ -25,7 +25,7 @@ class BrowserRules:
     origins: frozenset[str]
 
     def complaint(self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
-        """What is wrong with a request and what to set if it is meant; empty if nothing is."""
+        """Says what is wrong with a request and what to set if it is meant; empty if nothing is."""
         told = {name: value for name, value in headers if name in TELLING}
         host, origin, site, mode = (told.get(name, b"").decode("latin-1") for name in TELLING)
         if self.hosts is not None and host and not known_host(host, self.hosts):
@@ -66,6 +66,6 @@ def host_name(place: str) -> str:
 
 @lru_cache(maxsize=256)  # the same few names in every request; a client's own are forgotten again
 def known_host(place: str, names: Collection[str]) -> bool:
-    """Whether this is a name of this machine, or one that is listed."""
+    """Tells whether this is a name of this machine, or one that is listed."""
     name = host_name(place)
     return "*" in names or name in names or name.endswith(".localhost") or loopback(name)

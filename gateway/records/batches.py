@@ -73,7 +73,7 @@ class Batch:
 
 
 def unmetered(key: ApiKey) -> ApiKey:
-    """What a key may use by the day counts for its batches; by the minute, a batch waits for free slots."""
+    """Returns the key with the limits of its batches: those by the day hold; by the minute, a batch waits for slots."""
     limits = msgspec.structs.replace(key.limits, requests_per_minute=0, tokens_per_minute=0, concurrent=UNCOUNTED)
     return msgspec.structs.replace(key, limits=limits)
 

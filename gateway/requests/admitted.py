@@ -40,8 +40,8 @@ class AdmittedRequest:
         return self.admission is not None and self.admission.outcome == "duplicate"
 
     def found(self, begun: bool) -> bool:
-        """Whether there certainly is such a model. What was submitted had one; a `Last-Event-ID` may be invented, until
-        something of its stream was read (`begun`). Only then may a label bear the name."""
+        """Tells whether there certainly is such a model. What was submitted had one; a `Last-Event-ID` may be invented,
+        until something of its stream was read (`begun`). Only then may a label bear the name."""
         return self.admission is not None or begun
 
     def head(self) -> ResponseMeta:

@@ -32,7 +32,8 @@ class Caller:
 
     @property
     def cache_salt(self) -> str:
-        """What keeps a prompt's beginnings apart from other tenants'; empty where they are shared on purpose."""
+        """Returns what keeps a prompt's beginnings apart from other tenants'; empty where they are shared on
+        purpose."""
         return "" if self.prefixes_shared else blake2b(self.tenant.encode(), digest_size=8).hexdigest()
 
 

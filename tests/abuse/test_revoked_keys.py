@@ -55,7 +55,7 @@ class Team:
         return now if now["status"] in OVER else None
 
     async def rests(self, id: str) -> bool:
-        """Whether nothing is done any more: two seconds are time for dozens of lines."""
+        """Tells whether nothing is done any more: two seconds are time for dozens of lines."""
         before = await self.completed(id)
         await asyncio.sleep(2)
         return await self.completed(id) == before

@@ -21,7 +21,7 @@ CONNECTIONS = 4
 
 
 async def flood(url: str, begin: bytes, piece: bytes) -> int:
-    """How many bytes were taken until the connection ended."""
+    """Returns how many bytes were taken until the connection ended."""
     host, port = url.removeprefix("http://").split(":")
     _, writer = await asyncio.open_connection(host, int(port))
     block, taken = piece * 64, 0

@@ -84,7 +84,7 @@ class _Automaton:
         self._longest[state] = word
 
     def _link(self) -> None:
-        """By depth: what is shorter is linked already."""
+        """Links the states by depth: what is shorter is linked already."""
         waiting = deque(self._next[0].values())
         while waiting:
             state = waiting.popleft()

@@ -1,4 +1,4 @@
-"""What a tenant may keep: counted exactly, freed when it is deleted or expires."""
+"""All that a tenant keeps is counted exactly, freed when it is deleted or expires."""
 
 import asyncio
 

@@ -132,7 +132,7 @@ class GuideCompiler:
 
 
 class _Turn:
-    """Whose turn it is among the guides of one tenant."""
+    """Decides whose turn it is among the guides of one tenant."""
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()

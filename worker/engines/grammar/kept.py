@@ -1,4 +1,5 @@
-"""What is remembered of guides: the newest used, so many and so large at most. Safe to use from several threads."""
+"""Remembers what was made of guides: the newest used, so many and so large at most. Safe to use from several
+threads."""
 
 import threading
 from collections import OrderedDict

@@ -1,4 +1,4 @@
-"""Which guides are so small and simple that they are compiled without being tried out elsewhere first.
+"""Tells which guides are so small and simple that they are compiled without being tried out elsewhere first.
 
 The compiler's work on such a guide is proportional to its length: nothing in it repeats, no expression of the client's
 is in it, and what could be nested or chained is bounded by its length, far within the stack of the compiling threads.
@@ -23,7 +23,7 @@ _BOUNDS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
 
 
 def plain(guide: Guide) -> bool:
-    """Whether the guide is such a one."""
+    """Tells whether the guide is such a one."""
     if len(guide.value) > LONGEST:
         return False
     match guide.kind:
