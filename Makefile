@@ -2,7 +2,7 @@
 PYTHON ?= python
 PATHS = common gateway worker cli bench tests examples
 
-.PHONY: install test lint format types imports pytest clients audit clean
+.PHONY: install test lint format types imports pytest coverage clients audit clean
 
 install:
 	$(PYTHON) -m pip install --quiet -c constraints.txt -e '.[all,dev]'
@@ -27,6 +27,13 @@ imports:
 
 pytest:
 	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest
+
+# Which lines and branches the tests reach, those of the processes they start included. It slows them, so it is apart.
+coverage:
+	rm -f .coverage .coverage.*
+	HF_HUB_OFFLINE=1 $(PYTHON) -m coverage run -m pytest $(TESTS)
+	$(PYTHON) -m coverage combine --quiet
+	$(PYTHON) -m coverage report
 
 # Other people's clients, in an environment of their own; asks the package registries, so it is not part of `test`.
 clients:
