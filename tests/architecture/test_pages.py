@@ -65,7 +65,13 @@ def test_every_path_named_exists(page: Path) -> None:
 def test_every_variable_named_is_a_setting(page: Path) -> None:
     classes = (ClusterSettings, GatewaySettings, WorkerSettings, BackgroundSettings, UpSettings)
     known = {f"MILLSTREAM_{name.upper()}" for settings in classes for name in settings.model_fields}
-    outside = {"MILLSTREAM_API_KEY", "MILLSTREAM_GATEWAY_URL", "MILLSTREAM_GPU_MODEL", "MILLSTREAM_REDIS_IMAGE"}
+    outside = {
+        "MILLSTREAM_API_KEY",
+        "MILLSTREAM_GATEWAY_URL",
+        "MILLSTREAM_GPU_MODEL",
+        "MILLSTREAM_REDIS_IMAGE",
+        "MILLSTREAM_TEST_SERVER",
+    }
     assert set(re.findall(r"MILLSTREAM_\w+", page.read_text())) <= known | outside
 
 
