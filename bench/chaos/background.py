@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from millstream.bench.chaos.faults import Faults
-from millstream.bench.chaos.site import MODEL, Site
+from millstream.bench.chaos.site import MODEL, ChaosSite
 from millstream.bench.chaos.stream import COME_BACK_AFTER, TRANSIENT, Ask
 from millstream.common.process.tasks import TaskGroup
 from millstream.gateway.apis.shared.read.sampling import choice_seed
@@ -52,7 +52,7 @@ class Forgotten(Exception):
 class Unattended:
     """Asks until the time is over, then waits for what is under way."""
 
-    def __init__(self, site: Site, faults: Faults) -> None:
+    def __init__(self, site: ChaosSite, faults: Faults) -> None:
         self._site = site
         self._faults = faults
         self._asked = 0

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from millstream.bench.lab.engine_http import measure_http
 from millstream.common.job import Sampling
@@ -91,7 +91,7 @@ def measure_manager(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     path = locate(ModelSource(args.model), lambda stage, fraction: None).path
     device = pick_device(args.device)
     loaded: Any = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, args.dtype))
-    model = cast(Any, loaded).to(device).eval()
+    model: Any = loaded.to(device).eval()
     words = AutoTokenizer.from_pretrained(path)
     greedy = GenerationConfig(do_sample=False, eos_token_id=-1, max_new_tokens=args.tokens)
     config = manager_config(args, device.type)

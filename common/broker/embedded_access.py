@@ -1,5 +1,4 @@
-"""Access to the embedded Valkey: whoever can read its password may use it. The password lies beside the data, and only
-the owner of the files can read it."""
+"""Opens the embedded Valkey to whoever can read its password, which lies beside its data, for its owner alone."""
 
 import fcntl
 import os
@@ -26,7 +25,7 @@ def private_config(directory: Path) -> Path:
 
 
 def url_with(password: str, host: str, port: int) -> str:
-    """Returns the address in the form of the setting `redis_url`, with the password if there is one."""
+    """Returns the URL in the form of `redis_url`."""
     return f"redis://:{password}@{host}:{port}/0" if password else f"redis://{host}:{port}/0"
 
 

@@ -25,7 +25,7 @@ def default_files_url() -> str:
 
 
 class Place(BaseSettings):
-    """The folder in which `millstream up` was told to keep its data."""
+    """The folder where `millstream up` was told to keep its data."""
 
     model_config = SettingsConfigDict(env_prefix="MILLSTREAM_", frozen=True, extra="ignore", env_ignore_empty=True)
 

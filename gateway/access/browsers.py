@@ -1,4 +1,4 @@
-"""Refuses requests that a foreign web page could have made, on a gateway that asks for no keys: where nothing has to be
+"""Finds which requests a foreign web page could have made, for a gateway that asks for no keys: where nothing has to be
 known to use it, the browser of somebody on this machine must not be the way in.
 
 Two ways are closed: a page that posts to us across sites (it tells so in `Origin` or `Sec-Fetch-Site`), and a page
@@ -25,7 +25,7 @@ class BrowserRules:
     origins: frozenset[str]
 
     def complaint(self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
-        """Tells what is wrong with a request, and what to set if it is meant; empty if nothing is wrong."""
+        """Says what is wrong with a request and what to set if it is meant; empty if nothing is."""
         told = {name: value for name, value in headers if name in TELLING}
         host, origin, site, mode = (told.get(name, b"").decode("latin-1") for name in TELLING)
         if self.hosts is not None and host and not known_host(host, self.hosts):

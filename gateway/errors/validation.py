@@ -85,7 +85,7 @@ def spelt(path: Sequence[str | int]) -> str:
 
 
 def _reached(finding: ValidationFinding) -> tuple[int, float]:
-    """Tells how far into the body a branch came before it gave up. A list that is too long has been looked at: that
+    """Returns how far into the body a branch came before it gave up. A list that is too long has been looked at: that
     is farther than one whose first entry is wrong, and less far than one with a wrong entry further on."""
     if finding.kind == "too_long":
         return len(finding.path) + 1, 0.5

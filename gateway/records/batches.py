@@ -73,8 +73,7 @@ class Batch:
 
 
 def unmetered(key: ApiKey) -> ApiKey:
-    """Returns the key as its batches use it: with its limits per day, without those per minute. A batch waits for free
-    slots instead."""
+    """Returns the key with the limits of its batches: those by the day hold; by the minute, a batch waits for slots."""
     limits = msgspec.structs.replace(key.limits, requests_per_minute=0, tokens_per_minute=0, concurrent=UNCOUNTED)
     return msgspec.structs.replace(key, limits=limits)
 

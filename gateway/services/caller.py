@@ -32,8 +32,8 @@ class Caller:
 
     @property
     def cache_salt(self) -> str:
-        """Returns the salt that keeps the tenant's cached prefixes apart from those of others. It is empty where
-        prefixes are shared on purpose."""
+        """Returns what keeps a prompt's beginnings apart from other tenants'; empty where they are shared on
+        purpose."""
         return "" if self.prefixes_shared else blake2b(self.tenant.encode(), digest_size=8).hexdigest()
 
 

@@ -104,7 +104,7 @@ def keyring_of(settings: IntakeSettings, broker: Broker) -> Keyring | None:
 
 
 def quotas_of(settings: IntakeSettings) -> dict[str, Quota]:
-    """Returns the tenants' quotas by kind of record. Stored completions and responses share one quota."""
+    """Returns how much a tenant may keep, by kind of record. Stored completions and responses share one quota."""
     answers = Quota(
         "answers",
         settings.max_stored,

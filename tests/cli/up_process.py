@@ -39,7 +39,8 @@ class UpProcess:
         )
 
     def queue(self) -> str:
-        """Returns the queue's URL that the banner tells, with the password from the file that the banner names."""
+        """Returns the URL of the process's queue as the banner tells it, with the password from the file that the
+        banner names."""
         file = self.line("password ").removesuffix(", for redis-cli")
         return self.line("queue    ").replace("***", Path(file).read_text().strip())
 

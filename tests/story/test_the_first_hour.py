@@ -44,7 +44,7 @@ def client(address: str) -> OpenAI:
 
 @pytest.fixture(scope="module")
 def redis(terminal: Terminal) -> Iterator[Redis]:
-    """Connects as somebody does with redis-cli: the banner says where the password is."""
+    """An operator connects as with redis-cli: the banner says where the password is."""
     password = Path(terminal.find(r"password +(\S+),")).read_text().strip()
     url = terminal.find(r"queue +(\S+)").replace("***", password)
     with Redis.from_url(url, decode_responses=True) as connection:

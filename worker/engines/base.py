@@ -43,7 +43,8 @@ class RawLogprob:
 
 @dataclass(frozen=True, slots=True)
 class GuideLimits:
-    """The largest guide that is compiled, and the most that compiling one may cost. What is larger is refused first."""
+    """Bounds how large a guide may be, and what compiling one may cost. What is more is refused before it is
+    compiled."""
 
     bytes: int = 1 << 20  # of the guide's text; of all tools together, where a call is forced
     depth: int = 100  # objects and arrays inside each other in a JSON schema

@@ -34,8 +34,8 @@ def _vectors(engine: Engine) -> Computing:
 
 
 def _tokenize(tokenizer: Tokenizer, most: int, work: TokenizeInput) -> Result:
-    """Refuses what the model could never read: by its characters before the work, by its tokens before each of them is
-    spelt out."""
+    """Text that the model could never read is refused: by its characters before the work, by its tokens before each of
+    them is spelt out."""
     if work.ids is not None:
         _check(len(work.ids), most, "tokens")
         return Result(ids=work.ids, text=tokenizer.decode(work.ids, skip_special=False))

@@ -104,8 +104,8 @@ def _prepare(engine: Engine, spec: SequenceSpec) -> None:
 
 
 async def compile_guide(engine: Engine, begun: Beginning, request: JobRequest, tenant: str) -> None:
-    """Compiles the job's guide, if it has one. This takes longest of a beginning, and harms nobody if it fails. Raises
-    `BadGrammar`; it stops when cancelled."""
+    """Does what takes longest of a beginning, and harms nobody if it fails. Raises `BadGrammar`; cancelled, it
+    stops."""
     guide = begun.spec.guide
     if guide is None:
         return

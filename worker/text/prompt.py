@@ -47,7 +47,7 @@ def check_characters(size: int, context_length: int, param: str) -> None:
 
 
 def characters(messages: Iterable[Mapping[str, Any]]) -> int:
-    """Counts the characters of all the messages' contents."""
+    """Returns how long their texts are together."""
     return sum(len(str(message.get("content") or "")) for message in messages)
 
 

@@ -84,7 +84,7 @@ class _Automaton:
         self._longest[state] = word
 
     def _link(self) -> None:
-        """Links the states in order of depth, so that the shorter ones are linked already."""
+        """Links the states by depth: what is shorter is linked already."""
         waiting = deque(self._next[0].values())
         while waiting:
             state = waiting.popleft()

@@ -1,5 +1,5 @@
-"""Limits on what a tenant may keep: objects and bytes of each pool, counted exactly whichever gateway writes, freed
-when an object is deleted or expires."""
+"""Bounds what a tenant may keep: objects and bytes of each pool, counted exactly whichever gateway writes, freed when
+an object is deleted or expires."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,11 +1,25 @@
 """The bodies of Ollama's native API: every field it knows. Options that only tune a server's hardware are no fields
 here, so that they are ignored like any unknown name."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from millstream.gateway.apis.shared.shapes.base import INT32, Penalty, Seed, Shape, Stops, Temperature, Unit
+from millstream.gateway.apis.shared.shapes.base import (
+    INPUTS,
+    INT32,
+    MESSAGES,
+    TOOLS,
+    WORDS,
+    Most,
+    Penalty,
+    Seed,
+    Shape,
+    Stops,
+    Temperature,
+    TokenIds,
+    Unit,
+)
 from millstream.gateway.apis.shared.shapes.tools import Tool
 
 MODEL = "smollm2-135m-instruct"
@@ -84,8 +98,8 @@ class OllamaMessage(Shape):
     role: Literal["system", "user", "assistant", "tool"]
     content: str | None = None
     thinking: str | None = None
-    images: list[Any] | None = None  # refused
-    tool_calls: list[OllamaToolCall] | None = None
+    images: Annotated[list[Any], Most(WORDS)] | None = None  # refused
+    tool_calls: Annotated[list[OllamaToolCall], Most(TOOLS)] | None = None
     tool_name: str | None = None
     tool_call_id: str | None = None
 
@@ -95,8 +109,8 @@ class OllamaChatRequest(GeneratingBody):
 
     model_config = ConfigDict(json_schema_extra={"examples": [CHAT_EXAMPLE]})
 
-    messages: list[OllamaMessage] | None = Field(default=None, max_length=16384)
-    tools: list[Tool] | None = Field(default=None, max_length=1024)
+    messages: Annotated[list[OllamaMessage], Most(MESSAGES)] | None = None
+    tools: Annotated[list[Tool], Most(TOOLS)] | None = None
 
 
 class OllamaGenerateRequest(GeneratingBody):
@@ -109,8 +123,8 @@ class OllamaGenerateRequest(GeneratingBody):
     raw: bool | None = None
     suffix: str | None = None  # refused, as all below
     template: str | None = None
-    context: list[int] | None = None
-    images: list[Any] | None = None
+    context: TokenIds | None = None
+    images: Annotated[list[Any], Most(WORDS)] | None = None
 
 
 class OllamaEmbedRequest(OllamaBody):
@@ -118,7 +132,7 @@ class OllamaEmbedRequest(OllamaBody):
 
     model_config = ConfigDict(json_schema_extra={"examples": [EMBED_EXAMPLE]})
 
-    input: str | list[str]
+    input: str | Annotated[list[str], Most(INPUTS)]
     truncate: bool | None = None  # as if true
     dimensions: int | None = Field(default=None, ge=1, le=65536)
 

@@ -70,9 +70,9 @@ def _messages(body: ResponseRequest, before: list[ResponseItem], now: list[Respo
 
 
 def droppings(items: list[ResponseItem], truncation: str | None) -> Iterator[int]:
-    """Yields how many of the oldest items each attempt leaves out: none, then (with `auto`) a 64th of them (at least
-    one), twice that, … and all but the last; never a tool's call without its answer. Each attempt costs a worker the
-    reading of the whole conversation, so there are eight at most, however long it is."""
+    """Yields how many of the oldest items to leave out, in one attempt after the other: none, then (with `auto`) a 64th
+    of them (at least one), twice that, … and all but the last; never a tool's answer without its call. Each attempt
+    costs a worker the reading of the whole conversation, so there are eight at most, however long it is."""
     yield 0
     last, dropped, step = len(items) - 1, 0, -(-len(items) // 64)
     while truncation == "auto" and dropped < last:

@@ -111,7 +111,8 @@ class BatchWorker:
         return Catalogue(self._context.storage, self._context.store, batch.tenant)
 
     async def _revoked(self, batch: Batch, key: BatchKey) -> bool:
-        """Tells whether the batch's key has been revoked. Then the batch is stopped as if cancelled, and says why."""
+        """Tells whether the batch's key is there no more: the batch is stopped as if it had been cancelled, and says
+        why."""
         await key.look()
         if key.revoked:
             fields = {"errors": msgspec.json.encode([REVOKED]).decode()}

@@ -1,5 +1,5 @@
-"""The metrics name every tenant: they are for administrators, or for a port of their own. No word of a client
-becomes a label."""
+"""The page that Prometheus reads names every tenant: it is for administrators, or for a port of its own. No word of a
+client becomes a label."""
 
 import httpx
 import pytest

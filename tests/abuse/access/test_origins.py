@@ -99,7 +99,7 @@ async def test_what_the_operator_lists(cluster: ScriptedCluster) -> None:
 
 
 async def test_with_keys_a_page_cannot_use_them_anyway(cluster: ScriptedCluster) -> None:
-    """A request with a key was meant: no browser adds a key by itself."""
+    """A request that carries a key was meant: no browser adds one by itself."""
     async with gateway(cluster, api_keys=["team:sk-aaaaaaaaaaaaaaaa"]) as url, httpx.AsyncClient(base_url=url) as http:
         headers = {"Host": "llm.example.org", "Origin": EVIL, "Authorization": "Bearer sk-aaaaaaaaaaaaaaaa"}
         assert (await http.post(CHAT, json=ASK, headers=headers)).status_code == 200

@@ -1,4 +1,5 @@
-"""No tenant can find out from the prefix cache what another asked: neither worker nor gateway joins them."""
+"""Whatever one tenant asked cannot be found out by another from the prefix cache: neither worker nor gateway joins
+them."""
 
 import httpx
 

@@ -50,7 +50,7 @@ class ScriptedMessages:
 
     def __init__(self) -> None:
         self.left = asyncio.Event()
-        self.client = ClientWatch(Request({"type": "http"}, self.receive), set())
+        self.client = ClientWatch(Request({"type": "http", "headers": []}, self.receive), set())
 
     async def receive(self) -> Message:
         await self.left.wait()

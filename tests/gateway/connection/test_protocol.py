@@ -12,8 +12,8 @@ from tests.gateway.scripted import MODEL, ScriptedCluster
 
 ASK = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}).encode()
 CHUNK = b"%x\r\n%b\r\n0\r\n" % (len(ASK), ASK)
-HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
-LAST = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
+LAST = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 PATIENCE = 20  # seconds
 
 
@@ -59,14 +59,21 @@ async def test_a_body_that_is_too_large_ends_the_connection(cluster: ScriptedClu
         assert answer == b"" or b" 413 " in answer[:20]
         small = b"7d0\r\n" + b" " * 2000 + b"\r\n"
         answer = await said(
-            url, HEAD + b"\r\n", small * 2 + b"0\r\n\r\nGET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            url,
+            HEAD + b"\r\n",
+            small * 2 + b"0\r\n\r\n" + LAST,
         )
         assert b" 413 " in answer[:20] and b" 200 OK" in answer  # little is left of it: the connection lives on
 
 
 @pytest.mark.parametrize(
     ("hosts", "status"),
-    [(b"", b"400"), (b"Host: a\r\nHost: b\r\n", b"400"), (b"Host: a\r\n", b"200"), (b"Host:\r\n", b"200")],
+    [
+        (b"", b"400"),
+        (b"Host: localhost\r\n" * 2, b"400"),
+        (b"Host: localhost\r\n", b"200"),
+        (b"Host:\r\n", b"200"),
+    ],
 )
 async def test_a_request_names_one_host(url: str, hosts: bytes, status: bytes) -> None:
     answer = await said(url, b"GET /v1/models HTTP/1.1\r\n" + hosts + b"Connection: close\r\n\r\n")
@@ -84,7 +91,7 @@ async def test_what_is_no_http_is_told_so_as_json_with_an_id(url: str) -> None:
 async def test_rubbish_after_a_request_does_not_come_into_its_answer(url: str, cluster: ScriptedCluster) -> None:
     cluster.queue.at_first = 2
     body = json.dumps(json.loads(ASK) | {"stream": True}).encode()
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
     async with connection(url) as (reader, writer), asyncio.timeout(PATIENCE):
         writer.write(head + body)
         assert b" 200 OK" in await reader.readuntil(b"Hello")
@@ -92,11 +99,11 @@ async def test_rubbish_after_a_request_does_not_come_into_its_answer(url: str, c
         assert b"HTTP/1.1 400" not in await reader.read()
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET /health HTTP/1.1\r\nHost: x\r\n"])
+@pytest.mark.parametrize("sent", [b"", b"GET /health HTTP/1.1\r\nHost: localhost\r\n"])
 async def test_who_sends_no_head_is_not_waited_for(cluster: ScriptedCluster, sent: bytes) -> None:
     async with gateway(cluster, head_timeout=0.2) as url:
         assert await said(url, sent) == b""
-        whole = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+        whole = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
         async with connection(url) as (reader, writer), asyncio.timeout(PATIENCE):
             writer.write(whole)
             assert b" 200 OK" in await reader.readuntil(b"}")

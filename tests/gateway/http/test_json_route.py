@@ -85,7 +85,7 @@ async def app(cluster: ScriptedCluster) -> AsyncIterator[httpx.AsyncClient]:
     made.include_router(chat.router, prefix=FOUND)
     async with (
         made.router.lifespan_context(made),
-        httpx.AsyncClient(transport=httpx.ASGITransport(made), base_url="http://gateway") as http,
+        httpx.AsyncClient(transport=httpx.ASGITransport(made), base_url="http://localhost") as http,
     ):
         yield http
 

@@ -1,4 +1,4 @@
-"""Jobs before their first step: a job's own mistakes are its own, and nothing goes on without it."""
+"""A job before its first step: its own mistakes are its own, and nothing goes on without it."""
 
 import asyncio
 from typing import Any

@@ -19,7 +19,8 @@ _JSON_OPTIONS = {"whitespace_flexible": True, "whitespace_pattern": r"\n? {0,24}
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """The tokenizer as llguidance needs it: its JSON, how many tokens the model has, and those that end an answer."""
+    """The facts that llguidance needs of a tokenizer: its JSON, how many tokens the model has, and those that end an
+    answer."""
 
     tokenizer: str
     size: int
@@ -48,7 +49,7 @@ def compile_guide(tokenizer: LLTokenizer, guide: Guide) -> LLMatcher:
 
 
 def reason(state: LLMatcher) -> str:
-    """Tells why a matcher goes no further; empty while it does."""
+    """Says why a matcher goes no further; empty while it does."""
     return _DUMP.split(state.get_error(), maxsplit=1)[0]
 
 

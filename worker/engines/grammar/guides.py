@@ -132,7 +132,7 @@ class GuideCompiler:
 
 
 class _Turn:
-    """The lock that the guides of one tenant take in turn, and how many have asked for it."""
+    """Decides whose turn it is among the guides of one tenant."""
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()

@@ -1,4 +1,5 @@
-"""A cache of guides: it keeps those used last, up to a number and a size. Safe to use from several threads."""
+"""Remembers what was made of guides: the newest used, so many and so large at most. Safe to use from several
+threads."""
 
 import threading
 from collections import OrderedDict

@@ -33,7 +33,7 @@ def check(guide: Guide, limits: GuideLimits) -> None:
 
 
 def check_parameters(function: dict[str, Any], index: int, limits: GuideLimits) -> None:
-    """Checks the schema of a tool's parameters in the same way. Raises `BadGrammar` that names the tool."""
+    """Checks a tool's parameters in the same way. Raises `BadGrammar` that names the tool."""
     label = f"The schema of the parameters of the tool `{function['name']}`"
     _within(_schema_measures(function.get("parameters")), limits, label, f"tools[{index}].function.parameters")
 
@@ -63,7 +63,7 @@ def _measures(guide: Guide) -> Counter[str]:
 
 
 def _json_measures(text: str) -> Counter[str]:
-    """Measures a schema or a list of choices. Text that is no JSON has no measures: the compiler's error is better."""
+    """Measures a schema or a list of choices; nothing for what is no JSON, which the compiler tells better."""
     try:
         value = json.loads(text)
     except ValueError:
@@ -76,7 +76,7 @@ def _json_measures(text: str) -> Counter[str]:
 
 
 def _depth(text: str) -> int:
-    """Counts how deep the brackets of a JSON text nest."""
+    """Returns how deep the brackets of a JSON text nest."""
     depth = deepest = 0
     for bracket in _BRACKETS.findall(text):
         depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(bracket, 0)
@@ -85,7 +85,8 @@ def _depth(text: str) -> int:
 
 
 def _schema_measures(schema: Any) -> Counter[str]:
-    """Counts what a schema has in all its parts. A property named like a keyword counts as one: rather too much."""
+    """Counts what a schema has in all its parts. A property that is called like a keyword counts as one: rather too
+    much."""
     found: Counter[str] = Counter()
     for node, depth in _nodes(schema):
         found["depth"] = max(found["depth"], depth)

@@ -23,7 +23,7 @@ _BOUNDS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
 
 
 def plain(guide: Guide) -> bool:
-    """Tells whether the guide is so small and simple."""
+    """Tells whether the guide is such a one."""
     if len(guide.value) > LONGEST:
         return False
     match guide.kind:

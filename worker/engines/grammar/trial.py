@@ -93,7 +93,7 @@ class GuideTrial:
         return ours
 
     def _answer(self, connection: Connection, question: bytes, seconds: float, wanted: Callable[[], bool]) -> bytes:
-        """Returns the process's answer to `question`; if none comes in time, the process is ended."""
+        """Returns what the process says to `question`; if it says nothing it is ended."""
         until = monotonic() + seconds
         try:
             connection.send_bytes(question)

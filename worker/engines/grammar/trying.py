@@ -47,7 +47,7 @@ def _refusal(tokenizer: LLTokenizer, guide: Guide) -> str:
 
 
 def _bound_memory(mebibytes: int) -> None:
-    """Bounds the memory of this process. The system refuses more, and the compiler then ends the process."""
+    """Whatever asks for more is refused by the system, and the compiler ends the process."""
     if sys.platform == "win32":
         return
     import resource

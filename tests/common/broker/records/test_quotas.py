@@ -1,4 +1,4 @@
-"""A tenant's quota is counted exactly, and freed when a record is deleted or expires."""
+"""All that a tenant keeps is counted exactly, freed when it is deleted or expires."""
 
 import asyncio
 
