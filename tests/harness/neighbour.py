@@ -22,7 +22,7 @@ TOKENS = 5
 
 
 @dataclass
-class Neighbour:
+class WatchedNeighbour:
     """Asks for one short answer after the other; every token must be right."""
 
     site: Cluster
@@ -56,9 +56,9 @@ class AttackScene:
         return await self.http.post(path, content=body, headers={"content-type": "application/json"})
 
     @asynccontextmanager
-    async def watched(self) -> AsyncGenerator[Neighbour]:
+    async def watched(self) -> AsyncGenerator[WatchedNeighbour]:
         """A neighbour is served as ever meanwhile."""
-        neighbour = Neighbour(self.site, self.gateway)
+        neighbour = WatchedNeighbour(self.site, self.gateway)
         asking = asyncio.create_task(neighbour.ask())
         try:
             await wait_until(lambda: neighbour.answers > 0, within=WIDE, what="the neighbour is served")
@@ -90,4 +90,4 @@ async def scene(valkey: EmbeddedValkey, folder: Path, **settings: str) -> AsyncG
             yield AttackScene(site, gateway, http)
 
 
-__all__ = ["MODEL", "AttackScene", "Neighbour", "scene"]
+__all__ = ["MODEL", "AttackScene", "WatchedNeighbour", "scene"]

@@ -22,7 +22,7 @@ FIRST, ELSEWHERE = GatewayId("g1"), GatewayId("g2")
 
 
 @dataclass
-class Scene:
+class LookScene:
     """A running job whose log is being written."""
 
     world: World
@@ -43,21 +43,21 @@ class Scene:
         return [seq for seq, _ in found]
 
 
-async def scene_at(broker: Broker) -> Scene:
+async def scene_at(broker: Broker) -> LookScene:
     world, mind = World(broker), WorkerMind(WorkerId("w1"))
     await world.beat(mind)
     await world.submit(JOB, FIRST, "acme", "default", "")
     await world.claim(mind, 1, reply_lost=False)
-    return Scene(world, mind)
+    return LookScene(world, mind)
 
 
 @pytest.fixture
-async def scene(broker: Broker) -> Scene:
+async def scene(broker: Broker) -> LookScene:
     return await scene_at(broker)
 
 
 @pytest.fixture
-async def lone(own_valkey: EmbeddedValkey) -> AsyncIterator[Scene]:
+async def lone(own_valkey: EmbeddedValkey) -> AsyncIterator[LookScene]:
     """On a server that the test may stop."""
     async with Broker(own_valkey.url) as broker:
         made = await scene_at(broker)
@@ -65,7 +65,7 @@ async def lone(own_valkey: EmbeddedValkey) -> AsyncIterator[Scene]:
         yield made
 
 
-async def test_a_look_sees_what_is_there_and_waits_for_nothing(scene: Scene) -> None:
+async def test_a_look_sees_what_is_there_and_waits_for_nothing(scene: LookScene) -> None:
     assert await scene.seqs() == []
     await scene.write(3)
     assert await scene.seqs() == [1, 2, 3]
@@ -78,7 +78,7 @@ async def test_a_look_sees_what_is_there_and_waits_for_nothing(scene: Scene) -> 
     assert await scene.seqs(after=4, most=1) == []
 
 
-async def test_a_look_takes_nothing_over(scene: Scene) -> None:
+async def test_a_look_takes_nothing_over(scene: LookScene) -> None:
     await scene.write(2)
     before = await jobs.read(scene.world.broker, MODEL, JOB)
     await scene.seqs(after=1)
@@ -87,7 +87,7 @@ async def test_a_look_takes_nothing_over(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(("after", "most"), [(0, None), (1, None), (2, None), (0, 1), (chunks.PAGE, 1)])
-async def test_a_long_log_is_read_as_far_as_it_is_asked_for(scene: Scene, after: int, most: int | None) -> None:
+async def test_a_long_log_is_read_as_far_as_it_is_asked_for(scene: LookScene, after: int, most: int | None) -> None:
     length = 2 * chunks.PAGE + 1
     await scene.write(length)
     await scene.world.broker.redis.config_resetstat()
@@ -97,7 +97,7 @@ async def test_a_long_log_is_read_as_far_as_it_is_asked_for(scene: Scene, after:
 
 
 @pytest.mark.parametrize("over", [False, True])
-async def test_a_place_that_the_log_does_not_reach_is_lost(scene: Scene, over: bool) -> None:
+async def test_a_place_that_the_log_does_not_reach_is_lost(scene: LookScene, over: bool) -> None:
     with pytest.raises(StreamLost):
         await scene.seqs(after=1)
     await scene.write(2, end=over)
@@ -107,7 +107,7 @@ async def test_a_place_that_the_log_does_not_reach_is_lost(scene: Scene, over: b
 
 
 @pytest.mark.parametrize(("tenant", "job"), [("other", JOB), ("acme", JobId("unknown"))])
-async def test_anothers_job_is_none(scene: Scene, tenant: str, job: JobId) -> None:
+async def test_anothers_job_is_none(scene: LookScene, tenant: str, job: JobId) -> None:
     await scene.write(2)
     with pytest.raises(NotFound):
         await scene.reader.logged(MODEL, job, tenant=tenant)
@@ -116,7 +116,7 @@ async def test_anothers_job_is_none(scene: Scene, tenant: str, job: JobId) -> No
             await scene.reader.logged(MODEL, job, tenant=tenant, after=Seq(after))
 
 
-async def test_a_redis_that_is_away_is_waited_for(lone: Scene, own_valkey: EmbeddedValkey) -> None:
+async def test_a_redis_that_is_away_is_waited_for(lone: LookScene, own_valkey: EmbeddedValkey) -> None:
     await own_valkey.stop()
     looking = asyncio.create_task(lone.seqs(after=1))
     done, _ = await asyncio.wait({looking}, timeout=0.3)
@@ -125,7 +125,7 @@ async def test_a_redis_that_is_away_is_waited_for(lone: Scene, own_valkey: Embed
     assert await looking == [2, 3]
 
 
-async def test_but_not_for_ever(lone: Scene, own_valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_but_not_for_ever(lone: LookScene, own_valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_reader, "LOOK_PATIENCE", 0)
     await own_valkey.stop()
     with pytest.raises(RedisAway):
@@ -133,7 +133,7 @@ async def test_but_not_for_ever(lone: Scene, own_valkey: EmbeddedValkey, monkeyp
 
 
 @pytest.mark.parametrize("word", [b"XRANGE", b"HGET"])
-async def test_a_lost_reply_costs_a_look_nothing(scene: Scene, valkey: EmbeddedValkey, word: bytes) -> None:
+async def test_a_lost_reply_costs_a_look_nothing(scene: LookScene, valkey: EmbeddedValkey, word: bytes) -> None:
     await scene.write(3)
     async with Proxy("127.0.0.1", valkey.port) as proxy, Broker(proxy.url) as broker:
         proxy.lose_reply_to(word)

@@ -60,7 +60,7 @@ class Choice:
 
 
 @dataclass
-class Answer:
+class WholeAnswer:
     choices: list[Choice]
     usage: dict[str, Any] = field(default_factory=dict)
     pieces: int = 0
@@ -75,15 +75,15 @@ def question(kind: str) -> dict[str, Any]:
     return {"model": NAME, "messages": words, "max_tokens": 50, **QUESTIONS[kind]}
 
 
-async def undisturbed(site: Cluster, gateway: FleetPart, kind: str) -> Answer:
+async def undisturbed(site: Cluster, gateway: FleetPart, kind: str) -> WholeAnswer:
     body = (await site.http.post(gateway.url + CHAT, json=question(kind), timeout=START)).json()
-    answer = Answer([Choice() for _ in body["choices"]], body["usage"])
+    answer = WholeAnswer([Choice() for _ in body["choices"]], body["usage"])
     for entry in body["choices"]:
         answer.choices[entry["index"]].add(entry)
     return answer
 
 
-async def streamed(site: Cluster, gateway: FleetPart, kind: str, answer: Answer) -> None:
+async def streamed(site: Cluster, gateway: FleetPart, kind: str, answer: WholeAnswer) -> None:
     body = {**question(kind), "stream": True, "stream_options": {"include_usage": True}}
     async with site.http.stream("POST", gateway.url + CHAT, json=body, timeout=START) as response:
         async for _, data in events(response):
@@ -112,7 +112,7 @@ async def test_continued_answers_are_the_undisturbed_ones(site: Cluster) -> None
     await site.fleet.worker(**model)
     await wait_until(lambda: serving(site, 2), within=START, what="the second worker is there")
 
-    got = {kind: Answer([Choice() for _ in answer.choices]) for kind, answer in right.items()}
+    got = {kind: WholeAnswer([Choice() for _ in answer.choices]) for kind, answer in right.items()}
     async with asyncio.TaskGroup() as tasks:
         for kind, answer in got.items():
             tasks.create_task(streamed(site, gateway, kind, answer))

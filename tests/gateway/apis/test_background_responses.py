@@ -7,6 +7,7 @@ import openai
 import pytest
 
 from millstream.common.job import ChatPrompt, JobId
+from tests.gateway.conftest import gateway
 from tests.gateway.scripted import MODEL, ScriptedCluster, said
 from tests.harness.support import wait_until
 
@@ -110,3 +111,14 @@ async def test_cancel(client: openai.AsyncOpenAI, cluster: ScriptedCluster) -> N
     cancelled = await client.responses.cancel(begun.id)
     assert cancelled.status == "cancelled" and cluster.queue.cancelled == [begun.id]
     assert (await client.responses.retrieve(begun.id)).status == "cancelled"
+
+
+async def test_without_a_store(cluster: ScriptedCluster) -> None:
+    cluster.store = None
+    async with (
+        gateway(cluster) as url,
+        openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0) as client,
+    ):
+        assert (await client.responses.create(**ASK)).output_text == "Hello world"
+        with pytest.raises(openai.BadRequestError):
+            await client.responses.create(**ASK, background=True)

@@ -8,8 +8,8 @@ import openai
 import pytest
 from openai.types import responses as kinds
 
-from millstream.common.chunk import Chunk, Failure, Result, Start, TokenLogprob, ToolDelta, TopLogprob
-from millstream.common.job import ChatPrompt, JobRequest, TokenizeInput
+from millstream.common.chunk import Chunk, Failure, Start, TokenLogprob, ToolDelta, TopLogprob
+from millstream.common.job import ChatPrompt, JobRequest
 from tests.gateway.conftest import gateway
 from tests.gateway.scripted import MODEL, USAGE, ScriptedCluster, failed, said
 from tests.gateway.strict import strictly
@@ -251,12 +251,3 @@ async def test_truncation(client: openai.AsyncOpenAI, cluster: ScriptedCluster) 
         assert (await client.responses.retrieve(answer.id)).output_text == "fits"
     assert cluster.store is not None
     assert all(b'"queued"' not in record.body for record in cluster.store.records["default", "response"].values())
-
-
-async def test_counting_input_tokens(client: openai.AsyncOpenAI, cluster: ScriptedCluster) -> None:
-    cluster.queue.script = lambda _: [Chunk(finish="stop", result=Result(ids=[1, 2, 3]))]
-    counted = await client.responses.input_tokens.count(model=MODEL, input="abc", instructions="s")
-    assert (counted.input_tokens, counted.object) == (3, "response.input_tokens")
-    [request] = cluster.queue.requests
-    assert isinstance(request.input, TokenizeInput)
-    assert [message["role"] for message in request.input.messages or []] == ["system", "user"]

@@ -92,3 +92,12 @@ async def test_tokens(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None
         TokenizeInput(messages=[{"role": "user", "content": "hi"}]),
         TokenizeInput(ids=[5, 6]),
     ]
+
+
+async def test_counting_a_turns_input_tokens(client: openai.AsyncOpenAI, cluster: ScriptedCluster) -> None:
+    cluster.queue.script = lambda _: [Chunk(finish="stop", result=Result(ids=[1, 2, 3]))]
+    counted = await client.responses.input_tokens.count(model=MODEL, input="abc", instructions="s")
+    assert (counted.input_tokens, counted.object) == (3, "response.input_tokens")
+    [request] = cluster.queue.requests
+    assert isinstance(request.input, TokenizeInput)
+    assert [message["role"] for message in request.input.messages or []] == ["system", "user"]
