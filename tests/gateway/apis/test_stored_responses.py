@@ -1,4 +1,4 @@
-"""Responses that are stored: they are read again, deleted, and gone on from, if there is a store."""
+"""Responses that are stored: they are read again, deleted and continued."""
 
 from typing import Any
 
@@ -7,7 +7,6 @@ import pytest
 from openai.types import responses as kinds
 
 from millstream.common.job import ChatPrompt
-from tests.gateway.conftest import gateway
 from tests.gateway.scripted import MODEL, ScriptedCluster
 
 ASK: dict[str, Any] = {"model": MODEL, "input": "hi"}
@@ -45,14 +44,3 @@ async def test_streamed_ones_are_stored_too(client: openai.AsyncOpenAI) -> None:
     final = [event async for event in stream][-1]
     assert isinstance(final, kinds.ResponseCompletedEvent)
     assert await client.responses.retrieve(final.response.id) == final.response
-
-
-async def test_without_a_store(cluster: ScriptedCluster) -> None:
-    cluster.store = None
-    async with (
-        gateway(cluster) as url,
-        openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0) as client,
-    ):
-        assert (await client.responses.create(**ASK)).output_text == "Hello world"
-        with pytest.raises(openai.BadRequestError):
-            await client.responses.create(**ASK, background=True)
