@@ -26,5 +26,10 @@ def choices(count: int) -> Guide:
     return Guide("choice", json.dumps([f"choice {i}" for i in range(count)]), "guided_choice")
 
 
+def words(count: int) -> Guide:
+    """Returns choices written as a grammar, which a gateway does not look into."""
+    return Guide("grammar", "start: " + " | ".join(f'"c{i}"' for i in range(count)), "guided_grammar")
+
+
 def schema(value: object) -> Guide:
     return Guide("json_schema", json.dumps(value), "response_format.json_schema.schema")
