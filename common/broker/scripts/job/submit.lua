@@ -72,7 +72,11 @@ if free_slots() < #jobs then
 end
 
 local function create(job)
-  redis.call('DEL', job_key(job.id), chunks_key(job.id))  -- with the time that was left to it
+  -- What is left of an earlier one goes, with the time that was left to it. A DEL for nothing would be a write, and a
+  -- script that has written is not refused any more by a server whose memory is full.
+  if redis.call('EXISTS', job_key(job.id), chunks_key(job.id)) > 0 then
+    redis.call('DEL', job_key(job.id), chunks_key(job.id))
+  end
   redis.call('HSET', job_key(job.id), 'state', 'queued', 'lease', '', 'grant', job.grant, 'attempt', 0,
     'worker', '', 'gateway', gateway, 'tenant', tenant, 'tier', tier, 'weight', weight,
     'request', job.request, 'bytes', #job.request, 'submitted', NOW, 'deadline', deadline,
