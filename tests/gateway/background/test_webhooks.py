@@ -128,25 +128,27 @@ async def test_a_receiver_that_fails_is_tried_again_and_given_up_at_last(redis_u
         pending = Pending(broker)
         settings = BackgroundSettings(webhooks=[f"*={url}"], webhook_secret=SecretStr(SECRET), webhook_tries=3)
         webhooks = Webhooks(settings, pending, http)
-        [letter] = webhooks.letters("anyone", "batch.failed", "batch_1")
+        [delivery] = webhooks.deliveries("anyone", "batch.failed", "batch_1")
         for tried in (1, 2):
-            again = await webhooks.deliver(letter)
+            again = await webhooks.deliver(delivery)
             assert again is not None and again[0].tried == tried and again[1] > 0
-            letter = again[0]
-        assert await webhooks.deliver(letter) is None
+            delivery = again[0]
+        assert await webhooks.deliver(delivery) is None
         [dead] = await pending.dead()
-        assert (dead["event"], dead["reason"], dead["body"]) == (letter.event, "status 302", letter.body)
-        assert await webhooks.deliver(WebhookDelivery(letter.event, url, letter.body)) is None
+        assert (dead["event"], dead["reason"], dead["body"]) == (delivery.event, "status 302", delivery.body)
+        assert await webhooks.deliver(WebhookDelivery(delivery.event, url, delivery.body)) is None
         assert len({headers["webhook-id"] for headers, _ in receiver.heard}) == 1 and len(receiver.heard) == 4
-        assert [event.event for event in webhooks.letters("x", "batch.failed", "batch_1")] == [letter.event]
+        assert [event.event for event in webhooks.deliveries("x", "batch.failed", "batch_1")] == [delivery.event]
         receiver.statuses.append(410)  # nobody wants it any more: not tried again
-        assert await webhooks.deliver(WebhookDelivery("evt_2", url, letter.body)) is None
-        assert [each["event"] for each in await pending.dead()] == ["evt_2", letter.event]
+        assert await webhooks.deliver(WebhookDelivery("evt_2", url, delivery.body)) is None
+        assert [each["event"] for each in await pending.dead()] == ["evt_2", delivery.event]
 
 
 def test_pauses_grow_to_hours() -> None:
     pauses = [pause_after(tried) for tried in range(1, 12)]
-    assert 4 <= pauses[0] <= 6 and max(pauses) <= 4 * 3600 * 1.2 and sum(pauses) > 20 * 3600
+    assert (
+        4 <= pauses[0] <= 6 and max(pauses) <= 4 * 3600 * 1.2 and sum(pauses) > 17 * 3600
+    )  # a fifth less than 78,825 s at worst
 
 
 @pytest.mark.parametrize(
@@ -188,7 +190,7 @@ async def test_a_receiver_that_never_comes_to_an_end(redis_url: str, monkeypatch
     async with server, Broker(redis_url) as broker, mailbox() as http:
         settings = BackgroundSettings(webhooks=[f"*={url}"], webhook_secret=SecretStr(SECRET))
         webhooks = Webhooks(settings, Pending(broker), http)
-        [letter] = webhooks.letters("anyone", "batch.failed", "batch_1")
-        again = await webhooks.deliver(letter)
+        [delivery] = webhooks.deliveries("anyone", "batch.failed", "batch_1")
+        again = await webhooks.deliver(delivery)
         assert again is not None and again[0].tried == 1 and bytes_sent > 1
         await left.wait()
