@@ -23,7 +23,7 @@ def estimate(request: JobRequest) -> int:
     """Returns the tokens a job may use: its input's, guessed from its size, and as many as it may answer with, if it
     generates."""
     prompt = len(msgspec.json.encode(request.input)) // CHARACTERS_PER_TOKEN + 1
-    if not isinstance(request.input, ChatPrompt | TextPrompt | TokensPrompt):
+    if not _generates(request):
         return prompt
     sampling = request.sampling
     return prompt + (sampling.max_tokens if sampling.max_tokens is not None else sampling.at_most or 0)
@@ -45,10 +45,13 @@ def within_limits(submission: Submission) -> Submission:
 
 
 def _bounded(request: JobRequest, bound: int) -> JobRequest:
-    generates = isinstance(request.input, ChatPrompt | TextPrompt | TokensPrompt)
-    if not generates or request.sampling.max_tokens is not None:
+    if not _generates(request) or request.sampling.max_tokens is not None:
         return request
     return msgspec.structs.replace(request, sampling=msgspec.structs.replace(request.sampling, at_most=bound))
+
+
+def _generates(request: JobRequest) -> bool:
+    return isinstance(request.input, ChatPrompt | TextPrompt | TokensPrompt)
 
 
 def duration(seconds: float) -> str:

@@ -1,11 +1,9 @@
 """The books of a key are exact: several gateways, workers that die, clients that leave, jobs that are preempted."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-import pytest_asyncio
 
 from millstream.common.broker import jobs
 from millstream.common.broker.accounts.keyring import ApiKey, KeyLimits
@@ -16,14 +14,8 @@ from millstream.common.errors import Overloaded, QuotaExceeded, TooLargeToWait
 from millstream.common.job import JobId, WorkerId
 from millstream.gateway.queue.client import Submission
 from millstream.gateway.queue.redis_client import RedisQueueClient
-from tests.harness.queue_site import MODEL, Site, open_site
+from tests.harness.queue_site import MODEL, Site
 from tests.harness.support import wait_until
-
-
-@pytest_asyncio.fixture
-async def site(redis_url: str) -> AsyncIterator[Site]:
-    async with open_site(redis_url) as opened:
-        yield opened
 
 
 def key(**limits: int) -> ApiKey:

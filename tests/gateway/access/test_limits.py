@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from millstream.common.broker import jobs
 from millstream.common.broker.accounts.keyring import ApiKey, KeyLimits, digest, revoke_key, store_key
@@ -21,16 +20,10 @@ from millstream.gateway.queue import redis_client as queue
 from millstream.gateway.queue.rate_limits import answer_bound, duration, estimate
 from millstream.gateway.services.connect import connect
 from millstream.gateway.settings import GatewaySettings
-from tests.harness.queue_site import MODEL, Site, open_site
+from tests.harness.queue_site import MODEL, Site
 from tests.harness.support import wait_until
 
 KEY = "sk-ms-test"
-
-
-@pytest_asyncio.fixture
-async def site(redis_url: str) -> AsyncIterator[Site]:
-    async with open_site(redis_url) as opened:
-        yield opened
 
 
 @asynccontextmanager
