@@ -98,6 +98,12 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     stopped_by: str = ""  # with finish: the client's stop string that ended the text, if one did
     usage: Usage | None = None
     error: Failure | None = None
+    count: int = 0  # tokens it stands for where the engine does not tell their ids
+
+    @property
+    def tokens(self) -> int:
+        """Returns how many tokens it stands for."""
+        return len(self.ids) or self.count
 
     @property
     def last(self) -> bool:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from millstream.common.chunk import Chunk, FinishReason, Start
-from millstream.common.errors import BadGrammar, BadRequest
+from millstream.common.errors import BadGrammar
 from millstream.common.job import ChatPrompt, Guide, JobRequest, TextPrompt, TokensPrompt, ToolUse
-from millstream.worker.engines.base import Engine, GuideLimits, ModelCard, SequenceKey, SequenceSpec, Tokenizer
+from millstream.worker.engines.base import GuideLimits, ModelCard, SequenceKey, SequenceSpec, TokenEngine, Tokenizer
 from millstream.worker.engines.grammar.limits import check, check_parameters
 from millstream.worker.engines.grammar.tool_guides import TOOLS, functions_of, tool_guide
 from millstream.worker.text.parsers.formats import CallFormat, parser_for
@@ -49,7 +49,7 @@ def brief(request: JobRequest, earlier: Sequence[int]) -> bool:
 
 
 def begin_sequence(
-    engine: Engine,
+    engine: TokenEngine,
     card: ModelCard,
     request: JobRequest,
     key: SequenceKey,
@@ -57,10 +57,8 @@ def begin_sequence(
     notation: CallFormat | None = None,
 ) -> Beginning:
     """Prepares a job for the engine. `notation`: how tool calls are written, if not as the chat template tells. Raises
-    `BadRequest` (a model that does not generate, an empty or too long prompt, a template that refuses it) and
-    `BadGrammar` (tools that cannot be forced)."""
-    if "completions" not in card.capabilities:
-        raise BadRequest(f"The model `{card.name}` does not generate: use /v1/embeddings or /v1/rerank.", param="model")
+    `BadRequest` (an empty or too long prompt, a template that refuses it) and `BadGrammar` (tools that cannot be
+    forced)."""
     tokenizer = engine.tokenizer
     _check_text(request, card.context_length)
     notation = notation or parser_for(template_of(tokenizer))
@@ -94,7 +92,7 @@ def _check_text(request: JobRequest, context_length: int) -> None:
             pass
 
 
-def _prepare(engine: Engine, spec: SequenceSpec) -> None:
+def _prepare(engine: TokenEngine, spec: SequenceSpec) -> None:
     try:
         engine.prepare(spec)
     except BadGrammar as error:
@@ -103,7 +101,7 @@ def _prepare(engine: Engine, spec: SequenceSpec) -> None:
         raise
 
 
-async def compile_guide(engine: Engine, begun: Beginning, request: JobRequest, tenant: str) -> None:
+async def compile_guide(engine: TokenEngine, begun: Beginning, request: JobRequest, tenant: str) -> None:
     """Does what takes longest of a beginning, and harms nobody if it fails. Raises `BadGrammar`; cancelled, it
     stops."""
     guide = begun.spec.guide
@@ -118,7 +116,7 @@ async def compile_guide(engine: Engine, begun: Beginning, request: JobRequest, t
         raise
 
 
-async def _blame_a_tool(engine: Engine, notation: CallFormat, request: JobRequest, tenant: str) -> None:
+async def _blame_a_tool(engine: TokenEngine, notation: CallFormat, request: JobRequest, tenant: str) -> None:
     """Raises `BadGrammar` naming the first tool that cannot be compiled by itself; returns if there is none."""
     if request.tool_use is None or not isinstance(request.input, ChatPrompt):
         return

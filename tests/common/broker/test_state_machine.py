@@ -113,6 +113,16 @@ class JobsLife(RuleBasedStateMachine):
             self.run(workers.handoff(self.broker, MODEL, mind.id, [(id, held.job.lease)]))
         del mind.holds[id]
 
+    @precondition(lambda self: any(mind.holds for mind in self.world.minds.values()))
+    @rule(at=index)
+    def an_upstream_is_lost(self, at: int) -> None:
+        busy = [mind for mind in self.world.minds.values() if mind.holds]
+        mind = busy[at % len(busy)]
+        id, held = next(iter(mind.holds.items()))
+        for _ in range(2):
+            self.run(workers.retry(self.broker, MODEL, mind.id, [(id, held.job.lease)], 1, MAX_ATTEMPTS))
+        del mind.holds[id]
+
     @precondition(lambda self: self.world.minds)
     @rule(at=index)
     def a_lease_runs_out(self, at: int) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Literal
 
 from millstream.common.errors import ContextLengthExceeded, EngineError
 from millstream.common.job import Guide
@@ -40,7 +41,10 @@ class SimulatedSettings:
 
 
 class SimulatedEngine:
-    """Implements `worker.engines.base.Engine`. One step advances every sequence that is due; idle, it does nothing."""
+    """Implements `worker.engines.base.TokenEngine`. One step advances every sequence that is due; idle, it does
+    nothing."""
+
+    kind: Literal["tokens"] = "tokens"
 
     def __init__(self, settings: SimulatedSettings | None = None) -> None:
         self.settings = settings or SimulatedSettings()

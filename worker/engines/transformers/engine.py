@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import Iterator
 from collections.abc import Sequence as Many
+from typing import Literal
 
 from millstream.common.errors import BadGrammar, BadRequest, ContextLengthExceeded, EngineError, Unavailable
 from millstream.common.job import Guide
@@ -30,6 +31,8 @@ def _silent(stage: str, fraction: float | None) -> None: ...
 
 class TransformersEngine:
     """One causal language model, all its sequences in one continuous batch on a thread of its own."""
+
+    kind: Literal["tokens"] = "tokens"
 
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings

@@ -43,10 +43,10 @@ local function empty_inbox(worker, limit)
   return #entries
 end
 
--- Its holder gives a job back without counting an attempt. Returns queued | fenced
-local function give_back(worker, id, lease)
+-- Its holder gives a job back, without counting an attempt if `attempts` is none. Returns queued | fenced
+local function give_back(worker, id, lease, attempts, max_attempts)
   local job = redis.call('HMGET', job_key(id), 'lease', 'state')
   if job[1] ~= lease or job[2] ~= 'running' then return 'fenced' end
-  requeue(id, 0, 0, worker)
+  requeue(id, attempts or 0, max_attempts or 0, worker)
   return 'queued'
 end
