@@ -11,6 +11,7 @@ from millstream.bench.chaos.settings import ChaosSettings
 from millstream.bench.command.settings import BenchSettings
 from millstream.cli.flags import command_of
 from millstream.cli.groups import keys_group, models_group
+from millstream.cli.secret_flags import hide_secrets
 from millstream.cli.settings import (
     BatchesSettings,
     ChatSettings,
@@ -38,6 +39,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Is the entry point. Errors we know are one line on standard error and exit status 1; wrong usage is 2."""
+    hide_secrets()
     try:
         app()
     except MillstreamError as error:

@@ -52,6 +52,7 @@ class Start(msgspec.Struct, frozen=True, omit_defaults=True):
     echo: str = ""
     prompt_logprobs: list[TokenLogprob] = []
     repeats: bool = False  # the prompt is counted with another job of the request
+    exactness: str = ""  # how exact a continuation may be: `common.job.Exactness`
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):

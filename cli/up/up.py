@@ -159,7 +159,8 @@ def _cluster(settings: UpSettings, screen: Screen, broker: Broker, port: int) ->
     what = ["--engine", settings.engine, "--model", settings.model]
     files = gateway.files_url if "files_url" in gateway.model_fields_set else str(settings.state_dir / "files")
     shared = {name: str(getattr(settings, name)) for name in ClusterSettings.model_fields}
-    environment = child_environment(**{**shared, "redis_url": broker.url, "log_format": "json", "files_url": files})
+    changed = {**shared, "redis_url": broker.url, "log_format": "json", "files_url": files, **_upstream(settings)}
+    environment = child_environment(**changed)
 
     def child(name: str, *arguments: str, worker: bool = False) -> Child:
         program = Program(name, own_command(*arguments), environment)
@@ -176,6 +177,12 @@ def _cluster(settings: UpSettings, screen: Screen, broker: Broker, port: int) ->
         background=child("background", "background"),
         workers=[child(f"worker-{n}", "worker", *what, *common, worker=True) for n in range(1, settings.workers + 1)],
     )
+
+
+def _upstream(settings: UpSettings) -> dict[str, str]:
+    """Returns the upstreams as variables: an address may hold a password, which a flag would show."""
+    key = settings.upstream_key.get_secret_value() if settings.upstream_key else ""
+    return {"upstream": ",".join(settings.upstream), "upstream_key": key}
 
 
 def _why(failure: GaveUp) -> str:

@@ -18,7 +18,7 @@ import msgspec
 
 from millstream.common.chunk import Chunk, Result
 from millstream.common.errors import EngineError, MillstreamError
-from millstream.common.job import Guide, JobRequest, Sampling, TokenizeInput
+from millstream.common.job import Exactness, Guide, JobRequest, Sampling, TokenizeInput
 
 SequenceKey = NewType("SequenceKey", str)  # "<job>#<grant>": ours, never the client's id
 
@@ -93,6 +93,7 @@ class ModelCard:
     fingerprint: str = ""  # model, weights revision, engine and dtype, hashed
     capabilities: tuple[str, ...] = ("chat", "completions")  # also "embeddings", "rerank"
     details: Mapping[str, str] = field(default_factory=dict[str, str])  # dtype, device, revision, ...
+    exactness: Mapping[str, Exactness] = field(default_factory=dict[str, Exactness])  # by kind of request
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,6 +140,7 @@ class ModelService:
             "started": str(self._started),
             "on_demand": " ".join(name for name, _ in on_demand(self._settings)),
             "version": version("millstream"),
+            "exactness": " ".join(f"{kind}={level}" for kind, level in self._card.exactness.items()),
             **self._card.details,
         }
 
