@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import httpx
 from rich.console import Console
 
-from millstream.cli.inspect.diagnosis import clocks, loaders, processors, versions, waiting
+from millstream.cli.inspect.diagnosis import clocks, exactnesses, loaders, processors, upstreams, versions, waiting
 from millstream.cli.inspect.finding import DoctorFinding
 from millstream.cli.settings import DoctorSettings
 from millstream.cli.up.banner import without_password
@@ -52,6 +52,7 @@ async def examine(settings: DoctorSettings) -> list[DoctorFinding]:
             findings.append(DoctorFinding("bad", f"queue: {error.message}", remedy))
     if models is not None:
         findings += [*served(models), *processors(models), *versions(models)]
+        findings += [*upstreams(models), *exactnesses(models)]
     return [*findings, *waits, await gateway(settings, models)]
 
 

@@ -3,15 +3,16 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from millstream.common.chunk import NOTHING_YET, Seq
+from millstream.common.chunk import NOTHING_YET, Seq, Start
 from millstream.common.errors import Cancelled, LogExpired, MillstreamError, NotFound, Unavailable, from_failure
+from millstream.common.job import EXACTNESSES
 from millstream.gateway.connection.disconnect import ClientGone, ClientWatch
 from millstream.gateway.connection.sse import STOPPING, DrainTimeout
 from millstream.gateway.queue.merge import MergedStream
@@ -72,6 +73,7 @@ class RequestHandler:
     async def whole(self, answer: Writers, admitted: AdmittedRequest) -> Response:
         """Returns all of the answer at once."""
         accumulators = await self.accumulators(admitted)
+        admitted = self._stated(admitted, accumulators[0].start)
         body = msgspec.json.encode(answer.whole(admitted.head(), accumulators))
         if answer.ended is not None:
             await answer.ended(admitted, True)
@@ -110,7 +112,7 @@ class RequestHandler:
         flow = self._desk.follow(admitted, after, self._client.direct)
         try:
             with self._client:
-                await self._begin(admitted, flow)
+                admitted = self._stated(admitted, await self._begin(admitted, flow))
         except BaseException as error:
             await self._abandon(admitted, flow, error)
             raise
@@ -134,18 +136,27 @@ class RequestHandler:
         found = await self._desk.chunk_after(admitted, choice, Seq(had - 2))
         return Seq(had - 1) if found is not None and found[1].finish is not None else had
 
-    async def _begin(self, admitted: AdmittedRequest, flow: MergedStream) -> None:
-        """Waits for the first chunk, for a while, so that a failure at the start is an HTTP error. Raises it."""
+    def _stated(self, admitted: AdmittedRequest, start: Start | None) -> AdmittedRequest:
+        """Returns the request with the exactness that its worker stated."""
+        if start is None or start.exactness not in EXACTNESSES:
+            return admitted
+        self._services.metrics.answers.labels(admitted.model, start.exactness).inc()
+        return replace(admitted, exactness=start.exactness)
+
+    async def _begin(self, admitted: AdmittedRequest, flow: MergedStream) -> Start | None:
+        """Waits for the first chunk, for a while, so that a failure at the start is an HTTP error. Raises it, else
+        returns what the chunk tells of who computes."""
         began = time.monotonic()
         first = await flow.look(self._services.settings.first_chunk_wait)
         if first is None:
-            return
+            return None
         self._services.metrics.first_chunk_seconds.labels(admitted.model).observe(time.monotonic() - began)
         if (opening := first[1][0][1].error) is not None:
             raise from_failure(opening)
         given_up = any(chunk.error is not None and chunk.error.code == Cancelled.code for _, chunk in first[1])
         if admitted.repeated and given_up:
             raise Cancelled("The earlier request with this idempotency key was cancelled.")
+        return first[1][0][1].start
 
     async def _abandon(self, admitted: AdmittedRequest, flow: MergedStream, error: BaseException) -> None:
         self._client.release()

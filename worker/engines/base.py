@@ -96,6 +96,11 @@ class ModelCard:
     exactness: Mapping[str, Exactness] = field(default_factory=dict[str, Exactness])  # by kind of request
 
 
+def always(level: Exactness) -> dict[str, Exactness]:
+    """Returns the exactness of an engine that treats all kinds of requests alike."""
+    return {"chat": level, "completions": level, "tools": level, "formats": level}
+
+
 @dataclass(frozen=True, slots=True)
 class EngineStats:
     """A moment's figures for the heartbeat. `steps` only grows: work without growth means a hung engine."""

@@ -78,7 +78,13 @@ def begin_sequence(
     )
     _prepare(engine, spec)
     echo = tokenizer.decode(ids) if request.echo else ""
-    start = Start(prompt_tokens=len(ids), fingerprint=card.fingerprint, echo=echo, repeats=request.repeats_prompt)
+    start = Start(
+        prompt_tokens=len(ids),
+        fingerprint=card.fingerprint,
+        echo=echo,
+        repeats=request.repeats_prompt,
+        exactness=card.exactness.get("chat", ""),  # a token engine treats all kinds of requests alike
+    )
     return Beginning(spec, transcript, start, _over(transcript, spec, tokenizer), notation)
 
 

@@ -100,6 +100,7 @@ class Runner:
                 raise EngineError("The tokens made so far are no longer in the chunk log.")
             job.written += [raw for _, raw in page]
         job.acked = len(job.written)
+        self.pace.continued += len(job.written) > 1  # the first only says that the prompt was accepted
 
     def ring(self) -> None:
         self._outbox.ring()

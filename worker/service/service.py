@@ -128,6 +128,7 @@ class ModelService:
             "running": str(stats.running),
             "steps": str(stats.steps),
             "tokens": str(self._runner.pace.tokens),
+            "continued": str(self._runner.pace.continued),
             "wasted": str(self._runner.pace.wasted),
             "kv_use": f"{stats.kv_use:.4f}",
             "prefix_hit_rate": f"{stats.prefix_hit_rate:.4f}",

@@ -43,6 +43,7 @@ class ModelInfo:
     context_length: int = 0
     fingerprint: str = ""
     capabilities: tuple[str, ...] = ()
+    exactness: dict[str, str] = field(default_factory=dict[str, str])  # by kind of request
     created: int = 0  # seconds since the epoch: when its oldest live worker started
 
     @property
@@ -105,6 +106,7 @@ async def model_info(broker: Broker, model: ModelName) -> ModelInfo:
         context_length=int(card.get("context_length") or 0),
         fingerprint=card.get("fingerprint", ""),
         capabilities=tuple(card.get("capabilities", "").split()),
+        exactness=dict(pair.split("=", 1) for pair in card.get("exactness", "").split()),
         created=min((worker.started for worker in alive), default=0),
     )
 

@@ -14,6 +14,7 @@ SERVED: dict[str, Any] = {
     "capabilities": ["chat", "completions"],
     "engine": "transformers",
     "system_fingerprint": "fp_5d33f1fbf8e3",
+    "exactness": {"chat": "exact", "completions": "exact", "tools": "exact", "formats": "exact"},
     "workers": 1,
     "waiting": 0,
 }

@@ -84,6 +84,7 @@ def model_object(info: ModelInfo) -> dict[str, Any]:
         "capabilities": list(info.capabilities),
         "engine": info.engine,
         "system_fingerprint": info.fingerprint,
+        "exactness": info.exactness,
         "workers": info.live,
         "waiting": info.waiting,
     }

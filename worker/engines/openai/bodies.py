@@ -53,7 +53,8 @@ def _chat(prompt: ChatPrompt, request: JobRequest, abilities: Abilities) -> Body
     if kwargs:
         body["chat_template_kwargs"] = kwargs
     if request.sampling.logprobs is not None:
-        body |= {"logprobs": True, "top_logprobs": request.sampling.logprobs}
+        least = 1 if abilities.server == LLAMA else 0  # asked for none beside the chosen token it tells nothing
+        body |= {"logprobs": True, "top_logprobs": max(least, request.sampling.logprobs)}
     return body
 
 

@@ -65,6 +65,7 @@ class OpenAIEngine:
         backoff = Backoff(most=LONGEST_PAUSE)
         while True:
             for address in self._addresses:
+                progress(f"asks {address.root} what it can do", None)
                 try:
                     async with client_of(address, self.settings) as client:
                         self._abilities[address] = await self._probed(client, address)
@@ -147,7 +148,7 @@ class OpenAIEngine:
         if planned.over is not None:
             yield planned.over
             return
-        reader, begun = AnswerReader(spec.key), bool(spec.earlier)
+        reader, begun = AnswerReader(spec.key, spec.request.sampling.logprobs), bool(spec.earlier)
         async with (
             self._asking(upstream, planned) as response,
             aclosing(self._events_of(response, reader)) as events,

@@ -1,6 +1,6 @@
 """Reads an upstream's stream: bytes to events to chunks. Pure, but for the stream itself."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 
 import msgspec
@@ -12,6 +12,7 @@ from millstream.worker.engines.openai.refusals import complaint_of
 from millstream.worker.engines.openai.replies import (
     CallPart,
     ChoicePart,
+    LikelyToken,
     MessagePart,
     Reply,
     Scores,
@@ -61,8 +62,9 @@ class EventReader:
 class AnswerReader:
     """One answer's events as chunks. `finish` and usage come in events of their own and are told together, last."""
 
-    def __init__(self, key: SequenceKey) -> None:
+    def __init__(self, key: SequenceKey, top: int | None = None) -> None:
         self._key = key
+        self._top = top  # alternatives the client asked for, of those that come
         self._finish: FinishReason | None = None
         self._stopped_by = ""
         self._usage = Usage()
@@ -103,7 +105,7 @@ class AnswerReader:
         text = (choice.text or "") + (part.content or part.refusal or "")
         reasoning = part.reasoning_content or part.reasoning or ""
         tools = [self._tool(call) for call in part.tool_calls or ()]
-        logprobs = _logprobs(choice.logprobs) if choice.logprobs is not None else []
+        logprobs = _logprobs(choice.logprobs, self._top) if choice.logprobs is not None else []
         if choice.finish_reason:
             self._finish = "tool_calls" if self._calls else FINISHES.get(choice.finish_reason, "stop")
             self._stopped_by = choice.stop_reason if isinstance(choice.stop_reason, str) else ""
@@ -145,16 +147,10 @@ def _usage(told: UsageReply) -> Usage:
     return Usage(told.prompt_tokens or 0, told.completion_tokens or 0, cached or 0, reasoning or 0)
 
 
-def _logprobs(scores: Scores) -> list[TokenLogprob]:
+def _logprobs(scores: Scores, most: int | None) -> list[TokenLogprob]:
     if scores.content is not None:
         return [
-            TokenLogprob(
-                token=each.token,
-                logprob=each.logprob,
-                id=-1,
-                top=[TopLogprob(top.token, top.logprob or 0.0, -1, top.bytes or []) for top in each.top_logprobs or ()],
-                bytes=each.bytes or [],
-            )
+            TokenLogprob(each.token, each.logprob, -1, _likely(each.top_logprobs or (), most), each.bytes or [])
             for each in scores.content
         ]
     likely = scores.top_logprobs or [None] * len(scores.tokens or ())
@@ -162,3 +158,7 @@ def _logprobs(scores: Scores) -> list[TokenLogprob]:
         TokenLogprob(token, logprob, -1, [TopLogprob(text, value or 0.0, -1) for text, value in (top or {}).items()])
         for token, logprob, top in zip(scores.tokens or (), scores.token_logprobs or (), likely, strict=False)
     ]
+
+
+def _likely(tokens: Sequence[LikelyToken], most: int | None) -> list[TopLogprob]:
+    return [TopLogprob(each.token, each.logprob or 0.0, -1, each.bytes or []) for each in tokens[:most]]

@@ -19,6 +19,7 @@ from millstream.worker.engines.base import (
     SequenceKey,
     SequenceSpec,
     Sink,
+    always,
     silent,
 )
 from millstream.worker.engines.simulated.sequence import SimulatedSequence, sequence_for
@@ -62,7 +63,8 @@ class SimulatedEngine:
     def load(self, progress: LoadProgress = silent) -> ModelCard:
         capabilities = ("chat", "completions")
         length = self.settings.context_length
-        return ModelCard(self.settings.name, "simulated", length, "fp_simulated", capabilities)
+        name, exactness = self.settings.name, always("exact")
+        return ModelCard(name, "simulated", length, "fp_simulated", capabilities, exactness=exactness)
 
     @property
     def tokenizer(self) -> SimulatedTokenizer:

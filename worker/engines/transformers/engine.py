@@ -8,7 +8,16 @@ from typing import Literal
 
 from millstream.common.errors import BadGrammar, BadRequest, ContextLengthExceeded, EngineError, Unavailable
 from millstream.common.job import Guide
-from millstream.worker.engines.base import EngineStats, ModelCard, Output, RawLogprob, SequenceKey, SequenceSpec, Sink
+from millstream.worker.engines.base import (
+    EngineStats,
+    ModelCard,
+    Output,
+    RawLogprob,
+    SequenceKey,
+    SequenceSpec,
+    Sink,
+    always,
+)
 from millstream.worker.engines.grammar.guides import GuideCompiler, Matcher
 from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
 from millstream.worker.engines.transformers.batching import BatchLoop
@@ -75,6 +84,7 @@ class TransformersEngine:
             engine=ENGINE,
             context_length=loaded.context_length,
             fingerprint="fp_" + hashlib.sha256(words.encode()).hexdigest()[:12],
+            exactness=always("exact" if dtype == "float32" else "tokens"),  # shorter types round by the batch's shape
             details=details | {"attention": loaded.attention} | about_processor(loaded.model, loaded.model.device),
         )
 

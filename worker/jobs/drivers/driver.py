@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from millstream.common.chunk import Chunk
-from millstream.common.errors import MillstreamError
-from millstream.worker.engines.base import EngineStats
+from millstream.common.errors import Interrupted, MillstreamError
+from millstream.worker.engines.base import EngineStats, ModelCard
 from millstream.worker.jobs.circuit_breaker import CircuitBreaker
 from millstream.worker.jobs.running_jobs import RunningJob
 from millstream.worker.jobs.speed import SpeedMeter
@@ -28,6 +28,16 @@ class JobControl(Protocol):
     def fail(self, job: RunningJob, error: MillstreamError) -> None:
         """Ends a job with an error."""
         ...
+
+
+def check_same_model(logged: Sequence[Chunk], card: ModelCard) -> None:
+    """Raises `Interrupted` for an answer that another model began: going on with it here would be a splice."""
+    began = logged[0].start.fingerprint if logged and logged[0].start is not None else ""
+    if len(logged) > 1 and began and card.fingerprint and began != card.fingerprint:
+        raise Interrupted(
+            f"What computed this answer died in the middle of it. It was begun by {began}, and the worker that would "
+            f"go on is {card.fingerprint}: another model, engine or number type. Send the request again."
+        )
 
 
 class Driver(Protocol):

@@ -9,7 +9,7 @@ from millstream.common.errors import BadRequest, EngineError
 from millstream.common.job import ChatPrompt, TextPrompt, TokenizeInput, TokensPrompt
 from millstream.worker.engines.base import EngineStats, ModelCard, TextEngine, TextSpec, UpstreamLost
 from millstream.worker.jobs.drivers.computing import computed
-from millstream.worker.jobs.drivers.driver import JobControl
+from millstream.worker.jobs.drivers.driver import JobControl, check_same_model
 from millstream.worker.jobs.running_jobs import RunningJob, RunningJobs
 
 
@@ -51,6 +51,7 @@ class TextDriver:
             raise
 
     async def _answer(self, job: RunningJob, logged: Sequence[Chunk]) -> None:
+        check_same_model(logged, self._card)
         job.counted = job.earlier = sum(chunk.tokens for chunk in logged)
         async with aclosing(self._engine.answer(TextSpec(job.key, job.claimed.request, logged))) as chunks:
             async for chunk in chunks:

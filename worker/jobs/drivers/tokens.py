@@ -17,7 +17,7 @@ from millstream.common.job import ChatPrompt, TextPrompt, TokensPrompt
 from millstream.worker.engines.base import EngineStats, ModelCard, Output, TokenEngine
 from millstream.worker.jobs.compute import Work, compute
 from millstream.worker.jobs.drivers.computing import computed
-from millstream.worker.jobs.drivers.driver import JobControl
+from millstream.worker.jobs.drivers.driver import JobControl, check_same_model
 from millstream.worker.jobs.prepare import Beginning, begin_sequence, brief, compile_guide, earlier_tokens
 from millstream.worker.jobs.running_jobs import RunningJob, RunningJobs
 from millstream.worker.text.parsers.formats import CallFormat
@@ -75,6 +75,7 @@ class TokenDriver:
                 await self._compute(job, work)
 
     async def _generate(self, job: RunningJob, logged: Sequence[Chunk]) -> None:
+        check_same_model(logged, self._card)
         job.tokens = earlier_tokens(logged)
         job.earlier = len(job.tokens)
         request = job.claimed.request
