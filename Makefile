@@ -2,7 +2,7 @@
 PYTHON ?= python
 PATHS = common gateway worker cli bench tests examples
 
-.PHONY: install test lint format types imports pytest coverage clients audit clean
+.PHONY: install test lint format types imports pytest coverage clients engines audit clean
 
 install:
 	$(PYTHON) -m pip install --quiet -c constraints.txt -e '.[all,dev]'
@@ -41,6 +41,12 @@ clients:
 	.clients/venv/bin/python -m pip install --quiet '.[clients]'
 	cp tests/clients/programs/package.json .clients/ && cd .clients && npm install --silent
 	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -m clients tests/clients
+
+# Other people's servers as upstreams, in an environment of their own; asks the package index, so it is not part of `test`.
+engines:
+	$(PYTHON) -m venv .engines/venv
+	.engines/venv/bin/python -m pip install --quiet xllamacpp==2026.10.11549
+	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -m engines tests/worker/engines
 
 # Known holes in the pinned versions; asks the package index, so it is not part of `test`.
 audit:

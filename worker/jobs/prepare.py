@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from millstream.common.chunk import Chunk, FinishReason, Start
-from millstream.common.errors import BadGrammar
+from millstream.common.errors import BadGrammar, BadRequest
 from millstream.common.job import ChatPrompt, Guide, JobRequest, TextPrompt, TokensPrompt, ToolUse
 from millstream.worker.engines.base import GuideLimits, ModelCard, SequenceKey, SequenceSpec, TokenEngine, Tokenizer
 from millstream.worker.engines.grammar.limits import check, check_parameters
@@ -91,6 +91,8 @@ def begin_sequence(
 def _check_text(request: JobRequest, context_length: int) -> None:
     match request.input:
         case ChatPrompt(messages):
+            if any(isinstance(message.get("content"), list) for message in messages):
+                raise BadRequest("This worker's engine reads no images.", param="messages")
             check_characters(characters(messages), context_length, "messages")
         case TextPrompt(text):
             check_characters(len(text), context_length, "prompt")

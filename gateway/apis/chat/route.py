@@ -1,5 +1,6 @@
 """`POST /v1/chat/completions`."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,15 +17,17 @@ from millstream.gateway.apis.chat.write import ChatStream, chat_body
 from millstream.gateway.apis.endpoint import Api, Endpoint, StreamWriter, WholeWriter
 from millstream.gateway.apis.shared.examples import answers
 from millstream.gateway.apis.shared.json_route import JsonRoute
+from millstream.gateway.apis.shared.read.messages import shows_images
 from millstream.gateway.apis.shared.read.sampling import check_stream_options
 from millstream.gateway.records.completions import StoredCompletion, StoredCompletions
 from millstream.gateway.requests.accumulator import Accumulator
 from millstream.gateway.requests.admitted import AdmittedRequest
 from millstream.gateway.requests.handler import Writers, request_handler
+from millstream.gateway.requests.prepared import RequestContext
 from millstream.gateway.requests.presenter import RememberedStream
 from millstream.gateway.requests.response_meta import ResponseMeta
 from millstream.gateway.services.background_tasks import BackgroundTasks
-from millstream.gateway.services.services import InServices
+from millstream.gateway.services.services import InServices, Services
 
 log = structlog.stdlib.get_logger(part="chat")
 router = APIRouter(tags=["chat"], route_class=JsonRoute)
@@ -54,13 +57,23 @@ API = Api(router, [CHAT_COMPLETIONS])
 async def create_chat_completion(body: ChatRequest, request: Request, services: InServices) -> Response:
     """A whole answer, or a stream of server-sent events. Reconnect with `Last-Event-ID` to read on from any gateway."""
     if not body.store:
-        return await CHAT_COMPLETIONS.answer(body, request, services)
+        order = prepare_chat(body, await _context(body, request, services))
+        return await request_handler(services, request, order).answer(order, CHAT_COMPLETIONS.writers(body))
     completions = completions_of(request, services)
     await completions.check_room()
-    order = prepare_chat(body, await CHAT_COMPLETIONS.context(body.model, request, services))
+    order = prepare_chat(body, await _context(body, request, services))
     writers = CHAT_COMPLETIONS.writers(body)
     keeping = Keeping(body, writers, completions, services.background_tasks)
     return await request_handler(services, request, order).answer(order, keeping.answer())
+
+
+async def _context(body: ChatRequest, request: Request, services: Services) -> RequestContext:
+    """Whether the model sees is asked only where something is shown to it."""
+    context = await CHAT_COMPLETIONS.context(body.model, request, services)
+    if not shows_images(body.messages):
+        return context
+    models = await services.cluster.directory.models()
+    return replace(context, sees=any("images" in info.capabilities for info in models if info.name == context.model))
 
 
 class Keeping:

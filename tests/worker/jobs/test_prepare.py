@@ -2,7 +2,7 @@
 
 import pytest
 
-from millstream.common.errors import BadGrammar, ContextLengthExceeded
+from millstream.common.errors import BadGrammar, BadRequest, ContextLengthExceeded
 from millstream.common.job import ChatPrompt, Guide, JobRequest, Sampling, TextPrompt, TokensPrompt, ToolUse
 from millstream.worker.engines.base import SequenceKey, SequenceSpec
 from millstream.worker.engines.simulated.engine import SimulatedEngine, SimulatedSettings
@@ -37,6 +37,13 @@ def test_a_prompt_longer_than_the_context_names_both_numbers(engine: SimulatedEn
     with pytest.raises(
         ContextLengthExceeded, match=r"100 tokens.*110 tokens \(90 in the prompt, 20 in the completion\)"
     ):
+        begin_sequence(engine, engine.load(), request, KEY, [])
+
+
+def test_images_are_refused_by_an_engine_of_tokens(engine: SimulatedEngine) -> None:
+    """The gateway lets them through if any worker of the model sees."""
+    request = JobRequest(ChatPrompt([{"role": "user", "content": [{"type": "text", "text": "hi"}]}]))
+    with pytest.raises(BadRequest, match="no images"):
         begin_sequence(engine, engine.load(), request, KEY, [])
 
 

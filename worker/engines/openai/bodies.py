@@ -37,9 +37,16 @@ def going_on(messages: list[dict[str, Any]], abilities: Abilities) -> Body:
     return {"messages": messages, "continue_final_message": True, "add_generation_prompt": False}
 
 
+def shows(messages: list[dict[str, Any]]) -> bool:
+    """Tells whether a message has parts that are not text: text alone is one string."""
+    return any(isinstance(message.get("content"), list) for message in messages)
+
+
 def _chat(prompt: ChatPrompt, request: JobRequest, abilities: Abilities) -> Body:
     if not abilities.chat:
         raise BadRequest("This model's upstream does not chat: use /v1/completions.", param="messages")
+    if not abilities.images and shows(prompt.messages):
+        raise BadRequest("This model's upstream reads no images.", param="messages")
     body: Body = {"messages": prompt.messages}
     if prompt.continue_final_message:
         if not abilities.goes_on:

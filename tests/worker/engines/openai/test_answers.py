@@ -90,6 +90,14 @@ def test_what_the_upstream_cannot_do_is_refused_by_name(request_: JobRequest, pa
     assert refused.value.param == param
 
 
+def test_images_are_passed_on_to_an_upstream_that_reads_them() -> None:
+    shown = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}]}]
+    request = JobRequest(ChatPrompt(shown))
+    assert asked(request, Abilities("vllm", "m", chat=True, images=True))["messages"] == shown
+    with pytest.raises(BadRequest, match="no images"):
+        asked(request)
+
+
 def test_a_message_is_gone_on_with_as_the_server_knows_it() -> None:
     begun = JobRequest(ChatPrompt([*USER, {"role": "assistant", "content": "A"}], continue_final_message=True))
     assert asked(begun)["continue_final_message"] is True
