@@ -178,6 +178,7 @@ async def run(options: argparse.Namespace) -> None:
         settings["model"] = options.model
     if settings["engine"] == "simulated":
         settings["simulated_rate"] = "100"
+    console = Console(width=120)
     table = Table("parameters", "stated", "kills", "equal", "differs", "error", "lost", "repeatable")
     with tempfile.TemporaryDirectory() as folder:
         async with (
@@ -194,8 +195,9 @@ async def run(options: argparse.Namespace) -> None:
                     level, counts = await bench.row(SETS[name], options.every)
                     columns = ("kills", "equal", "differs", "error", "lost")
                     repeats = ("yes" if counts["repeatable"] else "no") if counts else "-"
+                    console.print(f"{name}: {dict(counts)}", highlight=False)
                     table.add_row(name, level, *(str(counts[column]) for column in columns), repeats)
-    Console(width=120).print(f"{settings.get('upstream') or settings['engine']}, {options.tokens} tokens", table)
+    console.print(f"{settings.get('upstream') or settings['engine']}, {options.tokens} tokens", table)
 
 
 def main() -> None:
