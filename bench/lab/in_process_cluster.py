@@ -15,11 +15,13 @@ from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.embedded import EmbeddedValkey
 from millstream.common.broker.jobs import Envelope, NewJob, read, submit
 from millstream.common.broker.models.directory import model_info
+from millstream.common.chunk import Chunk
 from millstream.common.job import ChatPrompt, GatewayId, JobId, JobRequest, ModelName, Sampling, Tier, WorkerId
 from millstream.common.process.identity import incarnation
 from millstream.gateway.queue.client import Submission
 from millstream.gateway.queue.hub import FrameHub
 from millstream.gateway.queue.redis_client import RedisQueueClient, Terms
+from millstream.gateway.queue.sink import Fold
 from millstream.gateway.queue.wait_estimate import WaitEstimator
 from millstream.gateway.queue.watchdog import Watchdog
 from millstream.worker.engines.simulated.engine import SimulatedEngine, SimulatedSettings
@@ -71,10 +73,13 @@ class InProcessCluster:
         request = JobRequest(ChatPrompt([{"role": "user", "content": "hello"}]), sampling)
         began, first, made = monotonic(), 0.0, 0
         await self._dispatch.submit(Submission(name, [(id, request)], tenant, tier))
-        async for items in self._dispatch.follow(name, id, tenant=tenant):
-            for _, chunk in items:
-                made += len(chunk.ids)
-                first = first or (monotonic() - began if chunk.ids else 0.0)
+
+        def take(chunk: Chunk) -> None:
+            nonlocal first, made
+            made += len(chunk.ids)
+            first = first or (monotonic() - began if chunk.ids else 0.0)
+
+        await self._dispatch.follow(name, id, Fold(take), tenant=tenant)
         last = monotonic() - began
         return Served(first, last, (await read(self.broker, name, id)).get("worker", ""), made)
 

@@ -7,7 +7,6 @@ from millstream.common.errors import NotFound
 from millstream.gateway.apis.responses.service import ResponseService
 from millstream.gateway.apis.responses.store import StoredResponses
 from millstream.gateway.background.batches.batch_worker import BackgroundContext
-from millstream.gateway.requests.admitted import Desk
 
 TOLD = ("completed", "failed", "cancelled", "incomplete")  # ends that there is an event for
 log = structlog.stdlib.get_logger(part="responses")
@@ -35,7 +34,7 @@ class BackgroundResponses:
             turn = await turns.get(response.id)
         except NotFound:
             return ""  # deleted
-        turn = await ResponseService(Desk(context.cluster.queue), turns, response.tenant).refresh(turn)
+        turn = await ResponseService(context.cluster.queue, turns, response.tenant).refresh(turn)
         status = str(turn.response["status"])
         return f"response.{status}" if status in TOLD else None
 

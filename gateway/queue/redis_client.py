@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Literal
@@ -14,16 +14,17 @@ from millstream.common.broker.accounts.keyring import ApiKey
 from millstream.common.broker.connection.broker import Broker, RedisAway
 from millstream.common.broker.connection.retry import retry_while_away
 from millstream.common.broker.models.directory import model_names
-from millstream.common.chunk import NOTHING_YET, Chunk, Seq
+from millstream.common.chunk import NOTHING_YET, Seq
 from millstream.common.errors import IdempotencyConflict, ModelNotFound, Overloaded, TooLargeToWait, Unavailable
 from millstream.common.job import GatewayId, JobId, ModelName
 from millstream.common.process.backoff import Backoff
 from millstream.common.single_flight import SingleFlight
-from millstream.gateway.queue.client import Admission, DirectSink, Submission, Waiting
+from millstream.gateway.queue.client import Admission, Submission, Waiting
 from millstream.gateway.queue.hub import FrameHub
 from millstream.gateway.queue.job_stream import JobStream, Origin
 from millstream.gateway.queue.rate_limits import RateLimiter, within_limits
 from millstream.gateway.queue.replay import LogReader
+from millstream.gateway.queue.sink import ChunkSink, LoggedChunk
 from millstream.gateway.queue.wait_estimate import WaitEstimator
 
 UNKNOWN_WAIT = 5.0  # seconds until a refused client comes back while no service rate is measured
@@ -203,20 +204,14 @@ class RedisQueueClient:
 
     # ------------------------------------------------------------------------------------------------------ follow
 
-    def follow(
-        self,
-        model: ModelName,
-        job: JobId,
-        *,
-        tenant: str,
-        after: Seq = NOTHING_YET,
-        direct: DirectSink | None = None,
-    ) -> AsyncIterator[list[tuple[Seq, Chunk]]]:
-        return self._reader.follow(model, job, tenant=tenant, after=after, direct=direct)
+    async def follow(
+        self, model: ModelName, job: JobId, sink: ChunkSink, *, tenant: str, after: Seq = NOTHING_YET
+    ) -> None:
+        await self._reader.follow(model, job, sink, tenant=tenant, after=after)
 
     async def logged(
         self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET, most: int | None = None
-    ) -> list[tuple[Seq, Chunk]]:
+    ) -> list[LoggedChunk]:
         return await self._reader.logged(model, job, tenant=tenant, after=after, most=most)
 
     def waiting(self, job: JobId) -> Waiting | None:

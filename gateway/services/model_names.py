@@ -1,16 +1,17 @@
 """Several names for one model, as its workers announce them: any of them reaches its queue."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from millstream.common.broker.connection.broker import Broker, RedisAway
 from millstream.common.broker.models.directory import ModelInfo, other_names
-from millstream.common.chunk import NOTHING_YET, Chunk, Seq
+from millstream.common.chunk import NOTHING_YET, Seq
 from millstream.common.errors import ModelNotFound
 from millstream.common.job import JobId, ModelName
 from millstream.common.process.backoff import Backoff
-from millstream.gateway.queue.client import Admission, DirectSink, QueueClient, Submission, Waiting
+from millstream.gateway.queue.client import Admission, QueueClient, Submission, Waiting
+from millstream.gateway.queue.sink import ChunkSink, LoggedChunk
 
 REFRESH = 1.0  # seconds between two looks at the names
 
@@ -71,20 +72,14 @@ class NamedQueueClient:
                 raise
             return await self._inner.submit(_as(submission, model))
 
-    def follow(
-        self,
-        model: ModelName,
-        job: JobId,
-        *,
-        tenant: str,
-        after: Seq = NOTHING_YET,
-        direct: DirectSink | None = None,
-    ) -> AsyncIterator[list[tuple[Seq, Chunk]]]:
-        return self._inner.follow(self._names.model(model), job, tenant=tenant, after=after, direct=direct)
+    async def follow(
+        self, model: ModelName, job: JobId, sink: ChunkSink, *, tenant: str, after: Seq = NOTHING_YET
+    ) -> None:
+        await self._inner.follow(self._names.model(model), job, sink, tenant=tenant, after=after)
 
     async def logged(
         self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET, most: int | None = None
-    ) -> list[tuple[Seq, Chunk]]:
+    ) -> list[LoggedChunk]:
         return await self._inner.logged(self._names.model(model), job, tenant=tenant, after=after, most=most)
 
     def waiting(self, job: JobId) -> Waiting | None:

@@ -9,12 +9,13 @@ from millstream.common.broker import jobs, keys, workers
 from millstream.common.broker.chunks import FrameChannel
 from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.models.directory import announce, model_info
-from millstream.common.chunk import Seq
+from millstream.common.chunk import Chunk, Seq
 from millstream.common.job import ChatPrompt, GatewayId, JobId, JobRequest, ModelName, Sampling, Tier, WorkerId
 from millstream.common.process.identity import incarnation
-from millstream.gateway.queue.client import Submission
+from millstream.gateway.queue.client import QueueClient, Submission
 from millstream.gateway.queue.hub import FrameHub
 from millstream.gateway.queue.redis_client import RedisQueueClient, Terms
+from millstream.gateway.queue.sink import Fold
 from millstream.gateway.queue.wait_estimate import WaitEstimator
 from millstream.gateway.queue.watchdog import Watchdog
 from millstream.worker.engines.simulated.engine import SimulatedEngine, SimulatedSettings
@@ -28,6 +29,13 @@ MODEL = ModelName("simulated")
 def request(tokens: int = 8, text: str = "hi") -> JobRequest:
     sampling = Sampling(max_tokens=tokens, ignore_eos=True)
     return JobRequest(ChatPrompt([{"role": "user", "content": text}]), sampling)
+
+
+async def chunks_of(queue: QueueClient, job: JobId, *, tenant: str = "default") -> list[Chunk]:
+    """All chunks of one job, in order."""
+    chunks: list[Chunk] = []
+    await queue.follow(MODEL, job, Fold(chunks.append), tenant=tenant)
+    return chunks
 
 
 class Site:

@@ -34,8 +34,9 @@ from millstream.gateway.apis.responses.write import ResponseStream
 from millstream.gateway.apis.responses.writing import Writing
 from millstream.gateway.apis.shared.examples import answers, deleted, listed
 from millstream.gateway.apis.shared.json_route import JsonRoute
+from millstream.gateway.queue.client import QueueClient
 from millstream.gateway.requests.accumulator import Accumulator
-from millstream.gateway.requests.admitted import AdmittedRequest, Desk
+from millstream.gateway.requests.admitted import AdmittedRequest
 from millstream.gateway.requests.handler import RequestHandler
 from millstream.gateway.requests.prepared import PreparedRequest, RequestContext
 from millstream.gateway.requests.response_meta import ResponseMeta
@@ -97,7 +98,7 @@ def _turns(request: Request, services: Services) -> StoredResponses:
 
 
 def _response_service(request: Request, services: Services) -> ResponseService:
-    return ResponseService(Desk(services.cluster.queue), _turns(request, services), tenant_of(request))
+    return ResponseService(services.cluster.queue, _turns(request, services), tenant_of(request))
 
 
 def _recall(request: Request, services: Services) -> Recall:
@@ -161,7 +162,7 @@ async def _take(
     turn.response["id"] = admitted.id.text
     earlier = await turns.find(turn.id) if stored and admitted.repeated else None
     if stored and earlier is None and not admitted.resumed:  # a gateway that died may have submitted and not stored it
-        await _keep(turn, turns, Desk(services.cluster.queue), admitted)
+        await _keep(turn, turns, services.cluster.queue, admitted)
         if body.background and services.cluster.pending is not None:
             await services.cluster.pending.add(turn.id, tenant_of(request), order.submission.model)
     if body.background and not body.stream and earlier is not None:
@@ -179,12 +180,12 @@ async def _take(
         raise
 
 
-async def _keep(turn: StoredResponse, turns: StoredResponses, desk: Desk, admitted: AdmittedRequest) -> None:
+async def _keep(turn: StoredResponse, turns: StoredResponses, queue: QueueClient, admitted: AdmittedRequest) -> None:
     """Raises `QuotaExceeded` where the tenant may keep no more: then nothing is to be computed either."""
     try:
         await turns.put(turn)
     except QuotaExceeded:
-        await desk.cancel(admitted)
+        await queue.cancel(admitted.model, admitted.jobs)
         raise
 
 

@@ -7,6 +7,7 @@ from millstream.common.broker.jobs import read
 from millstream.common.chunk import Chunk
 from millstream.common.job import JobId, WorkerId
 from millstream.gateway.queue.redis_client import RedisQueueClient
+from millstream.gateway.queue.sink import Fold
 from tests.harness.queue_site import MODEL, Site
 from tests.harness.support import wait_until
 
@@ -15,8 +16,7 @@ WORKER = WorkerId("w1")
 
 
 async def follow(gateway: RedisQueueClient, into: list[Chunk]) -> None:
-    async for items in gateway.follow(MODEL, JOB, tenant="acme"):
-        into += [chunk for _, chunk in items]
+    await gateway.follow(MODEL, JOB, Fold(into.append), tenant="acme")
 
 
 async def readers(site: Site) -> list[str]:

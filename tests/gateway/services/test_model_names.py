@@ -10,6 +10,7 @@ from millstream.common.broker.models.directory import ModelInfo, announce
 from millstream.common.errors import ModelNotFound
 from millstream.common.job import JobId, ModelName
 from millstream.gateway.queue.client import Admission, QueueClient, Submission
+from millstream.gateway.queue.sink import ChunkSink, Fold
 from millstream.gateway.services.model_names import ModelNames, NamedQueueClient, under_all_names
 
 MODEL = ModelName("qwen3-8b")
@@ -26,7 +27,7 @@ class OnlyTheModel:
             raise ModelNotFound("no such model")
         return Admission("routed", [])
 
-    def follow(self, model: ModelName, job: JobId, **how: object) -> None:
+    async def follow(self, model: ModelName, job: JobId, sink: ChunkSink, **how: object) -> None:
         self.asked.append(("follow", model))
 
     async def cancel(self, model: ModelName, ids: list[JobId], *, tenant: str = "") -> None:
@@ -46,7 +47,7 @@ async def test_a_name_announced_a_moment_ago_is_found_and_an_unknown_one_is_not(
         await queue.submit(Submission(ModelName("gpt-4o"), []))
     await announce(broker, MODEL, ["gpt-4o"])
     assert (await queue.submit(Submission(ModelName("gpt-4o"), []))).outcome == "routed"
-    queue.follow(ModelName("gpt-4o"), JobId("j"), tenant="t")
+    await queue.follow(ModelName("gpt-4o"), JobId("j"), Fold(print), tenant="t")
     await queue.cancel(ModelName("gpt-4o"), [JobId("j")])
     assert inner.asked == [("follow", MODEL), ("cancel", MODEL)]
 
