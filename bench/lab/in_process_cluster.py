@@ -21,7 +21,7 @@ from millstream.common.process.identity import incarnation
 from millstream.gateway.queue.client import Submission
 from millstream.gateway.queue.hub import FrameHub
 from millstream.gateway.queue.redis_client import RedisQueueClient, Terms
-from millstream.gateway.queue.sink import Fold
+from millstream.gateway.queue.sink import CallbackSink
 from millstream.gateway.queue.wait_estimate import WaitEstimator
 from millstream.gateway.queue.watchdog import Watchdog
 from millstream.worker.engines.simulated.engine import SimulatedEngine, SimulatedSettings
@@ -79,7 +79,7 @@ class InProcessCluster:
             made += len(chunk.ids)
             first = first or (monotonic() - began if chunk.ids else 0.0)
 
-        await self._dispatch.follow(name, id, Fold(take), tenant=tenant)
+        await self._dispatch.follow(name, id, CallbackSink(take), tenant=tenant)
         last = monotonic() - began
         return Served(first, last, (await read(self.broker, name, id)).get("worker", ""), made)
 

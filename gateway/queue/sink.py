@@ -26,7 +26,7 @@ class ChunkSink(Protocol):
         ...
 
 
-class Fold:
+class CallbackSink:
     """A `ChunkSink` that hands each chunk to a function and is never full."""
 
     def __init__(self, take: Callable[[Chunk], object]) -> None:

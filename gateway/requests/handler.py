@@ -15,7 +15,7 @@ from millstream.common.errors import Cancelled, LogExpired, MillstreamError, Not
 from millstream.gateway.connection.disconnect import ClientGone, ClientWatch
 from millstream.gateway.connection.sse import STOPPING, DrainTimeout
 from millstream.gateway.queue.client import QueueClient
-from millstream.gateway.queue.sink import Fold
+from millstream.gateway.queue.sink import CallbackSink
 from millstream.gateway.requests.accumulator import Accumulator
 from millstream.gateway.requests.admitted import AdmittedRequest, admit, admit_anew, chunk_after, follow
 from millstream.gateway.requests.prepared import PreparedRequest
@@ -81,7 +81,7 @@ class RequestHandler:
     async def accumulators(self, admitted: AdmittedRequest) -> list[Accumulator]:
         """Returns every job's chunks, accumulated. Raises a job's failure, `ClientGone`."""
         accumulators = [Accumulator() for _ in admitted.jobs]
-        sinks = [Fold(accumulator.add) for accumulator in accumulators]
+        sinks = [CallbackSink(accumulator.add) for accumulator in accumulators]
         try:
             with self._client:
                 await follow(self._queue, admitted, sinks)
@@ -173,5 +173,5 @@ def request_handler(services: Services, request: Request, order: PreparedRequest
 async def accumulate_all(queue: QueueClient, admitted: AdmittedRequest) -> list[Accumulator]:
     """Returns every job's chunks, accumulated. Raises the first failure."""
     accumulators = [Accumulator() for _ in admitted.jobs]
-    await follow(queue, admitted, [Fold(accumulator.add) for accumulator in accumulators])
+    await follow(queue, admitted, [CallbackSink(accumulator.add) for accumulator in accumulators])
     return accumulators

@@ -26,12 +26,12 @@ from millstream.common.process.tasks import TaskGroup
 from millstream.gateway.access.api_keys import Keyring
 from millstream.gateway.access.authentication import keys_of
 from millstream.gateway.queue.hub import FrameHub
+from millstream.gateway.queue.model_names import ModelNames, under_all_names
 from millstream.gateway.queue.redis_client import RedisQueueClient, Terms
 from millstream.gateway.queue.wait_estimate import WaitEstimator
 from millstream.gateway.queue.watchdog import Watchdog
 from millstream.gateway.records.files.storage import Storage
 from millstream.gateway.services.cluster import ClusterServices
-from millstream.gateway.services.model_names import ModelNames, NamedQueueClient, under_all_names
 from millstream.gateway.settings import GatewaySettings, IntakeSettings
 
 UPKEEP_EVERY = 0.5  # seconds; workers do it too, a key in Redis elects one
@@ -70,9 +70,8 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
         wait_estimator = WaitEstimator(broker)
         queue = RedisQueueClient(broker, gateway, hub, wait_estimator, terms)
         watchdog = Watchdog(broker, gateway, hub, wait_estimator, settings.keep_alive)
-        names = ModelNames(broker)
         loops = [
-            tasks.keep(names.watch, "names"),
+            tasks.keep(queue.names.watch, "names"),
             tasks.keep(partial(hub.read, channel), "frames"),
             tasks.keep(watchdog.watch, "watchdog"),
             tasks.keep(queue.tidy, "tidy"),
@@ -81,8 +80,8 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
         ]
         try:
             yield ClusterServices(
-                NamedQueueClient(queue, names),
-                RedisDirectory(broker, names),
+                queue,
+                RedisDirectory(broker, queue.names),
                 RedisStore(broker, quotas_of(settings)),
                 storage=storage,
                 batches=Batches(broker),

@@ -15,7 +15,7 @@ from millstream.common.process.identity import incarnation
 from millstream.gateway.queue.client import QueueClient, Submission
 from millstream.gateway.queue.hub import FrameHub
 from millstream.gateway.queue.redis_client import RedisQueueClient, Terms
-from millstream.gateway.queue.sink import Fold
+from millstream.gateway.queue.sink import CallbackSink
 from millstream.gateway.queue.wait_estimate import WaitEstimator
 from millstream.gateway.queue.watchdog import Watchdog
 from millstream.worker.engines.simulated.engine import SimulatedEngine, SimulatedSettings
@@ -34,7 +34,7 @@ def request(tokens: int = 8, text: str = "hi") -> JobRequest:
 async def chunks_of(queue: QueueClient, job: JobId, *, tenant: str = "default") -> list[Chunk]:
     """All chunks of one job, in order."""
     chunks: list[Chunk] = []
-    await queue.follow(MODEL, job, Fold(chunks.append), tenant=tenant)
+    await queue.follow(MODEL, job, CallbackSink(chunks.append), tenant=tenant)
     return chunks
 
 

@@ -20,7 +20,7 @@ from millstream.common.request_id import parse_request_id
 from millstream.gateway.apis.responses.store import StoredResponse, StoredResponses, failed_response
 from millstream.gateway.apis.responses.write import ResponseFold
 from millstream.gateway.queue.client import QueueClient
-from millstream.gateway.queue.sink import Fold
+from millstream.gateway.queue.sink import CallbackSink
 from millstream.gateway.requests.admitted import AdmittedRequest, follow
 from millstream.gateway.services.background_tasks import until_done
 
@@ -96,7 +96,7 @@ class ResponseService:
 
     async def _until_the_end(self, admitted: AdmittedRequest, take: TakeChunk) -> None:
         """Hands over all chunks, as they come."""
-        await follow(self._queue, admitted, [Fold(take)])
+        await follow(self._queue, admitted, [CallbackSink(take)])
 
     async def _read(self, turn: StoredResponse, hand_over: HandOver) -> None:
         growing = ResponseFold(turn.head(), turn.framed())

@@ -18,7 +18,7 @@ from millstream.common.job import ChatPrompt, GatewayId, JobId, JobRequest, Mode
 from millstream.gateway.queue.hub import FrameHub
 from millstream.gateway.queue.job_stream import JobStream, Origin
 from millstream.gateway.queue.replay import LogReader
-from millstream.gateway.queue.sink import Fold
+from millstream.gateway.queue.sink import CallbackSink
 
 MODEL = ModelName("world")
 REQUEST = JobRequest(input=ChatPrompt(messages=[{"role": "user", "content": "hi"}]))
@@ -72,7 +72,7 @@ class Reader:
     tokens: list[int] = field(default_factory=list[int])
 
     def __post_init__(self) -> None:
-        self.follower.open(Fold(lambda chunk: self.tokens.extend(chunk.ids)))
+        self.follower.open(CallbackSink(lambda chunk: self.tokens.extend(chunk.ids)))
 
 
 @dataclass
