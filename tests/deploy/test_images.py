@@ -80,7 +80,8 @@ def test_every_image_is_used_and_every_command_but_the_profiled_one_exists() -> 
 def test_the_build_context_has_every_package_and_file_named() -> None:
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert {"millstream", "common", "gateway", "worker", "cli"} <= allowed
-    named = {word for name in IMAGES for run in values(name, "RUN") for word in re.findall(r"(?<!/tmp/)\b[\w-]+\.txt", run)}
+    runs = [run for name in IMAGES for run in values(name, "RUN")]
+    named = {word for run in runs for word in re.findall(r"(?<!/tmp/)\b[\w-]+\.txt", run)}
     assert named <= allowed
     assert {"pyproject.toml", "README.md", "LICENSE"} <= allowed  # the build reads all three
     assert all((ROOT / path).exists() for path in allowed)
