@@ -121,7 +121,8 @@ class EventSink:
 
     async def drained(self) -> None:
         """Returns when chunks are taken."""
-        await self._opened.wait()
+        if len(self.held) >= MOST_HELD:
+            await self._opened.wait()
         await self._socket.drained()
 
     def fail(self) -> None:

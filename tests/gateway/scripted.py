@@ -97,11 +97,10 @@ class ScriptedDispatch:
         try:
             while after < len(found.script):
                 there = [(Seq(index + 1), found.script[index]) for index in range(after, found.happened)]
-                if there and not sink.put(there):
+                if there:
                     await self._drained(sink)
-                elif there:
-                    after = there[-1][0]
-                    if there[-1][1].last:
+                    after = there[-1][0] if sink.put(there) else after
+                    if after == there[-1][0] and there[-1][1].last:
                         return
                 elif not await self._changed(found):
                     sink.show_life()

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from millstream.gateway.connection.outlet import Outlet
+from tests.gateway.conftest import gateway
 from tests.gateway.scripted import MODEL, ScriptedCluster, said
 from tests.harness.support import wait_until
 
@@ -84,6 +85,12 @@ async def test_a_bug_in_an_event_ends_its_stream_with_an_error_and_no_good_end(
             async for part in answer.aiter_text():
                 text += part
     assert '"error"' in text and "a bug" not in text and "[DONE]" not in text
+
+
+async def test_what_is_read_from_the_log_does_not_wait_until_the_head_was_sent(cluster: ScriptedCluster) -> None:
+    async with gateway(cluster, first_chunk_wait=60) as url, httpx.AsyncClient(base_url=url, timeout=20) as http:
+        answer = await http.post("/v1/chat/completions", content=BODY, headers=JSON)
+    assert answer.text.endswith("data: [DONE]\n\n")
 
 
 JSON = {"content-type": "application/json"}
