@@ -18,7 +18,7 @@ from millstream.common.broker.records.batches import Batches
 from millstream.common.broker.records.pending import Pending
 from millstream.common.broker.records.quotas import Quota
 from millstream.common.broker.records.store import RedisStore
-from millstream.common.broker.upkeep import keep_up
+from millstream.common.broker.upkeep import UpkeepRules, keep_up
 from millstream.common.job import GatewayId, ModelName
 from millstream.common.process.backoff import Backoff
 from millstream.common.process.identity import incarnation
@@ -135,13 +135,19 @@ def bounds_of(settings: IntakeSettings) -> Bounds:
     )
 
 
+def upkeep_rules(settings: IntakeSettings) -> UpkeepRules:
+    """Returns the rules of upkeep, as the settings say."""
+    return UpkeepRules(settings.max_attempts, int(settings.fair_after * 1000), int(settings.orphan_grace * 1000))
+
+
 async def tend(broker: Broker, settings: IntakeSettings) -> None:
     """Keeps every known model up, for ever; says in the log when Redis is away and when it is back."""
     backoff, away = Backoff(most=1.0), False
+    rules = upkeep_rules(settings)
     while True:
         try:
             for model in await model_names(broker):
-                await keep_up(broker, model, settings.max_attempts, int(settings.orphan_grace * 1000))
+                await keep_up(broker, model, rules)
         except RedisAway as error:
             if not away:
                 log.warning("waiting_for_redis", error=error.message)

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from millstream.common.broker import jobs, keys, workers
 from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.embedded import EmbeddedValkey
-from millstream.common.broker.upkeep import keep_up
+from millstream.common.broker.upkeep import UpkeepRules, keep_up
 from millstream.common.job import TIERS, GatewayId, JobId, WorkerId
 from millstream.common.process.loop import loop_factory
 from tests.common.broker.accounts import check_accounts, check_jobs, check_nothing_immortal, check_readers, look
@@ -113,6 +113,12 @@ class JobsLife(RuleBasedStateMachine):
             self.run(workers.handoff(self.broker, MODEL, mind.id, [(id, held.job.lease)]))
         del mind.holds[id]
 
+    @precondition(lambda self: any(mind.holds for mind in self.world.minds.values()))
+    @rule(at=index)
+    def give_way(self, at: int) -> None:
+        busy = [mind for mind in self.world.minds.values() if mind.holds]
+        self.run(self.world.give_way(busy[at % len(busy)]))
+
     @precondition(lambda self: self.world.minds)
     @rule(at=index)
     def a_lease_runs_out(self, at: int) -> None:
@@ -158,7 +164,7 @@ class JobsLife(RuleBasedStateMachine):
     @rule()
     def upkeep(self) -> None:
         self.run(self.broker.redis.delete(keys.upkeep(MODEL)))
-        self.run(keep_up(self.broker, MODEL, MAX_ATTEMPTS))
+        self.run(keep_up(self.broker, MODEL, UpkeepRules(MAX_ATTEMPTS, fair_after_ms=1)))
 
     @rule()
     def append_only_file_is_synced(self) -> None:

@@ -120,6 +120,14 @@ class World:
         written = [raw for _, raw in page]
         mind.holds[claimed.id] = Held(claimed, written, len(written))
 
+    async def give_way(self, mind: WorkerMind) -> None:
+        """What the worker was asked to give back goes back, whatever it has made meanwhile."""
+        for id, held in list(mind.holds.items()):
+            if "preempt" in await self.hash(id):
+                for _ in range(2):
+                    await workers.preempt(self.broker, MODEL, mind.id, [(id, held.job.lease)])
+                del mind.holds[id]
+
     async def step(self, mind: WorkerMind, reply_lost: bool) -> None:
         held = list(mind.holds.values())
         steps = [one.step() for one in held]
