@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from millstream.common.broker import jobs, keys, workers
 from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.embedded import EmbeddedValkey
-from millstream.common.broker.upkeep import UpkeepRules, keep_up
+from millstream.common.broker.upkeep import SHARE, ShareArgs, UpkeepRules, keep_up
 from millstream.common.job import TIERS, GatewayId, JobId, WorkerId
 from millstream.common.process.loop import loop_factory
 from tests.common.broker.accounts import check_accounts, check_jobs, check_nothing_immortal, check_readers, look
@@ -150,6 +150,20 @@ class JobsLife(RuleBasedStateMachine):
             self.run(self.world.step(mind, reply_lost=False))
         for reader in list(self.world.readers):
             self.run(self.world.read(reader))
+
+    @precondition(lambda self: self.world.minds)
+    @rule(tiers=st.lists(st.sampled_from(TIERS), min_size=2, max_size=2), gateway=st.sampled_from(GATEWAYS))
+    def one_fills_the_slots_and_another_waits(self, tiers: list[Any], gateway: GatewayId) -> None:
+        slots = sum(mind.slots for mind in self.world.minds.values())
+        for tenant in "a" * (slots + 1) + "b":
+            self.submitted += 1
+            key = f"own key {self.submitted}"
+            self.run(self.world.submit(f"j{self.submitted}", gateway, tenant, tiers[tenant == "b"], key))
+            if tenant == "a":
+                self.all_goes_well_for_a_while([[1, 1]] * 4)
+        self.run(self.broker.run(SHARE, MODEL, ShareArgs(patience_ms=0)))
+        for mind in self.world.minds.values():
+            self.run(self.world.give_way(mind))
 
     # ---------------------------------------------------------------------------------------------------------- time
 
