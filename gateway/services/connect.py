@@ -24,7 +24,7 @@ from millstream.common.process.backoff import Backoff
 from millstream.common.process.identity import incarnation
 from millstream.common.process.tasks import TaskGroup
 from millstream.gateway.access.api_keys import Keyring
-from millstream.gateway.access.authentication import keys_of
+from millstream.gateway.access.static_keys import keys_of
 from millstream.gateway.queue.hub import FrameHub
 from millstream.gateway.queue.redis_client import RedisQueueClient, Terms
 from millstream.gateway.queue.wait_estimate import WaitEstimator

@@ -86,7 +86,7 @@ def _ledger(request: Request, services: Services) -> Ledger:
     if cluster.batches is None or cluster.store is None:
         raise Unavailable("This gateway keeps no batches.")
     key = key_of(request)
-    found_again = digest(presented(request.headers) or "") if key.id else ""  # keys of the settings have no id
+    found_again = "" if key.static else digest(presented(request.headers) or "")
     return Ledger(cluster.batches, cluster.store, key, found_again)
 
 
