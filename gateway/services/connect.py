@@ -18,6 +18,7 @@ from millstream.common.broker.records.batches import Batches
 from millstream.common.broker.records.pending import Pending
 from millstream.common.broker.records.quotas import Quota
 from millstream.common.broker.records.store import RedisStore
+from millstream.common.broker.records.unfinished import UnfinishedAnswers
 from millstream.common.broker.upkeep import UpkeepRules, keep_up
 from millstream.common.job import GatewayId, ModelName
 from millstream.common.process.backoff import Backoff
@@ -87,6 +88,7 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
                 storage=storage,
                 batches=Batches(broker),
                 pending=Pending(broker),
+                unfinished=UnfinishedAnswers(broker),
                 usage=UsageBook(broker),
                 keys=keyring,
                 find_key=partial(find_key, broker),
