@@ -51,7 +51,7 @@ class RedisQueueClient:
         self._broker = broker
         self._gateway = gateway
         self._hub = hub
-        self._reader = LogReader(broker, gateway, hub)
+        self._reader = LogReader(broker, gateway, hub, terms.retention)
         self._wait_estimator = wait_estimator
         self._terms = terms
         self._limiter = RateLimiter(broker)

@@ -27,6 +27,10 @@ class RecordStore(Protocol):
         """Returns the record; None if it was never stored, has expired, was deleted, or is another tenant's."""
         ...
 
+    async def uptime(self, tenant: str) -> float:
+        """Returns for how many seconds the server has run that has the tenant's records. Raises `Unavailable`."""
+        ...
+
     async def delete(self, tenant: str, kind: Kind, identity: str) -> bool:
         """Tells whether there was one."""
         ...

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from millstream.common.broker import jobs, keys, workers
 from millstream.common.broker.chunks import read_log
-from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.connection.broker import Broker, RedisAway
 from millstream.common.chunk import Chunk, Seq, Usage, decode_chunk, encode_chunk
 from millstream.common.errors import LogExpired, NotFound, StreamLost
 from millstream.common.job import ChatPrompt, GatewayId, JobId, JobRequest, ModelName, Tier, WorkerId
@@ -173,6 +173,8 @@ class World:
         except (NotFound, LogExpired):
             assert follower.origin is None, "the gateway that submitted a job can do so again"
             self.readers.remove(reader)
+        except RedisAway:  # the server is young, and somebody may put the job back
+            return
         reader.take_all()
 
     async def resume(self, reader: Reader, gateway: GatewayId) -> None:
