@@ -19,11 +19,10 @@ from pathlib import Path
 from time import monotonic, time
 from typing import NamedTuple
 
-from redis.asyncio import Redis
-
-from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.connection.broker import Broker, redis_errors
 from millstream.common.broker.embedded import EmbeddedValkey
 from millstream.common.process import loop
+from millstream.common.process.tasks import TaskGroup
 
 CHUNK = b'{"ids":[1234567],"text":" word"}'
 WRITERS, PAUSE = 8, 0.005  # streams, and seconds between two chunks of one
@@ -62,20 +61,22 @@ def flushes(output: Path) -> list[Moments]:
     return sorted(Moments(began, began + took) for began, took in found)
 
 
-async def write_on(redis: Redis, name: str, until: float) -> None:
+async def write_on(broker: Broker, name: str, until: float) -> None:
     """One stream's writes."""
     while monotonic() < until:
-        await redis.execute_command("XADD", name, "MAXLEN", "1000", "*", "c", CHUNK)
+        async with redis_errors():
+            await broker.redis.xadd(name, {"c": CHUNK}, maxlen=1000)
         await asyncio.sleep(PAUSE)
 
 
-async def write_now_and_then(redis: Redis, until: float) -> list[Moments]:
+async def write_now_and_then(broker: Broker, until: float) -> list[Moments]:
     """Returns when each write began and was answered."""
     writes: list[Moments] = []
     while monotonic() < until:
         await asyncio.sleep(random.expovariate(1 / LOOK_EVERY))
         began = time()
-        await redis.execute_command("SET", "looked", began)
+        async with redis_errors():
+            await broker.redis.set("looked", began)
         writes.append(Moments(began, time()))
     return writes
 
@@ -96,14 +97,21 @@ def row(setting: str, writes: list[Moments], flushed: list[Moments]) -> str:
     return f"| {setting} | {len(writes)} | {' | '.join(figures)} |"
 
 
-async def busy(redis: Redis, seconds: float) -> list[Moments]:
+async def busy(broker: Broker, seconds: float) -> list[Moments]:
     """Writes for so long, and a little longer, so that the last looked after is flushed."""
     until = monotonic() + seconds
-    async with asyncio.TaskGroup() as tasks:
-        looking = tasks.create_task(write_now_and_then(redis, until))
+    async with TaskGroup() as tasks:
+        looking = tasks.create_task(write_now_and_then(broker, until))
         for number in range(WRITERS):
-            tasks.create_task(write_on(redis, f"stream-{number}", until + LONGEST))
+            tasks.create_task(write_on(broker, f"stream-{number}", until + LONGEST))
     return looking.result()
+
+
+async def prepared(broker: Broker, setting: str) -> int:
+    """Sets how the server flushes its log, and returns its process."""
+    async with redis_errors():
+        await broker.redis.config_set("appendfsync", setting)
+        return int((await broker.redis.info("server"))["process_id"])
 
 
 async def measure(seconds: float) -> None:
@@ -114,10 +122,9 @@ async def measure(seconds: float) -> None:
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / "flushes"
             async with EmbeddedValkey(Path(folder) / "valkey") as valkey, Broker(valkey.url) as broker:
-                await broker.redis.config_set("appendfsync", setting)
-                pid = int((await broker.redis.info("server"))["process_id"])
+                pid = await prepared(broker, setting)
                 async with traced(pid, output):
-                    writes = await busy(broker.redis, seconds)
+                    writes = await busy(broker, seconds)
             print(row(setting, writes, flushes(output)), flush=True)
 
 

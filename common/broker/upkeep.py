@@ -50,6 +50,7 @@ class ShareArgs:
     patience_ms: int
     limit: int = GIVING_WAY
     grace_ms: int = GRACE_MS
+    pause_ms: int = 1000
 
 
 UPKEEP = Script("job/upkeep", UpkeepArgs)

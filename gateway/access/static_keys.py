@@ -21,7 +21,7 @@ LIMITS = {
     "tokens-per-day": "tokens_per_day",
     "tokens-per-month": "tokens_per_month",
 }
-Entry = tuple[str, str]  # where it stands, for errors, and its text
+KeyEntry = tuple[str, str]  # where it stands, for errors, and its text
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def keys_of(settings: GatewaySettings) -> StaticKeys:
     return StaticKeys(records)
 
 
-def _lines(settings: GatewaySettings) -> Iterable[Entry]:
+def _lines(settings: GatewaySettings) -> Iterable[KeyEntry]:
     """Empty lines and those that begin with `#` are passed over."""
     if settings.api_keys_file is None:
         return

@@ -167,7 +167,7 @@ class LogReader:
 
 
 def _lost_in_restart(job: JobId, uptime: float, retention: float) -> StreamLost | None:
-    """What was made before the last restart, and so lately that it cannot have expired, was lost with it."""
+    """Returns the error for a job that was made before the last restart, and so lately that it cannot have expired."""
     try:
         age = time.time() - request_of(job).created
     except NotFound:

@@ -81,7 +81,7 @@ class CancelArgs:
 
 @dataclass(slots=True, kw_only=True)
 class MissingArgs:
-    """How long after a restart jobs are put back."""
+    """The restart grace, in which jobs are put back."""
 
     grace_ms: int = GRACE_MS
 

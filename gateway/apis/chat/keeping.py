@@ -141,7 +141,7 @@ class Keeping:
         return self._written
 
     async def _ended(self, admitted: AdmittedRequest, complete: bool) -> None:
-        """What is not complete may still become so: the draft stays until its jobs are over."""
+        """An answer that is not complete may still become so: its draft stays until its jobs are over."""
         if not complete:
             return
         if self._written is None and self._stream is not None:

@@ -14,11 +14,11 @@ CHUNK = b"{}"
 
 
 async def share(site: Site, patience_ms: int = 1) -> int:
-    return int(await site.broker.run(SHARE, MODEL, ShareArgs(patience_ms=patience_ms)))
+    return int(await site.broker.run(SHARE, MODEL, ShareArgs(patience_ms=patience_ms, pause_ms=0)))
 
 
 async def shared(site: Site, patience_ms: int = 1) -> int:
-    """How many were asked, once somebody's patience is over."""
+    """Returns how many were asked, once somebody's patience is over."""
     return await wait_until(lambda: share(site, patience_ms), what="a job is asked to give way")
 
 
@@ -59,7 +59,7 @@ async def test_a_tenant_above_its_share_gives_a_slot_to_one_that_waits_and_goes_
     held = await occupied(site, 2)
     await site.put("good-0", tenant="good")
     assert await shared(site) == 1
-    assert await share(site) == 0, "one waits, so one is asked, and once"
+    assert await share(site, 0) == 0, "one waits, so one is asked, and once"
     [going] = await asked(site, held)
     [(answer, _)] = await workers.step(site.broker, MODEL, W, [workers.JobStep(going.id, going.lease, Seq(3), [CHUNK])])
     assert answer == "preempt"
@@ -93,14 +93,14 @@ async def test_two_equal_tenants_do_not_take_slots_from_each_other_for_ever(site
     assert await shared(site) == 1
     held = await give_way(site, held)
     for _ in range(20):
-        assert await share(site) == 0
+        assert await share(site, 0) == 0
     assert held_by(held) == {"hog": 2, "good": 1}
 
 
 async def test_shares_follow_the_weights(site: Site) -> None:
     held = await occupied(site, 8)
     await site.put(*(f"good-{i}" for i in range(8)), tenant="good", weight=3.0)
-    while await share(site) or await asked(site, held):
+    while await share(site, 0) or await asked(site, held):
         held = await give_way(site, held)
     assert held_by(held) == {"hog": 2, "good": 6}
 

@@ -161,7 +161,7 @@ class JobsLife(RuleBasedStateMachine):
             self.run(self.world.submit(f"j{self.submitted}", gateway, tenant, tiers[tenant == "b"], key))
             if tenant == "a":
                 self.all_goes_well_for_a_while([[1, 1]] * 4)
-        self.run(self.broker.run(SHARE, MODEL, ShareArgs(patience_ms=0)))
+        self.run(self.broker.run(SHARE, MODEL, ShareArgs(patience_ms=0, pause_ms=0)))
         for mind in self.world.minds.values():
             self.run(self.world.give_way(mind))
 

@@ -121,7 +121,7 @@ class World:
         mind.holds[claimed.id] = Held(claimed, written, len(written))
 
     async def give_way(self, mind: WorkerMind) -> None:
-        """What the worker was asked to give back goes back, whatever it has made meanwhile."""
+        """The worker gives back what it was asked for, whatever it has made meanwhile."""
         for id, held in list(mind.holds.items()):
             if "preempt" in await self.hash(id):
                 for _ in range(2):

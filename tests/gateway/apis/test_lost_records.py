@@ -1,4 +1,4 @@
-"""What Redis has lost is not called unknown."""
+"""A record that Redis has lost is not called unknown."""
 
 import time
 from pathlib import Path

@@ -1,9 +1,10 @@
--- with time, keys, tiers, chunks, fence, grace, waiting, routing
+-- with time, keys, tiers, chunks, fence, grace, routing
 -- Tenants wait while others hold more than their share of the slots: jobs of those others are asked to give their slots
 -- up, each to one job that waits. A job that gave its slot up goes on later, from its next token.
 -- `patience_ms` is how long a tenant waits at least, and how long a job runs at least. No more than `limit` jobs are asked
--- in a call; none within `grace_ms` of a restart.
--- argv: patience_ms:number limit:number grace_ms:number
+-- in a call; none within `grace_ms` of a restart. Counting costs some microseconds for each running job, so after a count
+-- for nothing there is none for `pause_ms`.
+-- argv: patience_ms:number limit:number grace_ms:number pause_ms:number
 -- Returns how many were asked
 local MOST_TENANTS = 100  -- of a tier, those served least
 local MOST_DOUBLINGS = 3  -- a job runs twice as long after each time it gave its slot up, and at most eight times as long
@@ -84,10 +85,9 @@ end
 local function count_backlogs(tier)
   for _, tenant in ipairs(redis.call('ZRANGE', tenants_key(tier), 0, MOST_TENANTS - 1)) do
     local oldest = redis.call('XRANGE', stream_key(backlog_name(tier, tenant)), '-', '+', 'COUNT', 1)[1]
-    for _, turn in ipairs(oldest and redis.call('ZRANGE', order_key(tier, tenant), 0, limit - 1) or {}) do
-      local id = string.match(turn, ' (.+)$')
-      local party = party_of_job(id)
-      if party then wait(party, id, oldest[1]) end
+    local party = oldest and party_of_job(oldest[2][2])
+    for _, turn in ipairs(party and redis.call('ZRANGE', order_key(tier, tenant), 0, limit - 1) or {}) do
+      wait(party, string.match(turn, ' (.+)$'), oldest[1])
     end
   end
 end
@@ -103,13 +103,18 @@ local function patience_factor(holder, waiting)
   return (waiting.held + 1) / waiting.right < holder.held / holder.right and 1 or nil
 end
 
+local function got_further(job)
+  if job.further == nil then job.further = made_progress(job.id) end
+  return job.further
+end
+
 -- The job whose stop costs least: it gave way least often, and then the youngest. One that has not got further since it was
 -- claimed would have run in vain.
 local function youngest(holder, factor)
   local best
   for _, job in ipairs(holder.running) do
     local better = not best or job.gave_way < best.gave_way or job.gave_way == best.gave_way and job.since > best.since
-    if job.ready and better and NOW - job.since >= job.least * factor and made_progress(job.id) then best = job end
+    if job.ready and better and NOW - job.since >= job.least * factor and got_further(job) then best = job end
   end
   return best
 end
@@ -153,9 +158,23 @@ local function give(waiting, holder, job)
   end
 end
 
-local someone_waits = redis.call('EXISTS', stream_key(RESUME)) == 1
-for _, tier in ipairs(TIERS) do someone_waits = someone_waits or tier_waits(tier) end
-if not someone_waits or grace_left(grace_ms) > 0 or not count_held() then return 0 end
+local function oldest_is_due(stream)
+  local oldest = redis.call('XRANGE', stream_key(stream), '-', '+', 'COUNT', 1)[1]
+  return oldest and NOW - tonumber(string.match(oldest[1], '^%d+')) >= patience_ms
+end
+
+local function somebody_is_due()
+  if oldest_is_due(RESUME) then return true end
+  for _, tier in ipairs(TIERS) do
+    if LOWER[tier] and oldest_is_due(resume_name(tier)) then return true end
+    for _, tenant in ipairs(redis.call('ZRANGE', tenants_key(tier), 0, MOST_TENANTS - 1)) do
+      if oldest_is_due(backlog_name(tier, tenant)) then return true end
+    end
+  end
+end
+
+if redis.call('EXISTS', COUNTED_KEY) == 1 or not somebody_is_due() then return 0 end
+if grace_left(grace_ms) > 0 or not count_held() then return 0 end
 
 count_begun(RESUME)
 for _, tier in ipairs(TIERS) do
@@ -170,7 +189,7 @@ for _, tier in ipairs(TIERS) do
 end
 
 local asked = 0
-while asked < limit do
+for _ = 1, limit do
   local waiting = neediest()
   if not waiting then break end
   local holder, job = find(waiting)
@@ -181,4 +200,5 @@ while asked < limit do
     waiting.waiting = {}
   end
 end
+if asked == 0 and pause_ms > 0 then redis.call('SET', COUNTED_KEY, 1, 'PX', pause_ms) end
 return asked
