@@ -43,7 +43,7 @@ SCHEMA = {
 FORMAT = {"type": "json_schema", "json_schema": {"name": "person", "schema": SCHEMA}}
 TOOL = {"type": "function", "function": {"name": "look_up", "parameters": SCHEMA}}
 SEEDED: dict[str, Any] = {"seed": 7, "temperature": 0.9}
-GREEDY: dict[str, Any] = {"temperature": 0}
+GREEDY: dict[str, Any] = {"seed": 7, "temperature": 0}  # the simulated engine needs the seed to repeat itself
 
 SETS: dict[str, dict[str, Any]] = {
     "greedy": GREEDY,
@@ -83,8 +83,8 @@ class HeardAnswer:
             self.error = str(event["error"]["code"])
         for choice in event.get("choices", []):
             delta = choice["delta"]
-            functions = [call["function"] for call in delta.get("tool_calls") or []]
-            called = "".join(f"{function.get('name', '')}{function['arguments']}" for function in functions)
+            calls = cast(list[dict[str, Any]], delta.get("tool_calls") or [])
+            called = "".join(f"{call['function'].get('name', '')}{call['function']['arguments']}" for call in calls)
             self.text += (delta.get("reasoning_content") or "") + (delta.get("content") or "")
             self.calls += called
             self.finish = choice["finish_reason"] or self.finish

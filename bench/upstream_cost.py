@@ -34,7 +34,7 @@ def add_row(table: Table, count: int, pairs: list[tuple[Trial, Trial]]) -> None:
     speeds = [median(pair[side].figures.tokens_per_second for pair in pairs) for side in (0, 1)]
     firsts = [median(pair[side].figures.first_token_ms.p50 for pair in pairs) for side in (0, 1)]
     added = median(pair[1].figures.first_token_ms.p50 - pair[0].figures.first_token_ms.p50 for pair in pairs)
-    cpu = median(sum(cost for name, cost in pair[1].cpu.items()) for pair in pairs)
+    cpu = median(pair[1].total for pair in pairs)
     ratio = median(pair[1].figures.tokens_per_second / pair[0].figures.tokens_per_second for pair in pairs)
     shown = [f"{speeds[0]:.1f}", f"{speeds[1]:.1f}", f"{ratio:.3f}", f"{firsts[0]:.1f}", f"{firsts[1]:.1f}"]
     table.add_row(str(count), *shown, f"{added:+.1f}", f"{cpu:.0f}")

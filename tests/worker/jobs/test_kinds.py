@@ -11,6 +11,7 @@ from millstream.common.broker.models.directory import model_info
 from millstream.common.chunk import Chunk
 from millstream.common.job import ChatPrompt, EmbedInput, JobId, JobInput, JobRequest, RerankInput, WorkerId
 from millstream.gateway.queue.client import Submission
+from millstream.gateway.queue.sink import CallbackSink
 from millstream.worker.engines.base import LoadProgress, ModelCard, silent
 from millstream.worker.engines.simulated.tokenizer import SimulatedTokenizer
 from millstream.worker.service.service import ModelService
@@ -64,7 +65,9 @@ async def _live(site: Site) -> int:
 async def ask(site: Site, input: JobInput) -> list[Chunk]:
     client = await site.gateway()
     await client.submit(Submission(MODEL, [(JobId("asked"), JobRequest(input))]))
-    return [chunk async for items in client.follow(MODEL, JobId("asked"), tenant="default") for _, chunk in items]
+    heard: list[Chunk] = []
+    await client.follow(MODEL, JobId("asked"), CallbackSink(heard.append), tenant="default")
+    return heard
 
 
 async def test_a_model_of_vectors_computes(site: Site) -> None:

@@ -13,6 +13,7 @@ from millstream.common.errors import from_failure
 from millstream.common.job import ChatPrompt, JobId, JobRequest, ModelName, Sampling, WorkerId
 from millstream.gateway.queue.client import Submission
 from millstream.gateway.queue.redis_client import RedisQueueClient
+from millstream.gateway.queue.sink import CallbackSink
 from millstream.worker.engines.openai import engine as upstreams
 from millstream.worker.engines.openai.engine import OpenAIEngine
 from millstream.worker.engines.openai.settings import UpstreamSettings
@@ -75,11 +76,19 @@ class Rig:
 
     async def chunks(self, id: JobId) -> AsyncIterator[Chunk]:
         """Yields what a client sees. Raises the job's error."""
-        async for items in self._client.follow(NAME, id, tenant="default"):
-            for _, chunk in items:
+        heard: asyncio.Queue[Chunk] = asyncio.Queue()
+        sink = CallbackSink(heard.put_nowait)
+        reading = asyncio.create_task(self._client.follow(NAME, id, sink, tenant="default"))
+        try:
+            last = False
+            while not last:
+                chunk = await heard.get()
+                last = chunk.last
                 if chunk.error is not None:
                     raise from_failure(chunk.error)
                 yield chunk
+        finally:
+            reading.cancel()
 
     async def read(self, request: JobRequest | None = None) -> list[Chunk]:
         return [chunk async for chunk in self.chunks(await self.submit(request))]
