@@ -5,19 +5,20 @@ import sys
 from collections.abc import Sequence
 
 from millstream.common.process.command import own_command
+from millstream.common.settings import child_environment
 
-SECRETS = {"--upstream-key": "MILLSTREAM_UPSTREAM_KEY"}  # the flag, and the variable that says the same
+SECRETS = {"--upstream-key": "upstream_key"}  # the flag, and the setting that says the same
 
 
 def hide_secrets() -> None:
     """Starts the command anew without the secrets among its arguments; they are in its environment from then on."""
     words, hidden = secrets_apart(sys.argv[1:])
     if hidden:
-        os.execve(sys.executable, own_command(*words), {**os.environ, **hidden})
+        os.execve(sys.executable, own_command(*words), child_environment(**hidden))
 
 
 def secrets_apart(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Returns the arguments without secrets, and these as variables. A flag without its value stays, to be refused."""
+    """Returns the arguments without secrets, and these as settings. A flag without its value stays, to be refused."""
     kept: list[str] = []
     hidden: dict[str, str] = {}
     rest = list(words)

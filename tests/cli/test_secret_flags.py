@@ -8,8 +8,8 @@ from millstream.cli.secret_flags import secrets_apart
 @pytest.mark.parametrize(
     ("words", "kept", "hidden"),
     [
-        (["up", "--upstream-key", "sk-1", "--port", "1"], ["up", "--port", "1"], {"MILLSTREAM_UPSTREAM_KEY": "sk-1"}),
-        (["worker", "--upstream-key=sk-1"], ["worker"], {"MILLSTREAM_UPSTREAM_KEY": "sk-1"}),
+        (["up", "--upstream-key", "sk-1", "--port", "1"], ["up", "--port", "1"], {"upstream_key": "sk-1"}),
+        (["worker", "--upstream-key=sk-1"], ["worker"], {"upstream_key": "sk-1"}),
         (["worker", "--upstream-key-file", "f"], ["worker", "--upstream-key-file", "f"], {}),
         (["worker", "--upstream-key"], ["worker", "--upstream-key"], {}),
     ],

@@ -8,9 +8,9 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
-Body = dict[str, Any]
+from millstream.worker.engines.openai.replies import JsonObject
+
 MODEL = "scripted"
 
 
@@ -26,8 +26,8 @@ class Turn:
     raw_after: tuple[int, bytes] | None = None  # bytes put in the answer's place, and its end
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict[str, str])
-    error: Body | str = field(default_factory=lambda: {"error": {"message": "scripted refusal"}})
-    deltas: list[Body] | None = None  # in place of words
+    error: JsonObject | str = field(default_factory=lambda: {"error": {"message": "scripted refusal"}})
+    deltas: list[JsonObject] | None = None  # in place of words
     finish: str = "stop"
     whole: bool = False  # does not stream
     page: str = ""  # HTML in the answer's place
@@ -40,10 +40,10 @@ class ScriptedUpstream:
     owner: str = "vllm"
     can: set[str] = field(default_factory=lambda: {"goes_on", "usage", "completions", "chat", "seed"})
     key: str = ""
-    models: list[Body] = field(default_factory=lambda: [{"id": MODEL, "max_model_len": 4096}])
+    models: list[JsonObject] = field(default_factory=lambda: [{"id": MODEL, "max_model_len": 4096}])
     turns: deque[Turn] = field(default_factory=deque[Turn])
     usual: Turn = field(default_factory=Turn)
-    asked: list[Body] = field(default_factory=list[Body])  # the bodies of streams
+    asked: list[JsonObject] = field(default_factory=list[JsonObject])  # the bodies of streams
     answered: int = 0  # whole answers given
     trials: int = 0
     gate: asyncio.Event = field(default_factory=asyncio.Event)
@@ -68,7 +68,7 @@ class ScriptedUpstream:
         for writer in list(self.writers):
             writer.transport.abort()
 
-    async def _answer(self, head: dict[str, str], body: Body, wire: "Wire") -> None:
+    async def _answer(self, head: dict[str, str], body: JsonObject, wire: "Wire") -> None:
         if self.key and head.get("authorization") != f"Bearer {self.key}":
             await wire.json({"error": {"message": "wrong key"}}, 401)
         elif head["path"] == "/v1/models":
@@ -81,7 +81,7 @@ class ScriptedUpstream:
             self.asked.append(body)
             await self._turn(self.turns.popleft() if self.turns else self.usual, body, wire)
 
-    async def _trial(self, path: str, body: Body, wire: "Wire") -> None:
+    async def _trial(self, path: str, body: JsonObject, wire: "Wire") -> None:
         """Answers a probe's question."""
         refused = {
             "chat" if path.startswith("/v1/chat") else "completions": True,
@@ -99,15 +99,15 @@ class ScriptedUpstream:
             prompt = 11 if "goes_on" in self.can and body.get("continue_final_message") else 17
         self.trials += 1
         plain = "hello" if "seed" in self.can else f"hello {self.trials}"
-        message: Body = {"role": "assistant", "content": '{"a": 1' if "response_format" in body else plain}
+        message: JsonObject = {"role": "assistant", "content": '{"a": 1' if "response_format" in body else plain}
         if "reasons" in self.can:
             message["reasoning_content"] = "hm"
-        choice: Body = {"index": 0, "message": message, "text": "hello", "finish_reason": "stop"}
+        choice: JsonObject = {"index": 0, "message": message, "text": "hello", "finish_reason": "stop"}
         if "logprobs" in body:
             choice["logprobs"] = {"content": [{"token": "hello", "logprob": -0.5}]}
         await wire.json({"choices": [choice], "usage": {"prompt_tokens": prompt, "completion_tokens": 1}})
 
-    async def _turn(self, turn: Turn, body: Body, wire: "Wire") -> None:
+    async def _turn(self, turn: Turn, body: JsonObject, wire: "Wire") -> None:
         if turn.status != 200:
             await wire.json(turn.error, turn.status, turn.headers)
             return
@@ -128,7 +128,7 @@ class ScriptedUpstream:
             await wire.end()
             self.answered += 1
 
-    async def _words(self, turn: Turn, body: Body, wire: "Wire") -> bool:
+    async def _words(self, turn: Turn, body: JsonObject, wire: "Wire") -> bool:
         """Tells whether the answer is to be ended well."""
         if turn.deltas is not None:
             for delta in turn.deltas:
@@ -177,7 +177,7 @@ class Wire:
         self.writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
         await self.data(b": a sign of life\n\n")
 
-    async def event(self, value: Body) -> None:
+    async def event(self, value: JsonObject) -> None:
         await self.data(b"data: " + json.dumps({"id": "x", "object": "chunk", **value}).encode() + b"\n\n")
 
     async def data(self, data: bytes) -> None:
@@ -189,7 +189,7 @@ class Wire:
         await self.writer.drain()
 
 
-def _begun(body: Body) -> int:
+def _begun(body: JsonObject) -> int:
     """Returns how many words the answer has already: those of the message or prompt that it goes on with."""
     if "messages" in body:
         last = body["messages"][-1]
@@ -197,7 +197,7 @@ def _begun(body: Body) -> int:
     return str(body["prompt"]).count("w")
 
 
-def _choice(body: Body, delta: Body, finish: str | None = None) -> Body:
+def _choice(body: JsonObject, delta: JsonObject, finish: str | None = None) -> JsonObject:
     if "messages" in body:
         return {"index": 0, "delta": delta, "finish_reason": finish}
     return {"index": 0, "text": delta.get("content", ""), "finish_reason": finish}

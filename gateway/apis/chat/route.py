@@ -58,7 +58,7 @@ async def create_chat_completion(body: ChatRequest, request: Request, services: 
 
 
 async def _context(body: ChatRequest, request: Request, services: Services) -> RequestContext:
-    """Whether the model sees is asked only where something is shown to it."""
+    """Asks whether the model sees only where something is shown to it."""
     context = await CHAT_COMPLETIONS.context(body.model, request, services)
     if not shows_images(body.messages):
         return context

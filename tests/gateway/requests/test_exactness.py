@@ -1,4 +1,4 @@
-"""What a worker states of a continuation's exactness reaches the client, and the figures."""
+"""The exactness that a worker states reaches the client, and the figures."""
 
 import httpx
 import pytest

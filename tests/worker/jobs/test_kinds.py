@@ -1,4 +1,4 @@
-"""What a model cannot do is refused by what its engine is, not by an engine that pretends to be another."""
+"""A model refuses what the kind of its engine cannot do; no engine pretends to be another."""
 
 import asyncio
 from collections.abc import AsyncIterator

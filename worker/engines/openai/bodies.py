@@ -8,14 +8,14 @@ from millstream.common.errors import BadGrammar, BadRequest
 from millstream.common.job import ChatPrompt, Guide, JobRequest, Sampling, TextPrompt, TokensPrompt, ToolUse
 from millstream.worker.engines.openai.abilities import Abilities
 
-Body = dict[str, Any]
+UpstreamBody = dict[str, Any]
 LLAMA, MILLSTREAM = "llama.cpp", "millstream"
 EXTRAS = {"regex": "guided_regex", "choice": "guided_choice", "grammar": "guided_grammar"}  # Millstream's names
 
 
-def body_of(request: JobRequest, abilities: Abilities) -> tuple[str, Body]:
+def body_of(request: JobRequest, abilities: Abilities) -> tuple[str, UpstreamBody]:
     """Returns the route under `/v1` and the body. Raises `BadRequest` for what the upstream cannot do."""
-    body: Body = {"model": abilities.model, "stream": True}
+    body: UpstreamBody = {"model": abilities.model, "stream": True}
     if abilities.usage:
         body["stream_options"] = {"include_usage": True}
     body |= _sampling(request.sampling, abilities)
@@ -30,7 +30,7 @@ def body_of(request: JobRequest, abilities: Abilities) -> tuple[str, Body]:
             raise BadRequest("This job does not generate.")
 
 
-def going_on(messages: list[dict[str, Any]], abilities: Abilities) -> Body:
+def going_on(messages: list[dict[str, Any]], abilities: Abilities) -> UpstreamBody:
     """Returns the fields by which a chat goes on from the beginning of its last, an assistant's, message."""
     if abilities.server == LLAMA:  # does so whenever the last message is an assistant's
         return {"messages": messages}
@@ -42,12 +42,12 @@ def shows(messages: list[dict[str, Any]]) -> bool:
     return any(isinstance(message.get("content"), list) for message in messages)
 
 
-def _chat(prompt: ChatPrompt, request: JobRequest, abilities: Abilities) -> Body:
+def _chat(prompt: ChatPrompt, request: JobRequest, abilities: Abilities) -> UpstreamBody:
     if not abilities.chat:
         raise BadRequest("This model's upstream does not chat: use /v1/completions.", param="messages")
     if not abilities.images and shows(prompt.messages):
         raise BadRequest("This model's upstream reads no images.", param="messages")
-    body: Body = {"messages": prompt.messages}
+    body: UpstreamBody = {"messages": prompt.messages}
     if prompt.continue_final_message:
         if not abilities.goes_on:
             message = "This model's upstream cannot go on from the beginning of a message."
@@ -65,8 +65,8 @@ def _chat(prompt: ChatPrompt, request: JobRequest, abilities: Abilities) -> Body
     return body
 
 
-def _tool_use(use: ToolUse) -> Body:
-    body: Body = {} if use.parallel else {"parallel_tool_calls": False}
+def _tool_use(use: ToolUse) -> UpstreamBody:
+    body: UpstreamBody = {} if use.parallel else {"parallel_tool_calls": False}
     if use.choice == "required":
         body["tool_choice"] = "required"
     elif use.choice == "named":
@@ -74,10 +74,10 @@ def _tool_use(use: ToolUse) -> Body:
     return body
 
 
-def _completion(prompt: str | list[int], request: JobRequest, abilities: Abilities) -> Body:
+def _completion(prompt: str | list[int], request: JobRequest, abilities: Abilities) -> UpstreamBody:
     if not abilities.completions:
         raise BadRequest("This model's upstream has no /v1/completions: use /v1/chat/completions.", param="prompt")
-    body: Body = {"prompt": prompt}
+    body: UpstreamBody = {"prompt": prompt}
     if request.echo:
         body["echo"] = True
     if request.sampling.logprobs is not None:
@@ -85,8 +85,8 @@ def _completion(prompt: str | list[int], request: JobRequest, abilities: Abiliti
     return body
 
 
-def _sampling(sampling: Sampling, abilities: Abilities) -> Body:
-    body: Body = {"temperature": sampling.temperature}
+def _sampling(sampling: Sampling, abilities: Abilities) -> UpstreamBody:
+    body: UpstreamBody = {"temperature": sampling.temperature}
     if abilities.seed:
         body["seed"] = sampling.seed & 0x7FFFFFFF if abilities.server != MILLSTREAM else sampling.seed
     bound = sampling.max_tokens if sampling.max_tokens is not None else sampling.at_most
@@ -111,7 +111,7 @@ def _sampling(sampling: Sampling, abilities: Abilities) -> Body:
     return body | {name: value for name, (value, default) in changed.items() if value != default}
 
 
-def _guide(guide: Guide, abilities: Abilities) -> Body:
+def _guide(guide: Guide, abilities: Abilities) -> UpstreamBody:
     match guide.kind:
         case "json_object":
             return {"response_format": {"type": "json_object"}}

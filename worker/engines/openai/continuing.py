@@ -11,7 +11,7 @@ from millstream.common.chunk import Chunk, ToolDelta, Usage
 from millstream.common.errors import Interrupted
 from millstream.common.job import ChatPrompt, JobRequest, TextPrompt
 from millstream.worker.engines.openai.abilities import Abilities
-from millstream.worker.engines.openai.bodies import Body, body_of, going_on
+from millstream.worker.engines.openai.bodies import UpstreamBody, body_of, going_on
 
 
 class Seam(Protocol):
@@ -31,7 +31,7 @@ class Plan:
     """A request to an upstream, and how its answer joins what was delivered. `over`: nothing is left to ask for."""
 
     route: str
-    body: Body
+    body: UpstreamBody
     seam: Seam
     over: Chunk | None = None
 
@@ -124,7 +124,9 @@ def interrupted(why: str) -> Interrupted:
     return Interrupted(f"What computed this answer died in the middle of it, and {why}. Send the request again.")
 
 
-def _after_text(route: str, body: Body, request: JobRequest, abilities: Abilities, earlier: Sequence[Chunk]) -> Plan:
+def _after_text(
+    route: str, body: UpstreamBody, request: JobRequest, abilities: Abilities, earlier: Sequence[Chunk]
+) -> Plan:
     delivered = "".join(chunk.text for chunk in earlier)
     text = delivered.rstrip()
     counted = sum(chunk.tokens for chunk in earlier)
@@ -142,7 +144,7 @@ def _after_text(route: str, body: Body, request: JobRequest, abilities: Abilitie
     return Plan(route, body, seam, over)
 
 
-def _room(body: Body, counted: int) -> Body:
+def _room(body: UpstreamBody, counted: int) -> UpstreamBody:
     """Returns the bounds of an answer of which so many tokens are there already."""
     bounds = {name: body[name] - counted for name in ("max_tokens", "max_completion_tokens") if name in body}
     least = {"min_tokens": max(0, body["min_tokens"] - counted)} if "min_tokens" in body else {}

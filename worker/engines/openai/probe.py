@@ -12,24 +12,23 @@ from millstream.common.errors import BadRequest
 from millstream.worker.engines.base import UpstreamLost
 from millstream.worker.engines.openai.abilities import Abilities
 from millstream.worker.engines.openai.refusals import complaint
+from millstream.worker.engines.openai.replies import JsonObject
 from millstream.worker.engines.openai.settings import Address
-
-Answer = dict[str, Any]
 
 AT_ONCE = 4  # trial requests: a small server's slots
 LISTING = 10.0  # seconds a list may take
-HELLO: list[Answer] = [{"role": "user", "content": "Say hello."}]
-BEGUN: list[Answer] = [*HELLO, {"role": "assistant", "content": "A"}]  # one token with every tokenizer
+HELLO: list[JsonObject] = [{"role": "user", "content": "Say hello."}]
+BEGUN: list[JsonObject] = [*HELLO, {"role": "assistant", "content": "A"}]  # one token with every tokenizer
 PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ"
     "AAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
-SEEN: list[Answer] = [
+SEEN: list[JsonObject] = [
     {"role": "user", "content": [{"type": "text", "text": "Hi"}, {"type": "image_url", "image_url": {"url": PIXEL}}]}
 ]
-TOOL: Answer = {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}}
-SCHEMA: Answer = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
-FORMAT: Answer = {"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA, "strict": True}}
+TOOL: JsonObject = {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}}
+SCHEMA: JsonObject = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+FORMAT: JsonObject = {"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA, "strict": True}}
 OWNERS = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llama.cpp", "millstream": "millstream", "library": "ollama"}
 
 
@@ -45,8 +44,8 @@ async def look(client: httpx.AsyncClient, address: Address, wanted: str | None) 
     will not mend itself, `UpstreamLost` for one that cannot be reached now."""
     entry = await _listed(client, address, wanted)
     told = await _told(client, f"{address.root}/props")
-    defaults = cast(Answer, told.get("default_generation_settings") or {})
-    meta = cast(Answer, entry.get("meta") or {})
+    defaults = cast(JsonObject, told.get("default_generation_settings") or {})
+    meta = cast(JsonObject, entry.get("meta") or {})
     lengths = [defaults.get("n_ctx"), *(entry.get(name) for name in ("max_model_len", "context_length"))]
     lengths += [entry.get("context_window"), meta.get("n_ctx_train")]
     sizes = [str(meta[name]) for name in ("n_params", "n_vocab", "size") if name in meta]
@@ -89,9 +88,9 @@ class Found(msgspec.Struct, frozen=True):
     reasons: bool
 
 
-async def _found(trials: "Trials", plain: Answer) -> Found:
+async def _found(trials: "Trials", plain: JsonObject) -> Found:
     seeded = {"seed": 7, "temperature": 1.0}
-    changes: list[Answer] = [
+    changes: list[JsonObject] = [
         seeded,
         seeded,
         {"messages": BEGUN, "continue_final_message": True, "add_generation_prompt": False},
@@ -130,12 +129,12 @@ class Trials:
         self.bound = "max_tokens"
         self.complaints: dict[str, str] = {}
 
-    async def chat(self, **changes: Any) -> Answer | None:
+    async def chat(self, **changes: Any) -> JsonObject | None:
         """Returns a whole answer, None if it was refused."""
         body = {"messages": HELLO, self.bound: 8, "temperature": 0, **changes}
         return await self._ask("/chat/completions", body)
 
-    async def completion(self) -> Answer | None:
+    async def completion(self) -> JsonObject | None:
         """Returns a whole completion, None if it was refused."""
         return await self._ask("/completions", {"prompt": "Hello", "max_tokens": 1})
 
@@ -152,12 +151,12 @@ class Trials:
         told = _object(await self._send(f"{self._address.root}/tokenize", body))
         return bool(told and told.get("tokens"))
 
-    async def _ask(self, route: str, body: Answer) -> Answer | None:
+    async def _ask(self, route: str, body: JsonObject) -> JsonObject | None:
         async with self._turn:
             told = _object(await self._send(route, body))
         return told if told is not None and isinstance(told.get("choices"), list) and told["choices"] else None
 
-    async def _send(self, route: str, body: Answer) -> httpx.Response | None:
+    async def _send(self, route: str, body: JsonObject) -> httpx.Response | None:
         try:
             response = await self._client.post(route, json={"model": self._model, **body})
         except httpx.TimeoutException:
@@ -171,7 +170,7 @@ class Trials:
         return response
 
 
-async def _listed(client: httpx.AsyncClient, address: Address, wanted: str | None) -> Answer:
+async def _listed(client: httpx.AsyncClient, address: Address, wanted: str | None) -> JsonObject:
     """Returns the wanted model as the upstream lists it."""
     try:
         response = await client.get("/models", timeout=LISTING)
@@ -183,14 +182,14 @@ async def _listed(client: httpx.AsyncClient, address: Address, wanted: str | Non
     if response.status_code >= 500 or response.status_code == 429:
         raise UpstreamLost(f"{address.root} answers {response.status_code}", attempts=0)
     told = _object(response) or {}
-    models = [entry for entry in cast(list[Answer], told.get("data") or []) if isinstance(entry.get("id"), str)]
+    models = [entry for entry in cast(list[JsonObject], told.get("data") or []) if isinstance(entry.get("id"), str)]
     if not models:
         said = complaint(response.content).message[:100]
         raise BadRequest(f"{address.root} is no OpenAI server: /v1/models answered {response.status_code} {said!r}.")
     return _chosen(models, wanted, address)
 
 
-def _chosen(models: list[Answer], wanted: str | None, address: Address) -> Answer:
+def _chosen(models: list[JsonObject], wanted: str | None, address: Address) -> JsonObject:
     for entry in models:
         if wanted is not None and wanted in (entry["id"], str(entry["id"]).removesuffix(":latest")):
             return entry
@@ -210,7 +209,7 @@ def unreachable(address: Address, error: httpx.HTTPError) -> UpstreamLost | BadR
     return UpstreamLost(f"{address.root} cannot be reached: {why}", attempts=0)
 
 
-async def _told(client: httpx.AsyncClient, url: str) -> Answer:
+async def _told(client: httpx.AsyncClient, url: str) -> JsonObject:
     """Returns an object that not every server has, empty if this one has none."""
     try:
         return _object(await client.get(url, timeout=LISTING)) or {}
@@ -218,32 +217,32 @@ async def _told(client: httpx.AsyncClient, url: str) -> Answer:
         return {}
 
 
-def _server(entry: Answer, told: Answer) -> str:
+def _server(entry: JsonObject, told: JsonObject) -> str:
     if "build_info" in told or "total_slots" in told:
         return "llama.cpp"
     return OWNERS.get(str(entry.get("owned_by", "")), "OpenAI server")
 
 
-def _object(response: httpx.Response | None) -> Answer | None:
+def _object(response: httpx.Response | None) -> JsonObject | None:
     if response is None or response.status_code != 200:
         return None
     try:
         told = msgspec.json.decode(response.content)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    return cast(Answer, told) if isinstance(told, dict) else None
+    return cast(JsonObject, told) if isinstance(told, dict) else None
 
 
-def _choice(answer: Answer | None) -> Answer:
-    return cast(Answer, answer["choices"][0]) if answer else {}
+def _choice(answer: JsonObject | None) -> JsonObject:
+    return cast(JsonObject, answer["choices"][0]) if answer else {}
 
 
-def _message(answer: Answer | None) -> Answer:
-    return cast(Answer, _choice(answer).get("message") or {})
+def _message(answer: JsonObject | None) -> JsonObject:
+    return cast(JsonObject, _choice(answer).get("message") or {})
 
 
-def _prompt_tokens(answer: Answer) -> int:
-    return _number(cast(Answer, answer.get("usage") or {}).get("prompt_tokens"))
+def _prompt_tokens(answer: JsonObject) -> int:
+    return _number(cast(JsonObject, answer.get("usage") or {}).get("prompt_tokens"))
 
 
 def _number(value: object) -> int:

@@ -14,8 +14,8 @@ from millstream.worker.engines.openai.replies import (
     ChoicePart,
     LikelyToken,
     MessagePart,
-    Reply,
     Scores,
+    UpstreamReply,
     UsageReply,
     decode_reply,
 )
@@ -134,7 +134,7 @@ def garbage(what: str) -> EngineError:
     return EngineError(f"The upstream answered something that is no completion: {what!r}")
 
 
-def _decoded(data: bytes) -> Reply:
+def _decoded(data: bytes) -> UpstreamReply:
     try:
         return decode_reply(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -1,8 +1,10 @@
-"""What upstreams write, as records: lenient where servers differ, strict in what an answer is made of."""
+"""The records that upstreams write: lenient where servers differ, strict in what an answer is made of."""
 
 from typing import Any
 
 import msgspec
+
+JsonObject = dict[str, Any]  # of what differs from server to server
 
 
 class FunctionPart(msgspec.Struct):
@@ -85,7 +87,7 @@ class UsageReply(msgspec.Struct):
     completion_tokens_details: ReasoningTokens | None = None
 
 
-class Reply(msgspec.Struct):
+class UpstreamReply(msgspec.Struct):
     """One event of a stream, or a whole answer."""
 
     choices: list[ChoicePart] | None = None
@@ -93,4 +95,4 @@ class Reply(msgspec.Struct):
     error: Any = None
 
 
-decode_reply = msgspec.json.Decoder(Reply).decode
+decode_reply = msgspec.json.Decoder(UpstreamReply).decode

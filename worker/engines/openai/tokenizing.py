@@ -1,6 +1,6 @@
 """Tokens as an upstream counts them, in vLLM's way or llama.cpp's."""
 
-from typing import Any, cast
+from typing import cast
 
 import httpx
 
@@ -10,9 +10,8 @@ from millstream.common.job import TokenizeInput
 from millstream.worker.engines.openai.abilities import Abilities
 from millstream.worker.engines.openai.bodies import LLAMA
 from millstream.worker.engines.openai.refusals import refusal
+from millstream.worker.engines.openai.replies import JsonObject
 from millstream.worker.engines.openai.settings import Address
-
-Answer = dict[str, Any]
 
 
 async def tokenized(client: httpx.AsyncClient, address: Address, abilities: Abilities, work: TokenizeInput) -> Result:
@@ -32,12 +31,12 @@ class Asker:
         self._client = client
         self._root = root
 
-    async def ask(self, route: str, body: Answer) -> Answer:
+    async def ask(self, route: str, body: JsonObject) -> JsonObject:
         """Returns the answer, an object."""
         response = await self._client.post(f"{self._root}{route}", json=body)
         if response.status_code != 200:
             raise refusal(response.status_code, response.content)
-        return cast(Answer, response.json())
+        return cast(JsonObject, response.json())
 
 
 async def _as_llama(asker: Asker, work: TokenizeInput) -> Result:
@@ -50,7 +49,7 @@ async def _as_llama(asker: Asker, work: TokenizeInput) -> Result:
         text = str(rendered["prompt"])
     special = work.add_special_tokens and work.messages is None
     told = await asker.ask("/tokenize", {"content": text, "add_special": special, "with_pieces": True})
-    tokens = cast(list[Answer], told["tokens"])
+    tokens = cast(list[JsonObject], told["tokens"])
     return Result(ids=[int(token["id"]) for token in tokens], pieces=[_piece(token["piece"]) for token in tokens])
 
 
@@ -63,7 +62,7 @@ async def _as_vllm(asker: Asker, model: str, work: TokenizeInput) -> Result:
     if work.ids is not None:
         told = await asker.ask("/detokenize", {"model": model, "tokens": work.ids})
         return Result(ids=work.ids, text=str(told["prompt"]))
-    body: Answer = {"model": model, "return_token_strs": True}
+    body: JsonObject = {"model": model, "return_token_strs": True}
     if work.messages is not None:
         body |= {"messages": work.messages} | ({"tools": work.tools} if work.tools else {})
     else:

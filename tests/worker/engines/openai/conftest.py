@@ -28,7 +28,7 @@ USER = [{"role": "user", "content": "hi"}]
 GREEDY = Sampling(temperature=0)
 
 
-class Rig:
+class UpstreamRig:
     """Upstreams, workers in front of them, and a client that reads to the end."""
 
     def __init__(self, site: Site, scope: AsyncExitStack, client: RedisQueueClient) -> None:
@@ -103,7 +103,7 @@ def said(count: int) -> str:
 
 
 @pytest_asyncio.fixture
-async def rig(site: Site, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
+async def rig(site: Site, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[UpstreamRig]:
     monkeypatch.setattr(upstreams, "LONGEST_PAUSE", 0.1)
     async with AsyncExitStack() as scope:
-        yield Rig(site, scope, await site.gateway())
+        yield UpstreamRig(site, scope, await site.gateway())

@@ -11,12 +11,12 @@ from millstream.common.errors import BadRequest, ContextLengthExceeded, EngineEr
 from millstream.common.job import ChatPrompt, Guide, JobRequest, Sampling, TextPrompt
 from tests.harness.scripted_upstream import Turn
 from tests.harness.support import wait_until
-from tests.worker.engines.openai.conftest import GREEDY, USER, Rig, said, words
+from tests.worker.engines.openai.conftest import GREEDY, USER, UpstreamRig, said, words
 
 CHAT = JobRequest(ChatPrompt(USER), Sampling(temperature=1.0, seed=5))
 
 
-async def test_an_answer_goes_on_from_its_text_at_another_upstream(rig: Rig) -> None:
+async def test_an_answer_goes_on_from_its_text_at_another_upstream(rig: UpstreamRig) -> None:
     """One worker in front of both."""
     first, second = await rig.upstream(Turn(die_after=3)), await rig.upstream()
     await rig.worker(first, second)
@@ -31,7 +31,7 @@ async def test_an_answer_goes_on_from_its_text_at_another_upstream(rig: Rig) -> 
     assert (chunks[-1].usage.prompt, chunks[-1].usage.completion) == (10, 8), "as of an undisturbed answer"
 
 
-async def test_it_goes_on_at_another_worker_whose_upstream_lives(rig: Rig) -> None:
+async def test_it_goes_on_at_another_worker_whose_upstream_lives(rig: UpstreamRig) -> None:
     dying, living = await rig.upstream(Turn(gate_after=3)), await rig.upstream()
     await rig.worker(dying, name="w1")
     id = await rig.submit()
@@ -46,7 +46,7 @@ async def test_it_goes_on_at_another_worker_whose_upstream_lives(rig: Rig) -> No
     assert words(heard) == said(8)
 
 
-async def test_a_completion_goes_on_from_its_text(rig: Rig) -> None:
+async def test_a_completion_goes_on_from_its_text(rig: UpstreamRig) -> None:
     upstream = await rig.upstream(Turn(die_after=2))
     await rig.worker(upstream)
     request = JobRequest(TextPrompt("say: "), Sampling(max_tokens=8))
@@ -56,7 +56,7 @@ async def test_a_completion_goes_on_from_its_text(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("turn", [Turn(die_after=0), Turn(end_after=0), Turn(status=503), Turn(status=502)])
-async def test_before_its_first_token_any_answer_begins_anew(rig: Rig, turn: Turn) -> None:
+async def test_before_its_first_token_any_answer_begins_anew(rig: UpstreamRig, turn: Turn) -> None:
     upstream = await rig.upstream(turn, can={"chat"})
     turn.headers = {"retry-after": "0"}
     await rig.worker(upstream)
@@ -65,7 +65,7 @@ async def test_before_its_first_token_any_answer_begins_anew(rig: Rig, turn: Tur
     assert chunks[0].start is not None and chunks[0].start.exactness == "restart"
 
 
-async def test_what_cannot_be_gone_on_with_ends_with_an_error_and_is_never_spliced(rig: Rig) -> None:
+async def test_what_cannot_be_gone_on_with_ends_with_an_error_and_is_never_spliced(rig: UpstreamRig) -> None:
     upstream = await rig.upstream(Turn(die_after=3), can={"chat"})
     await rig.worker(upstream)
     heard: list[Chunk] = []
@@ -76,7 +76,7 @@ async def test_what_cannot_be_gone_on_with_ends_with_an_error_and_is_never_splic
     assert len(upstream.asked) == 1
 
 
-async def test_what_would_be_said_again_is_asked_again_and_compared(rig: Rig) -> None:
+async def test_what_would_be_said_again_is_asked_again_and_compared(rig: UpstreamRig) -> None:
     """A grammar would begin anew in the middle, but greedily the whole answer comes again."""
     upstream = await rig.upstream(Turn(die_after=3), can={"chat", "goes_on"})
     await rig.worker(upstream)
@@ -85,7 +85,7 @@ async def test_what_would_be_said_again_is_asked_again_and_compared(rig: Rig) ->
     assert [len(body["messages"]) for body in upstream.asked] == [1, 1]
 
 
-async def test_another_answer_than_before_is_an_error(rig: Rig) -> None:
+async def test_another_answer_than_before_is_an_error(rig: UpstreamRig) -> None:
     other = Turn(deltas=[{"content": "w0 "}, {"content": "w1 "}, {"content": "something else"}])
     upstream = await rig.upstream(Turn(die_after=3), other, can={"chat"})
     await rig.worker(upstream)
@@ -96,7 +96,7 @@ async def test_another_answer_than_before_is_an_error(rig: Rig) -> None:
     assert words(heard) == said(3)
 
 
-async def test_a_request_that_kills_every_upstream_ends(rig: Rig) -> None:
+async def test_a_request_that_kills_every_upstream_ends(rig: UpstreamRig) -> None:
     upstream = await rig.upstream(usual=Turn(die_after=0))
     await rig.worker(upstream)
     with pytest.raises(WorkerLost):
@@ -104,7 +104,7 @@ async def test_a_request_that_kills_every_upstream_ends(rig: Rig) -> None:
     assert len(upstream.asked) == 3
 
 
-async def test_a_busy_upstream_is_left_alone_as_long_as_it_asks_and_the_job_waits(rig: Rig) -> None:
+async def test_a_busy_upstream_is_left_alone_as_long_as_it_asks_and_the_job_waits(rig: UpstreamRig) -> None:
     busy = Turn(status=429, headers={"retry-after": "1"})
     upstream = await rig.upstream(busy)
     await rig.worker(upstream)
@@ -114,7 +114,7 @@ async def test_a_busy_upstream_is_left_alone_as_long_as_it_asks_and_the_job_wait
     assert len(upstream.asked) == 2
 
 
-async def test_a_busy_upstream_gets_no_more_at_once_than_it_took(rig: Rig) -> None:
+async def test_a_busy_upstream_gets_no_more_at_once_than_it_took(rig: UpstreamRig) -> None:
     upstream = await rig.upstream(Turn(gate_after=0), Turn(status=429, headers={"retry-after": "0"}))
     service = await rig.worker(upstream, slots=4)
     first = asyncio.create_task(rig.read())
@@ -127,13 +127,13 @@ async def test_a_busy_upstream_gets_no_more_at_once_than_it_took(rig: Rig) -> No
     await wait_until(lambda: service._driver.slots > 2, what="it is trusted with more again")
 
 
-async def test_a_silent_upstream_counts_as_dead(rig: Rig) -> None:
+async def test_a_silent_upstream_counts_as_dead(rig: UpstreamRig) -> None:
     upstream = await rig.upstream(Turn(silent_after=3))
     await rig.worker(upstream, silence=0.3)
     assert words(await rig.read()) == said(8)
 
 
-async def test_one_that_never_begins_counts_as_dead(rig: Rig) -> None:
+async def test_one_that_never_begins_counts_as_dead(rig: UpstreamRig) -> None:
     upstream = await rig.upstream(Turn(silent_after=0))
     await rig.worker(upstream, first=0.5)
     assert words(await rig.read()) == said(8)
@@ -143,7 +143,7 @@ async def test_one_that_never_begins_counts_as_dead(rig: Rig) -> None:
     "garbage",
     [b"<html>", b"[1, 2]", b'{"hello": 1}', b'{"choices": "many"}', b"\xff"],
 )
-async def test_garbage_is_an_error_that_shows_it(rig: Rig, garbage: bytes) -> None:
+async def test_garbage_is_an_error_that_shows_it(rig: UpstreamRig, garbage: bytes) -> None:
     upstream = await rig.upstream(Turn(raw_after=(2, b"data: " + garbage + b"\n\n")))
     await rig.worker(upstream)
     with pytest.raises(EngineError, match="no completion"):
@@ -151,14 +151,14 @@ async def test_garbage_is_an_error_that_shows_it(rig: Rig, garbage: bytes) -> No
     assert words(await rig.read()) == said(8), "the next one is well"
 
 
-async def test_a_page_in_place_of_an_answer_is_an_error(rig: Rig) -> None:
+async def test_a_page_in_place_of_an_answer_is_an_error(rig: UpstreamRig) -> None:
     upstream = await rig.upstream(Turn(page="<html>Welcome to nginx!</html>"))
     await rig.worker(upstream)
     with pytest.raises(EngineError, match="Welcome to nginx"):
         await rig.read()
 
 
-async def test_an_error_in_mid_answer_is_a_death(rig: Rig) -> None:
+async def test_an_error_in_mid_answer_is_a_death(rig: UpstreamRig) -> None:
     failed = b'data: {"error": {"message": "EngineCore died", "code": 500}}\n\n'
     upstream = await rig.upstream(Turn(raw_after=(3, failed)))
     await rig.worker(upstream)
@@ -178,7 +178,7 @@ async def test_an_error_in_mid_answer_is_a_death(rig: Rig) -> None:
     ],
 )
 async def test_refusals_are_told_as_they_are(
-    rig: Rig, status: int, error: dict[str, object], kind: type[Exception], message: str
+    rig: UpstreamRig, status: int, error: dict[str, object], kind: type[Exception], message: str
 ) -> None:
     await rig.worker(await rig.upstream(Turn(status=status, error=error)))
     with pytest.raises(kind, match=message) as refused:
@@ -186,7 +186,7 @@ async def test_refusals_are_told_as_they_are(
     assert type(refused.value) is kind
 
 
-async def test_an_upstream_that_goes_away_takes_no_jobs_until_it_is_back(rig: Rig) -> None:
+async def test_an_upstream_that_goes_away_takes_no_jobs_until_it_is_back(rig: UpstreamRig) -> None:
     upstream = await rig.upstream()
     await rig.worker(upstream)
     upstream.key = "changed"
@@ -198,15 +198,15 @@ async def test_an_upstream_that_goes_away_takes_no_jobs_until_it_is_back(rig: Ri
     await wait_until(lambda: well(rig))
 
 
-async def sick(rig: Rig) -> bool:
+async def sick(rig: UpstreamRig) -> bool:
     return await rig.state() == "sick"
 
 
-async def well(rig: Rig) -> bool:
+async def well(rig: UpstreamRig) -> bool:
     return await rig.state() == "ready"
 
 
-async def test_one_that_comes_back_with_another_model_is_not_used(rig: Rig) -> None:
+async def test_one_that_comes_back_with_another_model_is_not_used(rig: UpstreamRig) -> None:
     upstream = await rig.upstream(Turn(die_after=3))
     await rig.worker(upstream)
     upstream.models = [{"id": upstream.models[0]["id"], "root": "other-weights"}]
@@ -216,7 +216,7 @@ async def test_one_that_comes_back_with_another_model_is_not_used(rig: Rig) -> N
     assert words(await reading) == said(8)
 
 
-async def test_a_client_that_leaves_ends_the_conversation(rig: Rig) -> None:
+async def test_a_client_that_leaves_ends_the_conversation(rig: UpstreamRig) -> None:
     upstream = await rig.upstream(Turn(gate_after=2))
     service = await rig.worker(upstream)
     id = await rig.submit()
@@ -229,7 +229,7 @@ async def test_a_client_that_leaves_ends_the_conversation(rig: Rig) -> None:
     await wait_until(lambda: not len(service._running_jobs))
 
 
-async def test_an_answer_that_came_as_a_whole_is_carried_too(rig: Rig) -> None:
+async def test_an_answer_that_came_as_a_whole_is_carried_too(rig: UpstreamRig) -> None:
     await rig.worker(await rig.upstream(Turn(whole=True)))
     chunks = await rig.read()
     assert words(chunks) == said(8).strip()

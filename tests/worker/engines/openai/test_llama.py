@@ -12,7 +12,7 @@ from millstream.common.broker.embedded import free_port
 from millstream.common.job import ChatPrompt, JobRequest, Sampling, TextPrompt, TokenizeInput
 from tests.harness.scripted_upstream import ScriptedUpstream
 from tests.worker.engines.openai import conftest
-from tests.worker.engines.openai.conftest import Rig, words
+from tests.worker.engines.openai.conftest import UpstreamRig, words
 
 ROOT = Path(__file__).parents[4]
 PYTHON = ROOT / ".engines/venv/bin/python"
@@ -56,7 +56,7 @@ def llama(monkeypatch: pytest.MonkeyPatch) -> Iterator[Llama]:
     server.kill()
 
 
-async def test_it_is_probed_and_answers(rig: Rig, llama: Llama) -> None:
+async def test_it_is_probed_and_answers(rig: UpstreamRig, llama: Llama) -> None:
     service = await rig.worker(llama.place)
     assert service._card.details["upstream_server"] == "llama.cpp"
     assert "continued messages" in service._card.details["upstream_can"]
@@ -70,7 +70,9 @@ async def test_it_is_probed_and_answers(rig: Rig, llama: Llama) -> None:
 
 
 @pytest.mark.parametrize("prompt", [QUESTION, TextPrompt("Rivers are")])
-async def test_a_greedy_answer_goes_on_after_kill_9(rig: Rig, llama: Llama, prompt: ChatPrompt | TextPrompt) -> None:
+async def test_a_greedy_answer_goes_on_after_kill_9(
+    rig: UpstreamRig, llama: Llama, prompt: ChatPrompt | TextPrompt
+) -> None:
     await rig.worker(llama.place)
     whole = words(await rig.read(JobRequest(prompt, GREEDY)))
     heard: list[str] = []
