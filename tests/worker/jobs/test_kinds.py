@@ -8,12 +8,14 @@ from typing import Literal
 import pytest
 
 from millstream.common.broker.models.directory import model_info
-from millstream.common.chunk import Chunk
+from millstream.common.chunk import Chunk, Start
+from millstream.common.errors import Interrupted
 from millstream.common.job import ChatPrompt, EmbedInput, JobId, JobInput, JobRequest, RerankInput, WorkerId
 from millstream.gateway.queue.client import Submission
 from millstream.gateway.queue.sink import CallbackSink
 from millstream.worker.engines.base import LoadProgress, ModelCard, silent
 from millstream.worker.engines.simulated.tokenizer import SimulatedTokenizer
+from millstream.worker.jobs.drivers.driver import check_same_model
 from millstream.worker.service.service import ModelService
 from millstream.worker.settings import WorkerSettings
 from tests.harness.queue_site import MODEL, Site
@@ -89,3 +91,12 @@ async def test_a_model_of_tokens_says_that_it_makes_no_vectors(site: Site, work:
     await site.worker("t")
     [refused] = await ask(site, work)
     assert refused.error is not None and (refused.error.code, refused.error.param) == ("invalid_request", "model")
+
+
+def test_an_answer_is_gone_on_with_only_by_the_model_that_began_it() -> None:
+    card = ModelCard(MODEL, "transformers", 256, "fp_here")
+    begun = [Chunk(start=Start(3, "fp_there")), Chunk(text="Hi")]
+    with pytest.raises(Interrupted, match=r"fp_there.*fp_here"):
+        check_same_model(begun, card)
+    check_same_model(begun[:1], card)  # nothing was delivered yet
+    check_same_model([Chunk(start=Start(3, "fp_here")), *begun[1:]], card)
