@@ -94,7 +94,7 @@ class ScriptedUpstream:
         if any(asked and name not in self.can for name, asked in refused.items()):
             await wire.json({"error": {"message": "cannot do this"}}, 400)
             return
-        prompt = 10
+        prompt = 74 if "image_url" in json.dumps(body) and "blind" not in self.can else 10
         if body.get("messages", [{}])[-1].get("role") == "assistant":
             prompt = 11 if "goes_on" in self.can and body.get("continue_final_message") else 17
         self.trials += 1

@@ -11,7 +11,7 @@ import msgspec
 from millstream.common.errors import BadRequest
 from millstream.worker.engines.base import UpstreamLost
 from millstream.worker.engines.openai.abilities import Abilities
-from millstream.worker.engines.openai.refusals import complaint
+from millstream.worker.engines.openai.refusals import BUSY, complaint
 from millstream.worker.engines.openai.replies import JsonObject
 from millstream.worker.engines.openai.settings import Address
 
@@ -23,9 +23,9 @@ PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ"
     "AAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
-SEEN: list[JsonObject] = [
-    {"role": "user", "content": [{"type": "text", "text": "Hi"}, {"type": "image_url", "image_url": {"url": PIXEL}}]}
-]
+WORDS: JsonObject = {"type": "text", "text": "Hi"}
+SEEN: list[JsonObject] = [{"role": "user", "content": [WORDS, {"type": "image_url", "image_url": {"url": PIXEL}}]}]
+UNSEEN: list[JsonObject] = [{"role": "user", "content": [WORDS]}]
 TOOL: JsonObject = {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}}
 SCHEMA: JsonObject = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 FORMAT: JsonObject = {"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA, "strict": True}}
@@ -98,11 +98,12 @@ async def _found(trials: "Trials", plain: JsonObject) -> Found:
         {"tools": [TOOL], "tool_choice": "auto"},
         {"response_format": FORMAT},
         {"messages": SEEN},
+        {"messages": UNSEEN},
         {"return_token_ids": True},
     ]
     chats = asyncio.gather(*(trials.chat(**each) for each in changes))
     usage, words = await asyncio.gather(trials.streams_usage(), trials.tokenizes())
-    first, second, begun, scored, tooled, bound, seeing, ids = await chats
+    first, second, begun, scored, tooled, bound, seeing, unseeing, ids = await chats
     message = _message(plain)
     return Found(
         usage=usage,
@@ -110,7 +111,7 @@ async def _found(trials: "Trials", plain: JsonObject) -> Found:
         logprobs=bool(_choice(scored).get("logprobs")),
         tools=tooled is not None,
         formats=str(_message(bound).get("content") or "").lstrip().startswith("{"),
-        images=seeing is not None,
+        images=_prompt_tokens(seeing) > _prompt_tokens(unseeing),  # some pass over what they cannot read
         goes_on=begun is not None and _prompt_tokens(begun) == _prompt_tokens(plain) + 1 > 1,
         token_ids=bool(_choice(ids).get("token_ids")),
         tokenizes=words,
@@ -179,10 +180,12 @@ async def _listed(client: httpx.AsyncClient, address: Address, wanted: str | Non
     if response.status_code in (401, 403):
         remedy = "give its key in MILLSTREAM_UPSTREAM_KEY or with --upstream-key-file"
         raise BadRequest(f"The upstream {address.root} refuses us ({response.status_code}): {remedy}.")
-    if response.status_code >= 500 or response.status_code == 429:
+    if response.status_code in BUSY:
         raise UpstreamLost(f"{address.root} answers {response.status_code}", attempts=0)
     told = _object(response) or {}
     models = [entry for entry in cast(list[JsonObject], told.get("data") or []) if isinstance(entry.get("id"), str)]
+    if not models and wanted is not None:
+        return {"id": wanted}  # a server that lists nothing; whether it has the model, its first answer tells
     if not models:
         said = complaint(response.content).message[:100]
         raise BadRequest(f"{address.root} is no OpenAI server: /v1/models answered {response.status_code} {said!r}.")
@@ -241,8 +244,8 @@ def _message(answer: JsonObject | None) -> JsonObject:
     return cast(JsonObject, _choice(answer).get("message") or {})
 
 
-def _prompt_tokens(answer: JsonObject) -> int:
-    return _number(cast(JsonObject, answer.get("usage") or {}).get("prompt_tokens"))
+def _prompt_tokens(answer: JsonObject | None) -> int:
+    return _number(cast(JsonObject, (answer or {}).get("usage") or {}).get("prompt_tokens"))
 
 
 def _number(value: object) -> int:

@@ -39,6 +39,11 @@ async def test_what_it_cannot_is_on_the_card_too() -> None:
     assert "seed" in found.details["upstream_cannot"]
 
 
+async def test_a_server_that_passes_over_images_does_not_see() -> None:
+    async with open_upstream(ScriptedUpstream(can=ALL | {"blind"})) as upstream:
+        assert "images" not in (await card(upstream.url)).capabilities
+
+
 async def test_two_upstreams_of_one_model_have_one_fingerprint_and_others_do_not() -> None:
     async with open_upstream(ScriptedUpstream()) as one, open_upstream(ScriptedUpstream()) as two:
         assert (await card(one.url)).fingerprint == (await card(two.url)).fingerprint
@@ -89,6 +94,11 @@ async def test_one_model_of_several_is_chosen_by_its_name() -> None:
         assert (await card(upstream.url, model="b", served_name="mine")).name == "mine"
         with pytest.raises(BadRequest, match="does not serve 'c'"):
             await card(upstream.url, model="c")
+
+
+async def test_a_server_that_lists_nothing_is_asked_for_the_model_by_its_name() -> None:
+    async with open_upstream(ScriptedUpstream(models=[])) as upstream:
+        assert (await card(upstream.url, model="mine")).name == "mine"
 
 
 async def test_a_certificate_is_checked_and_another_authority_can_be_named(certificate: tuple[Path, Path]) -> None:
