@@ -19,11 +19,12 @@ from millstream.bench.harness.measurement import Trial, streams, trial
 from millstream.common.process import loop
 
 STREAMS = (1, 16, 64)
+LEAST = 16  # requests of a measurement: one alone says little of first tokens
 
 
 async def compare(direct: Running, ours: Running, count: int, options: argparse.Namespace) -> list[tuple[Trial, Trial]]:
     """Returns pairs of measurements, the server's and ours."""
-    load = streams(count, options.tokens)
+    load = streams(count, options.tokens, max(1, LEAST // count))
     for server in (direct, ours):
         await trial(server, streams(count, 4))
     return [(await trial(direct, load), await trial(ours, load)) for _ in range(options.rounds)]
@@ -59,7 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--upstream", default="", help="URL of a server; it must answer to the model `simulated`")
     parser.add_argument("--streams", type=int, action="append", help="at once; 1, 16 and 64 if none is given")
-    parser.add_argument("--tokens", type=int, default=100, help="of each stream")
+    parser.add_argument("--tokens", type=int, default=50, help="of each stream")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rate", type=float, default=50.0, help="tokens/s of each stream of the scripted server")
     loop.run(run(parser.parse_args()))
