@@ -7,6 +7,7 @@ import pytest
 
 from millstream.common.broker import keys
 from millstream.common.broker.embedded import EmbeddedValkey
+from millstream.common.broker.models.directory import announce
 from millstream.common.chunk import Chunk, Seq
 from millstream.common.errors import NotFound, StreamLost
 from millstream.common.job import JobId
@@ -46,9 +47,10 @@ async def test_a_second_reader_waits_until_the_job_is_put_back(site: Site) -> No
     await in_grace(site)
     reading = asyncio.create_task(second.follow(MODEL, job, heard := Heard(), tenant="default"))
     await wait_until(lambda: heard.alive, what="a sign of life")
-    await site.broker.redis.delete(keys.server(MODEL))
-    await site.worker("w")
+    await announce(site.broker, MODEL)
     await first.submit(Submission(MODEL, [(job, request(8))]))  # as a gateway does that has the job's tokens
+    await site.broker.redis.delete(keys.server(MODEL))  # the grace is over
+    await site.worker("w")
     await reading
     assert heard.chunks == [chunk for _, chunk in await second.logged(MODEL, job, tenant="default")]
     assert sum(len(chunk.ids) for chunk in heard.chunks) == 8
