@@ -134,7 +134,7 @@ class Runner:
 
     async def _compute(self, job: RunningJob, work: Work) -> None:
         try:
-            result, tokens = await asyncio.to_thread(compute, self._engine, self._card, work)
+            result, tokens = await asyncio.to_thread(compute, self._engine, self._card, work, self._notation)
         except EngineError:
             self.health.failed(monotonic())
             raise

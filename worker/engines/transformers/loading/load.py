@@ -112,6 +112,7 @@ def load(settings: EngineSettings, progress: LoadProgress) -> Loaded:
     rendered = HuggingFaceTokenizer(tokenizer, eos, settings.chat_template and _template(settings.chat_template))
     if settings.chat_template:
         _check_template(rendered, settings.chat_template)
+    _ = rendered.shown  # found out here, because it would hold the event loop up later
     name = settings.served_name or place.name
     return Loaded(name, model, rendered, context, getattr(config, "_commit_hash", None) or "local")
 
