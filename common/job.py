@@ -100,11 +100,13 @@ GuideKind = Literal["json_object", "json_schema", "regex", "choice", "grammar"]
 class Guide(msgspec.Struct, frozen=True, omit_defaults=True):
     """A grammar the output must follow. `value` is a JSON schema (as JSON text) for `json_schema`, a pattern for
     `regex`, a JSON list of strings for `choice`, a Lark grammar for `grammar`, and empty for `json_object`. `param`:
-    the request's parameter it came from, which errors name."""
+    the request's parameter it came from, which errors name. `strict`: a schema is followed to the letter or refused;
+    otherwise what the compiler does not know of it is left out."""
 
     kind: GuideKind
     value: str = ""
     param: str = "response_format"
+    strict: bool = False
 
 
 class ToolUse(msgspec.Struct, frozen=True, omit_defaults=True):

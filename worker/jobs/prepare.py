@@ -4,6 +4,7 @@ It may take a while (a long text, many tokens to be fed again), so it runs in a 
 nothing shared. What a grammar takes comes after it, where it delays nobody else.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from millstream.worker.text.prompt import characters, check_characters, prompt_i
 from millstream.worker.text.transcript import Transcript
 
 BRIEF = 2000  # characters (or token ids) of a prompt: half a millisecond of a fast tokenizer
+_OF_THE_GRAMMAR = re.compile(r"at \d+\(\d+\): failed to compile JSON schema: |\n +\d+ \| .*", re.DOTALL)
 BRIEF_STOPS = 200  # characters of all stop strings: as long for the automaton that finds them
 
 
@@ -128,13 +130,18 @@ async def _blame_a_tool(engine: Engine, notation: CallFormat, request: JobReques
         try:
             await engine.compile(guide, tenant)
         except BadGrammar as error:
-            why = error.message.removeprefix("Cannot compile the grammar guide: ").partition("\n")[0]
-            message = f"A call of the tool `{function['name']}` cannot be forced by its parameters: {why}"
+            message = f"A call of the tool `{function['name']}` cannot be forced by its parameters: {_why(error)}"
             raise BadGrammar(message, param=f"tools[{index}].function.parameters") from error
 
 
+def _why(error: BadGrammar) -> str:
+    """Returns the compiler's reason in one line, without the grammar, which the client never saw."""
+    own = _OF_THE_GRAMMAR.sub("", error.message.removeprefix("Cannot compile the grammar guide: "))
+    return " ".join(own.split())
+
+
 def _not_forced(error: BadGrammar) -> BadGrammar:
-    return BadGrammar(f"The tools' parameters cannot be forced: {error.message}", param=TOOLS)
+    return BadGrammar(f"The tools' parameters cannot be forced: {_why(error)}", param=TOOLS)
 
 
 def _guide(request: JobRequest, notation: CallFormat, limits: GuideLimits) -> Guide | None:
