@@ -88,6 +88,7 @@ class ModelCard:
     fingerprint: str = ""  # model, weights revision, engine and dtype, hashed
     capabilities: tuple[str, ...] = ("chat", "completions")  # also "embeddings", "rerank"
     details: Mapping[str, str] = field(default_factory=dict[str, str])  # dtype, device, revision, ...
+    defaults: Mapping[str, float] = field(default_factory=dict[str, float])  # of sampling, where a request is silent
 
 
 @dataclass(frozen=True, slots=True)

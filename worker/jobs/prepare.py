@@ -5,8 +5,10 @@ nothing shared. What a grammar takes comes after it, where it delays nobody else
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import msgspec
 
 from millstream.common.chunk import Chunk, FinishReason, Start
 from millstream.common.errors import BadGrammar, BadRequest
@@ -64,6 +66,7 @@ def begin_sequence(
     if "completions" not in card.capabilities:
         raise BadRequest(f"The model `{card.name}` does not generate: use /v1/embeddings or /v1/rerank.", param="model")
     tokenizer = engine.tokenizer
+    request = with_defaults(request, card.defaults)
     _check_text(request, card.context_length)
     notation = notation or parser_for(template_of(tokenizer))
     ids = prompt_ids(tokenizer, request, notation)
@@ -84,6 +87,14 @@ def begin_sequence(
     echo = tokenizer.decode(ids) if request.echo else ""
     start = Start(prompt_tokens=len(ids), fingerprint=card.fingerprint, echo=echo, repeats=request.repeats_prompt)
     return Beginning(spec, transcript, start, _over(transcript, spec, tokenizer), notation)
+
+
+def with_defaults(request: JobRequest, defaults: Mapping[str, float]) -> JobRequest:
+    """Returns the request with the model's own sampling where the client left it to the model."""
+    chosen = {name: defaults[name] for name in request.sampling.unset if name in defaults}
+    if not chosen:
+        return request
+    return msgspec.structs.replace(request, sampling=msgspec.structs.replace(request.sampling, **chosen))
 
 
 def _check_text(request: JobRequest, context_length: int) -> None:

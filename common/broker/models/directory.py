@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
+import msgspec
+
 from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker, redis_errors
 from millstream.common.broker.scripts.script import NoArguments, Script
@@ -43,6 +45,7 @@ class ModelInfo:
     context_length: int = 0
     fingerprint: str = ""
     capabilities: tuple[str, ...] = ()
+    defaults: dict[str, float] = field(default_factory=dict[str, float])  # of sampling, where a request is silent
     created: int = 0  # seconds since the epoch: when its oldest live worker started
 
     @property
@@ -105,8 +108,16 @@ async def model_info(broker: Broker, model: ModelName) -> ModelInfo:
         context_length=int(card.get("context_length") or 0),
         fingerprint=card.get("fingerprint", ""),
         capabilities=tuple(card.get("capabilities", "").split()),
+        defaults=_defaults(card.get("defaults", "")),
         created=min((worker.started for worker in alive), default=0),
     )
+
+
+def _defaults(told: str) -> dict[str, float]:
+    try:
+        return msgspec.json.decode(told or "{}", type=dict[str, float])
+    except msgspec.MsgspecError:
+        return {}  # a heartbeat of another version
 
 
 async def _vitals(broker: Broker, model: ModelName) -> tuple[float, str | None, dict[str, float], dict[str, float]]:

@@ -18,6 +18,7 @@ from millstream.common.errors import MillstreamError
 from millstream.worker.engines.base import LoadProgress
 from millstream.worker.engines.transformers.settings import SAMPLE_CHAT_NAME
 
+RECOMMENDED = {"do_sample": True, "temperature": 0.2, "top_p": 0.9}  # as on SmolLM2-135M-Instruct's page
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -46,7 +47,19 @@ def sample_chat_folder(cache_dir: Path, progress: LoadProgress) -> Path:
     if not (folder / "config.json").exists():
         progress("converting the sample model (only the first time)", None)
         _convert(gguf_folder, folder)
+    _recommend(folder)
     return folder
+
+
+def _recommend(folder: Path) -> None:
+    """Adds the sampling that the model's makers use, which a GGUF file does not carry."""
+    file = folder / "generation_config.json"
+    said = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    if "temperature" in said:
+        return
+    with tempfile.NamedTemporaryFile("w", dir=folder.parent, delete=False, encoding="utf-8") as draft:
+        json.dump(said | RECOMMENDED, draft, indent=1)
+    Path(draft.name).rename(file)
 
 
 def _package_version() -> str:
