@@ -8,11 +8,12 @@ from importlib.util import find_spec
 import httpx
 from rich.console import Console
 
-from millstream.cli.inspect.diagnosis import clocks, loaders, processors, versions, waiting
+from millstream.cli.gateway_client import client_options
+from millstream.cli.inspect.diagnosis import clocks, loaders, processors, remedy_for, versions, waiting
 from millstream.cli.inspect.finding import DoctorFinding
 from millstream.cli.settings import DoctorSettings
-from millstream.cli.up.banner import without_password
 from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.connection.url import without_secrets
 from millstream.common.broker.models.directory import ModelInfo, census
 from millstream.common.broker.models.inspection import ServerFacts, clock_skew, queues, server_facts
 from millstream.common.broker.models.policy import read_policy
@@ -48,8 +49,7 @@ async def examine(settings: DoctorSettings) -> list[DoctorFinding]:
                 look = (await queues(broker, info.name), await read_policy(broker, info.name))
                 waits += waiting(info, *look, loaders(models, info.name))
         except Unavailable as error:
-            remedy = "Start it, or point MILLSTREAM_REDIS_URL at it; `millstream up` brings its own."
-            findings.append(DoctorFinding("bad", f"queue: {error.message}", remedy))
+            findings.append(DoctorFinding("bad", f"queue: {error.message}", remedy_for(error.message)))
     if models is not None:
         findings += [*served(models), *processors(models), *versions(models)]
     return [*findings, *waits, await gateway(settings, models)]
@@ -69,9 +69,7 @@ def installation() -> Iterator[DoctorFinding]:
 
 def queue(url: str, facts: ServerFacts) -> Iterator[DoctorFinding]:
     """Tells whether the Redis server keeps what it is given."""
-    yield DoctorFinding(
-        "good", f"queue: {without_password(url)} answers (version {facts.version}, {facts.memory} used)"
-    )
+    yield DoctorFinding("good", f"queue: {without_secrets(url)} answers (version {facts.version}, {facts.memory} used)")
     if not facts.append_only:
         yield DoctorFinding("bad", "queue: no append-only file: a restart loses every job", "Set appendonly yes.")
     if facts.eviction != "noeviction":
@@ -113,9 +111,8 @@ def _presence(info: ModelInfo, loaders: int) -> DoctorFinding:
 async def gateway(settings: DoctorSettings, models: list[ModelInfo] | None) -> DoctorFinding:
     """Tells whether a gateway answers and sees the same queue."""
     name = f"gateway {settings.gateway_url}"
-    headers = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
     try:
-        async with httpx.AsyncClient(base_url=settings.gateway_url, headers=headers, timeout=5) as http:
+        async with httpx.AsyncClient(timeout=5, **client_options(settings)) as http:
             ready, listed = await http.get("/ready"), await http.get("/v1/models")
     except httpx.HTTPError as error:
         remedy = "Start one (millstream gateway), or set MILLSTREAM_GATEWAY_URL to where it is."
