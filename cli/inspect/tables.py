@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from millstream.cli.settings import JobsSettings, WorkersSettings
 from millstream.common.broker.connection.broker import Broker
@@ -34,7 +35,7 @@ async def show_workers(settings: WorkersSettings) -> int:
         workers = [worker for model in await census(broker) for worker in model.workers]
     if settings.here:
         workers = [worker for worker in workers if worker.details.get("host") == host_name()]
-    header = ("worker", "model", "state", "jobs", "tokens/s", "host", "pid")
+    header = ("worker", "model", "state", "jobs", "tokens/s", "context", "fingerprint", "host", "pid")
     print_table(header, map(_worker_row, workers), "No worker is registered.")
     return int(settings.here and not any(worker.alive for worker in workers))
 
@@ -69,8 +70,9 @@ def _model_row(info: ModelInfo) -> tuple[str, ...]:
 
 def _worker_row(worker: WorkerInfo) -> tuple[str, ...]:
     state, jobs = worker.details.get("state", "alive") if worker.alive else "silent", f"{worker.load}/{worker.slots}"
+    card = (str(worker.context_length or ""), worker.fingerprint)
     place = (worker.details.get("host", ""), worker.details.get("pid", ""))
-    return (worker.id, worker.model, state, jobs, f"{worker.speed:.1f}", *place)
+    return (worker.id, worker.model, state, jobs, f"{worker.speed:.1f}", *card, *place)
 
 
 def _job_row(job: LiveJob) -> tuple[str, ...]:
@@ -83,5 +85,5 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], if_none: s
     console = Console(soft_wrap=True, width=WIDE)
     table = Table(*header, box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # names are data: no markup in them is obeyed
     console.print(table if table.row_count else if_none, markup=False)

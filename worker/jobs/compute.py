@@ -56,4 +56,5 @@ def _check(count: int, most: int, param: str) -> None:
             f"This model's maximum context length is {most} tokens. However, '{param}' has {count} tokens. Please "
             "send it in parts.",
             param=param,
+            needed=count,
         )

@@ -80,6 +80,7 @@ def check_characters(size: int, context_length: int, param: str) -> None:
             f"This model's maximum context length is {context_length} tokens. However, the {param} has {size} "
             f"characters, which are more tokens than that. Please reduce the length of the {param}.",
             param=param,
+            needed=size // LONGEST_TOKEN + 1,
         )
 
 
@@ -103,4 +104,5 @@ def room_for(request: JobRequest, prompt_length: int, context_length: int) -> in
         f"({prompt_length} in the {param}, {asked or 1} in the completion). Please reduce the length of the {param} "
         "or completion.",
         param=param,
+        needed=wanted,
     )

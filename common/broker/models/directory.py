@@ -33,10 +33,21 @@ class WorkerInfo:
         """Returns when its process started, seconds since the epoch."""
         return int(self.details.get("started", 0))
 
+    @property
+    def context_length(self) -> int:
+        """Returns how many tokens a job may have there; 0 if it has not said."""
+        return int(self.details.get("context_length") or 0)
+
+    @property
+    def fingerprint(self) -> str:
+        """Returns what the tokens it makes depend on; empty if it has not said."""
+        return self.details.get("fingerprint", "")
+
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """One model that has (or had) workers. `card` is the newest worker's, empty when all are gone."""
+    """One model that has (or had) workers. What is told of the model is the newest worker's word, but the context
+    length is the longest of them: jobs go where they fit."""
 
     name: ModelName
     workers: list[WorkerInfo]
@@ -105,7 +116,7 @@ async def model_info(broker: Broker, model: ModelName) -> ModelInfo:
         workers=workers,
         waiting=int(waiting or 0),
         engine=card.get("engine", ""),
-        context_length=int(card.get("context_length") or 0),
+        context_length=max((worker.context_length for worker in alive or workers), default=0),
         fingerprint=card.get("fingerprint", ""),
         capabilities=tuple(card.get("capabilities", "").split()),
         defaults=_defaults(card.get("defaults", "")),

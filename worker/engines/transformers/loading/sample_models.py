@@ -20,7 +20,7 @@ from millstream.common.process.folders import own_folder
 from millstream.worker.engines.base import LoadProgress
 from millstream.worker.engines.transformers.settings import SAMPLE_CHAT_NAME
 
-RECOMMENDED = {"do_sample": True, "temperature": 0.2, "top_p": 0.9}  # as on SmolLM2-135M-Instruct's page
+RECOMMENDED = {"temperature": 0.0}  # at 0.2, as on the model's own page, every second answer of this file rambles
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -60,10 +60,10 @@ def sample_chat_folder(cache_dir: Path, progress: LoadProgress) -> Path:
 
 
 def _recommend(folder: Path) -> None:
-    """Adds the sampling that the model's makers use, which a GGUF file does not carry."""
+    """Adds the sampling that suits so small a model, which a GGUF file does not carry."""
     file = folder / "generation_config.json"
     said = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    if "temperature" in said:
+    if said.items() >= RECOMMENDED.items():
         return
     with tempfile.NamedTemporaryFile("w", dir=folder.parent, delete=False, encoding="utf-8") as draft:
         json.dump(said | RECOMMENDED, draft, indent=1)
