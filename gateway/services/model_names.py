@@ -43,10 +43,11 @@ class ModelNames:
 
 
 def under_all_names(models: Sequence[ModelInfo], names: Mapping[str, ModelName]) -> list[ModelInfo]:
-    """Returns each model once under each of its names, sorted by name."""
+    """Returns each model once under each of its names, sorted by name; no name twice."""
     by_name = {model.name: model for model in models}
     others = [replace(by_name[model], name=ModelName(name)) for name, model in names.items() if model in by_name]
-    return sorted([*models, *others], key=lambda model: model.name)
+    shown = by_name | {model.name: model for model in others}
+    return sorted(shown.values(), key=lambda model: model.name)
 
 
 def _as(submission: Submission, model: ModelName) -> Submission:
@@ -66,10 +67,10 @@ class NamedQueueClient:
         try:
             return await self._inner.submit(_as(submission, model))
         except ModelNotFound:
-            model = (await self._names.refresh()).get(submission.model)  # announced a moment ago?
-            if model is None:
+            now = (await self._names.refresh()).get(submission.model, submission.model)  # another since a moment ago?
+            if now == model:
                 raise
-            return await self._inner.submit(_as(submission, model))
+            return await self._inner.submit(_as(submission, now))
 
     def follow(
         self,

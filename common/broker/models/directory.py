@@ -2,7 +2,7 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 """The directory of what is served, read from Redis: models, their workers, and how long each queue is."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -37,6 +37,11 @@ class WorkerInfo:
     def context_length(self) -> int:
         """Returns how many tokens a job may have there; 0 if it has not said."""
         return int(self.details.get("context_length") or 0)
+
+    def announces(self, name: str) -> bool:
+        """Tells whether it can be asked by that other name; one of an older version does not say."""
+        told = self.details.get("names")
+        return told is None or name in msgspec.json.decode(told, type=list[str])
 
     @property
     def fingerprint(self) -> str:
@@ -75,9 +80,27 @@ async def announce(broker: Broker, model: ModelName, others: Sequence[str] = ())
 
 
 async def other_names(broker: Broker) -> dict[str, ModelName]:
-    """Returns the names that stand for a model of another name."""
+    """Returns the names that stand for a model of another name. One that the workers which are left do not announce is
+    none, nor is that of a model itself, unless only the other has live workers."""
     async with redis_errors():
-        return await cast(Awaitable[dict[str, ModelName]], broker.redis.hgetall(keys.NAMES))
+        names = await cast(Awaitable[dict[str, ModelName]], broker.redis.hgetall(keys.NAMES))
+    if not names:
+        return {}
+    listed = await model_names(broker)
+    asked = {*names.values(), *(ModelName(name) for name in names)}.intersection(listed)
+    infos = {model: await model_info(broker, model) for model in asked}
+    return {name: model for name, model in names.items() if _stands_for(name, model, infos)}
+
+
+def _stands_for(name: str, model: ModelName, infos: Mapping[ModelName, ModelInfo]) -> bool:
+    """Tells whether a name that was announced for the model still means it; what is not in `infos` was forgotten."""
+    if model not in infos:
+        return False
+    alive = [worker for worker in infos[model].workers if worker.alive]
+    own = infos.get(ModelName(name))
+    if own is not None and (own.live or not alive):
+        return False
+    return not alive or any(worker.announces(name) for worker in alive)
 
 
 async def model_names(broker: Broker) -> list[ModelName]:
@@ -88,8 +111,11 @@ async def model_names(broker: Broker) -> list[ModelName]:
 
 
 async def forget_model(broker: Broker, model: ModelName) -> None:
-    """Unlist a model, with its policy. A worker that serves it brings it back."""
+    """Unlist a model, with its other names and its policy. A worker that serves it brings it back."""
     async with redis_errors():
+        names = await cast(Awaitable[dict[str, str]], broker.redis.hgetall(keys.NAMES))
+        if own := [name for name, meant in names.items() if meant == model]:
+            await cast(Awaitable[int], broker.redis.hdel(keys.NAMES, *own))
         await cast(Awaitable[int], broker.redis.srem(keys.MODELS, model))
         await cast(Awaitable[int], broker.redis.delete(keys.policy(model), keys.server(model)))
 

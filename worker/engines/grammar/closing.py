@@ -24,7 +24,7 @@ def closed(schema: Schema) -> Schema:
 
 def _closed(schema: Any, shared: bool, open_: frozenset[str]) -> Any:
     if not isinstance(schema, dict) or shared:
-        return schema
+        return cast(Any, schema)
     given = cast(Schema, schema)
     result: Schema = dict(given)
     for key, name, part in parts(given):

@@ -53,8 +53,8 @@ def _with_names(schema: Schema) -> Schema:
         return schema
     value = rest.get("additionalProperties", True)
     match schema["propertyNames"]:
-        case {"enum": list(names), **others} if not others.keys() - {"type"}:
-            names = [name for name in cast(list[Any], names) if isinstance(name, str)]
+        case {"enum": list(listed), **others} if not others.keys() - {"type"}:
+            names = [name for name in cast(list[Any], listed) if isinstance(name, str)]
             return rest | {"properties": dict.fromkeys(names, value), "additionalProperties": False}
         case {"pattern": str(pattern), **others} if not others.keys() - {"type"}:
             return rest | {"patternProperties": {pattern: value}, "additionalProperties": False}
@@ -66,8 +66,9 @@ def _lenient(schema: Schema) -> Schema:
     known = _known(schema)
     if isinstance(pattern := known.get("pattern"), str) and not _is_regular(pattern):
         del known["pattern"]
-    if isinstance(patterns := known.get("patternProperties"), dict):
-        irregular = [name for name in cast(Schema, patterns) if not _is_regular(name)]
+    if isinstance(known.get("patternProperties"), dict):
+        patterns = cast(Schema, known["patternProperties"])
+        irregular = [name for name in patterns if not _is_regular(name)]
         known["patternProperties"] = {name: each for name, each in patterns.items() if name not in irregular}
         if irregular and known.get("additionalProperties") is False:
             del known["additionalProperties"]

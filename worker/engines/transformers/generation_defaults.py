@@ -3,6 +3,8 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # (transformers publishes partly unknown types)
 
+from typing import Any
+
 import structlog
 from transformers import PreTrainedModel
 
@@ -21,7 +23,8 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 def generation_defaults(model: PreTrainedModel) -> dict[str, float]:
     """Returns what the file says of sampling, by the names of a request's fields; nothing that only the library says. A
     value that no request could have is passed over with a line in the log."""
-    told = model.generation_config.to_diff_dict() if model.generation_config is not None else {}
+    own: Any = getattr(model, "generation_config", None)
+    told: dict[str, Any] = own.to_diff_dict() if own is not None else {}
     given = {name: told[name] for name in _BOUNDS if isinstance(told.get(name), int | float)}
     good = {name: value for name, value in given.items() if _BOUNDS[name][0] <= value <= _BOUNDS[name][1]}
     if good != given:
