@@ -37,7 +37,8 @@ def remedy_for(complaint: str) -> str:
 def loaders(models: Sequence[ModelInfo], model: ModelName) -> int:
     """Returns how many live worker processes could load a model on demand."""
     alive = [worker for info in models for worker in info.workers if worker.alive]
-    return len({worker.id for worker in alive if model in worker.details.get("on_demand", "").split()})
+    offering = {worker.id for worker in alive if model in worker.details.get("on_demand", "").split()}
+    return len(offering | {each.worker for info in models if info.name == model for each in info.loaders})
 
 
 def waiting(info: ModelInfo, queued: Sequence[Queue], policy: Policy, loaders: int = 0) -> Iterator[DoctorFinding]:

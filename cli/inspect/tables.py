@@ -11,6 +11,8 @@ from millstream.cli.settings import JobsSettings, WorkersSettings
 from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.models.directory import ModelInfo, WorkerInfo, census, model_names
 from millstream.common.broker.models.inspection import LiveJob, dead_jobs, live_jobs
+from millstream.common.broker.models.load_requests import ModelLoader
+from millstream.common.job import ModelName
 from millstream.common.process.command import host_name
 from millstream.common.settings import ClusterSettings
 
@@ -32,12 +34,16 @@ async def show_models(settings: ClusterSettings) -> None:
 async def show_workers(settings: WorkersSettings) -> int:
     """Print every registered worker. Returns the exit status: 1 if asked for this machine's and none is alive."""
     async with Broker(settings.redis_url) as broker:
-        workers = [worker for model in await census(broker) for worker in model.workers]
+        models = await census(broker)
+    workers = [worker for model in models for worker in model.workers]
+    loaders = [(model.name, loader) for model in models for loader in model.loaders]
     if settings.here:
         workers = [worker for worker in workers if worker.details.get("host") == host_name()]
+        loaders = [(model, loader) for model, loader in loaders if loader.host == host_name()]
     header = ("worker", "model", "state", "jobs", "tokens/s", "context", "fingerprint", "host", "pid")
-    print_table(header, map(_worker_row, workers), "No worker is registered.")
-    return int(settings.here and not any(worker.alive for worker in workers))
+    rows = [*map(_worker_row, workers), *(_loader_row(model, loader) for model, loader in loaders)]
+    print_table(header, rows, "No worker is registered.")
+    return int(settings.here and not loaders and not any(worker.alive for worker in workers))
 
 
 async def show_jobs(settings: JobsSettings) -> None:
@@ -73,6 +79,10 @@ def _worker_row(worker: WorkerInfo) -> tuple[str, ...]:
     card = (str(worker.context_length or ""), worker.fingerprint)
     place = (worker.details.get("host", ""), worker.details.get("pid", ""))
     return (worker.id, worker.model, state, jobs, f"{worker.speed:.1f}", *card, *place)
+
+
+def _loader_row(model: ModelName, loader: ModelLoader) -> tuple[str, ...]:
+    return (loader.worker, model, "not loaded", "", "", "", "", loader.host, str(loader.pid))
 
 
 def _job_row(job: LiveJob) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import msgspec
 
 from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker, redis_errors
+from millstream.common.broker.models.load_requests import ModelLoader, loaders_of
 from millstream.common.broker.scripts.script import NoArguments, Script
 from millstream.common.job import ModelName, WorkerId
 
@@ -62,6 +63,7 @@ class ModelInfo:
     fingerprint: str = ""
     capabilities: tuple[str, ...] = ()
     defaults: dict[str, float] = field(default_factory=dict[str, float])  # of sampling, where a request is silent
+    loaders: tuple[ModelLoader, ...] = ()  # live workers that have not loaded it, but could
     created: int = 0  # seconds since the epoch: when its oldest live worker started
 
     @property
@@ -146,6 +148,7 @@ async def model_info(broker: Broker, model: ModelName) -> ModelInfo:
         fingerprint=card.get("fingerprint", ""),
         capabilities=tuple(card.get("capabilities", "").split()),
         defaults=_defaults(card.get("defaults", "")),
+        loaders=await loaders_of(broker, model, now),
         created=min((worker.started for worker in alive), default=0),
     )
 
