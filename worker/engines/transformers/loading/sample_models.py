@@ -15,6 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from filelock import FileLock
+
 from millstream.common.errors import MillstreamError
 from millstream.common.process.folders import own_folder
 from millstream.worker.engines.base import LoadProgress
@@ -53,9 +55,11 @@ def sample_chat_folder(cache_dir: Path, progress: LoadProgress) -> Path:
                 _recommend(found)
             return found
     folder = own_folder(cache_dir / "models", "XDG_CACHE_HOME", "HOME") / name
-    progress("converting the sample model (only the first time)", None)
-    _convert(gguf_folder, folder)
-    _recommend(folder)
+    progress("converting the sample model (only the first time; one worker does it for all)", None)
+    with FileLock(f"{folder}.lock"):  # as large as the model: several at once would need all of the machine
+        if not (folder / "config.json").exists():
+            _convert(gguf_folder, folder)
+        _recommend(folder)
     return folder
 
 
@@ -94,8 +98,10 @@ def _write_model(gguf_folder: Path, draft: Path) -> None:
     import torch
     from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
     from transformers.utils.quantization_config import GgufConfig
 
+    disable_progress_bar()
     whole = GgufConfig(dequantize=True)
     model = AutoModelForCausalLM.from_pretrained(
         gguf_folder, gguf_file=_GGUF, dtype=torch.float32, quantization_config=whole
