@@ -65,7 +65,8 @@ def reason(state: LLMatcher) -> str:
 def refused(guide: Guide, why: str) -> BadGrammar:
     keyword = next((key for key, words in _ABOUT.items() if words.match(why)), "")
     named = f"`{keyword}`: " if keyword and guide.kind == "json_schema" else ""
-    return BadGrammar(f"Cannot compile the {guide.kind} guide: {named}{why}", param=guide.param)
+    hint = ". Without `strict`, what no grammar can follow is left out of a schema." if guide.strict else ""
+    return BadGrammar(f"Cannot compile the {guide.kind} guide: {named}{why}{hint}", param=guide.param)
 
 
 def grammar_of(guide: Guide) -> str:
