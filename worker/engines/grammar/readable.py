@@ -45,7 +45,7 @@ def _known(schema: Schema) -> Schema:
 
 
 def _with_names(schema: Schema) -> Schema:
-    """What `propertyNames` says, said by the properties themselves where it is all that is said of names."""
+    """Says by the properties themselves what `propertyNames` says, where it is all that is said of names."""
     rest = {key: value for key, value in schema.items() if key != "propertyNames"}
     if not schema["propertyNames"].keys() - {"type"}:
         return rest  # every name is a string

@@ -89,7 +89,7 @@ def test_how_much_of_the_suite_is_followed(tokenizer: LLTokenizer) -> None:
 
 @pytest.mark.parametrize("strict", [False, True], ids=["lenient", "strict"])
 def test_what_zod_writes_for_its_types(tokenizer: LLTokenizer, strict: bool) -> None:
-    """As `z.toJSONSchema(z.object({x: …}))` wrote it, zod 4.6.7."""
+    """The schemas are those that `z.toJSONSchema(z.object({x: …}))` of zod 4.6.7 wrote."""
     cases = [json.loads(line) for line in (FOLDER / "zod-4.6.jsonl").read_text().splitlines()]
     told = {case["type"]: compiled(tokenizer, case["schema"], strict=strict) for case in cases}
     refused = {type: why for type, why in told.items() if isinstance(why, str)}
