@@ -1,7 +1,8 @@
 -- with time, keys, tiers, chunks, fence, grace, tenants, waiting, routing, settle
 -- A worker with n free slots takes what is its due, in one call, so that nothing is ever stranded between stream and
--- worker: its inbox, then resume, what is parked for one like it, one job on its last try, then tier by tier the tenant with the smallest virtual time,
--- of whose jobs the one with the earliest deadline. Fewer than n are all there is for it now.
+-- worker: its inbox, then resume, what is parked for one like it, one job on its last try, then tier by tier the tenant
+-- with the smallest virtual time, of whose jobs the one with the earliest deadline. Fewer than n are all there is for it
+-- now.
 -- `room` is n, `estimate` the tokens charged in advance.
 -- argv: worker room:number grace_ms:number estimate:number
 -- Returns {grace, ms left} | {unregistered} | {ok, {id, lease, seq, attempt, deadline, request}...}
@@ -29,7 +30,7 @@ end
 -- `in_stream`: the job's entry is still in its stream. `guaranteed`: it runs on its tier's share, not to be preempted.
 local function grant(id, in_stream, guaranteed)
   local job = redis.call('HMGET', job_key(id), 'state', 'deadline', 'attempt', 'request', 'tier', 'tenant', 'weight',
-    'affinity', 'charged')
+    'affinity', 'charged', 'guaranteed')
   leave_queue(id, in_stream)
   if job[1] ~= 'queued' then return end
   if tonumber(job[2]) <= NOW then return expire(id) end
@@ -38,10 +39,11 @@ local function grant(id, in_stream, guaranteed)
   local seq = seq_of(id)
   local lease = redis.call('HINCRBY', job_key(id), 'grant', 1) .. ':' .. worker
   redis.call('HSET', job_key(id), 'state', 'running', 'lease', lease, 'worker', worker, 'claimed', NOW,
-    'charged', estimate, 'from', seq)
+    'charged', job[9] or estimate, 'from', seq)
   fence(id)
   redis.call('ZINCRBY', LOAD_KEY, 1, worker)
-  if LOWER[job[5]] then redis.call('ZADD', running_key(job[5]), guaranteed and -NOW or NOW, id) end
+  if LOWER[job[5]] then redis.call('ZADD', running_key(job[5]), (guaranteed or job[10]) and -NOW or NOW, id) end
+  if job[10] then redis.call('HDEL', job_key(id), 'guaranteed') end
   for key in string.gmatch(job[8] or '', '%S+') do redis.call('SET', warm_key(key), worker, 'PX', WARM_MS) end
   if not job[9] then charge(job[5], job[6], tonumber(job[7]), estimate) end
   room = room - 1
