@@ -53,8 +53,9 @@ def _with_names(schema: Schema) -> Schema:
         return schema
     value = rest.get("additionalProperties", True)
     match schema["propertyNames"]:
-        case {"enum": list(listed), **others} if not others.keys() - {"type"}:
-            names = [name for name in cast(list[Any], listed) if isinstance(name, str)]
+        case {"enum": [*_], **others} if not others.keys() - {"type"}:
+            listed: list[Any] = schema["propertyNames"]["enum"]
+            names = [name for name in listed if isinstance(name, str)]
             return rest | {"properties": dict.fromkeys(names, value), "additionalProperties": False}
         case {"pattern": str(pattern), **others} if not others.keys() - {"type"}:
             return rest | {"patternProperties": {pattern: value}, "additionalProperties": False}
