@@ -46,9 +46,10 @@ class Faults:
         """Returns one fault, or two that may meet."""
         settings, choice = self.site.settings, self.site.choice
         first = choice.choice(settings.striking)
-        beside = [fault for fault in settings.striking if may_meet(first, fault, settings.forgetful)]
+        beside: list[Fault] = [fault for fault in settings.striking if may_meet(first, fault, settings.forgetful)]
         if beside and choice.random() < settings.two_at_once:
-            return [first, choice.choice(beside)]
+            second = choice.choice(beside)
+            return [first, second]
         return [first]
 
     async def _strike(self, strikes: Strikes, faults: list[Fault]) -> None:

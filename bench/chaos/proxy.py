@@ -33,7 +33,7 @@ class Proxy:
     lost: asyncio.Event = field(default_factory=asyncio.Event)  # the reply to be lost is
     _open: asyncio.Event = field(default_factory=asyncio.Event)  # cleared: silence
     _drop_after: bytes = b""  # lose the reply to the next request that holds this
-    links: dict[Link, asyncio.Task[None]] = field(default_factory=dict)
+    links: dict[Link, asyncio.Task[None]] = field(default_factory=dict[Link, asyncio.Task[None]])
     _server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:

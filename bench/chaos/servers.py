@@ -1,5 +1,3 @@
-# redis-py leaves its replies partly untyped; each is cast where it enters.
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 """The Redis of a chaos site: one server, or a primary with its replica and three Sentinels."""
 
 import asyncio
@@ -12,10 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
-
-from millstream.bench.chaos.sentinel import SERVICE, knows_its_replica, knows_the_others, primary_by, sentinels_of
+from millstream.bench.chaos.sentinel import SERVICE, ask, knows_its_replica, knows_the_others, primary_by, sentinels_of
 from millstream.common.broker.embedded import EmbeddedValkey
 from millstream.common.errors import Unavailable
 
@@ -73,7 +68,7 @@ class Servers:
         assert self.replica is not None
         os.kill(self.replica.pid, signal.SIGSTOP)
         try:
-            await _ask(self.primary, "CLIENT", "KILL", "TYPE", "replica")
+            await ask(self.primary.url, "CLIENT", "KILL", "TYPE", "replica")
             await asyncio.sleep(window)
             await self.primary.kill()
         finally:
@@ -117,18 +112,9 @@ class Servers:
         """Tells the other server whose replica it is, which a Sentinel does too, but eight seconds after it came back;
         and returns whether it has all the primary has."""
         assert self.replica is not None
-        await _ask(self.replica, "REPLICAOF", "127.0.0.1", str(self.primary.port))
-        told = cast(dict[str, Any] | None, await _ask(self.replica, "INFO", "replication"))
+        await ask(self.replica.url, "REPLICAOF", "127.0.0.1", str(self.primary.port))
+        told = cast(dict[str, Any] | None, await ask(self.replica.url, "INFO", "replication"))
         return told is not None and told.get("master_link_status") == "up"
-
-
-async def _ask(server: EmbeddedValkey, *command: str) -> object | None:
-    """Returns a server's answer; None if it does not give one."""
-    async with Redis.from_url(server.url, decode_responses=True, socket_timeout=5) as client:
-        try:
-            return cast(object, await client.execute_command(*command))
-        except (RedisError, OSError):
-            return None
 
 
 async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
