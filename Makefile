@@ -1,8 +1,8 @@
 # PYTHON is the environment's interpreter: make test PYTHON=.venv/bin/python
 PYTHON ?= python
-PATHS = common gateway worker cli bench tests examples
+PATHS = common gateway worker cli bench tests examples deploy
 
-.PHONY: install test lint format types imports pytest coverage clients audit fuzz clean
+.PHONY: install test lint format types imports pytest coverage clients audit fuzz compose clean
 
 install:
 	$(PYTHON) -m pip install --quiet -c constraints.txt -e '.[all,dev]'
@@ -53,6 +53,10 @@ fuzz:
 	$(PYTHON) -m venv .fuzz/venv
 	.fuzz/venv/bin/python -m pip install --quiet schemathesis==4.32.5
 	HF_HUB_OFFLINE=1 MILLSTREAM_FUZZ_SECONDS=$(or $(SECONDS),600) $(PYTHON) -m pytest -m fuzz -rP tests/abuse/test_fuzz.py
+
+# docker-compose.yml built and run for real, on a Debian machine as root; needs no container engine, but the package index.
+compose:
+	PYTHON=$(PYTHON) deploy/compose/check.sh $(FOLDER)
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis
