@@ -52,7 +52,7 @@ audit:
 fuzz:
 	$(PYTHON) -m venv .fuzz/venv
 	.fuzz/venv/bin/python -m pip install --quiet schemathesis==4.32.5
-	HF_HUB_OFFLINE=1 MILLSTREAM_FUZZ_SECONDS=$(or $(SECONDS),600) $(PYTHON) -m pytest -m fuzz -rP tests/abuse/test_fuzz.py
+	HF_HUB_OFFLINE=1 MILLSTREAM_FUZZ_SECONDS=$(or $(SECONDS),600) $(PYTHON) -m pytest -m fuzz -rP tests/abuse/fuzz
 
 # docker-compose.yml built and run for real, on a Debian machine as root; needs no container engine, but the package index.
 compose:

@@ -17,7 +17,7 @@ import httpx
 
 from millstream.bench.chaos.fleet import START_PATIENCE, Fleet, FleetPart
 from millstream.bench.chaos.proxy import Proxy
-from millstream.bench.chaos.servers import Servers
+from millstream.bench.chaos.server.servers import Servers
 from millstream.bench.chaos.settings import ChaosSettings
 from millstream.bench.chaos.stream import CLIENT_PATIENCE
 from millstream.common.broker import keys
@@ -67,23 +67,23 @@ class ChaosSite:
         await self._stack.aclose()
 
     async def start_gateway(self) -> None:
-        redis = await self._proxy_to_redis()
-        part = await self.fleet.gateway(keep_alive=KEEP_ALIVE, **_url(redis))
+        proxy = await self._proxy_to_redis()
+        part = await self.fleet.gateway(keep_alive=KEEP_ALIVE, **_url(proxy))
         host, _, port = part.url.removeprefix("http://").rpartition(":")
         front = await self._stack.enter_async_context(Proxy(host, int(port)))
         part.url = f"http://{front.address}"
         self.to_gateway[part] = front
-        self._reaches(part, redis)
+        self._reaches(part, proxy)
         self.gateways.append(part)
 
     async def start_background(self) -> None:
-        redis = await self._proxy_to_redis()
-        part = await self.fleet.background(slice_seconds="5", **_url(redis))
-        self._reaches(part, redis)
+        proxy = await self._proxy_to_redis()
+        part = await self.fleet.background(slice_seconds="5", **_url(proxy))
+        self._reaches(part, proxy)
         self.backgrounds.append(part)
 
     async def start_worker(self) -> None:
-        redis = await self._proxy_to_redis()
+        proxy = await self._proxy_to_redis()
         slots = -(-self.settings.at_once // max(1, self.settings.workers - 1))  # one may be missing
         part = await self.fleet.worker(
             supervised=self.settings.supervise,
@@ -91,9 +91,9 @@ class ChaosSite:
             simulated_length="1000000",
             slots=str(slots),
             drain="1",
-            **_url(redis),
+            **_url(proxy),
         )
-        self._reaches(part, redis)
+        self._reaches(part, proxy)
 
     async def _proxy_to_redis(self) -> Proxy | None:
         """Returns a process' way to Redis; None if it goes straight there."""

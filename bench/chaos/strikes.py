@@ -8,10 +8,10 @@ from math import inf
 from time import monotonic
 
 from millstream.bench.chaos.fleet import FleetPart
+from millstream.bench.chaos.server.truncate_aof import cut_tail
 from millstream.bench.chaos.settings import Fault
 from millstream.bench.chaos.site import ChaosSite, strike
 from millstream.bench.chaos.stream import CLIENT_PATIENCE
-from millstream.bench.chaos.truncate_aof import cut_tail
 from millstream.common.broker.connection.broker import COMMAND_TIMEOUT
 from millstream.common.process.tasks import TaskGroup
 

@@ -1,4 +1,4 @@
-"""Which faults `millstream chaos` knows, and which may strike in the same moment."""
+"""The faults that `millstream chaos` knows, and those that may strike in the same moment."""
 
 from itertools import product
 

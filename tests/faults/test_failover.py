@@ -6,7 +6,7 @@ from pathlib import Path
 from redis.asyncio import Redis
 
 from millstream.bench.chaos.fleet import Fleet
-from millstream.bench.chaos.sentinel import SERVICE, knows_its_replica, sentinels_of
+from millstream.bench.chaos.server.sentinel import SERVICE, knows_its_replica, sentinels_of
 from millstream.common.broker.embedded import EmbeddedValkey
 from tests.harness.cluster import all_exact, cluster, heard_some
 from tests.harness.support import wait_until

@@ -7,8 +7,8 @@ import signal
 import pytest
 
 from millstream.bench.chaos.proxy import Proxy
+from millstream.bench.chaos.server.truncate_aof import cut_tail
 from millstream.bench.chaos.stream import StreamClient
-from millstream.bench.chaos.truncate_aof import cut_tail
 from millstream.common.broker import keys
 from tests.harness.cluster import CHAT, MODEL, PATIENCE, Cluster, StreamTasks, all_exact, body, heard_some
 from tests.harness.support import wait_until

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from millstream.bench.chaos.sentinel import SERVICE, knows_its_replica, sentinels_of
+from millstream.bench.chaos.server.sentinel import SERVICE, knows_its_replica, sentinels_of
 from millstream.common.broker import chunks, jobs, keys, workers
 from millstream.common.broker.connection.broker import Broker, RedisAway
 from millstream.common.broker.embedded import EmbeddedValkey, free_port

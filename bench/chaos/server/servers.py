@@ -10,7 +10,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
-from millstream.bench.chaos.sentinel import SERVICE, ask, knows_its_replica, knows_the_others, primary_by, sentinels_of
+from millstream.bench.chaos.server.sentinel import (
+    SERVICE,
+    ask,
+    knows_its_replica,
+    knows_the_others,
+    primary_by,
+    sentinels_of,
+)
 from millstream.common.broker.embedded import EmbeddedValkey
 from millstream.common.errors import Unavailable
 

@@ -11,7 +11,8 @@ import pytest
 
 from tests.harness.cluster import MODEL, PATIENCE, Cluster
 
-PROGRAM = Path(__file__).parents[2] / ".fuzz" / "venv" / "bin" / "schemathesis"
+HERE = Path(__file__).parent
+PROGRAM = HERE.parents[2] / ".fuzz" / "venv" / "bin" / "schemathesis"
 pytestmark = [
     pytest.mark.fuzz,
     pytest.mark.timeout(7200),
@@ -48,32 +49,20 @@ async def known(url: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("phases", ["examples,fuzzing,stateful", "coverage"])
-async def test_no_request_breaks_the_gateway(site: Cluster, phases: str) -> None:
+async def test_no_request_breaks_the_gateway(site: Cluster, tmp_path: Path, phases: str) -> None:
     gateway = await site.gateway(api_keys="")
     await site.worker(simulated_rate="1000", simulated_length="20", slots="64")
     await site.fleet.background()
-    command = [
-        str(PROGRAM),
-        "--config-file",
-        "schemathesis.toml",
-        "run",
-        f"{gateway.url}/openapi.json",
-        "--phases",
-        phases,
-        "--max-time",
-        SECONDS,
-    ]
-    limits = ["--request-timeout", "30", "--suppress-health-check", "all", "--no-shrink"]
+    command = [str(PROGRAM), "--config-file", str(HERE / "schemathesis.toml"), "run", f"{gateway.url}/openapi.json"]
+    bounds = ["--phases", phases, "--max-time", SECONDS, "--request-timeout", "30"]
+    ways = ["--suppress-health-check", "all", "--no-shrink", "--continue-on-failure", "--exclude-checks", NOT_CHECKED]
+    hooks = {"SCHEMATHESIS_HOOKS": "fuzz_hooks", "PYTHONPATH": str(HERE)}
     process = await asyncio.create_subprocess_exec(
         *command,
-        *limits,
-        *("--exclude-checks", NOT_CHECKED, "--continue-on-failure"),
-        cwd=Path(__file__).parent,
-        env={
-            **os.environ,
-            "SCHEMATHESIS_HOOKS": "fuzz_hooks",
-            "MILLSTREAM_FUZZ_IDS": json.dumps(await known(gateway.url)),
-        },
+        *bounds,
+        *ways,
+        cwd=tmp_path,
+        env={**os.environ, **hooks, "MILLSTREAM_FUZZ_IDS": json.dumps(await known(gateway.url))},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
