@@ -47,6 +47,12 @@ class Dialect:
 
 
 OPENAI = Dialect("/", error_object)
+LEFT_OUT = "x-millstream-tools-left-out"  # the tools that were offered and that nobody runs here, by family
+
+
+def nothing_left_out(body: object) -> list[str]:
+    """Is the `left_out` of an endpoint whose bodies have no tools."""
+    return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,7 @@ class Endpoint(Generic[B]):
     whole: Callable[[B], WholeWriter]
     examples: dict[int | str, dict[str, Any]]  # what FastAPI calls `responses`
     stream: Callable[[B], StreamWriter] | None = None  # None: it answers only as a whole
+    left_out: Callable[[B], list[str]] = nothing_left_out
 
     def writers(self, body: B) -> Writers:
         """Returns how the answer to this body is written."""
@@ -75,7 +82,16 @@ class Endpoint(Generic[B]):
     async def answer(self, body: B, request: Request, services: Services) -> Response:
         """Returns the response to an ordinary request. Raises what keeps the answer from beginning."""
         order = self.read(body, await self.context(body.model, request, services))
-        return await request_handler(services, request, order).answer(order, self.writers(body))
+        response = await request_handler(services, request, order).answer(order, self.writers(body))
+        return self.noted(body, response, services)
+
+    def noted(self, body: B, response: Response, services: Services) -> Response:
+        """Returns the response that tells which of the offered tools were left out; they are counted, too."""
+        if families := self.left_out(body):
+            response.headers[LEFT_OUT] = ", ".join(families)
+            for family in families:
+                services.metrics.tools_left_out.labels(family).inc()
+        return response
 
 
 @dataclass(frozen=True, slots=True)

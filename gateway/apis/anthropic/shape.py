@@ -24,8 +24,15 @@ class Block(Shape):
     name: str | None = None
     input: dict[str, Any] | None = None
     tool_use_id: str | None = None
-    content: "str | Annotated[list[Block], Most(MESSAGES)] | None" = None
+    content: "str | Annotated[list[Block], Most(MESSAGES)] | dict[str, Any] | None" = None
     is_error: bool | None = None
+    source: dict[str, Any] | str | None = None  # of an image, a document, a search result
+    title: str | None = None
+    context: str | None = None
+    tool_name: str | None = None  # of a reference to a tool
+
+
+Content = str | list[Block] | dict[str, Any]
 
 
 class AnthropicMessage(Shape):
@@ -36,10 +43,10 @@ class AnthropicMessage(Shape):
 
 
 class AnthropicTool(Shape):
-    """A tool of the client's own. Anthropic's server tools are refused by name."""
+    """A tool of the client's own, or one of Anthropic's, which is left out."""
 
     type: str | None = None
-    name: str
+    name: str | None = None
     description: str | None = None
     input_schema: dict[str, Any] | None = None
 
@@ -108,4 +115,4 @@ class MessageRequest(CountRequest):
     output_config: OutputConfig | None = None
     seed: int | None = None
     container: Any = None  # refused
-    mcp_servers: Any = None  # refused
+    mcp_servers: Annotated[list[dict[str, Any]], Most(TOOLS)] | None = None  # left out: an offer, like a tool

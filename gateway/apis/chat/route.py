@@ -12,10 +12,11 @@ from millstream.gateway.apis.chat.examples import CHAT, CHAT_STREAM
 from millstream.gateway.apis.chat.read import prepare_chat
 from millstream.gateway.apis.chat.shape import ChatRequest
 from millstream.gateway.apis.chat.stored_route import completions_of
-from millstream.gateway.apis.chat.write import ChatStream, chat_body
+from millstream.gateway.apis.chat.write import ChatForm, ChatStream, chat_body
 from millstream.gateway.apis.endpoint import Api, Endpoint, StreamWriter, WholeWriter
 from millstream.gateway.apis.shared.examples import answers
 from millstream.gateway.apis.shared.json_route import JsonRoute
+from millstream.gateway.apis.shared.read.hosted import families_of
 from millstream.gateway.apis.shared.read.sampling import check_stream_options
 from millstream.gateway.records.completions import StoredCompletion, StoredCompletions
 from millstream.gateway.requests.accumulator import Accumulator
@@ -31,11 +32,20 @@ router = APIRouter(tags=["chat"], route_class=JsonRoute)
 
 
 def _whole(body: ChatRequest) -> WholeWriter:
-    return partial(chat_body, logprobs=bool(body.logprobs), legacy=bool(body.functions))
+    return partial(chat_body, logprobs=bool(body.logprobs), form=_form(body))
 
 
 def _stream(body: ChatRequest) -> StreamWriter:
-    return partial(ChatStream, include_usage=check_stream_options(body), legacy=bool(body.functions))
+    return partial(ChatStream, include_usage=check_stream_options(body), form=_form(body))
+
+
+def _form(body: ChatRequest) -> ChatForm:
+    customs = frozenset(tool.custom.name for tool in body.tools or [] if tool.type == "custom" and tool.custom)
+    return ChatForm(bool(body.functions), customs)
+
+
+def _left_out(body: ChatRequest) -> list[str]:
+    return families_of(tool.type for tool in body.tools or [])
 
 
 CHAT_COMPLETIONS = Endpoint(
@@ -46,6 +56,7 @@ CHAT_COMPLETIONS = Endpoint(
     whole=_whole,
     stream=_stream,
     examples=answers(CHAT, CHAT_STREAM),
+    left_out=_left_out,
 )
 API = Api(router, [CHAT_COMPLETIONS])
 
@@ -60,7 +71,8 @@ async def create_chat_completion(body: ChatRequest, request: Request, services: 
     order = prepare_chat(body, await CHAT_COMPLETIONS.context(body.model, request, services))
     writers = CHAT_COMPLETIONS.writers(body)
     keeping = Keeping(body, writers, completions, services.background_tasks)
-    return await request_handler(services, request, order).answer(order, keeping.answer())
+    response = await request_handler(services, request, order).answer(order, keeping.answer())
+    return CHAT_COMPLETIONS.noted(body, response, services)
 
 
 class Keeping:

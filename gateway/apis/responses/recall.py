@@ -6,8 +6,9 @@ from typing import Any
 import msgspec
 
 from millstream.common.errors import BadRequest, NotFound
+from millstream.gateway.apis.responses.input.items import Item
 from millstream.gateway.apis.responses.service import ResponseService
-from millstream.gateway.apis.responses.shape import ResponseItem
+from millstream.gateway.apis.responses.shape import read_item
 from millstream.gateway.apis.responses.store import StoredResponse
 from millstream.gateway.errors.table import FieldError
 
@@ -20,13 +21,13 @@ class Remembered:
     """One turn, read once; its items as far as they have been asked for."""
 
     items: dict[str, dict[str, Any]]
-    made: dict[str, tuple[ResponseItem, int]] = field(default_factory=dict[str, tuple[ResponseItem, int]])
+    made: dict[str, tuple[Item, int]] = field(default_factory=dict[str, tuple[Item, int]])
 
-    def item(self, identity: str) -> tuple[ResponseItem, int] | None:
+    def item(self, identity: str) -> tuple[Item, int] | None:
         """Returns the item with the number of its bytes as JSON, or `None` if the turn has no such item."""
         if identity not in self.made and identity in self.items:
             found = self.items[identity]
-            self.made[identity] = ResponseItem.model_validate(found), len(msgspec.json.encode(found))
+            self.made[identity] = read_item(found), len(msgspec.json.encode(found))
         return self.made.get(identity)
 
 
@@ -42,7 +43,7 @@ class Recall:
         self._unread = RECORD * most  # bytes that may still be read from the store
         self._turns: dict[str, Remembered | None] = {}
 
-    async def previous(self, identity: str | None) -> list[ResponseItem]:
+    async def previous(self, identity: str | None) -> list[Item]:
         """The conversation so far. Raises `BadRequest` if that turn is unknown, not over, or too large."""
         if identity is None:
             return []
@@ -58,11 +59,11 @@ class Recall:
         self._take(len(msgspec.json.encode(turn.conversation())), "previous_response_id")
         return turn.history()
 
-    async def referred(self, items: list[ResponseItem]) -> list[ResponseItem]:
+    async def referred(self, items: list[Item]) -> list[Item]:
         """The items, those that only refer to one of a stored turn replaced by it. Raises `NotFound`, `BadRequest`."""
         return [item if item.type != "item_reference" else await self._referred(item.id or "") for item in items]
 
-    async def _referred(self, identity: str) -> ResponseItem:
+    async def _referred(self, identity: str) -> Item:
         """An item's id holds its response's, whatever the item is."""
         turn = await self._remembered(f"resp_{identity.partition('_')[2][:32]}")
         found = turn.item(identity) if turn else None

@@ -54,13 +54,18 @@ def _choice(choice: str | FlatChoice | None) -> str | dict[str, Any]:
 
 
 def _tool(tool: FlatTool) -> dict[str, Any]:
-    return {
-        "type": "function",
-        "name": tool.name,
+    """Returns the tool as it came, a function with its defaults."""
+    given = tool.model_dump(by_alias=True, exclude_unset=True, exclude={"tools"})
+    if tool.type == "namespace":
+        return {"description": "", **given, "tools": [_tool(each) for each in tool.tools or []]}
+    if tool.type != "function":
+        return given | ({} if tool.tools is None else {"tools": [_tool(each) for each in tool.tools]})
+    defaults = {
         "description": tool.description,
         "parameters": tool.parameters or {},
         "strict": tool.strict is not False,
     }
+    return given | defaults
 
 
 def response_object(

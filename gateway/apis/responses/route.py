@@ -10,7 +10,9 @@ from starlette.responses import JSONResponse, Response
 from millstream.common.errors import BadRequest, ContextLengthExceeded, MillstreamError, QuotaExceeded
 from millstream.gateway.apis.endpoint import Api, Endpoint, StreamWriter, WholeWriter
 from millstream.gateway.apis.responses.examples import INPUT_ITEM, RESPONSE, RESPONSE_STREAM
-from millstream.gateway.apis.responses.items import listed_items
+from millstream.gateway.apis.responses.input.items import Item
+from millstream.gateway.apis.responses.input.listing import listed_items
+from millstream.gateway.apis.responses.input.tools import left_out_tools
 from millstream.gateway.apis.responses.read import (
     droppings,
     in_own_terms,
@@ -28,7 +30,7 @@ from millstream.gateway.apis.responses.response_object import (
     response_object,
 )
 from millstream.gateway.apis.responses.service import ResponseService, admitted_response
-from millstream.gateway.apis.responses.shape import ResponseItem, ResponseRequest
+from millstream.gateway.apis.responses.shape import ResponseRequest
 from millstream.gateway.apis.responses.store import StoredResponse, StoredResponses, whole_response
 from millstream.gateway.apis.responses.write import ResponseStream
 from millstream.gateway.apis.responses.writing import Writing
@@ -80,6 +82,7 @@ RESPONSES = Endpoint(
     whole=_whole,
     stream=_stream,
     examples=answers(RESPONSE, RESPONSE_STREAM),
+    left_out=lambda body: left_out_tools(body.tools),
 )
 INPUT_TOKENS = Endpoint(
     path="/v1/responses/input_tokens",
@@ -108,9 +111,9 @@ def _recall(request: Request, services: Services) -> Recall:
 async def create_response(body: ResponseRequest, request: Request, services: InServices) -> Response:
     """A whole response, a stream of typed events, or (`background`) its id to be read later."""
     try:
-        return await _create(body, request, services)
+        return RESPONSES.noted(body, await _create(body, request, services), services)
     except MillstreamError as error:
-        in_own_terms(error)
+        in_own_terms(error, body)
         raise
 
 
@@ -129,7 +132,7 @@ async def _create(body: ResponseRequest, request: Request, services: Services) -
     raise failure
 
 
-async def _recalled(body: ResponseRequest, recall: Recall) -> tuple[ResponseRequest, list[ResponseItem]]:
+async def _recalled(body: ResponseRequest, recall: Recall) -> tuple[ResponseRequest, list[Item]]:
     """The body with the items it refers to, and those of the turns before."""
     if not isinstance(body.input, str):
         body = body.model_copy(update={"input": await recall.referred(body.input)})
@@ -145,7 +148,7 @@ async def count_input_tokens(body: ResponseRequest, request: Request, services: 
 
 
 async def _take(
-    body: ResponseRequest, order: PreparedRequest, history: list[ResponseItem], request: Request, services: Services
+    body: ResponseRequest, order: PreparedRequest, history: list[Item], request: Request, services: Services
 ) -> Response:
     """One attempt at the turn. Raises `ContextLengthExceeded` if the worker says so before the answer begins."""
     turns = _turns(request, services)
@@ -188,7 +191,7 @@ async def _keep(turn: StoredResponse, turns: StoredResponses, desk: Desk, admitt
         raise
 
 
-def _turn(body: ResponseRequest, order: PreparedRequest, history: list[ResponseItem]) -> StoredResponse:
+def _turn(body: ResponseRequest, order: PreparedRequest, history: list[Item]) -> StoredResponse:
     own = own_items(body)
     head = ResponseMeta(order.id.text, order.id.created, order.submission.model, order.submission.tier)
     turn = StoredResponse(

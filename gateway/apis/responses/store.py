@@ -8,8 +8,9 @@ from millstream.common.chunk import Chunk, Start, ToolDelta
 from millstream.common.errors import MillstreamError, NotFound
 from millstream.common.job import ModelName, Tier
 from millstream.common.request_id import parse_request_id
+from millstream.gateway.apis.responses.input.items import Item
 from millstream.gateway.apis.responses.response_object import ResponseFrame
-from millstream.gateway.apis.responses.shape import ResponseItem
+from millstream.gateway.apis.responses.shape import read_item
 from millstream.gateway.apis.responses.write import ResponseFold
 from millstream.gateway.records.store import Record, RecordStore
 from millstream.gateway.requests.accumulator import Accumulator
@@ -49,9 +50,9 @@ class StoredResponse(msgspec.Struct):
         """Returns the part of the request that the response repeats."""
         return ResponseFrame(self.frame, self.sealed, self.logprobs)
 
-    def history(self) -> list[ResponseItem]:
+    def history(self) -> list[Item]:
         """Returns all items of the conversation, this turn's answer included, for the next turn."""
-        return [ResponseItem.model_validate(item) for item in self.conversation()]
+        return [read_item(item) for item in self.conversation()]
 
     def conversation(self) -> list[dict[str, Any]]:
         """Returns all items of the conversation, this turn's answer included, as they are stored."""

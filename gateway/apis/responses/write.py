@@ -6,13 +6,9 @@ import msgspec
 
 from millstream.common.chunk import Chunk, FinishReason, ToolDelta, Usage
 from millstream.common.errors import MillstreamError
-from millstream.gateway.apis.responses.output_items import (
-    CallItem,
-    MessageItem,
-    OutputItem,
-    ReasoningItem,
-    ResponseEvent,
-)
+from millstream.gateway.apis.responses.call_items import CallItem, CustomCallItem, call_item
+from millstream.gateway.apis.responses.input.tools import called_names
+from millstream.gateway.apis.responses.output_items import MessageItem, OutputItem, ReasoningItem, ResponseEvent
 from millstream.gateway.apis.responses.response_object import ResponseFrame, Status, broken, ended, response_object
 from millstream.gateway.connection.sse import SSE
 from millstream.gateway.requests.response_meta import ResponseMeta
@@ -27,6 +23,7 @@ class ResponseFold:
         self._head = head
         self._frame = frame
         self._digits = head.id.partition("_")[2]
+        self._offered = called_names(frame.fields["tools"])
         self._output: list[dict[str, Any]] = []
         self._open: OutputItem | None = None
         self.response = response_object(head, frame, "queued", self._output)
@@ -76,10 +73,10 @@ class ResponseFold:
 
     def _call(self, delta: ToolDelta) -> list[ResponseEvent]:
         events: list[ResponseEvent] = []
-        if not isinstance(self._open, CallItem) or self._open.tool != delta.index:
-            events += self._turn(CallItem(self._digits, self._next(), delta))
-        assert isinstance(self._open, CallItem)
-        return [*events, self._open.grow(delta.arguments)] if delta.arguments else events
+        if not isinstance(self._open, CallItem | CustomCallItem) or self._open.tool != delta.index:
+            events += self._turn(call_item(self._digits, self._next(), delta, self._offered.get(delta.name)))
+        assert isinstance(self._open, CallItem | CustomCallItem)
+        return [*events, *self._open.grow(delta.arguments)] if delta.arguments else events
 
     def _next(self) -> int:
         return len(self._output) + (self._open is not None)
@@ -94,8 +91,9 @@ class ResponseFold:
         item, self._open = self._open, None
         if item is None:
             return []
+        events = item.closing(status)
         self._output.append(item.object(status))
-        return item.closing(status)
+        return events
 
     def _end(self, finish: FinishReason, usage: Usage) -> list[ResponseEvent]:
         cut = finish in ("length", "content_filter")

@@ -9,8 +9,8 @@ from millstream.common.errors import BadRequest
 from millstream.common.job import ModelName
 from millstream.gateway.apis.endpoint import WholeWriter
 from millstream.gateway.apis.registry import ENDPOINTS
+from millstream.gateway.apis.responses.input.items import Item
 from millstream.gateway.apis.responses.read import prepare_response
-from millstream.gateway.apis.responses.shape import ResponseItem
 from millstream.gateway.errors.validation import shaped
 from millstream.gateway.requests.prepared import PreparedRequest, RequestContext
 from millstream.gateway.services.caller import Caller
@@ -34,7 +34,7 @@ class LineReader:
     settings: IntakeSettings
     resolve: Callable[[str], ModelName]  # the model a line means: an alias may have changed its meaning since
 
-    def prepare(self, fields: dict[str, Any], history: list[ResponseItem]) -> Prepared:
+    def prepare(self, fields: dict[str, Any], history: list[Item]) -> Prepared:
         """`history`: the conversation before a response's turn; no other endpoint has one. Raises `BadRequest` naming
         the field at fault."""
         if fields.get("stream") or fields.get("background"):
