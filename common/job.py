@@ -29,6 +29,7 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     seed: int = 0
     max_tokens: int | None = None  # completion tokens; None: whatever room the context has left
     at_most: int | None = None  # where `max_tokens` is None: what the API key's limits allow an answer
+    clamp: bool = False  # a `max_tokens` beyond the room that the context has left is cut to it, not refused
     min_tokens: int = 0
     temperature: float = 1.0  # 0 is greedy
     top_p: float = 1.0

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from millstream.common.errors import MillstreamError
+from millstream.common.job import ModelName
 from millstream.common.request_id import Family
 from millstream.gateway.errors.table import error_object
 from millstream.gateway.requests.accumulator import Accumulator
@@ -17,7 +18,9 @@ from millstream.gateway.requests.handler import Writers, request_handler
 from millstream.gateway.requests.prepared import PreparedRequest, RequestContext
 from millstream.gateway.requests.presenter import Presenter
 from millstream.gateway.requests.response_meta import ResponseMeta
+from millstream.gateway.services.caller import Caller
 from millstream.gateway.services.services import Services
+from millstream.gateway.settings import IntakeSettings
 
 WholeWriter = Callable[[ResponseMeta, list[Accumulator]], dict[str, Any]]
 StreamWriter = Callable[[ResponseMeta], Presenter]
@@ -50,6 +53,12 @@ OPENAI = Dialect("/", error_object)
 LEFT_OUT = "x-millstream-tools-left-out"  # the tools that were offered and that nobody runs here, by family
 
 
+def context_of(family: Family, model: ModelName, caller: Caller, settings: IntakeSettings) -> RequestContext:
+    """Returns the context of a request, by the settings of the process that reads it."""
+    clamp = settings.max_tokens_beyond_room == "clamp"
+    return RequestContext(family, model, caller, settings.max_jobs, settings.default_max_tokens, clamp)
+
+
 def nothing_left_out(body: object) -> list[str]:
     """Is the `left_out` of an endpoint whose bodies have no tools."""
     return []
@@ -77,7 +86,7 @@ class Endpoint(Generic[B]):
         """Returns the context of a request for the model `asked`, by what its headers say. Raises `BadRequest`."""
         settings = services.settings
         model, caller = await services.model(asked), services.caller(request)
-        return RequestContext(self.id_family, model, caller, settings.max_jobs, settings.default_max_tokens)
+        return context_of(self.id_family, model, caller, settings)
 
     async def answer(self, body: B, request: Request, services: Services) -> Response:
         """Returns the response to an ordinary request. Raises what keeps the answer from beginning."""

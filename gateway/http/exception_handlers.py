@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
 
 from millstream.common.errors import BadRequest, BodyTooLarge, MillstreamError
-from millstream.gateway.errors.table import FieldError, UnknownRoute, WrongMethod, wire
+from millstream.gateway.errors.table import FieldError, UnknownRoute, UpgradeRefused, WrongMethod, wire
 from millstream.gateway.errors.validation import parameter_error
 from millstream.gateway.http.middleware import error_response
 from millstream.gateway.services.services import services_of
@@ -49,10 +49,19 @@ async def _no_unicode(request: Request, _: Exception) -> Response:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and wants_websocket(request):
+        response = await _known(request, UpgradeRefused("There are no WebSockets here: send the request over HTTP."))
+        response.headers["upgrade"] = "HTTP/1.1"
+        return response
     response = await _known(request, _translated(request, error))
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         response.headers["allow"] = ", ".join(allowed_methods(request))
     return response
+
+
+def wants_websocket(request: Request) -> bool:
+    """Tells whether the client tried to change the connection into a WebSocket."""
+    return request.headers.get("upgrade", "").strip().lower() == "websocket"
 
 
 def allowed_methods(request: Request) -> list[str]:

@@ -79,7 +79,7 @@ def begin_sequence(
         cache_salt=request.cache_salt,
     )
     _prepare(engine, spec)
-    echo = tokenizer.decode(ids) if request.echo else ""
+    echo = tokenizer.decode(ids, skip_special=False) if request.echo else ""
     start = Start(prompt_tokens=len(ids), fingerprint=card.fingerprint, echo=echo, repeats=request.repeats_prompt)
     return Beginning(spec, transcript, start, _over(transcript, spec, tokenizer), notation)
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from millstream.common.chunk import ContextSizes
 from millstream.common.errors import BadRequest, ContextLengthExceeded
 from millstream.common.job import ChatPrompt, JobRequest, TextPrompt, TokensPrompt
 from millstream.worker.engines.base import Tokenizer
@@ -43,6 +44,7 @@ def check_characters(size: int, context_length: int, param: str) -> None:
             f"This model's maximum context length is {context_length} tokens. However, the {param} has {size} "
             f"characters, which are more tokens than that. Please reduce the length of the {param}.",
             param=param,
+            sizes=ContextSizes(context_length, -(-size // LONGEST_TOKEN)),
         )
 
 
@@ -58,12 +60,13 @@ def room_for(request: JobRequest, prompt_length: int, context_length: int) -> in
     left = context_length - prompt_length
     if asked is None and left > 0:
         return min(left, request.sampling.at_most or left)
-    if asked is not None and asked <= left:
-        return asked
+    if asked is not None and (asked <= left or (request.sampling.clamp and left > 0)):
+        return min(asked, left)
     wanted = prompt_length + (asked or 1)
     raise ContextLengthExceeded(
         f"This model's maximum context length is {context_length} tokens. However, you requested {wanted} tokens "
         f"({prompt_length} in the {param}, {asked or 1} in the completion). Please reduce the length of the {param} "
         "or completion.",
         param=param,
+        sizes=ContextSizes(context_length, prompt_length, asked or 1 if left > 0 else 0),
     )

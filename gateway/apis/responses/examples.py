@@ -8,6 +8,7 @@ RESPONSE: dict[str, Any] = {
     "id": "resp_6920f5a1001a3f2c9d5c7be12f6a4410",
     "object": "response",
     "created_at": 1763767713,
+    "completed_at": 1763767714,
     "status": "completed",
     "model": MODEL,
     "output": [
@@ -25,6 +26,9 @@ RESPONSE: dict[str, Any] = {
     "metadata": {},
     "parallel_tool_calls": True,
     "temperature": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "store": True,
     "tool_choice": "auto",
     "tools": [],
     "top_p": 1.0,

@@ -121,6 +121,8 @@ def _chat(body: ResponseRequest, messages: list[dict[str, Any]]) -> ChatRequest:
         "max_completion_tokens": body.max_output_tokens,
         "temperature": body.temperature,
         "top_p": body.top_p,
+        "presence_penalty": body.presence_penalty,
+        "frequency_penalty": body.frequency_penalty,
         "logprobs": wants_logprobs(body),
         "top_logprobs": body.top_logprobs if wants_logprobs(body) else None,
         "service_tier": body.service_tier,

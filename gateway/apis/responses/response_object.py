@@ -33,6 +33,9 @@ def frame_fields(body: ResponseRequest) -> dict[str, Any]:
         "parallel_tool_calls": body.parallel_tool_calls is not False,
         "temperature": 1.0 if body.temperature is None else body.temperature,
         "top_p": 1.0 if body.top_p is None else body.top_p,
+        "presence_penalty": body.presence_penalty or 0.0,
+        "frequency_penalty": body.frequency_penalty or 0.0,
+        "store": body.store is not False,
         "tool_choice": _choice(body.tool_choice),
         "tools": [_tool(tool) for tool in body.tools or []],
         "background": bool(body.background),
@@ -76,6 +79,7 @@ def response_object(
         "id": head.id,
         "object": "response",
         "created_at": head.created,
+        "completed_at": None,
         "status": status,
         "error": None,
         "incomplete_details": None,
@@ -93,12 +97,18 @@ def counted_body(head: ResponseMeta, accumulators: list[Accumulator]) -> dict[st
     return {"object": "response.input_tokens", "input_tokens": len(result.ids) if result else 0}
 
 
-def ended(response: dict[str, Any], finish: FinishReason | None, usage: Usage) -> dict[str, Any]:
-    """Returns the same response at its end: complete, or cut."""
+def ended(response: dict[str, Any], finish: FinishReason | None, usage: Usage, at: int) -> dict[str, Any]:
+    """Returns the same response at its end: complete at the moment `at`, or cut."""
     cut = {"length": "max_output_tokens", "content_filter": "content_filter"}.get(finish or "")
     details = {"reason": cut} if cut else None
     status: Status = "incomplete" if cut else "completed"
-    return response | {"status": status, "incomplete_details": details, "usage": _usage(usage)}
+    completed = None if cut else at
+    return response | {
+        "status": status,
+        "completed_at": completed,
+        "incomplete_details": details,
+        "usage": _usage(usage),
+    }
 
 
 def broken(response: dict[str, Any], error: MillstreamError) -> dict[str, Any]:

@@ -239,8 +239,11 @@ async def retrieve_response(
     responses=answers(RESPONSE | {"status": "cancelled"}),
 )
 async def cancel_response(response_id: str, request: Request, services: InServices) -> JSONResponse:
-    """Stops it wherever it runs. One that is over stays as it is."""
+    """Stops a background response wherever it runs. One that is over stays as it is."""
     turn = await _turns(request, services).get(response_id)
+    if not turn.response.get("background"):
+        message = "Cannot cancel a response that is not a background one: close its connection instead."
+        raise BadRequest(message, param="response_id")
     turn = await _response_service(request, services).cancel(turn)
     return JSONResponse(turn.response)
 

@@ -13,6 +13,7 @@ from millstream.gateway.apis.shared.shapes.base import (
     WORDS,
     Metadata,
     Most,
+    Penalty,
     Shape,
     Temperature,
     Unit,
@@ -179,6 +180,8 @@ class ResponseRequest(Shape):
     background: bool | None = None
     temperature: Temperature | None = None
     top_p: Unit | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
     user: str | None = None

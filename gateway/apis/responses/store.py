@@ -122,7 +122,7 @@ def whole_response(order_head: ResponseMeta, frame: ResponseFrame, accumulator: 
     growing.take(
         Chunk(reasoning=accumulator.reasoning, text=accumulator.text, logprobs=accumulator.logprobs, tools=calls)
     )
-    growing.take(Chunk(finish=accumulator.finish or "stop", usage=accumulator.usage))
+    growing.take(Chunk(finish=accumulator.finish or "stop", usage=accumulator.usage, ended=accumulator.ended))
     return growing.response
 
 

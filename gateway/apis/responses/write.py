@@ -40,7 +40,7 @@ class ResponseFold:
         for delta in chunk.tools:
             events += self._call(delta)
         if chunk.finish is not None:
-            events += self._end(chunk.finish, chunk.usage or Usage())
+            events += self._end(chunk.finish, chunk.usage or Usage(), chunk.ended)
         return events
 
     def fail(self, error: MillstreamError) -> list[ResponseEvent]:
@@ -95,13 +95,13 @@ class ResponseFold:
         self._output.append(item.object(status))
         return events
 
-    def _end(self, finish: FinishReason, usage: Usage) -> list[ResponseEvent]:
+    def _end(self, finish: FinishReason, usage: Usage, at: int) -> list[ResponseEvent]:
         cut = finish in ("length", "content_filter")
         events: list[ResponseEvent] = []
         if self._open is None and not self._output:
             events += self._turn(MessageItem(self._digits, 0, self._frame.logprobs))  # an answer, if an empty one
         events += self._close("incomplete" if cut else "completed")
-        self.response = ended(self._now("in_progress"), finish, usage)
+        self.response = ended(self._now("in_progress"), finish, usage, at or self._head.created)
         return [*events, {"type": "response.incomplete" if cut else "response.completed", "response": self.response}]
 
 

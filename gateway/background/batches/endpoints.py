@@ -7,12 +7,12 @@ from typing import Any
 from millstream.common.broker.accounts.keyring import ApiKey
 from millstream.common.errors import BadRequest
 from millstream.common.job import ModelName
-from millstream.gateway.apis.endpoint import WholeWriter
+from millstream.gateway.apis.endpoint import WholeWriter, context_of
 from millstream.gateway.apis.registry import ENDPOINTS
 from millstream.gateway.apis.responses.input.items import Item
 from millstream.gateway.apis.responses.read import prepare_response
 from millstream.gateway.errors.validation import shaped
-from millstream.gateway.requests.prepared import PreparedRequest, RequestContext
+from millstream.gateway.requests.prepared import PreparedRequest
 from millstream.gateway.services.caller import Caller
 from millstream.gateway.settings import IntakeSettings
 
@@ -46,6 +46,6 @@ class LineReader:
             self.key(), self.settings.retention, resumable=True, prefixes_shared=self.settings.share_prefixes
         )
         model, settings = self.resolve(body.model), self.settings
-        context = RequestContext(endpoint.id_family, model, caller, settings.max_jobs, settings.default_max_tokens)
+        context = context_of(endpoint.id_family, model, caller, settings)
         order = prepare_response(body, context, history) if history else endpoint.read(body, context)
         return Prepared(order, endpoint.whole(body))

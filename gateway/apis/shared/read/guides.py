@@ -28,6 +28,8 @@ def guide(body: SamplingFields, response_format: ResponseFormat | None) -> Guide
 def format_guide(response_format: ResponseFormat) -> Guide:
     """Returns the grammar of a response format other than text."""
     if response_format.type == "json_object":
+        if response_format.body is not None:
+            return Guide("json_schema", _json(response_format.body), "response_format.schema")
         return Guide("json_object")
     if response_format.json_schema is None:
         raise missing("response_format.json_schema")
