@@ -51,6 +51,7 @@ class Start(msgspec.Struct, frozen=True, omit_defaults=True):
     fingerprint: str = ""
     echo: str = ""
     prompt_logprobs: list[TokenLogprob] = []
+    prompt_ids: list[int] = []  # where they are asked for
     repeats: bool = False  # the prompt is counted with another job of the request
 
 

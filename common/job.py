@@ -39,6 +39,8 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     logit_bias: dict[str, float] = {}  # token id (as JSON wants, a string) -> added to its logit
+    allowed_token_ids: list[int] = []  # nothing else is chosen; empty: any token may be
+    bad_words: list[str] = []  # never said, with or without a blank before them
     stop: list[str] = []
     stop_token_ids: list[int] = []
     include_stop: bool = False  # deliver the stop string itself as well
@@ -125,6 +127,7 @@ class JobRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     guide: Guide | None = None
     tool_use: ToolUse | None = None
     echo: bool = False  # completions: deliver the prompt's text first
-    prompt_logprobs: int | None = None  # completions with echo: logprobs of the prompt's own tokens
+    prompt_logprobs: int | None = None  # logprobs of the prompt's own tokens, with so many alternatives each
+    prompt_ids: bool = False  # tell the prompt's token ids with the start
     repeats_prompt: bool = False  # another job of the request has the same prompt, and counts it
     cache_salt: str = ""  # cached prompt beginnings are shared by jobs of the same salt alone: a tenant's digest

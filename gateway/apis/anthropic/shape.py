@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field
 
 from millstream.gateway.apis.chat.shape import Effort
 from millstream.gateway.apis.shared.shapes.base import INT32, MESSAGES, TOOLS, Most, Shape, Stops, Unit
+from millstream.gateway.apis.shared.shapes.foreign import ForeignAware
 
 COUNTED: dict[str, Any] = {
     "model": "smollm2-135m-instruct",
@@ -86,7 +87,7 @@ class RequestMetadata(Shape):
     user_id: str | None = None
 
 
-class CountRequest(Shape):
+class CountRequest(ForeignAware):
     """The messages, system prompt and tools whose tokens are to be counted."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [COUNTED]})

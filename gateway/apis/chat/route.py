@@ -17,7 +17,7 @@ from millstream.gateway.apis.endpoint import Api, Endpoint, StreamWriter, WholeW
 from millstream.gateway.apis.shared.examples import answers
 from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.apis.shared.read.hosted import families_of
-from millstream.gateway.apis.shared.read.sampling import check_stream_options
+from millstream.gateway.apis.shared.read.sampling import check_stream_options, wants_running_usage
 from millstream.gateway.records.completions import StoredCompletion, StoredCompletions
 from millstream.gateway.requests.accumulator import Accumulator
 from millstream.gateway.requests.admitted import AdmittedRequest
@@ -41,7 +41,13 @@ def _stream(body: ChatRequest) -> StreamWriter:
 
 def _form(body: ChatRequest) -> ChatForm:
     customs = frozenset(tool.custom.name for tool in body.tools or [] if tool.type == "custom" and tool.custom)
-    return ChatForm(bool(body.functions), customs)
+    return ChatForm(
+        bool(body.functions),
+        customs,
+        token_ids=bool(body.return_token_ids),
+        prompt_logprobs=body.prompt_logprobs is not None,
+        running_usage=wants_running_usage(body),
+    )
 
 
 def _left_out(body: ChatRequest) -> list[str]:

@@ -13,6 +13,7 @@ from millstream.common.chunk import Chunk, ToolDelta, Usage
 from millstream.common.errors import MillstreamError
 from millstream.gateway.apis.shared.write.custom_input import CustomInput, custom_input
 from millstream.gateway.apis.shared.write.logprobs import chat_logprobs
+from millstream.gateway.apis.shared.write.open_weights import RunningUsage, about_prompt
 from millstream.gateway.connection.sse import SSE
 from millstream.gateway.errors.table import error_json
 from millstream.gateway.requests.accumulator import Accumulator, CalledTool
@@ -31,10 +32,19 @@ def sse(payload: bytes, place: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class ChatForm:
-    """The form in which calls are written. `legacy`: as function calls; `customs`: the tools whose input is text."""
+    """The form in which an answer is written. `legacy`: calls as function calls; `customs`: the tools whose input is
+    text; then what vLLM's clients may have asked to be told."""
 
     legacy: bool = False
     customs: frozenset[str] = frozenset()
+    token_ids: bool = False
+    prompt_logprobs: bool = False
+    running_usage: bool = False  # of a stream, with each chunk
+
+    @property
+    def plain(self) -> bool:
+        """Tells whether a chunk of text alone is told by its text alone."""
+        return not (self.token_ids or self.running_usage)
 
 
 PLAIN = ChatForm()
@@ -47,7 +57,9 @@ class ChatStream:
     framing = SSE
 
     def __init__(self, head: ResponseMeta, *, include_usage: bool, form: ChatForm = PLAIN) -> None:
-        self.needs_history = bool(form.customs)
+        self.needs_history = bool(form.customs) or form.running_usage
+        self._plain = form.plain
+        self._usage = RunningUsage()
         self._head = head
         self._include_usage = include_usage
         self._form = form
@@ -71,21 +83,33 @@ class ChatStream:
         self._close = usage + b"}"
 
     def event(self, choice: int, chunk: Chunk, place: bytes) -> bytes:
-        if chunk.text and not (chunk.logprobs or chunk.reasoning or chunk.tools or chunk.start or chunk.finish):
+        if (
+            self._plain
+            and chunk.text
+            and not (chunk.logprobs or chunk.reasoning or chunk.tools or chunk.start or chunk.finish)
+        ):
             return self._text_event % (place, choice, encode(chunk.text))
         if chunk.start is not None:
             self._head.learn(chunk.start)
             self._prepare()
-        return self._whole(choice, chunk, place) if _visible(chunk) else b""
+        usage = self._usage.add(chunk) if self._form.running_usage else None
+        if not (_visible(chunk) or (self._form.token_ids and chunk.ids)):
+            return b""
+        return self._whole(choice, chunk, usage, place)
 
-    def _whole(self, choice: int, chunk: Chunk, place: bytes) -> bytes:
+    def _whole(self, choice: int, chunk: Chunk, usage: dict[str, Any] | None, place: bytes) -> bytes:
         entry: dict[str, Any] = {
             "index": choice,
             "delta": self._delta(choice, chunk),
             "logprobs": chat_logprobs(chunk.logprobs) if chunk.logprobs else None,
             "finish_reason": _finish(chunk.finish, self._form.legacy),
         }
-        return sse(b'%b,"choices":[%b]%b' % (self._open, encode(entry), self._close), place)
+        head, tail = self._open, self._close if usage is None else b',"usage":%b}' % encode(usage)
+        if self._form.token_ids:
+            entry["token_ids"] = chunk.ids
+        if self._form.token_ids and chunk.start is not None:
+            head += b',"prompt_token_ids":' + encode(chunk.start.prompt_ids)
+        return sse(b'%b,"choices":[%b]%b' % (head, encode(entry), tail), place)
 
     def _delta(self, choice: int, chunk: Chunk) -> dict[str, Any]:
         delta = _text_delta(chunk)
@@ -184,12 +208,14 @@ def chat_body(
                 "message": _message(accumulator, form),
                 "logprobs": chat_logprobs(accumulator.logprobs) if logprobs else None,
                 "finish_reason": _finish(accumulator.finish, form.legacy),
+                **({"token_ids": accumulator.ids} if form.token_ids else {}),
             }
             for index, accumulator in enumerate(accumulators)
         ],
         "usage": usage_object(total([accumulator.usage for accumulator in accumulators], per_prompt=len(accumulators))),
         "service_tier": head.tier,
         "system_fingerprint": head.fingerprint,
+        **about_prompt(accumulators[0].start, ids=form.token_ids, logprobs=form.prompt_logprobs),
     }
 
 

@@ -14,6 +14,7 @@ from millstream.gateway.apis.responses.input.tools import chat_choice, chat_tool
 from millstream.gateway.apis.responses.shape import ResponseItem, ResponseRequest, TextFormat
 from millstream.gateway.apis.shared.read.messages import missing, unsupported
 from millstream.gateway.apis.shared.read.tools import nothing_to_call, shown_tools
+from millstream.gateway.apis.shared.shapes.sampling import OpenSampling
 from millstream.gateway.requests.prepared import PreparedRequest, RequestContext, prepared
 
 REFUSED = {
@@ -130,8 +131,15 @@ def _chat(body: ResponseRequest, messages: list[dict[str, Any]]) -> ChatRequest:
         "safety_identifier": body.safety_identifier,
         "prompt_cache_key": body.prompt_cache_key,
         "seed": body.seed,
+        "chat_template_kwargs": body.chat_template_kwargs,
     }
-    return rewritten(fields)
+    return rewritten(fields | _extras(body))
+
+
+def _extras(body: ResponseRequest) -> dict[str, Any]:
+    """Returns the extras of servers of open weights, which a chat has under the same names."""
+    given = {name: getattr(body, name) for name in OpenSampling.model_fields}
+    return given | {"structured_outputs": body.structured_outputs and body.structured_outputs.model_dump(by_alias=True)}
 
 
 def wants_sealed(body: ResponseRequest) -> bool:

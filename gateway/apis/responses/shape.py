@@ -19,7 +19,7 @@ from millstream.gateway.apis.shared.shapes.base import (
     Unit,
 )
 from millstream.gateway.apis.shared.shapes.messages import Part, Role
-from millstream.gateway.apis.shared.shapes.sampling import StreamOptions
+from millstream.gateway.apis.shared.shapes.sampling import OpenSampling, StreamOptions
 from millstream.gateway.apis.shared.shapes.tools import FreeForm, FunctionName
 
 EXAMPLE: dict[str, Any] = {"model": "smollm2-135m-instruct", "input": "Why do mills need streams?"}
@@ -154,7 +154,7 @@ class ReasoningOptions(Shape):
     generate_summary: Literal["auto", "concise", "detailed"] | None = None
 
 
-class ResponseRequest(Shape):
+class ResponseRequest(OpenSampling):
     """A turn of a conversation: input in, items out. It is kept unless `store` is false, so that a later turn can refer
     to it."""
 
@@ -189,6 +189,7 @@ class ResponseRequest(Shape):
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None
     seed: int | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
 
     conversation: Any = None  # refused
     prompt: Any = None  # refused

@@ -9,7 +9,7 @@ from openai.types import responses as kinds
 
 from millstream.common.chunk import Chunk, Start, ToolDelta
 from millstream.common.job import ChatPrompt
-from tests.gateway.apis.test_responses import events_of
+from tests.gateway.apis.responses.test_responses import events_of
 from tests.gateway.scripted import MODEL, USAGE, ScriptedCluster
 from tests.gateway.strict import strictly
 
