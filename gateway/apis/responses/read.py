@@ -1,8 +1,10 @@
 """Turns `POST /v1/responses` into a prepared request: the turn is rewritten as a chat, and the chat's reader does the
 rest."""
 
+import hashlib
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from millstream.common.errors import BadRequest, MillstreamError
@@ -15,10 +17,9 @@ from millstream.gateway.apis.responses.shape import ResponseItem, ResponseReques
 from millstream.gateway.apis.shared.read.messages import missing, unsupported
 from millstream.gateway.apis.shared.read.tools import nothing_to_call, shown_tools
 from millstream.gateway.apis.shared.shapes.sampling import OpenSampling
-from millstream.gateway.requests.prepared import PreparedRequest, RequestContext, prepared
+from millstream.gateway.requests.prepared import PreparedRequest, RequestContext, prepared, question
 
 REFUSED = {
-    "conversation": "conversations are not kept here; use 'previous_response_id'",
     "prompt": "there are no stored prompts here; send the text",
     "moderation": "there is no moderation model here",
     "context_management": "nothing is compacted here; use 'truncation'",
@@ -60,7 +61,14 @@ def prepare_response(
     are left out. Raises `BadRequest` naming the field."""
     _check(body)
     before, now = history[dropped:], own_items(body)[max(0, dropped - len(history)) :]
-    return prepare_chat(_chat(body, _messages(body, before, now)), place)
+    order = prepare_chat(_chat(body, _messages(body, before, now)), place)
+    return order if body.conversation is None else _as_asked(order, body)
+
+
+def _as_asked(order: PreparedRequest, body: ResponseRequest) -> PreparedRequest:
+    """Returns the request with the fingerprint of what was asked: a conversation has grown when a retry comes."""
+    fingerprint = hashlib.sha256(question(body)).hexdigest()
+    return replace(order, submission=replace(order.submission, fingerprint=fingerprint))
 
 
 def own_items(body: ResponseRequest) -> list[Item]:
@@ -103,6 +111,9 @@ def _check(body: ResponseRequest) -> None:
             raise unsupported(name, why)
     if not body.input:
         raise BadRequest("Invalid 'input': empty. Expected a text or at least one item.", param="input")
+    if body.conversation is not None and body.previous_response_id is not None:
+        message = "Only one of 'conversation' and 'previous_response_id' may be given: each tells all that came before."
+        raise BadRequest(message, param="conversation")
     if body.background and body.store is False:
         raise BadRequest("A background response must be stored to be read later.", param="background")
 

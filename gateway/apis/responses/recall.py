@@ -1,5 +1,6 @@
 """Reads what a turn refers to: the response before it, and single items of any stored response."""
 
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,9 @@ from millstream.gateway.apis.responses.input.items import Item
 from millstream.gateway.apis.responses.service import ResponseService
 from millstream.gateway.apis.responses.shape import read_item
 from millstream.gateway.apis.responses.store import StoredResponse
+from millstream.gateway.apis.shared.shapes.base import MESSAGES
 from millstream.gateway.errors.table import FieldError
+from millstream.gateway.records.conversations import Conversations
 
 MOST_TURNS = 1024  # looked up for one request
 RECORD = 4  # a stored turn repeats itself (its own input, the conversation, the answer), so it may be so much larger
@@ -56,8 +59,24 @@ class Recall:
         if turn.under_way:
             message = f"Previous response '{identity}' is still being generated."
             raise BadRequest(message, param="previous_response_id")
-        self._take(len(msgspec.json.encode(turn.conversation())), "previous_response_id")
+        self._take(len(msgspec.json.encode(turn.all_items())), "previous_response_id")
         return turn.history()
+
+    async def conversation(self, identity: str | None, conversations: Conversations | None) -> list[Item]:
+        """The items of a conversation. Raises `NotFound`, and `BadRequest` if it is too large."""
+        if identity is None:
+            return []
+        if conversations is None:
+            raise BadRequest("This gateway keeps no conversations.", param="conversation")
+        await conversations.get(identity)
+        items: list[Item] = []
+        async with aclosing(conversations.walk(identity)) as walk:
+            async for item, size in walk:
+                self._take(size, "conversation")
+                items.append(read_item(item))
+                if len(items) > MESSAGES:
+                    raise _too_much("conversation", f"{MESSAGES} items")
+        return items
 
     async def referred(self, items: list[Item]) -> list[Item]:
         """The items, those that only refer to one of a stored turn replaced by it. Raises `NotFound`, `BadRequest`."""

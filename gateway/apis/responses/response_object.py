@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from millstream.common.chunk import FinishReason, Usage
 from millstream.common.errors import Cancelled, MillstreamError
-from millstream.gateway.apis.responses.shape import FlatChoice, FlatTool, ResponseRequest
+from millstream.gateway.apis.responses.shape import ConversationReference, FlatChoice, FlatTool, ResponseRequest
 from millstream.gateway.requests.accumulator import Accumulator
 from millstream.gateway.requests.response_meta import ResponseMeta
 
@@ -23,7 +23,7 @@ class ResponseFrame:
 
 def frame_fields(body: ResponseRequest) -> dict[str, Any]:
     """Returns the request's part of the object, with OpenAI's defaults."""
-    reasoning, text = body.reasoning, body.text
+    reasoning, text, conversation = body.reasoning, body.text, conversation_id(body)
     wanted = {"type": "text"}
     if text is not None and text.format is not None:
         wanted = text.format.model_dump(by_alias=True, exclude_none=True)
@@ -42,6 +42,7 @@ def frame_fields(body: ResponseRequest) -> dict[str, Any]:
         "max_output_tokens": body.max_output_tokens,
         "max_tool_calls": body.max_tool_calls,
         "previous_response_id": body.previous_response_id,
+        "conversation": conversation and {"id": conversation},
         "prompt_cache_key": body.prompt_cache_key,
         "reasoning": {"effort": reasoning.effort if reasoning else None, "summary": None},
         "safety_identifier": body.safety_identifier,
@@ -50,6 +51,12 @@ def frame_fields(body: ResponseRequest) -> dict[str, Any]:
         "truncation": body.truncation or "disabled",
         "user": body.user,
     }
+
+
+def conversation_id(body: ResponseRequest) -> str | None:
+    """Returns the conversation that the turn belongs to."""
+    given = body.conversation
+    return given.id if isinstance(given, ConversationReference) else given
 
 
 def _choice(choice: str | FlatChoice | None) -> str | dict[str, Any]:

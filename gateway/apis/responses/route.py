@@ -8,7 +8,9 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from millstream.common.errors import BadRequest, ContextLengthExceeded, MillstreamError, QuotaExceeded
+from millstream.common.request_id import RequestId
 from millstream.gateway.apis.endpoint import Api, Endpoint, StreamWriter, WholeWriter
+from millstream.gateway.apis.responses.conversations.route import conversations_of
 from millstream.gateway.apis.responses.examples import INPUT_ITEM, RESPONSE, RESPONSE_STREAM
 from millstream.gateway.apis.responses.input.items import Item
 from millstream.gateway.apis.responses.input.listing import listed_items
@@ -25,6 +27,7 @@ from millstream.gateway.apis.responses.read import (
 from millstream.gateway.apis.responses.recall import Recall
 from millstream.gateway.apis.responses.response_object import (
     ResponseFrame,
+    conversation_id,
     counted_body,
     frame_fields,
     response_object,
@@ -36,6 +39,7 @@ from millstream.gateway.apis.responses.write import ResponseStream
 from millstream.gateway.apis.responses.writing import Writing
 from millstream.gateway.apis.shared.examples import answers, deleted, listed
 from millstream.gateway.apis.shared.json_route import JsonRoute
+from millstream.gateway.records.conversations import Conversations
 from millstream.gateway.requests.accumulator import Accumulator
 from millstream.gateway.requests.admitted import AdmittedRequest, Desk
 from millstream.gateway.requests.handler import RequestHandler
@@ -103,6 +107,10 @@ def _response_service(request: Request, services: Services) -> ResponseService:
     return ResponseService(Desk(services.cluster.queue), _turns(request, services), tenant_of(request))
 
 
+def _kept_conversations(request: Request, services: Services) -> Conversations | None:
+    return None if services.cluster.store is None else conversations_of(request, services)
+
+
 def _recall(request: Request, services: Services) -> Recall:
     return Recall(_response_service(request, services), services.settings.max_body_bytes)
 
@@ -118,7 +126,7 @@ async def create_response(body: ResponseRequest, request: Request, services: InS
 
 
 async def _create(body: ResponseRequest, request: Request, services: Services) -> Response:
-    body, history = await _recalled(body, _recall(request, services))
+    body, history = await _recalled(body, _recall(request, services), _kept_conversations(request, services))
     place = await RESPONSES.context(body.model, request, services)
     failure: ContextLengthExceeded | None = None
     for dropped in droppings([*history, *own_items(body)], body.truncation):
@@ -132,17 +140,21 @@ async def _create(body: ResponseRequest, request: Request, services: Services) -
     raise failure
 
 
-async def _recalled(body: ResponseRequest, recall: Recall) -> tuple[ResponseRequest, list[Item]]:
+async def _recalled(
+    body: ResponseRequest, recall: Recall, conversations: Conversations | None
+) -> tuple[ResponseRequest, list[Item]]:
     """The body with the items it refers to, and those of the turns before."""
     if not isinstance(body.input, str):
         body = body.model_copy(update={"input": await recall.referred(body.input)})
+    if (identity := conversation_id(body)) is not None:
+        return body, await recall.conversation(identity, conversations)
     return body, await recall.previous(body.previous_response_id)
 
 
 @router.post(INPUT_TOKENS.path, summary="Count a turn's input tokens", responses=INPUT_TOKENS.examples)
 async def count_input_tokens(body: ResponseRequest, request: Request, services: InServices) -> Response:
     """Counts the tokens of the messages as the model's own template writes them."""
-    body, history = await _recalled(body, _recall(request, services))
+    body, history = await _recalled(body, _recall(request, services), _kept_conversations(request, services))
     order = prepare_count(body, await INPUT_TOKENS.context(body.model, request, services), history)
     return await RequestHandler(services, request, resumable=False).answer(order, INPUT_TOKENS.writers(body))
 
@@ -157,11 +169,10 @@ async def _take(
         raise BadRequest("Background responses need a store, and this gateway has none.", param="background")
     if body.background:  # its job runs on when this gateway dies; a background process then stores its end
         order = replace(order, submission=replace(order.submission, resumable=True))
-    turn = _turn(body, order, history)
     resumable = order.caller.resumable or bool(body.background)
     exchange = RequestHandler(services, request, resumable=resumable)
     admitted = await exchange.admit(order)
-    turn.response["id"] = admitted.id.text
+    turn = _turn(body, order, admitted.id, history)
     earlier = await turns.find(turn.id) if stored and admitted.repeated else None
     if stored and earlier is None and not admitted.resumed:  # a gateway that died may have submitted and not stored it
         await _keep(turn, turns, Desk(services.cluster.queue), admitted)
@@ -173,7 +184,8 @@ async def _take(
     if body.background and not body.stream:
         services.background_tasks.start(_response_service(request, services).finish(turn), admitted.id.text)
         return JSONResponse(turn.response, headers=admitted.headers())
-    writing = Writing(turn, turns if stored else None, services.background_tasks, resumable=resumable)
+    keeping = stored or bool(turn.conversation)
+    writing = Writing(turn, turns if keeping else None, services.background_tasks, resumable=resumable)
     try:
         return await exchange.answer(order, writing.answer(), admitted)
     except ContextLengthExceeded:
@@ -191,18 +203,21 @@ async def _keep(turn: StoredResponse, turns: StoredResponses, desk: Desk, admitt
         raise
 
 
-def _turn(body: ResponseRequest, order: PreparedRequest, history: list[Item]) -> StoredResponse:
+def _turn(body: ResponseRequest, order: PreparedRequest, identity: RequestId, history: list[Item]) -> StoredResponse:
+    """`identity`: of the jobs that are followed; an earlier request's, if this one repeats it."""
     own = own_items(body)
-    head = ResponseMeta(order.id.text, order.id.created, order.submission.model, order.submission.tier)
+    head = ResponseMeta(identity.text, identity.created, order.submission.model, order.submission.tier)
     turn = StoredResponse(
         response={},
         frame=frame_fields(body),
-        input=listed_items(own, order.id.text.partition("_")[2]),
+        input=listed_items(own, identity.text.partition("_")[2]),
         context=[item.model_dump(exclude_none=True) for item in [*history, *own]],
         model=order.submission.model,
         tier=order.submission.tier,
         sealed=wants_sealed(body),
         logprobs=wants_logprobs(body),
+        conversation=conversation_id(body) or "",
+        kept=body.store is not False,
     )
     turn.response = response_object(head, turn.framed(), "queued", [])
     return turn

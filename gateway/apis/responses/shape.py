@@ -154,6 +154,12 @@ class ReasoningOptions(Shape):
     generate_summary: Literal["auto", "concise", "detailed"] | None = None
 
 
+class ConversationReference(Shape):
+    """A conversation by its id."""
+
+    id: str
+
+
 class ResponseRequest(OpenSampling):
     """A turn of a conversation: input in, items out. It is kept unless `store` is false, so that a later turn can refer
     to it."""
@@ -164,6 +170,7 @@ class ResponseRequest(OpenSampling):
     input: str | Annotated[list[TurnItem], Most(MESSAGES)]
     instructions: str | None = None
     previous_response_id: str | None = None
+    conversation: str | ConversationReference | None = None
     tools: Annotated[list[FlatTool], Most(TOOLS)] | None = None
     tool_choice: str | FlatChoice | None = None
     parallel_tool_calls: bool | None = None
@@ -191,7 +198,6 @@ class ResponseRequest(OpenSampling):
     seed: int | None = None
     chat_template_kwargs: dict[str, Any] | None = None
 
-    conversation: Any = None  # refused
     prompt: Any = None  # refused
     moderation: Any = None  # refused
     context_management: Any = None  # refused

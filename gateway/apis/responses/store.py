@@ -12,10 +12,12 @@ from millstream.gateway.apis.responses.input.items import Item
 from millstream.gateway.apis.responses.response_object import ResponseFrame
 from millstream.gateway.apis.responses.shape import read_item
 from millstream.gateway.apis.responses.write import ResponseFold
+from millstream.gateway.records.conversations import Conversations
 from millstream.gateway.records.store import Record, RecordStore
 from millstream.gateway.requests.accumulator import Accumulator
 from millstream.gateway.requests.response_meta import ResponseMeta
 
+ANSWERED = ("completed", "incomplete")
 UNDER_WAY = ("queued", "in_progress")
 
 
@@ -31,6 +33,13 @@ class StoredResponse(msgspec.Struct):
     tier: Tier
     sealed: bool = False
     logprobs: bool = False
+    conversation: str = ""  # to which its items are added at its end
+    kept: bool = True  # false: only for the conversation's sake
+
+    @property
+    def answered(self) -> bool:
+        """Tells whether it has an answer, if a cut one."""
+        return self.response["status"] in ANSWERED
 
     @property
     def id(self) -> str:
@@ -52,9 +61,9 @@ class StoredResponse(msgspec.Struct):
 
     def history(self) -> list[Item]:
         """Returns all items of the conversation, this turn's answer included, for the next turn."""
-        return [read_item(item) for item in self.conversation()]
+        return [read_item(item) for item in self.all_items()]
 
-    def conversation(self) -> list[dict[str, Any]]:
+    def all_items(self) -> list[dict[str, Any]]:
         """Returns all items of the conversation, this turn's answer included, as they are stored."""
         return [*self.context, *self._output]
 
@@ -81,12 +90,17 @@ class StoredResponses:
         return self._store is not None
 
     async def put(self, turn: StoredResponse, *, anew: bool = False, always: bool = False) -> None:
-        """Keeps the turn; with `anew` only one that is kept already: a deleted one does not come back. One that is new
-        needs room, unless it is kept `always`: then its answer is there. Raises `QuotaExceeded`, `Unavailable`."""
+        """Keeps the turn, and adds what it said to its conversation; with `anew` only one that is kept already: a
+        deleted one does not come back. One that is new needs room, unless it is kept `always`: then its answer is
+        there. Raises `QuotaExceeded`, `Unavailable`."""
         if self._store is None:
             return
-        record = Record(turn.id, parse_request_id(turn.id).created, msgspec.json.encode(turn))
-        await self._store.put(self._tenant, "response", record, self._ttl, anew=anew, always=always)
+        if turn.kept:
+            record = Record(turn.id, parse_request_id(turn.id).created, msgspec.json.encode(turn))
+            await self._store.put(self._tenant, "response", record, self._ttl, anew=anew, always=always)
+        if turn.conversation and turn.answered:
+            conversations = Conversations(self._store, self._tenant, self._ttl)
+            await conversations.add(turn.conversation, turn.items(), always=True)
 
     async def get(self, identity: str) -> StoredResponse:
         """Returns the stored response. Raises `NotFound`."""

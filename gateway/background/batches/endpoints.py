@@ -16,6 +16,8 @@ from millstream.gateway.requests.prepared import PreparedRequest
 from millstream.gateway.services.caller import Caller
 from millstream.gateway.settings import IntakeSettings
 
+MEANINGLESS = ("stream", "background", "conversation")  # in a batch: its lines have no order
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -37,8 +39,7 @@ class LineReader:
     def prepare(self, fields: dict[str, Any], history: list[Item]) -> Prepared:
         """`history`: the conversation before a response's turn; no other endpoint has one. Raises `BadRequest` naming
         the field at fault."""
-        if fields.get("stream") or fields.get("background"):
-            field = "stream" if fields.get("stream") else "background"
+        if (field := next((name for name in MEANINGLESS if fields.get(name)), None)) is not None:
             raise BadRequest(f"'{field}' has no meaning in a batch; leave it out.", param=field)
         endpoint = ENDPOINTS[self.endpoint]
         body = shaped(endpoint.shape, fields)

@@ -210,7 +210,6 @@ async def test_what_is_refused(client: openai.AsyncOpenAI) -> None:
         ({"tools": [TOOL], "tool_choice": {"type": "function", "name": "g"}}, "tool_choice.name"),
         ({"tools": [TOOL], "tool_choice": ALLOWED}, "tool_choice.tools[0].name"),
         ({"input": [{"type": "reasoning", "summary": []}]}, "input"),
-        ({"conversation": "conv_1"}, "conversation"),
         ({"background": True, "store": False}, "background"),
         ({"temperature": 3}, "temperature"),
     ]
