@@ -16,6 +16,19 @@ from millstream.gateway.errors.validation import parameter_error
 from millstream.gateway.http.middleware import error_response
 from millstream.gateway.services.services import services_of
 
+NOT_HERE = {
+    "/v1/moderations": "there is no moderation model here",
+    "/v1/images": "no model here makes images",
+    "/v1/videos": "no model here makes videos",
+    "/v1/audio": "no model here speaks or listens",
+    "/v1/realtime": "no model here speaks or listens",
+    "/v1/fine_tuning": "nothing is trained here",
+    "/v1/assistants": "use /v1/responses",
+    "/v1/threads": "use /v1/conversations",
+    "/v1/vector_stores": "nothing is searched here; use /v1/embeddings",
+    "/v1/containers": "no code is run here",
+    "/v1/uploads": "upload a file as a whole, to /v1/files",
+}
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 log = structlog.stdlib.get_logger(part="http")
 
@@ -75,11 +88,16 @@ def _matches(routes: list[BaseRoute], scope: Scope) -> bool:
     return any(route.matches(scope)[0] is Match.FULL for route in routes)
 
 
+def _not_here(path: str) -> str:
+    """Tells more of a path that clients know from OpenAI."""
+    return next((f": {why}." for known, why in NOT_HERE.items() if f"{path}/".startswith(f"{known}/")), "")
+
+
 def _translated(request: Request, error: HTTPException) -> MillstreamError:
     method, path = request.method, request.url.path
     match error.status_code:
         case 404:
-            return UnknownRoute(f"Invalid URL ({method} {path})")
+            return UnknownRoute(f"Invalid URL ({method} {path}){_not_here(path)}")
         case 405:
             hint = "(HINT: Perhaps you meant to use a different HTTP method?)"
             return WrongMethod(f"Not allowed to {method} on {path}. {hint}")

@@ -114,7 +114,7 @@ def ended(response: dict[str, Any], finish: FinishReason | None, usage: Usage, a
         "status": status,
         "completed_at": completed,
         "incomplete_details": details,
-        "usage": _usage(usage),
+        "usage": response_usage(usage),
     }
 
 
@@ -125,7 +125,8 @@ def broken(response: dict[str, Any], error: MillstreamError) -> dict[str, Any]:
     return response | {"status": "failed", "error": {"code": "server_error", "message": error.message}}
 
 
-def _usage(usage: Usage) -> dict[str, Any]:
+def response_usage(usage: Usage) -> dict[str, Any]:
+    """Returns the usage as this API tells it."""
     return {
         "input_tokens": usage.prompt,
         "input_tokens_details": {"cached_tokens": usage.cached, "cache_write_tokens": 0},

@@ -6,9 +6,9 @@ import msgspec
 
 from millstream.common.chunk import Chunk, FinishReason, ToolDelta, Usage
 from millstream.common.errors import MillstreamError
-from millstream.gateway.apis.responses.call_items import CallItem, CustomCallItem, call_item
 from millstream.gateway.apis.responses.input.tools import called_names
-from millstream.gateway.apis.responses.output_items import MessageItem, OutputItem, ReasoningItem, ResponseEvent
+from millstream.gateway.apis.responses.output.calls import CallItem, CustomCallItem, call_item
+from millstream.gateway.apis.responses.output.items import MessageItem, OutputItem, ReasoningItem, ResponseEvent
 from millstream.gateway.apis.responses.response_object import ResponseFrame, Status, broken, ended, response_object
 from millstream.gateway.connection.sse import SSE
 from millstream.gateway.requests.response_meta import ResponseMeta

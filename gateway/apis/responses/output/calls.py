@@ -5,7 +5,7 @@ from typing import Any
 
 from millstream.common.chunk import ToolDelta
 from millstream.gateway.apis.responses.input.tools import OfferedTool
-from millstream.gateway.apis.responses.output_items import ResponseEvent, added, done
+from millstream.gateway.apis.responses.output.items import ResponseEvent, added, done
 from millstream.gateway.apis.shared.write.custom_input import CustomInput
 
 
