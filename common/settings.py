@@ -3,13 +3,15 @@
 import json
 import os
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from millstream.common.process.folders import state_dir
+
+KUBERNETES_LINKS = ("tcp://", "udp://", "sctp://")
 
 
 def as_list(text: str) -> list[Any]:
@@ -24,6 +26,12 @@ class Variables(EnvSettingsSource):
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
         return as_list(value)
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Passes over what Kubernetes sets for a Service of this name: `MILLSTREAM_PORT=tcp://10.0.0.7:8000`."""
+        value, key, is_complex = super().get_field_value(field, field_name)
+        foreign = isinstance(value, str) and value.startswith(KUBERNETES_LINKS)
+        return None if foreign else value, key, is_complex
 
 
 class Settings(BaseSettings):
@@ -66,6 +74,8 @@ RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 class ClusterSettings(Settings):
     """The settings on which all processes of one cluster must agree. Each field is also a flag of the commands
     (`--redis-url`)."""
+
+    heading: ClassVar[str] = "The cluster (all its processes must agree)"
 
     redis_url: RedisUrl = Field(
         default_factory=_default_redis_url,

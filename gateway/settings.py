@@ -1,7 +1,7 @@
 """Settings of a gateway process. Read once at the composition root; each field is also a flag of the command."""
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,8 @@ from millstream.common.settings import ClusterSettings
 
 class FilesSettings(ClusterSettings):
     """Settings of the Files API. All gateways and background processes of a cluster must see the same files."""
+
+    heading: ClassVar[str] = "Files"
 
     files_url: str = Field(
         default_factory=default_files_url,
@@ -29,6 +31,8 @@ class FilesSettings(ClusterSettings):
 class IntakeSettings(FilesSettings):
     """The settings that a gateway and a background process have in common: the reading of requests, and how many of
     them may wait."""
+
+    heading: ClassVar[str] = "Requests, and how many may wait"
 
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024, description="Largest request body accepted, in bytes.")
     keep_alive: float = Field(default=15.0, gt=0, description="Seconds of silence after which a stream gets a comment.")
