@@ -39,7 +39,7 @@ class IntakeSettings(FilesSettings):
     default_max_tokens: int | None = Field(
         default=None, ge=1, description="Output length when a client sends none; unset: whatever the context has left."
     )
-    max_tokens_beyond_room: Literal["refuse", "clamp"] = Field(
+    excess_max_tokens: Literal["refuse", "clamp"] = Field(
         default="refuse",
         description="When a request's max_tokens is more than its context has left: refuse it, or cut the number.",
     )

@@ -10,9 +10,8 @@ from starlette.responses import JSONResponse, Response
 from millstream.common.errors import BadRequest, ContextLengthExceeded, MillstreamError, QuotaExceeded
 from millstream.common.request_id import RequestId
 from millstream.gateway.apis.endpoint import Api, Endpoint, StreamWriter, WholeWriter
-from millstream.gateway.apis.responses.compact import CompactRequest, all_items, compact_body, prepare_compact
 from millstream.gateway.apis.responses.conversations.route import conversations_of
-from millstream.gateway.apis.responses.examples import COMPACTION, INPUT_ITEM, RESPONSE, RESPONSE_STREAM
+from millstream.gateway.apis.responses.examples import INPUT_ITEM, RESPONSE, RESPONSE_STREAM
 from millstream.gateway.apis.responses.input.items import Item
 from millstream.gateway.apis.responses.input.listing import listed_items
 from millstream.gateway.apis.responses.input.tools import left_out_tools
@@ -43,7 +42,7 @@ from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.records.conversations import Conversations
 from millstream.gateway.requests.accumulator import Accumulator
 from millstream.gateway.requests.admitted import AdmittedRequest, Desk
-from millstream.gateway.requests.handler import RequestHandler, Writers
+from millstream.gateway.requests.handler import RequestHandler
 from millstream.gateway.requests.prepared import PreparedRequest, RequestContext
 from millstream.gateway.requests.response_meta import ResponseMeta
 from millstream.gateway.services.services import InServices, Services, tenant_of
@@ -75,14 +74,6 @@ def _counted(body: ResponseRequest) -> WholeWriter:
     return counted_body
 
 
-def _compacting(body: CompactRequest, context: RequestContext) -> PreparedRequest:
-    return prepare_compact(body, context, [])
-
-
-def _compacted(body: CompactRequest) -> WholeWriter:
-    return partial(compact_body, items=all_items(body, []))
-
-
 def _frame(body: ResponseRequest) -> ResponseFrame:
     return ResponseFrame(frame_fields(body), wants_sealed(body), wants_logprobs(body))
 
@@ -105,15 +96,7 @@ INPUT_TOKENS = Endpoint(
     whole=_counted,
     examples=answers({"object": "response.input_tokens", "input_tokens": 12}),
 )
-COMPACT = Endpoint(
-    path="/v1/responses/compact",
-    shape=CompactRequest,
-    id_family="resp",
-    read=_compacting,
-    whole=_compacted,
-    examples=answers(COMPACTION),
-)
-API = Api(router, [RESPONSES, INPUT_TOKENS, COMPACT])
+API = Api(router, [RESPONSES, INPUT_TOKENS])
 
 
 def _turns(request: Request, services: Services) -> StoredResponses:
@@ -128,7 +111,8 @@ def _kept_conversations(request: Request, services: Services) -> Conversations |
     return None if services.cluster.store is None else conversations_of(request, services)
 
 
-def _recall(request: Request, services: Services) -> Recall:
+def recall_of(request: Request, services: Services) -> Recall:
+    """Returns what reads the items that a request of this caller refers to."""
     return Recall(_response_service(request, services), services.settings.max_body_bytes)
 
 
@@ -143,7 +127,7 @@ async def create_response(body: ResponseRequest, request: Request, services: InS
 
 
 async def _create(body: ResponseRequest, request: Request, services: Services) -> Response:
-    body, history = await _recalled(body, _recall(request, services), _kept_conversations(request, services))
+    body, history = await _recalled(body, recall_of(request, services), _kept_conversations(request, services))
     place = await RESPONSES.context(body.model, request, services)
     failure: ContextLengthExceeded | None = None
     for dropped in droppings([*history, *own_items(body)], body.truncation):
@@ -171,21 +155,9 @@ async def _recalled(
 @router.post(INPUT_TOKENS.path, summary="Count a turn's input tokens", responses=INPUT_TOKENS.examples)
 async def count_input_tokens(body: ResponseRequest, request: Request, services: InServices) -> Response:
     """Counts the tokens of the messages as the model's own template writes them."""
-    body, history = await _recalled(body, _recall(request, services), _kept_conversations(request, services))
+    body, history = await _recalled(body, recall_of(request, services), _kept_conversations(request, services))
     order = prepare_count(body, await INPUT_TOKENS.context(body.model, request, services), history)
     return await RequestHandler(services, request, resumable=False).answer(order, INPUT_TOKENS.writers(body))
-
-
-@router.post(COMPACT.path, summary="Make a conversation short", responses=COMPACT.examples)
-async def compact_response(body: CompactRequest, request: Request, services: InServices) -> Response:
-    """The user's messages, and a summary of all else that the model writes: to be sent as the next turn's input."""
-    recall = _recall(request, services)
-    if isinstance(body.input, list):
-        body = body.model_copy(update={"input": await recall.referred(body.input)})
-    history = await recall.previous(body.previous_response_id)
-    order = prepare_compact(body, await COMPACT.context(body.model, request, services), history)
-    writers = Writers(whole=partial(compact_body, items=all_items(body, history)))
-    return await RequestHandler(services, request, resumable=False).answer(order, writers)
 
 
 async def _take(

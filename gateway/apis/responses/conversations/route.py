@@ -18,7 +18,7 @@ from millstream.gateway.records.conversations import Conversations, StoredConver
 from millstream.gateway.services.services import InServices, Services, tenant_of
 
 router = APIRouter(tags=["conversations"], route_class=JsonRoute)
-Limit = Annotated[int, Query(ge=1, le=100)]
+ItemLimit = Annotated[int, Query(ge=1, le=100)]
 ItemOrder = Literal["asc", "desc"]
 PATH = "/v1/conversations"
 
@@ -112,7 +112,7 @@ async def create_items(id: str, body: NewItems, request: Request, services: InSe
 
 @router.get(f"{PATH}/{{id}}/items", summary="List a conversation's items", responses=listed(INPUT_ITEM))
 async def list_items(
-    id: str, conversations: InConversations, after: str | None = None, limit: Limit = 20, order: ItemOrder = "desc"
+    id: str, conversations: InConversations, after: str | None = None, limit: ItemLimit = 20, order: ItemOrder = "desc"
 ) -> dict[str, Any]:
     """The newest first, unless asked otherwise."""
     await conversations.get(id)

@@ -1,4 +1,4 @@
-"""What a client that keeps its own conversation carries for us: thoughts and summaries, encoded but not secret."""
+"""Thoughts and summaries that a client which keeps its own conversation carries for us, encoded but not secret."""
 
 import base64
 import binascii

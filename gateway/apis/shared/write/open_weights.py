@@ -1,5 +1,5 @@
-"""What servers of open weights tell beside OpenAI's fields: token ids, the prompt's log probabilities, the usage so
-far. The shapes are vLLM's."""
+"""Token ids, the prompt's log probabilities, the usage so far: told beside OpenAI's fields where they are asked for.
+The shapes are vLLM's."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What agents read out of errors, lists and upgrades: the words and shapes that they parse."""
+"""Agents parse errors, lists and upgrades: these have the words and shapes that they look for."""
 
 from typing import Any
 
@@ -62,7 +62,7 @@ def test_a_prompt_too_long_to_be_counted_has_numbers_too() -> None:
 
 async def test_a_bound_beyond_the_room_is_refused_or_cut(cluster: ScriptedCluster) -> None:
     for setting, clamp in (("refuse", False), ("clamp", True)):
-        async with gateway(cluster, max_tokens_beyond_room=setting) as url, httpx.AsyncClient(base_url=url) as http:
+        async with gateway(cluster, excess_max_tokens=setting) as url, httpx.AsyncClient(base_url=url) as http:
             assert (await http.post("/v1/messages", json=MESSAGE)).status_code == 200
         request = cluster.queue.requests[-1]
         assert (request.sampling.max_tokens, request.sampling.clamp) == (32000, clamp)

@@ -23,7 +23,7 @@ def written(cluster: ScriptedCluster) -> list[dict[str, Any]]:
 
 
 async def told(http: httpx.AsyncClient, cluster: ScriptedCluster, result: Any) -> str:
-    """What the model reads of a tool's result in Anthropic's form."""
+    """Returns what the model reads of a tool's result in Anthropic's form."""
     messages = [
         {"role": "user", "content": "look"},
         {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "Read", "input": {}}]},

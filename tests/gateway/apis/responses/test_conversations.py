@@ -17,7 +17,7 @@ HELLO: Any = {"type": "message", "role": "user", "content": "hi"}
 
 
 def written(cluster: ScriptedCluster) -> list[tuple[str, str]]:
-    """What the model saw last."""
+    """Returns what the model saw last."""
     prompt = cluster.queue.requests[-1].input
     assert isinstance(prompt, ChatPrompt)
     return [(message["role"], message["content"]) for message in prompt.messages]

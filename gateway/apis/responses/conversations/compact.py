@@ -1,4 +1,4 @@
-"""`POST /v1/responses/compact`: a conversation made short. The user's own messages stay, and what else was said becomes
+"""A conversation made short. The user's own messages stay, and what else was said becomes
 a summary, which the model writes and the client sends back as an item."""
 
 from typing import Annotated, Any
