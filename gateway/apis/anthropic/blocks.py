@@ -58,7 +58,7 @@ def _told(block: Block, path: str, in_result: bool) -> str:
 
 def _document(block: Block, path: str) -> str | None:
     """Returns a document's text; None for one that has none to read."""
-    source = cast(dict[str, Any], block.source) if isinstance(block.source, dict) else {}
+    source = block.source if isinstance(block.source, dict) else {}
     if source.get("type") == "text":
         return str(source.get("data") or "")
     if source.get("type") != "content":
