@@ -7,6 +7,7 @@ import msgspec
 from millstream.common.errors import BadRequest
 from millstream.common.job import ChatPrompt, JobRequest, Sampling
 from millstream.gateway.apis.chat.shape import ChatRequest
+from millstream.gateway.apis.chat.write import ChatForm
 from millstream.gateway.apis.shared.read.guides import guide
 from millstream.gateway.apis.shared.read.messages import template_messages, unsupported
 from millstream.gateway.apis.shared.read.sampling import (
@@ -15,6 +16,7 @@ from millstream.gateway.apis.shared.read.sampling import (
     choice_seed,
     sampling,
     tier,
+    wants_running_usage,
 )
 from millstream.gateway.apis.shared.read.tools import Tools, tools
 from millstream.gateway.errors.validation import shaped
@@ -45,6 +47,18 @@ def prepare_chat(body: ChatRequest, place: RequestContext) -> PreparedRequest:
     affinity = body.prompt_cache_key or body.safety_identifier or body.user or ""
     made = prepared(place, body, jobs, tier(body), affinity)
     return streamed(made, body.stream, check_stream_options(body))
+
+
+def form_of(body: ChatRequest) -> ChatForm:
+    """Returns the form in which the body's answer is to be written."""
+    customs = frozenset(tool.custom.name for tool in body.tools or [] if tool.type == "custom" and tool.custom)
+    return ChatForm(
+        bool(body.functions),
+        customs,
+        token_ids=bool(body.return_token_ids),
+        prompt_logprobs=body.prompt_logprobs is not None,
+        running_usage=wants_running_usage(body),
+    )
 
 
 def rewritten(fields: dict[str, Any]) -> ChatRequest:

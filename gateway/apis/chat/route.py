@@ -9,15 +9,15 @@ from starlette.responses import Response
 from millstream.common.errors import MillstreamError
 from millstream.gateway.apis.chat.examples import CHAT, CHAT_STREAM
 from millstream.gateway.apis.chat.keeping import Keeping, draft_of
-from millstream.gateway.apis.chat.read import prepare_chat
+from millstream.gateway.apis.chat.read import form_of, prepare_chat
 from millstream.gateway.apis.chat.shape import ChatRequest
 from millstream.gateway.apis.chat.stored_route import completions_of, promised_of
-from millstream.gateway.apis.chat.write import ChatForm, ChatStream, chat_body
+from millstream.gateway.apis.chat.write import ChatStream, chat_body
 from millstream.gateway.apis.endpoint import Api, Endpoint, StreamWriter, WholeWriter
 from millstream.gateway.apis.shared.examples import answers
 from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.apis.shared.read.hosted import families_of
-from millstream.gateway.apis.shared.read.sampling import check_stream_options, wants_running_usage
+from millstream.gateway.apis.shared.read.sampling import check_stream_options
 from millstream.gateway.requests.handler import request_handler
 from millstream.gateway.requests.prepared import PreparedRequest
 from millstream.gateway.services.services import InServices, Services
@@ -26,22 +26,11 @@ router = APIRouter(tags=["chat"], route_class=JsonRoute)
 
 
 def _whole(body: ChatRequest) -> WholeWriter:
-    return partial(chat_body, logprobs=bool(body.logprobs), form=_form(body))
+    return partial(chat_body, logprobs=bool(body.logprobs), form=form_of(body))
 
 
 def _stream(body: ChatRequest) -> StreamWriter:
-    return partial(ChatStream, include_usage=check_stream_options(body), form=_form(body))
-
-
-def _form(body: ChatRequest) -> ChatForm:
-    customs = frozenset(tool.custom.name for tool in body.tools or [] if tool.type == "custom" and tool.custom)
-    return ChatForm(
-        bool(body.functions),
-        customs,
-        token_ids=bool(body.return_token_ids),
-        prompt_logprobs=body.prompt_logprobs is not None,
-        running_usage=wants_running_usage(body),
-    )
+    return partial(ChatStream, include_usage=check_stream_options(body), form=form_of(body))
 
 
 def _left_out(body: ChatRequest) -> list[str]:
