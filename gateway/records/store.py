@@ -4,7 +4,7 @@ from typing import Literal, Protocol
 
 from millstream.common.broker.records.store import Record
 
-Kind = Literal["completion", "response", "file", "batch"]
+Kind = Literal["completion", "response", "file", "batch", "vote"]
 
 __all__ = ["Kind", "Record", "RecordStore"]
 

@@ -31,7 +31,9 @@ from millstream.gateway.queue.wait_estimate import WaitEstimator
 from millstream.gateway.queue.watchdog import Watchdog
 from millstream.gateway.records.files.storage import Storage
 from millstream.gateway.services.cluster import ClusterServices
+from millstream.gateway.services.cluster_feed import ClusterFeed
 from millstream.gateway.services.model_names import ModelNames, NamedQueueClient, under_all_names
+from millstream.gateway.services.operations import Operations
 from millstream.gateway.settings import GatewaySettings, IntakeSettings
 
 UPKEEP_EVERY = 0.5  # seconds; workers do it too, a key in Redis elects one
@@ -71,6 +73,7 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
         queue = RedisQueueClient(broker, gateway, hub, wait_estimator, terms)
         watchdog = Watchdog(broker, gateway, hub, wait_estimator, settings.keep_alive)
         names = ModelNames(broker)
+        operations = Operations(broker, gateway, wait_estimator)
         loops = [
             tasks.keep(names.watch, "names"),
             tasks.keep(partial(hub.read, channel), "frames"),
@@ -89,6 +92,8 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
                 pending=Pending(broker),
                 usage=UsageBook(broker),
                 keys=keyring,
+                operations=operations,
+                feed=ClusterFeed(operations.look),
                 find_key=partial(find_key, broker),
             )
         finally:
@@ -104,13 +109,14 @@ def keyring_of(settings: IntakeSettings, broker: Broker) -> Keyring | None:
 
 
 def quotas_of(settings: IntakeSettings) -> dict[str, Quota]:
-    """Returns how much a tenant may keep, by kind of record. Stored completions and responses share one quota."""
+    """Returns how much a tenant may keep, by kind of record. Stored completions, responses and votes share one
+    quota."""
     answers = Quota(
         "answers",
         settings.max_stored,
         settings.max_stored_bytes,
         ("max_stored", "max_stored_bytes"),
-        "stored completions and responses",
+        "stored completions, responses and votes",
         "Delete some, or send 'store': false.",
     )
     files = Quota(
@@ -122,7 +128,7 @@ def quotas_of(settings: IntakeSettings) -> dict[str, Quota]:
         "Delete some (DELETE /v1/files/{id}).",
     )
     batches = Quota("batches", settings.max_batches, 0, ("max_batches", ""), "batches", "Old ones go with time.")
-    return {"completion": answers, "response": answers, "file": files, "batch": batches}
+    return {"completion": answers, "response": answers, "vote": answers, "file": files, "batch": batches}
 
 
 def bounds_of(settings: IntakeSettings) -> Bounds:

@@ -77,7 +77,16 @@ class CancelArgs:
     ids: Sequence[JobId]
 
 
+@dataclass(slots=True, kw_only=True)
+class RecallArgs:
+    """A job that is to be given back, and whose it must be; empty: anybody's."""
+
+    tenant: str
+    id: JobId
+
+
 SUBMIT = Script("job/submit", SubmitArgs, SubmittedJob)
 ATTACH = Script("job/attach", AttachArgs)
 WATCH = Script[WatchArgs, tuple[JobId, Seq]]("job/watch", WatchArgs, Watched)
 CANCEL = Script("job/cancel", CancelArgs)
+RECALL = Script("job/recall", RecallArgs)
