@@ -68,6 +68,7 @@ FILES = static_files(FOLDER)
 
 
 @router.get("/")
+@router.get("/ui")
 async def index(request: Request) -> Response:
     """The page, with the root path that its addresses begin with."""
     page = FILES["index.html"]

@@ -1,0 +1,163 @@
+"""One Chromium and one cluster for all tests of the page; a context (as a private window) for each test."""
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+
+from millstream.bench.chaos.fleet import Fleet, FleetPart
+from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.embedded import EmbeddedValkey
+from millstream.common.broker.models.directory import census
+from tests.harness.queue_site import Site, open_site
+from tests.harness.support import wait_until
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+NO_BROWSER = "no Chromium is installed (Debian: apt-get install chromium), so the page cannot be looked at"
+MODEL, OTHER = "alpha", "beta"
+PATIENCE = 30_000  # ms; only a safety net
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Gives all tests here one event loop, so that they can share a browser, and skips them where there is none."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+            if CHROMIUM is None:
+                item.add_marker(pytest.mark.skip(reason=NO_BROWSER))
+
+
+@dataclass
+class Place:
+    """A cluster of real processes, shared by the tests: a gateway, a worker of each of two models."""
+
+    site: Site
+    fleet: Fleet
+    broker: Broker
+    gateway: FleetPart
+
+    @property
+    def url(self) -> str:
+        return self.gateway.url
+
+    async def worker(self, model: str = MODEL, **settings: str) -> FleetPart:
+        """A worker that has announced itself."""
+        chosen = {"simulated_rate": "60", "simulated_length": "100000", "model": model, **settings}
+        part = await self.fleet.worker(**chosen)
+        await wait_until(lambda: self.alive(part), within=60, what=f"{part.name} announces itself")
+        return part
+
+    async def alive(self, part: FleetPart) -> bool:
+        workers = [worker for model in await census(self.broker) for worker in model.workers]
+        return any(worker.alive and worker.details.get("pid") == str(part.pid) for worker in workers)
+
+    async def answer(self, question: str, **sampling: Any) -> str:
+        """Returns what the API answers to the question, undisturbed."""
+        body = {"model": MODEL, "messages": [{"role": "user", "content": question}], **sampling}
+        async with httpx.AsyncClient(base_url=self.url, timeout=60) as http:
+            answer = await http.post("/v1/chat/completions", json=body)
+        return str(answer.json()["choices"][0]["message"]["content"])
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
+    room = tmp_path_factory.mktemp("ui")
+    async with (
+        EmbeddedValkey(room / "valkey") as valkey,
+        Fleet(room / "logs", valkey.url, lease="1.0") as fleet,
+        Broker(valkey.url) as broker,
+        open_site(valkey.url) as site,
+    ):
+        opened = Place(site, fleet, broker, await fleet.gateway(local_workers="true"))
+        for model in (MODEL, OTHER):
+            await opened.worker(model)
+        yield opened
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    async with async_playwright() as driver:
+        opened = await driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])  # CI runs as root
+        yield opened
+        await opened.close()
+
+
+@asynccontextmanager
+async def window(browser: Browser) -> AsyncIterator[BrowserContext]:
+    """A private window, in which no script may fail and to which nothing comes from elsewhere."""
+    opened = await browser.new_context(viewport={"width": 1200, "height": 800}, locale="en-GB")
+    opened.set_default_timeout(PATIENCE)
+    wrong: list[str] = []
+    opened.on("weberror", lambda error: wrong.append(str(error.error)))
+    hosts: set[str] = set()
+    opened.on("request", lambda request: hosts.add(request.url.split("/")[2] if "://" in request.url else "127.0.0.1"))
+    yield opened
+    await opened.close()
+    assert not wrong
+    assert {host.partition(":")[0] for host in hosts} <= {"127.0.0.1"}
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
+    """A window in which the page's policy, too, has nothing to stop. (With hostile text it complains while DOMPurify
+    reads that, in a document of its own.)"""
+    stopped: list[str] = []
+    async with window(browser) as opened:
+        opened.on("console", lambda told: stopped.append(told.text) if "Content Security" in told.text else None)
+        yield opened
+    assert not stopped
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def page(context: BrowserContext, place: Place) -> Page:
+    opened = await context.new_page()
+    await opened.goto(f"{place.url}/")
+    return opened
+
+
+async def set_up(page: Page, **settings: str) -> None:
+    """Sets parameters of the conversation, by their labels."""
+    await page.get_by_role("button", name="Settings").click()
+    for label, value in settings.items():
+        await page.get_by_label(label.replace("_", " ")).fill(value)
+    await page.get_by_role("button", name="Settings").click()
+
+
+async def say(page: Page, text: str) -> None:
+    await page.get_by_placeholder("Ask something").fill(text)
+    await page.keyboard.press("Enter")
+
+
+WITHOUT_SEAMS = """e => {
+  const copy = e.cloneNode(true);
+  copy.querySelectorAll(".seam").forEach((mark) => mark.remove());
+  return copy.textContent;
+}"""
+
+
+async def text_of(page: Page) -> str:
+    """Returns the text of the last answer, without the marks of its seams."""
+    return str(await page.locator(".assistant .md").last.evaluate(WITHOUT_SEAMS))
+
+
+async def words_of(page: Page) -> list[str]:
+    return (await text_of(page)).split()
+
+
+async def begun(page: Page, words: int = 8) -> None:
+    """Waits until an answer is in its middle."""
+    script = (
+        f"() => [...document.querySelectorAll('.assistant .md')].at(-1)?.textContent.split(/\\s+/).length > {words}"
+    )
+    await page.wait_for_function(script)
+
+
+async def done(page: Page) -> None:
+    await page.locator(".assistant").last.and_(page.locator("[data-state=done]")).wait_for()
