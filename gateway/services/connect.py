@@ -14,6 +14,7 @@ from millstream.common.broker.connection.broker import Broker, RedisAway
 from millstream.common.broker.jobs import Bounds
 from millstream.common.broker.models.directory import ModelInfo, census, model_names
 from millstream.common.broker.models.load_requests import LoadVerb, request_load
+from millstream.common.broker.models.overview import overview
 from millstream.common.broker.records.batches import Batches
 from millstream.common.broker.records.pending import Pending
 from millstream.common.broker.records.quotas import Quota
@@ -73,7 +74,6 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
         queue = RedisQueueClient(broker, gateway, hub, wait_estimator, terms)
         watchdog = Watchdog(broker, gateway, hub, wait_estimator, settings.keep_alive)
         names = ModelNames(broker)
-        operations = Operations(broker, gateway, wait_estimator)
         loops = [
             tasks.keep(names.watch, "names"),
             tasks.keep(partial(hub.read, channel), "frames"),
@@ -92,8 +92,8 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
                 pending=Pending(broker),
                 usage=UsageBook(broker),
                 keys=keyring,
-                operations=operations,
-                feed=ClusterFeed(operations.look),
+                operations=Operations(broker, gateway, wait_estimator),
+                feed=ClusterFeed(partial(overview, broker)),
                 find_key=partial(find_key, broker),
             )
         finally:

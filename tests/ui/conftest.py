@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @dataclass
-class Place:
+class Scene:
     """A cluster of real processes, shared by the tests: a gateway, a worker of each of two models."""
 
     site: Site
@@ -67,7 +67,7 @@ class Place:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
+async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
     room = tmp_path_factory.mktemp("ui")
     async with (
         EmbeddedValkey(room / "valkey") as valkey,
@@ -75,7 +75,7 @@ async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place
         Broker(valkey.url) as broker,
         open_site(valkey.url) as site,
     ):
-        opened = Place(site, fleet, broker, await fleet.gateway(local_workers="true"))
+        opened = Scene(site, fleet, broker, await fleet.gateway(local_workers="true"))
         for model in (MODEL, OTHER):
             await opened.worker(model)
         yield opened
@@ -116,9 +116,9 @@ async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def page(context: BrowserContext, place: Place) -> Page:
+async def page(context: BrowserContext, scene: Scene) -> Page:
     opened = await context.new_page()
-    await opened.goto(f"{place.url}/")
+    await opened.goto(f"{scene.url}/")
     return opened
 
 

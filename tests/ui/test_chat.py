@@ -5,17 +5,17 @@ import json
 import pytest
 from playwright.async_api import BrowserContext, Page, expect
 
-from tests.ui.conftest import MODEL, OTHER, Place, begun, done, say, set_up, text_of, words_of
+from tests.ui.conftest import MODEL, OTHER, Scene, begun, done, say, set_up, text_of, words_of
 
 LONG = {"Most_tokens": "150", "Seed": "11"}
 SAMPLING = {"max_tokens": 150, "seed": 11}
 
 
-async def test_an_answer_streams_with_its_figures(page: Page, place: Place) -> None:
+async def test_an_answer_streams_with_its_figures(page: Page, scene: Scene) -> None:
     await set_up(page, Most_tokens="40", Seed="3")
     await say(page, "hello")
     await done(page)
-    assert await words_of(page) == (await place.answer("hello", max_tokens=40, seed=3)).split()
+    assert await words_of(page) == (await scene.answer("hello", max_tokens=40, seed=3)).split()
     facts = page.locator(".assistant .facts").first
     await expect(facts).to_contain_text("first token")
     await expect(facts).to_contain_text("tokens/s")
@@ -27,7 +27,7 @@ async def test_markdown_thinking_and_tools_are_shown(page: Page) -> None:
     script = {
         "reasoning": "Let me see.",
         "text": "# Mills\n\n- one\n- two\n\n```py\nprint(1)\n```\n",
-        "tool_calls": [{"name": "lookup", "arguments": {"place": "Delft"}}],
+        "tool_calls": [{"name": "lookup", "arguments": {"scene": "Delft"}}],
     }
     await say(page, f"script: {json.dumps(script)}")
     await done(page)
@@ -40,18 +40,18 @@ async def test_markdown_thinking_and_tools_are_shown(page: Page) -> None:
     await expect(answer.locator("details.thinking")).to_contain_text("Let me see.")
 
 
-async def test_a_page_reloaded_in_mid_answer_goes_on_with_the_next_token(page: Page, place: Place) -> None:
+async def test_a_page_reloaded_in_mid_answer_goes_on_with_the_next_token(page: Page, scene: Scene) -> None:
     await set_up(page, **LONG)
     await say(page, "reload me")
     for _ in range(2):
         await begun(page)
         await page.reload()
     await done(page)
-    assert await words_of(page) == (await place.answer("reload me", **SAMPLING)).split()
+    assert await words_of(page) == (await scene.answer("reload me", **SAMPLING)).split()
 
 
-async def test_a_worker_that_is_killed_leaves_a_mark_and_no_hole(page: Page, place: Place) -> None:
-    await place.worker()
+async def test_a_worker_that_is_killed_leaves_a_mark_and_no_hole(page: Page, scene: Scene) -> None:
+    await scene.worker()
     await set_up(page, **LONG)
     await say(page, "kill my worker")
     await begun(page)
@@ -60,12 +60,12 @@ async def test_a_worker_that_is_killed_leaves_a_mark_and_no_hole(page: Page, pla
     await done(page)
     await expect(page.locator(".story")).to_contain_text("0 lost, 0 repeated")
     await expect(page.locator(".md .seam")).to_have_count(1)
-    assert await words_of(page) == (await place.answer("kill my worker", **SAMPLING)).split()
+    assert await words_of(page) == (await scene.answer("kill my worker", **SAMPLING)).split()
 
 
 @pytest.mark.ui
-async def test_a_gateway_that_is_killed_is_waited_for(context: BrowserContext, place: Place) -> None:
-    gateway = await place.fleet.gateway()
+async def test_a_gateway_that_is_killed_is_waited_for(context: BrowserContext, scene: Scene) -> None:
+    gateway = await scene.fleet.gateway()
     page = await context.new_page()
     await page.goto(f"{gateway.url}/")
     await set_up(page, **LONG)
@@ -73,26 +73,26 @@ async def test_a_gateway_that_is_killed_is_waited_for(context: BrowserContext, p
     await begun(page)
     await gateway.kill()
     await expect(page.locator(".assistant [role=status]")).to_contain_text("connection lost")
-    await place.fleet.gateway(port=gateway.url.rpartition(":")[2])
+    await scene.fleet.gateway(port=gateway.url.rpartition(":")[2])
     await done(page)
-    assert await words_of(page) == (await place.answer("kill my gateway", **SAMPLING)).split()
+    assert await words_of(page) == (await scene.answer("kill my gateway", **SAMPLING)).split()
 
 
 @pytest.mark.ui
-async def test_two_windows_read_one_answer(context: BrowserContext, page: Page, place: Place) -> None:
+async def test_two_windows_read_one_answer(context: BrowserContext, page: Page, scene: Scene) -> None:
     await set_up(page, **LONG)
     await say(page, "two windows")
     await begun(page)
     await page.evaluate("dispatchEvent(new Event('pagehide'))")
     other = await context.new_page()
-    await other.goto(f"{place.url}/")
+    await other.goto(f"{scene.url}/")
     await done(other)
     await done(page)
     assert await text_of(page) == await text_of(other) and len(await words_of(page)) == 150
 
 
 @pytest.mark.ui
-async def test_stop_ends_the_answer_everywhere(page: Page, place: Place) -> None:
+async def test_stop_ends_the_answer_everywhere(page: Page, scene: Scene) -> None:
     await set_up(page, Most_tokens="5000")
     await say(page, "on and on")
     await begun(page)

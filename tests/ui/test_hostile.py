@@ -6,7 +6,7 @@ import httpx
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from tests.ui.conftest import Place, done, say, window
+from tests.ui.conftest import Scene, done, say, window
 
 ATTACKS = [
     "<script>window.hit = 1</script>",
@@ -21,10 +21,10 @@ ATTACKS = [
 FORBIDDEN = ".md :is(script, img, iframe, object, form, button, input, style, link, base), .md [onerror], .md [onload]"
 
 
-async def test_what_a_model_writes_runs_nothing(browser: Browser, place: Place) -> None:
+async def test_what_a_model_writes_runs_nothing(browser: Browser, scene: Scene) -> None:
     async with window(browser) as context:
         page = await context.new_page()
-        await page.goto(f"{place.url}/")
+        await page.goto(f"{scene.url}/")
         await attack_all(page)
 
 
@@ -43,21 +43,21 @@ async def attack_all(page: Page) -> None:
 
 
 @pytest.mark.ui
-async def test_names_of_models_and_tenants_are_only_text(page: Page, place: Place) -> None:
+async def test_names_of_models_and_tenants_are_only_text(page: Page, scene: Scene) -> None:
     tag = "<img/src=x/onerror=window.hit=1>"
-    await place.site.beat("worker-<b>x</b>", host=tag, version=tag)
-    await place.site.put("job-<b>1</b>", tenant=tag)
-    await page.goto(f"{place.url}/#/cluster")
+    await scene.site.beat("worker-<b>x</b>", host=tag, version=tag)
+    await scene.site.put("job-<b>1</b>", tenant=tag)
+    await page.goto(f"{scene.url}/#/cluster")
     await expect(page.get_by_text("worker-<b>x</b>").first).to_be_visible()
     await expect(page.locator("td", has_text=tag).first).to_be_visible()
     await page.locator(".queue a").first.click()
     assert await page.locator("main img, main td b b").count() == 0
     assert await page.evaluate("window.hit") is None
-    await place.broker.redis.flushdb()
+    await scene.broker.redis.flushdb()
 
 
-async def test_the_page_allows_no_script_but_its_own_files(place: Place) -> None:
-    async with httpx.AsyncClient(base_url=place.url) as http:
+async def test_the_page_allows_no_script_but_its_own_files(scene: Scene) -> None:
+    async with httpx.AsyncClient(base_url=scene.url) as http:
         for path in ("/", "/ui/app.js"):
             policy = (await http.get(path)).headers["content-security-policy"]
             assert "script-src 'self'" in policy and "unsafe" not in policy and "default-src 'none'" in policy
@@ -66,6 +66,6 @@ async def test_the_page_allows_no_script_but_its_own_files(place: Place) -> None
 
 
 @pytest.mark.parametrize("path", ["/ui/../route.py", "/ui/%2e%2e/route.py", "/ui/nothing.js", "/ui/vendor"])
-async def test_nothing_but_the_files_is_served(place: Place, path: str) -> None:
-    async with httpx.AsyncClient(base_url=place.url) as http:
+async def test_nothing_but_the_files_is_served(scene: Scene, path: str) -> None:
+    async with httpx.AsyncClient(base_url=scene.url) as http:
         assert (await http.get(path)).status_code == 404

@@ -7,11 +7,11 @@ import httpx
 import pytest
 from playwright.async_api import BrowserContext, Page, expect
 
-from tests.ui.conftest import Place, done, say, set_up
+from tests.ui.conftest import Scene, done, say, set_up
 
 
-async def test_a_gateway_with_keys_asks_for_one_and_keeps_it_for_the_tab(context: BrowserContext, place: Place) -> None:
-    gateway = await place.fleet.gateway(api_keys="acme:sk-acme-secret")
+async def test_a_gateway_with_keys_asks_for_one_and_keeps_it_for_the_tab(context: BrowserContext, scene: Scene) -> None:
+    gateway = await scene.fleet.gateway(api_keys="acme:sk-acme-secret")
     page = await context.new_page()
     await page.goto(f"{gateway.url}/")
     await page.get_by_label("API key").fill("wrong")
@@ -30,22 +30,22 @@ async def test_a_gateway_with_keys_asks_for_one_and_keeps_it_for_the_tab(context
 
 @pytest.mark.ui
 async def test_a_cluster_without_workers_says_what_is_missing_and_goes_on(
-    context: BrowserContext, place: Place
+    context: BrowserContext, scene: Scene
 ) -> None:
     page = await context.new_page()
     empty = json.dumps({"object": "list", "data": []})
     await page.route("**/v1/models", lambda route: route.fulfill(body=empty, content_type="application/json"))
-    await page.goto(f"{place.url}/")
+    await page.goto(f"{scene.url}/")
     await expect(page.get_by_text("No worker yet")).to_be_visible()
     await expect(page.get_by_text("millstream worker --model smollm2-135m-instruct")).to_be_visible()
     await page.unroute("**/v1/models")
     await page.get_by_placeholder("Ask something").wait_for()
 
 
-async def test_the_cluster_shows_a_waiting_job_why_it_waits_and_its_life(page: Page, place: Place) -> None:
-    await place.worker("narrow", slots="1", simulated_rate="20")
-    asking = [asyncio.create_task(ask(place, "narrow")) for _ in range(2)]
-    await page.goto(f"{place.url}/#/cluster")
+async def test_the_cluster_shows_a_waiting_job_why_it_waits_and_its_life(page: Page, scene: Scene) -> None:
+    await scene.worker("narrow", slots="1", simulated_rate="20")
+    asking = [asyncio.create_task(ask(scene, "narrow")) for _ in range(2)]
+    await page.goto(f"{scene.url}/#/cluster")
     row = page.locator(".queue tr", has_text="all slots are busy")
     await row.wait_for()
     await expect(page.locator(".cell.on").first).to_be_visible()
@@ -62,14 +62,14 @@ async def test_the_cluster_shows_a_waiting_job_why_it_waits_and_its_life(page: P
     await asyncio.gather(*asking, return_exceptions=True)
 
 
-async def ask(place: Place, model: str) -> None:
+async def ask(scene: Scene, model: str) -> None:
     body = {"model": model, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4000}
-    async with httpx.AsyncClient(base_url=place.url, timeout=60) as http:
+    async with httpx.AsyncClient(base_url=scene.url, timeout=60) as http:
         await http.post("/v1/chat/completions", json=body)
 
 
-async def test_a_vote_in_a_blind_battle_counts(page: Page, place: Place) -> None:
-    await page.goto(f"{place.url}/#/arena")
+async def test_a_vote_in_a_blind_battle_counts(page: Page, scene: Scene) -> None:
+    await page.goto(f"{scene.url}/#/arena")
     await say(page, 'script: {"text": "the same"}')
     await page.get_by_role("button", name="Left is better").click()
     told = page.get_by_role("status").filter(has_text="Your vote counts")
@@ -102,14 +102,14 @@ async def test_it_speaks_chinese_in_the_dark_on_a_phone_by_keyboard(page: Page) 
 
 
 @pytest.mark.ui
-async def test_batches_usage_and_keys_are_looked_at(page: Page, place: Place) -> None:
+async def test_batches_usage_and_keys_are_looked_at(page: Page, scene: Scene) -> None:
     await set_up(page, Most_tokens="5")
     await say(page, "count me")
     await done(page)
-    await page.goto(f"{place.url}/#/usage")
+    await page.goto(f"{scene.url}/#/usage")
     await expect(page.locator("svg.plot")).to_be_visible()
     await expect(page.locator("td", has_text="alpha").first).to_be_visible()
-    await page.goto(f"{place.url}/#/work")
+    await page.goto(f"{scene.url}/#/work")
     line = {
         "custom_id": "1",
         "method": "POST",
@@ -122,5 +122,5 @@ async def test_batches_usage_and_keys_are_looked_at(page: Page, place: Place) ->
     await page.get_by_role("button", name="Start a batch").click()
     await expect(page.get_by_role("progressbar")).to_be_visible()
     await expect(page.locator("td", has_text="in.jsonl")).to_be_visible()
-    await page.goto(f"{place.url}/#/keys")
+    await page.goto(f"{scene.url}/#/keys")
     await expect(page.get_by_text("No key was made.")).to_be_visible()

@@ -77,7 +77,7 @@ class ClusterWorker(BaseModel):
 
 
 class TenantQueue(BaseModel):
-    """What one tenant has waiting in one tier. `served`: its virtual time, tokens / weight; the smallest is next."""
+    """The waiting jobs of one tenant in one tier. `served`: its virtual time, tokens / weight; the smallest is next."""
 
     model: str
     tier: str

@@ -1,4 +1,4 @@
-"""From a look at the cluster to what one viewer is told of it."""
+"""Tells one viewer of a look at the cluster, as far as that viewer may see it."""
 
 from millstream.common.broker.models.directory import WorkerInfo
 from millstream.common.broker.models.inspection import LiveJob, ServerFacts

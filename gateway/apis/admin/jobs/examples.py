@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from millstream.common.broker import keys
+from millstream.common.job import JobId, ModelName
 from millstream.gateway.apis.shared.examples import ID, MODEL
 
-KEY = f"ms:{{{MODEL}}}:job:{ID}"
+KEY = keys.job(ModelName(MODEL), JobId(ID))
 DETAIL: dict[str, Any] = {
     "id": ID,
     "object": "job",

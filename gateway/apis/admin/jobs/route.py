@@ -1,6 +1,6 @@
 """`GET /v1/jobs`, `GET /v1/jobs/dead`, `GET /v1/jobs/{id}`, `POST /v1/jobs/{id}/cancel` and `/requeue`."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 
@@ -15,7 +15,7 @@ from millstream.gateway.apis.admin.cluster.shape import Why
 from millstream.gateway.apis.admin.cluster.view import job_summary, why
 from millstream.gateway.apis.admin.jobs.examples import ACTION, DEAD, DETAIL
 from millstream.gateway.apis.admin.jobs.requeue import requeue_dead
-from millstream.gateway.apis.admin.jobs.shape import DeadJobList, JobAction, JobDetail, JobList
+from millstream.gateway.apis.admin.jobs.shape import DeadJobList, JobAction, JobDetail, JobList, JobQuery
 from millstream.gateway.apis.admin.jobs.view import dead_job, job_detail
 from millstream.gateway.apis.admin.viewer import InOperations, InViewer, Viewer
 from millstream.gateway.apis.shared.examples import answers, listed
@@ -23,7 +23,6 @@ from millstream.gateway.services.operations import Operations
 from millstream.gateway.services.services import InServices, Services
 
 router = APIRouter(tags=["jobs"])
-Limit = Annotated[int, Query(ge=1, le=100)]
 Overviews = dict[ModelName, ModelOverview]
 
 
@@ -42,25 +41,18 @@ async def _overviews(services: Services, viewer: Viewer, model: str | None) -> O
 
 @router.get("/v1/jobs", summary="List the live jobs", responses=listed(SUMMARY))
 async def list_jobs(
-    viewer: InViewer,
-    services: InServices,
-    operations: InOperations,
-    state: Annotated[Literal["queued", "running"] | None, Query(description="Both if left out.")] = None,
-    model: str | None = None,
-    tenant: Annotated[str | None, Query(description="For admins: another tenant.")] = None,
-    after: Annotated[str | None, Query(description="The last id of the page before.")] = None,
-    limit: Limit = 20,
+    viewer: InViewer, services: InServices, operations: InOperations, asked: Annotated[JobQuery, Query()]
 ) -> JobList:
     """Lists jobs that wait or run, model by model, the next to reach its deadline first, with what each waits for and
     its place. A tenant sees its own. A job that ended is found by its id for as long as its stream is kept."""
-    models = await _overviews(services, viewer, model)
-    wanted = JobFilter(state or "", viewer.wanted(tenant))
-    found = await operations.page(list(models), wanted, after, limit + 1)
-    shown = found[:limit]
+    models = await _overviews(services, viewer, asked.model)
+    wanted = JobFilter(asked.state or "", viewer.wanted(asked.tenant))
+    found = await operations.page(list(models), wanted, asked.after, asked.limit + 1)
+    shown = found[: asked.limit]
     places = await operations.places(shown)
     data = [job_summary(job, why(job, models[job.model]), places.get(job.id)) for job in shown]
     first, last = (data[0].id, data[-1].id) if data else (None, None)
-    return JobList(data=data, first_id=first, last_id=last, has_more=len(found) > limit)
+    return JobList(data=data, first_id=first, last_id=last, has_more=len(found) > asked.limit)
 
 
 @router.get("/v1/jobs/dead", summary="List the jobs that killed their workers", responses=listed(DEAD))
@@ -70,7 +62,7 @@ async def list_dead_jobs(
     operations: InOperations,
     model: str | None = None,
     after: str | None = None,
-    limit: Limit = 20,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> DeadJobList:
     """Lists the newest first; a tenant sees its own. They are kept for an operator, a thousand for each model."""
     models = await _overviews(services, viewer, model)

@@ -7,6 +7,16 @@ from pydantic import BaseModel, Field
 from millstream.gateway.apis.admin.cluster.shape import JobSummary
 
 
+class JobQuery(BaseModel):
+    """The jobs that a list is to show, and which page of them."""
+
+    state: Literal["queued", "running"] | None = Field(default=None, description="Both if left out.")
+    model: str | None = None
+    tenant: str | None = Field(default=None, description="For admins: another tenant.")
+    after: str | None = Field(default=None, description="The last id of the page before.")
+    limit: int = Field(default=20, ge=1, le=100)
+
+
 class JobList(BaseModel):
     """One page of jobs."""
 
@@ -71,7 +81,7 @@ class JobDetail(BaseModel):
 
 
 class JobAction(BaseModel):
-    """What became of a wish."""
+    """The outcome of an operator's wish."""
 
     id: str = Field(description="The job; of a dead one the job that was submitted in its place.")
     object: Literal["job"] = "job"

@@ -10,7 +10,7 @@ from millstream.common.broker.models.job_pages import JobLife
 from millstream.common.chunk import NOTHING_YET, Seq
 from millstream.common.errors import BadRequest
 from millstream.common.request_id import RequestId, parse_request_id
-from millstream.gateway.apis.admin.viewer import InOperations, InViewer
+from millstream.gateway.apis.admin.viewer import InViewer, operations_of
 from millstream.gateway.apis.chat.examples import CHAT_STREAM
 from millstream.gateway.apis.chat.write import ChatStream
 from millstream.gateway.requests.admitted import AdmittedRequest
@@ -38,7 +38,6 @@ async def read_stream(
     request: Request,
     viewer: InViewer,
     services: InServices,
-    operations: InOperations,
     after: Annotated[str | None, Query(description="The last event's id, or the number after its colon.")] = None,
     include_usage: bool = True,
 ) -> Response:
@@ -48,7 +47,7 @@ async def read_stream(
     identity = parse_request_id(id)
     if identity.family != "chatcmpl":
         raise BadRequest(f"'{id[:80]}' is no chat completion, whose ids begin with 'chatcmpl-'.", param="id")
-    life = await operations.find(identity.jobs()[0], viewer.tenant)
+    life = await operations_of(services).find(identity.jobs()[0], viewer.tenant)
     place = after or request.headers.get("last-event-id")
     admitted = admitted_again(identity, life, seqs_after(identity, place))
     handler = RequestHandler(services, request, resumable=life.fields.get("resumable") == "1")

@@ -1,4 +1,4 @@
-"""From a job's life in Redis to what its owner is told of it."""
+"""Tells a job's owner of its life, from what Redis has of it."""
 
 import shlex
 

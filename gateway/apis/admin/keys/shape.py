@@ -23,7 +23,7 @@ class LimitTerms(Shape):
 
 
 class KeyTermsBody(Shape):
-    """What a key may do; what is left out stays as it is."""
+    """The terms of a key; what is left out stays as it is."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
