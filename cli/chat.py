@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from millstream.cli.gateway_client import client_options
 from millstream.cli.settings import ChatSettings, ClientSettings
 
 GREETING = "Talking to {model}. An empty line or Ctrl-D ends, /new begins again."
@@ -19,9 +20,7 @@ class ChatError(Exception):
 
 def client(settings: ClientSettings) -> httpx.Client:
     """Returns a client for the gateway's API."""
-    headers = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
-    timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT)
-    return httpx.Client(base_url=settings.gateway_url, headers=headers, timeout=timeout)
+    return httpx.Client(timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT), **client_options(settings))
 
 
 def run(settings: ChatSettings) -> int:

@@ -4,6 +4,7 @@ import asyncio
 import signal
 from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
+from typing import Annotated
 
 import typer
 
@@ -38,6 +39,9 @@ app = typer.Typer(
 
 def main() -> None:
     """Is the entry point. Errors we know are one line on standard error and exit status 1; wrong usage is 2."""
+    signal.signal(
+        signal.SIGTERM, _leave
+    )  # before the imports of a command: a container's first process ends no other way
     try:
         app()
     except MillstreamError as error:
@@ -141,6 +145,21 @@ def _version() -> None:
         typer.echo(version("millstream"))
     except PackageNotFoundError:
         typer.echo("unknown (not installed as a package)")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        _version()
+        raise typer.Exit
+
+
+@app.callback()
+def _options(  # pyright: ignore[reportUnusedFunction] (typer calls it)
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
 
 
 app.command("up")(command_of(UpSettings, "Start everything in this terminal: queue, gateway and workers.", _up))

@@ -11,6 +11,8 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from millstream.common.process.folders import state_dir
 
+KUBERNETES_LINKS = ("tcp://", "udp://", "sctp://")
+
 
 def as_list(text: str) -> list[Any]:
     """Reads `a,b` or `["a", "b"]`. Raises `ValueError` for JSON that is none."""
@@ -24,6 +26,12 @@ class Variables(EnvSettingsSource):
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
         return as_list(value)
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Passes over what Kubernetes sets for a Service of this name: `MILLSTREAM_PORT=tcp://10.0.0.7:8000`."""
+        value, key, is_complex = super().get_field_value(field, field_name)
+        foreign = isinstance(value, str) and value.startswith(KUBERNETES_LINKS)
+        return None if foreign else value, key, is_complex
 
 
 class Settings(BaseSettings):

@@ -2,9 +2,14 @@
 # Build from the repository's root: docker build -f deploy/gateway.Dockerfile .
 FROM python:3.11-slim AS build
 WORKDIR /src
-COPY . .
+# What is installed changes seldom, the sources often: so the first layers are built once.
+COPY pyproject.toml constraints.txt samples.txt ./
+COPY deploy/requirements.py deploy/
 RUN python -m venv /opt/millstream \
- && /opt/millstream/bin/pip install --no-cache-dir -c constraints.txt '.[gateway]'
+ && python deploy/requirements.py gateway s3 > /tmp/requirements.txt \
+ && /opt/millstream/bin/pip install --no-cache-dir -c constraints.txt -r /tmp/requirements.txt
+COPY . .
+RUN /opt/millstream/bin/pip install --no-cache-dir -c constraints.txt --no-deps .
 
 FROM python:3.11-slim
 RUN useradd --create-home --uid 10001 millstream \

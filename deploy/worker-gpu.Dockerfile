@@ -2,10 +2,15 @@
 # Build from the repository's root: docker build -f deploy/worker-gpu.Dockerfile .
 FROM python:3.11-slim AS build
 WORKDIR /src
-COPY . .
+# What is installed changes seldom, the sources often: so the first layers are built once.
+COPY pyproject.toml constraints.txt samples.txt ./
+COPY deploy/requirements.py deploy/
 RUN python -m venv /opt/millstream \
- && /opt/millstream/bin/pip install --no-cache-dir -c constraints.txt '.[worker]' \
+ && python deploy/requirements.py worker > /tmp/requirements.txt \
+ && /opt/millstream/bin/pip install --no-cache-dir -c constraints.txt -r /tmp/requirements.txt \
  && /opt/millstream/bin/pip install --no-cache-dir --no-deps -r samples.txt
+COPY . .
+RUN /opt/millstream/bin/pip install --no-cache-dir -c constraints.txt --no-deps .
 
 FROM python:3.11-slim
 # the cache folder exists in the image so that a fresh volume over it belongs to the user

@@ -1,5 +1,6 @@
 """Running gateway processes: one, or several that share the port."""
 
+import os
 import signal
 import socket
 from functools import partial
@@ -9,8 +10,10 @@ from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
 from millstream.common.process import loop
+from millstream.common.process.leash import die_with_parent
 from millstream.common.telemetry import configure
 from millstream.gateway.app import create_app, listen, server, server_config
+from millstream.gateway.records.files.storage import Storage
 from millstream.gateway.services.connect import connect
 from millstream.gateway.settings import GatewaySettings
 
@@ -23,23 +26,48 @@ def serve(settings: GatewaySettings) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit status."""
     configure(settings.log_format, settings.log_level)
     try:
+        _look_up(settings.host)
         create_app(settings, connect)  # only to hear what is wrong with the settings before a port is opened
-        listener = listen(settings)
+        Storage(settings.files_url)
+        listener = _listen(settings)
     except (ValueError, OSError) as error:
         log.error("cannot_start", error=str(error))
         return WRONG_USAGE
     host, port = listener.getsockname()[:2]
-    log.info("listening", host=host, port=port, processes=settings.processes)
+    log.info("listening", host=host, port=port, processes=settings.processes, open_files=loop.raise_open_files())
     if settings.processes == 1:
         return run(settings, [listener])
     Multiprocess(server_config(settings, partial(child_app, settings)), [listener]).run()
     return 0
 
 
+def _look_up(host: str) -> None:
+    """Raises `ValueError` for what is no address of this machine's kind."""
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError as error:
+        raise ValueError(f"--host (MILLSTREAM_HOST) {host} is no address: {error.strerror}.") from error
+
+
+def _listen(settings: GatewaySettings) -> socket.socket:
+    """Raises `ValueError` that names the flags."""
+    for flag, file in (("--ssl-certfile", settings.ssl_certfile), ("--ssl-keyfile", settings.ssl_keyfile)):
+        if file is not None and not os.access(file, os.R_OK):
+            raise ValueError(f"{flag} {file}: there is no such file that this user may read.")
+    try:
+        return listen(settings)
+    except OSError as error:
+        raise ValueError(
+            f"Cannot listen on {settings.host} port {settings.port}: {error.strerror or error}. Choose another with "
+            "--host (MILLSTREAM_HOST) and --port (MILLSTREAM_PORT), or stop what uses it."
+        ) from error
+
+
 def child_app(settings: GatewaySettings) -> FastAPI:
     """One of several processes: made where it runs, so the settings travel, not the app. One that cannot go on ends
-    itself, and its parent starts another."""
+    itself, and its parent starts another. It does not outlive its parent, which holds the port."""
     configure(settings.log_format, settings.log_level)
+    die_with_parent(signal.SIGTERM)
     app = create_app(settings, connect, failed=partial(signal.raise_signal, signal.SIGTERM))
     loop.keep_what_is_loaded()
     return app

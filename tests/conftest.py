@@ -14,6 +14,17 @@ from millstream.common.broker import embedded
 from millstream.common.broker.embedded import EmbeddedValkey
 from tests.harness.queue_site import Site, open_site
 
+PROCESSES = ("abuse", "bench", "cli", "clients", "deploy", "faults", "story", "ui", "gateway/background")
+"""Folders of tests that start, kill and freeze processes, which the system may hold up for seconds at any point."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of processes get a second try, which the report counts as `rerun`. A fault that shows every time fails."""
+    folders = [Path(__file__).parent / folder for folder in PROCESSES]
+    for item in items:
+        if any(item.path.is_relative_to(folder) for folder in folders):
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
 
 def pytest_configure() -> None:
     """Another server takes the embedded Valkey's place: `MILLSTREAM_TEST_SERVER=/usr/bin/redis-server`."""

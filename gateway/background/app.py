@@ -16,6 +16,7 @@ from millstream.common.process.tasks import TaskGroup, leaves, tell_why_it_ends
 from millstream.gateway.background.answers import BackgroundResponses
 from millstream.gateway.background.arq_worker import ArqQueue, ArqRunner, Periodic, Task
 from millstream.gateway.background.batches.batch_worker import BackgroundContext, BatchWorker
+from millstream.gateway.background.health import QUEUE
 from millstream.gateway.background.settings import BackgroundSettings
 from millstream.gateway.background.upkeep import BackgroundUpkeep
 from millstream.gateway.background.webhooks import TIMEOUT, WebhookDelivery, Webhooks, mailbox
@@ -53,10 +54,10 @@ class Background:
         ]
         at_once = settings.batches_at_once + RESPONSES_AT_ONCE + len(periodic)
         url = settings.background_redis_url or settings.redis_url
-        self._work = ArqRunner(url, ArqQueue("arq:millstream", at_once, LONGEST_JOB, tasks, periodic))
+        self._work = ArqRunner(url, ArqQueue(QUEUE, at_once, LONGEST_JOB, tasks, periodic))
         # Receivers that are slow or away hold up nothing but other webhooks.
         deliveries = [Task("deliver_webhook", self._deliver, insist=True)]
-        self._post = ArqRunner(url, ArqQueue("arq:millstream:webhooks", WEBHOOKS_AT_ONCE, 2 * TIMEOUT, deliveries))
+        self._post = ArqRunner(url, ArqQueue(f"{QUEUE}:webhooks", WEBHOOKS_AT_ONCE, 2 * TIMEOUT, deliveries))
         self._turns = asyncio.Semaphore(settings.batches_at_once)
 
     async def run(self) -> None:

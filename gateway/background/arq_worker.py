@@ -22,7 +22,9 @@ from millstream.common.broker.connection.broker import is_cluster, open_client, 
 from millstream.common.errors import MillstreamError, Unavailable
 from millstream.common.process.backoff import Backoff
 from millstream.common.process.tasks import leaves
+from millstream.gateway.background.health import sign_of_life
 
+SIGN_EVERY = 10  # seconds between two signs of life; the key that is one lives a second longer
 POLL = 0.1  # seconds between two looks at the queue while a process is idle
 RETRY_AFTER = 5.0  # seconds until an insisting task that could not be done is tried again
 JOB_EXPIRY = 7 * 86400  # seconds a job waits for a process to be there at all
@@ -124,6 +126,8 @@ class ArqRunner:
             job_timeout=self._queue.longest,
             keep_result=0,
             poll_delay=POLL,
+            health_check_interval=SIGN_EVERY,
+            health_check_key=sign_of_life(self._queue.name),
             **JSON,
         )
 

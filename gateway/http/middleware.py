@@ -25,6 +25,7 @@ from millstream.gateway.services.metrics import Metrics
 from millstream.gateway.services.services import Services
 
 log = structlog.stdlib.get_logger(part="http")
+PROBES = ("/health", "/ready", "/metrics")  # asked every few seconds: their answers are told at `debug`
 REQUEST_ID = re.compile(r"^[\w.:-]{1,128}$")
 
 
@@ -44,7 +45,8 @@ class AccessLog:
         try:
             structlog.contextvars.bind_contextvars(request_id=entry.request_id)  # a request has a task of its own
             await self._answer(entry, scope, receive)
-            log.info("request_answered", **entry.facts())
+            tell = log.debug if scope["path"] in PROBES and entry.status < 500 else log.info
+            tell("request_answered", **entry.facts())
         finally:
             self._metrics.open_requests.dec()
             self._metrics.requests.labels(entry.route, str(entry.status)).inc()

@@ -13,6 +13,7 @@ from millstream.common.broker.chunks import FrameChannel
 from millstream.common.broker.connection.broker import Broker, RedisAway
 from millstream.common.broker.jobs import Bounds
 from millstream.common.broker.models.directory import ModelInfo, census, model_names
+from millstream.common.broker.models.inspection import server_facts
 from millstream.common.broker.models.load_requests import LoadVerb, request_load
 from millstream.common.broker.models.overview import overview
 from millstream.common.broker.records.batches import Batches
@@ -141,11 +142,22 @@ def bounds_of(settings: IntakeSettings) -> Bounds:
     )
 
 
+async def warn_of_eviction(broker: Broker) -> None:
+    """Tells in the log of a server that may throw jobs away. Raises `RedisAway`."""
+    facts = await server_facts(broker)
+    if facts.eviction not in ("noeviction", "None"):
+        told = "this server may throw jobs away when its memory is full: set maxmemory-policy noeviction"
+        log.warning("redis_evicts", policy=facts.eviction, remedy=told)
+
+
 async def tend(broker: Broker, settings: IntakeSettings) -> None:
     """Keeps every known model up, for ever; says in the log when Redis is away and when it is back."""
-    backoff, away = Backoff(most=1.0), False
+    backoff, away, looked = Backoff(most=1.0), False, False
     while True:
         try:
+            if not looked:
+                await warn_of_eviction(broker)
+                looked = True
             for model in await model_names(broker):
                 await keep_up(broker, model, settings.max_attempts, int(settings.orphan_grace * 1000))
         except RedisAway as error:

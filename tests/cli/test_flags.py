@@ -159,3 +159,17 @@ def test_every_field_has_one_variable_and_says_what_it_is(settings: type[BaseSet
 def test_every_command_has_a_settings_class_or_takes_nothing() -> None:
     named = {command.name for command in app.registered_commands}
     assert named - set(COMMANDS) == {"version"}
+
+
+def test_what_kubernetes_says_of_a_service_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MILLSTREAM_PORT", "tcp://10.43.1.39:8000")
+    assert read(GatewaySettings, {}).port == 8000
+    assert read(GatewaySettings, {"port": "9"}).port == 9
+    monkeypatch.setenv("MILLSTREAM_PORT", "nonsense")
+    with pytest.raises(typer.BadParameter, match="MILLSTREAM_PORT"):
+        read(GatewaySettings, {})
+
+
+def test_the_version_is_an_option_too() -> None:
+    option, command = (CliRunner().invoke(app, [word]) for word in ("--version", "version"))
+    assert option.exit_code == 0 and option.output == command.output != ""

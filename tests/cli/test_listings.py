@@ -1,11 +1,12 @@
 """`models`, `workers`, `jobs` and `doctor` against a real queue with a worker and jobs in it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
-from millstream.cli.inspect.doctor import DoctorFinding, examine, queue, served
+from millstream.cli.inspect.doctor import DoctorFinding, background, examine, queue, served
 from millstream.cli.inspect.tables import show_jobs, show_models, show_workers
 from millstream.cli.inspect.top import watch
 from millstream.cli.settings import DoctorSettings, JobsSettings, TopSettings, WorkersSettings
@@ -19,6 +20,9 @@ from millstream.common.job import GatewayId, JobId, JobRequest, ModelName, TextP
 from millstream.common.process.command import host_name
 from millstream.common.process.supervise import ChildExit
 from millstream.common.settings import ClusterSettings
+from millstream.gateway.background.arq_worker import ArqQueue, ArqRunner, Task
+from millstream.gateway.background.health import QUEUE, at_work
+from tests.harness.support import wait_until
 
 MODEL, WORKER, PID = ModelName("tiny"), WorkerId("worker-1"), 4321
 NOWHERE = "redis://127.0.0.1:9/0"
@@ -120,6 +124,18 @@ async def test_doctor_without_redis_names_the_remedy() -> None:
     (bad,) = [finding for finding in findings if finding.what.startswith("queue:")]
     assert bad.grade == "bad"
     assert "MILLSTREAM_REDIS_URL" in bad.remedy
+
+
+async def test_doctor_tells_whether_anybody_works_on_batches(broker: Broker) -> None:
+    settings = DoctorSettings(redis_url=broker.url)
+    assert [(await background(settings, waiting)).grade for waiting in (0, 3)] == ["note", "bad"]
+    runner = ArqRunner(broker.url, ArqQueue(QUEUE, 1, 10.0, [Task("nothing", asyncio.sleep)]))
+    working = asyncio.create_task(runner.run())
+    await wait_until(lambda: at_work(broker.url), what="it gives its sign of life")
+    assert (await background(settings, 3)).grade == "good"
+    working.cancel()
+    await asyncio.wait({working})
+    assert not await at_work(broker.url)
 
 
 async def test_doctor_warns_of_a_server_that_loses_jobs(broker: Broker) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from millstream.cli.chat import ChatError, answer_to, first_model, request_body, texts
 from millstream.cli.settings import ChatSettings
-from millstream.cli.up.banner import banner, curl_line, example_model, without_password
+from millstream.cli.up.banner import banner, curl_line, example_model
 from millstream.cli.up.screen import Listener, LogView, Screen
 from millstream.common.broker.models.directory import ModelInfo
 from millstream.common.job import ModelName
@@ -42,7 +42,6 @@ def test_the_banner_hides_passwords() -> None:
     assert "secret" not in text
     assert "redis://me:***@host:6379/0" in text
     assert "http://127.0.0.1:8000/v1" in text
-    assert without_password("redis://127.0.0.1:6379/0") == "redis://127.0.0.1:6379/0"
 
 
 def test_plain_progress_is_a_line_for_each_stage_not_for_each_percent(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,12 @@
 
 import json
 import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +15,7 @@ import jsonschema
 import pytest
 import yaml
 
+from millstream.cli.settings import DoctorSettings
 from millstream.gateway.background.settings import BackgroundSettings
 from millstream.gateway.settings import GatewaySettings
 from millstream.worker.settings import WorkerSettings
@@ -17,6 +24,10 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()
 FILE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = FILE["services"]
+FIXED = {  # what the file decides whatever the user's .env says
+    *("MILLSTREAM_LOG_FORMAT", "MILLSTREAM_GATEWAY_URL", "MILLSTREAM_HOST", "MILLSTREAM_PORT"),
+    *("MILLSTREAM_METRICS_HOST", "MILLSTREAM_METRICS_PORT"),
+}
 OURS = ["gateway", "worker", "worker-gpu", "background"]
 
 
@@ -25,16 +36,25 @@ def seconds(duration: str) -> int:
     return int(number) * (60 if unit == "m" else 1)
 
 
-def test_it_follows_the_specification() -> None:
+def specification() -> jsonschema.Draft7Validator:
+    """The schema, with what Compose 2.24 has added: a file of variables that need not be there."""
     schema = json.loads((Path(__file__).parent / "compose-spec.json").read_text())
-    jsonschema.Draft7Validator(schema).validate(FILE)
+    one = {"type": "object", "additionalProperties": False, "required": ["path"]}
+    one["properties"] = {"path": {"type": "string"}, "required": {"type": "boolean"}}
+    service = schema["definitions"]["service"]["properties"]
+    service["env_file"] = {"oneOf": [service["env_file"], {"type": "array", "items": one}]}
+    return jsonschema.Draft7Validator(schema)
+
+
+def test_it_follows_the_specification() -> None:
+    specification().validate(FILE)
 
 
 def test_the_schema_would_notice_a_mistake() -> None:
-    schema = json.loads((Path(__file__).parent / "compose-spec.json").read_text())
-    for mistake in ({"healtcheck": {}}, {"depends_on": {"redis": {"condition": "up"}}}, {"restart": 5}):
+    mistakes = ({"healtcheck": {}}, {"depends_on": {"redis": {"condition": "up"}}}, {"restart": 5})
+    for mistake in (*mistakes, {"env_file": [{"required": False}]}):
         with pytest.raises(jsonschema.ValidationError):
-            jsonschema.Draft7Validator(schema).validate({"services": {"worker": mistake}})
+            specification().validate({"services": {"worker": mistake}})
 
 
 def test_the_services_and_their_profiles() -> None:
@@ -50,7 +70,7 @@ def test_nothing_prevents_more_workers() -> None:
         assert not {"container_name", "ports", "hostname", "network_mode"} & set(SERVICES[name])
 
 
-@pytest.mark.parametrize("name", ["redis", "gateway", "worker", "worker-gpu"])
+@pytest.mark.parametrize("name", ["redis", *OURS])
 def test_each_has_a_health_check_and_comes_back(name: str) -> None:
     assert SERVICES[name]["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
     assert SERVICES[name]["restart"] == "unless-stopped"
@@ -62,6 +82,52 @@ def test_ours_wait_for_a_healthy_redis_and_have_no_privileges(name: str) -> None
     assert service["depends_on"] == {"redis": {"condition": "service_healthy"}}
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_ours_are_built_here_and_write_only_to_volumes(name: str) -> None:
+    service = SERVICES[name]
+    assert service["pull_policy"] == "build" and service["build"]
+    assert service["read_only"] is True and service["tmpfs"] == ["/tmp"]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_setting_in_the_users_file_reaches_them(name: str) -> None:
+    assert SERVICES[name]["env_file"] == [{"path": ".env", "required": False}]
+    fixed = {variable for variable, value in SERVICES[name]["environment"].items() if "${" not in str(value)}
+    assert fixed <= FIXED
+
+
+def test_the_gateways_check_is_red_while_redis_is_away() -> None:
+    """The check as the file has it, against what `/ready` says: neither a missing worker nor a proxy turns it red."""
+    check = SERVICES["gateway"]["healthcheck"]["test"]
+    assert check[:3] == ["CMD", "python", "-c"]
+    for body, status in (('{"redis": true, "workers": 0}', 0), ('{"redis": false, "workers": 0}', 1)):
+        with answering(body) as port:
+            code = check[3].replace("8000", str(port))
+            done = subprocess.run([sys.executable, "-c", code], env={"http_proxy": "http://127.0.0.1:9"}, check=False)
+        assert done.returncode == status
+
+
+@contextmanager
+def answering(body: str) -> Iterator[int]:
+    """Answers every GET with 503 and that body."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(503)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
 
 
 def test_a_stop_gives_them_their_drain_window() -> None:
@@ -95,7 +161,7 @@ def test_without_keys_only_this_machine_reaches_the_gateway() -> None:
 def test_what_is_set_is_a_setting(name: str) -> None:
     fields = {
         f"MILLSTREAM_{field}".upper()
-        for settings in (GatewaySettings, WorkerSettings, BackgroundSettings)
+        for settings in (GatewaySettings, WorkerSettings, BackgroundSettings, DoctorSettings)
         for field in settings.model_fields
     }
     ours = {variable for variable in SERVICES[name]["environment"] if variable.startswith("MILLSTREAM_")}

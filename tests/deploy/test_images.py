@@ -12,6 +12,7 @@ from millstream.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 IMAGES = {"gateway": "gateway", "worker": "worker", "worker-gpu": "worker", "background": "gateway"}
+EXTRAS = {"gateway": "gateway s3", "worker": "worker"}
 COMMAND = {"gateway": "gateway", "worker": "worker", "worker-gpu": "worker", "background": "background"}
 
 
@@ -28,11 +29,32 @@ def values(name: str, word: str) -> list[str]:
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_each_installs_only_its_service_with_pinned_versions(name: str) -> None:
-    (build, *_) = values(name, "RUN")
-    assert f"-c constraints.txt '.[{IMAGES[name]}]'" in build
+    (build, package, *_) = values(name, "RUN")
+    extras = re.findall(r"requirements\.py ([a-z0-9 ]+?) >", build)
+    assert extras == [EXTRAS[IMAGES[name]]]
+    assert "-c constraints.txt -r /tmp/requirements.txt" in build
+    assert package.endswith("-c constraints.txt --no-deps .")
     if IMAGES[name] == "gateway":
         assert "torch" not in build
         assert "samples" not in build
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_changed_source_installs_no_dependency_anew(name: str) -> None:
+    told = [f"{word} {rest}" for word, rest in instructions(name)]
+    sources = told.index("COPY . .")
+    assert all("requirements.txt" in line or "pip" not in line for line in told[:sources] if line.startswith("RUN"))
+    assert sum("requirements.txt" in line for line in told[:sources]) == 1
+    assert not any("requirements.txt" in line for line in told[sources:])
+
+
+@pytest.mark.parametrize("extras", EXTRAS.values())
+def test_the_requirements_are_those_of_the_extras(extras: str) -> None:
+    script = ROOT / "deploy" / "requirements.py"
+    done = subprocess.run([sys.executable, script, *extras.split()], capture_output=True, text=True, check=True)
+    names = {re.split(r"[\[<>=~ ]", line)[0] for line in done.stdout.splitlines()}
+    assert {"redis", "pydantic", "structlog"} <= names
+    assert ("fastapi" in names, "torch" in names) == ("gateway" in extras, "worker" in extras)
 
 
 @pytest.mark.parametrize("name", IMAGES)
@@ -58,7 +80,8 @@ def test_every_image_is_used_and_every_command_but_the_profiled_one_exists() -> 
 def test_the_build_context_has_every_package_and_file_named() -> None:
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert {"millstream", "common", "gateway", "worker", "cli"} <= allowed
-    named = {word for name in IMAGES for run in values(name, "RUN") for word in re.findall(r"[\w-]+\.txt", run)}
+    runs = [run for name in IMAGES for run in values(name, "RUN")]
+    named = {word for run in runs for word in re.findall(r"(?<!/tmp/)\b[\w-]+\.txt", run)}
     assert named <= allowed
     assert {"pyproject.toml", "README.md", "LICENSE"} <= allowed  # the build reads all three
     assert all((ROOT / path).exists() for path in allowed)

@@ -53,7 +53,7 @@ class GuideLimits:
     strings: int = 10_000  # choices, enum values, literals of a Lark grammar
     regex: int = 16_384  # characters of one regular expression
     seconds: float = 10.0  # one compile
-    memory: int = 2048  # MiB of the process that tries a guide out
+    memory: int = 2048  # MiB that a guide may take of the process that tries it out
     compilers: int = 2  # guides that are compiled at once
 
 

@@ -43,6 +43,9 @@ NOT_READY = (  # the server's words for "not now": it loads, has no master, chan
     *("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "NOREPLICAS", "UNBLOCKED"),
     "BUSY ",  # with the space: BUSYGROUP is something else
 )
+FORBIDDEN = ("NOPERM", "ACL failure", "can't run this command")  # the latter two from inside a script
+ELSEWHERE = ("MOVED ", "ASK ", "CROSSSLOT")
+NEEDED = "Its user needs the keys ms:* and arq:*, the channels ms:*, and the commands in docs/operations.md, also INFO."
 CLOSED_HANDLE = "the handler is closed"  # what uvloop says, as no OSError, when the server left before the first word
 
 
@@ -143,6 +146,10 @@ def _ours(error: BaseException) -> MillstreamError | None:
             return RedisFull("The queue (Redis) is out of memory.", retry_after=5)
         case RuntimeError() if CLOSED_HANDLE in str(error):
             return RedisAway("The queue (Redis) cannot be reached: connection closed.", retry_after=1)
+        case exceptions.NoPermissionError():
+            return _forbidden(str(error))
+        case exceptions.AuthenticationError():
+            return RedisAway(f"The queue (Redis) refuses the password: {error}", retry_after=1)
         case _ if isinstance(error, AWAY):
             return RedisAway(f"The queue (Redis) cannot be reached: {error}", retry_after=1)
         case exceptions.ResponseError():
@@ -156,9 +163,21 @@ def _refusal(error: exceptions.ResponseError) -> MillstreamError:
     text = str(error)
     if "OOM" in text:
         return RedisFull("The queue (Redis) is out of memory.", retry_after=5)
+    if any(word in text for word in FORBIDDEN):
+        return _forbidden(text)
+    if text.startswith(ELSEWHERE):
+        return RedisRefused(
+            f"The queue (Redis) is one node of a cluster: write its address as redis+cluster://. It said: {text}",
+            retry_after=5,
+        )
     if any(word in text for word in NOT_READY):
         return RedisAway(f"The queue (Redis) is not ready: {text}", retry_after=1)
     return RedisRefused(f"The queue (Redis) refused a command: {text}", retry_after=5)
+
+
+def _forbidden(text: str) -> RedisAway:
+    """An operator's mistake, to be mended while we wait."""
+    return RedisAway(f"The queue (Redis) forbids a command: {text.rstrip('.')}. {NEEDED}", retry_after=5)
 
 
 class Broker:

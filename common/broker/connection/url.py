@@ -11,7 +11,7 @@ stands before the first host, its reserved characters percent-encoded. After `?`
 
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from redis.asyncio.connection import parse_url
 
@@ -26,6 +26,7 @@ SCHEMES: dict[str, tuple[str, ServerKind]] = {
     "redis+cluster": ("redis", "cluster"),
     "rediss+cluster": ("rediss", "cluster"),
 }
+SECRET = "password"  # an option with this in its name: password, sentinel_password, ssl_password
 WRONG = "no Redis URL: reserved characters of user and password must be percent-encoded"
 
 
@@ -61,9 +62,27 @@ def parse(url: str) -> RedisAddress:
     return RedisAddress(kind, options, [_host(text, PORTS[kind]) for text in hosts.split(",")], service or "mymaster")
 
 
+def without_secrets(url: str) -> str:
+    """Returns a URL fit for a screen or a log, whatever its form: neither the login's password nor one among its
+    options is in it."""
+    scheme, separator, rest = url.partition("://")
+    credentials, at, place = rest.rpartition("@")
+    user, colon, _ = credentials.partition(":")
+    if "?" in credentials:  # reserved characters that nobody has encoded: what is what cannot be told
+        user, colon = "***", ""
+    shown, question, query = place.partition("?")
+    options = "&".join(_without_secret(option) for option in query.split("&"))
+    return f"{scheme}{separator}{user}{':***' if colon else ''}{at}{shown}{question}{options}"
+
+
+def _without_secret(option: str) -> str:
+    name, equals, _ = option.partition("=")
+    return f"{name}{equals}***" if SECRET in unquote(name).lower() else option
+
+
 def _options(url: str, database: str) -> dict[str, Any]:
     if database and not database.isdigit():
-        raise ValueError("the database must be a number")
+        raise ValueError(WRONG if "@" in database else "the database must be a number")
     try:
         return cast(dict[str, Any], parse_url(url))
     except ValueError:

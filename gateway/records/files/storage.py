@@ -30,6 +30,16 @@ BLOCK = 1 << 18  # bytes read or written at once
 T = TypeVar("T")
 
 
+def _with_home(url: str) -> str:
+    """Raises `ValueError` where `~` is nobody's home: it would become a folder of this name."""
+    if not url.startswith("~"):
+        return url
+    try:
+        return str(Path(url).expanduser())
+    except RuntimeError:
+        raise ValueError("this user has no home folder") from None
+
+
 class Draft:
     """A file being written. It appears under its name only when it is complete."""
 
@@ -55,9 +65,9 @@ class Storage:
     def __init__(self, url: str) -> None:
         try:
             # What other processes have written since the last listing must be seen.
-            fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
+            fs, root = fsspec.core.url_to_fs(_with_home(url), use_listings_cache=False)
         except (ImportError, ValueError) as error:
-            hint = "For s3:// install millstream[s3]."
+            hint = "For s3:// install millstream[s3]." if url.startswith("s3:") else "Name another folder."
             raise ValueError(f"files_url (MILLSTREAM_FILES_URL) `{url}` cannot be used: {error}. {hint}") from error
         self._fs: Any = fs
         self._root: str = root

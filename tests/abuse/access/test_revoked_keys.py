@@ -69,16 +69,17 @@ async def team(redis_url: str, tmp_path: Path) -> AsyncIterator[Team]:
     with processes(redis_url, tmp_path) as running:
         running.start("worker", "worker", "--engine", "simulated", "--simulated-rate", "40", "--slots", "4")
         running.start("background", "background")
-        async with (
-            Broker(redis_url) as broker,
-            gateway(redis_url, tmp_path / "files") as url,
-            httpx.AsyncClient(base_url=url, timeout=60) as http,
-        ):
-            made = Team(broker, http, [new_key(), new_key()])
-            for key, record in made.keys:
+        async with Broker(redis_url) as broker:
+            keys = [new_key(), new_key()]
+            for key, record in keys:  # before the gateway starts: without any key it serves everybody as one tenant
                 await store_key(broker, digest(key), msgspec.structs.replace(record, tenant="team"))
-            await wait_until(made.served, within=60, what="the worker is there")
-            yield made
+            async with (
+                gateway(redis_url, tmp_path / "files") as url,
+                httpx.AsyncClient(base_url=url, timeout=60) as http,
+            ):
+                made = Team(broker, http, keys)
+                await wait_until(made.served, within=60, what="the worker is there")
+                yield made
 
 
 async def test_a_revoked_key_stops_its_batch(team: Team) -> None:

@@ -115,7 +115,7 @@ import subprocess, sys
 import millstream.common.process.leash as leash
 command = leash.leashed([sys.executable, "-c", {code!r}], 15)
 if not {kernel_helps}:
-    source = "import millstream.common.process.leash as l, sys; l._die_with_parent = lambda n: False; "
+    source = "import millstream.common.process.leash as l, sys; l.die_with_parent = lambda n: False; "
     source += "sys.exit(l.main(sys.argv[1:]))"
     command = [sys.executable, "-c", source, *command[4:]]
 subprocess.Popen(command)

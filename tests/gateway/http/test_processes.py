@@ -39,16 +39,27 @@ def started(tmp_path: Path) -> Iterator[tuple[Popen[bytes], str]]:
             process.wait()
 
 
+async def healthy(http: httpx.AsyncClient) -> bool:
+    with contextlib.suppress(httpx.TransportError):
+        return (await http.get("/health")).status_code == 200
+    return False
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other kernels tell no child of its parent's death")
+async def test_no_process_outlives_a_killed_parent(started: tuple[Popen[bytes], str]) -> None:
+    process, url = started
+    async with httpx.AsyncClient(base_url=url) as http:
+        await wait_until(lambda: healthy(http), within=60, what="the gateway answers")
+    serving = psutil.Process(process.pid).children(recursive=True)
+    assert len(serving) >= 2
+    process.kill()
+    await wait_until(lambda: not any(child.is_running() for child in serving), within=60, what="all are gone")
+
+
 async def test_two_processes_share_a_port_and_stop_together(started: tuple[Popen[bytes], str]) -> None:
     process, url = started
     async with httpx.AsyncClient(base_url=url) as http:
-
-        async def healthy() -> bool:
-            with contextlib.suppress(httpx.TransportError):
-                return (await http.get("/health")).status_code == 200
-            return False
-
-        await wait_until(healthy, within=60, what="the gateway answers")
+        await wait_until(lambda: healthy(http), within=60, what="the gateway answers")
         assert (await http.get("/ready")).status_code == 503  # there is no Redis, and it says so
     serving = psutil.Process(process.pid).children(recursive=True)
     assert len(serving) >= 2

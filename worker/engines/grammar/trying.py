@@ -11,6 +11,7 @@ import sys
 import threading
 from multiprocessing.connection import Connection
 
+import psutil
 from llguidance import LLTokenizer
 
 from millstream.common.errors import BadGrammar
@@ -26,8 +27,8 @@ def serve(connection: Connection) -> None:
     """Answer until the other side is gone."""
     try:
         setup = json.loads(connection.recv_bytes())
-        _bound_memory(setup["memory"])
         tokenizer = Vocabulary(setup["tokenizer"], setup["size"], setup["ends"]).load()
+        _bound_memory(setup["memory"])
         connection.send_bytes(b"")
         while True:
             seconds, kind, value = json.loads(connection.recv_bytes())
@@ -47,12 +48,14 @@ def _refusal(tokenizer: LLTokenizer, guide: Guide) -> str:
 
 
 def _bound_memory(mebibytes: int) -> None:
-    """Whatever asks for more is refused by the system, and the compiler ends the process."""
+    """Whatever asks for more than that beyond what the process has at rest is refused by the system, and the compiler
+    ends the process."""
     if sys.platform == "win32":
         return
     import resource
 
-    resource.setrlimit(resource.RLIMIT_AS, (mebibytes << 20, mebibytes << 20))
+    most = psutil.Process().memory_info().vms + (mebibytes << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash is an answer here: nobody wants its core
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from millstream.common.process.folders import default_cache_dir
 from millstream.worker.engines.base import GuideLimits
 
 SAMPLE_CHAT = "smollm2"
@@ -21,7 +22,7 @@ class ModelSource:
     revision: str | None = None
     source: Literal["hub", "modelscope"] = "hub"
     trust_remote_code: bool = False
-    cache_dir: Path = field(default_factory=lambda: Path.home() / ".cache" / "millstream")  # converted samples
+    cache_dir: Path = field(default_factory=default_cache_dir)  # converted samples
 
 
 @dataclass(frozen=True, slots=True)

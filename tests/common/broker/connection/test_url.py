@@ -7,7 +7,7 @@ from redis.asyncio import Redis, SSLConnection
 
 from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker, open_client
-from millstream.common.broker.connection.url import parse
+from millstream.common.broker.connection.url import parse, without_secrets
 from millstream.common.broker.embedded import EmbeddedValkey
 from millstream.common.broker.models.directory import announce
 from millstream.common.job import ModelName
@@ -72,6 +72,30 @@ def test_a_wrong_one_is_refused_without_repeating_it(url: str) -> None:
     with pytest.raises(ValueError) as refused:
         parse(url)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:SECRET@h:6379/0",
+        "redis://user:SECRET@h:6379/0",
+        "redis://user:SE/CRET?SECRET@h",
+        "rediss://h/0?password=SECRET&ssl_cert_reqs=none",
+        "redis://h/0?Password=SECRET@x",
+        "redis+sentinel://user:SECRET@h:1,h:2/main/0?sentinel_password=SECRET",
+        "redis://h/0?ssl_pass%77ord=SECRET",
+        "unix://user:SECRET@/run/redis.sock?db=2",
+    ],
+)
+def test_no_form_shows_its_password(url: str) -> None:
+    shown = without_secrets(url)
+    assert "SECRET" not in shown and "***" in shown
+    assert shown.startswith(url.partition("://")[0])
+
+
+def test_what_is_no_secret_is_shown() -> None:
+    for url in ("redis://127.0.0.1:6379/0", "redis+cluster://a:1,b:2", "rediss://h/0?ssl_cert_reqs=none&db=3"):
+        assert without_secrets(url) == url
 
 
 async def test_a_unix_socket_will_do(tmp_path: Path) -> None:

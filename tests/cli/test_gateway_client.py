@@ -1,0 +1,73 @@
+"""The way to a gateway past the proxies of the environment."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from millstream.cli.chat import client, first_model
+from millstream.cli.gateway_client import client_options
+from millstream.cli.inspect.diagnosis import START_IT, remedy_for
+from millstream.cli.inspect.doctor import gateway
+from millstream.cli.settings import ClientSettings, DoctorSettings
+
+
+class OneModel(BaseHTTPRequestHandler):
+    """Answers every GET with a list of one model."""
+
+    def do_GET(self) -> None:
+        body = json.dumps({"data": [{"id": "m"}]}).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A server on loopback, in an environment whose proxy answers nobody."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with HTTPServer(("127.0.0.1", 0), OneModel) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_chat_reaches_loopback(url: str) -> None:
+    with client(ClientSettings(gateway_url=url)) as http:
+        assert first_model(http) == "m"
+
+
+async def test_doctor_reaches_loopback(url: str) -> None:
+    finding = await asyncio.wait_for(gateway(DoctorSettings(gateway_url=url), None), 30)
+    assert (finding.grade, finding.what) == ("good", f"gateway {url}: ready, serves m")
+
+
+def test_other_machines_are_reached_as_the_environment_says() -> None:
+    for url in ("http://localhost:1", "http://[::1]:1", "http://127.9.9.9", "http://a.localhost"):
+        assert not client_options(ClientSettings(gateway_url=url))["trust_env"], url
+    for url in ("http://gateway:8000", "https://10.0.0.7", "http://localhost.example.org"):
+        assert client_options(ClientSettings(gateway_url=url))["trust_env"], url
+
+
+@pytest.mark.parametrize(
+    "complaint, helps",
+    [
+        ("The queue (Redis) refuses the password: invalid username-password pair", "MILLSTREAM_REDIS_URL"),
+        ("The queue (Redis) forbids a command: User u has no permissions", "docs/operations.md"),
+        ("The queue (Redis) is one node of a cluster: write its address as redis+cluster://. It said", "redis+cluster"),
+        ("The queue (Redis) cannot be reached: max number of clients reached", "maxclients"),
+    ],
+)
+def test_a_remedy_fits_its_cause(complaint: str, helps: str) -> None:
+    assert helps in remedy_for(complaint) != START_IT
+    assert remedy_for("The queue (Redis) cannot be reached: Connection refused") == START_IT
