@@ -25,6 +25,10 @@ MODEL, OTHER = "alpha", "beta"
 PATIENCE = 30_000  # ms; only a safety net
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--pictures", help="the folder into which the pictures of the docs are written")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Gives all tests here one event loop, so that they can share a browser, and skips them where there is none."""
     for item in items:

@@ -9,9 +9,21 @@ export const MONO = "ui-monospace, monospace";
 /** What a model wrote. @param {{text: string, seams?: object[], busy?: boolean}} props */
 export function Markdown({ text, seams = [], busy = false }) {
   const place = useRef(null);
+  const near = useNear(place);
   const seamed = seams.map((seam) => seam.offset).join();
-  useEffect(() => place.current.replaceChildren(rendered(text, seams)), [text, seamed]);
+  useEffect(() => place.current.replaceChildren(near ? rendered(text, seams) : document.createTextNode(text)), [text, seamed, near]);
   return html`<div class=${busy ? "md caret" : "md"} dir="auto" ref=${place}></div>`;
+}
+
+/** Tells whether an element is, or has been, near what is in sight: a long conversation is not rendered as a whole. */
+function useNear(place) {
+  const [near, setNear] = useState(false);
+  useEffect(() => {
+    const watch = new IntersectionObserver((told) => told.some((each) => each.isIntersecting) && setNear(true), { rootMargin: "800px" });
+    watch.observe(place.current);
+    return () => watch.disconnect();
+  }, []);
+  return near;
 }
 
 /** A button that copies a text. */

@@ -1,6 +1,6 @@
 // Two to four models on one prompt: side by side with their names, or a blind battle with votes.
 
-import { html, useMemo, useState } from "../vendor/preact-htm.js";
+import { html, useState } from "../vendor/preact-htm.js";
 import { grow, parameters, stopAll, useMessage } from "../lib/answers.js";
 import { download, get } from "../lib/api.js";
 import { asked, begin } from "../lib/conversations.js";
@@ -8,7 +8,7 @@ import { Table, number, usePolled } from "../lib/parts.js";
 import { newAnswer, open } from "../lib/stream.js";
 import { t } from "../lib/words.js";
 import { Composer } from "./chat.js";
-import { Answer, Question } from "./message.js";
+import { Answer } from "./message.js";
 
 const MOST = 4;
 const WINNERS = ["left", "right", "tie", "both_bad"];

@@ -1,6 +1,6 @@
 // Conversations with a model.
 
-import { html, useEffect, useRef, useState } from "../vendor/preact-htm.js";
+import { html, useEffect, useMemo, useRef, useState } from "../vendor/preact-htm.js";
 import { answer, inMemory, resume, stopAll, useMessage } from "../lib/answers.js";
 import { save as saveFile } from "../lib/api.js";
 import { add, begin, changes, list, load, path, remove, save, show, siblings } from "../lib/conversations.js";
@@ -73,17 +73,20 @@ function Talk({ talk, models, viewer, onList, onNew }) {
   const busy = messages.some((each) => each.answer && open(each.answer));
   const chatModels = models.filter((each) => each.capabilities.includes("chat"));
   const model = chatModels.some((each) => each.id === talk.model) ? talk.model : chatModels[0]?.id ?? "";
+  const chosen = useRef(model);
+  chosen.current = model;
   const askOn = (text, parent = talk.leaf) => {
-    talk.model = model;
+    talk.model = chosen.current;
     answer(talk, add(talk, { parent, role: "user", text }).id);
     redraw();
   };
-  const acts = {
-    canKill: Boolean(viewer?.local_workers),
+  const canKill = Boolean(viewer?.local_workers);
+  const acts = useMemo(() => ({
+    canKill,
     onShow: (id) => (show(talk, id), redraw()),
     onEdit: (message, text) => askOn(text, message.parent),
-    onAgain: (message) => ((talk.model = model), answer(talk, message.parent), redraw()),
-  };
+    onAgain: (message) => ((talk.model = chosen.current), answer(talk, message.parent), redraw()),
+  }), [talk, canKill]);
   const set = (name, value) => ((talk.settings[name] = value), messages.length && save(talk), redraw());
   const choose = (value) => ((talk.model = value), messages.length && save(talk), redraw());
   return html`<div class="talk">
@@ -109,12 +112,14 @@ function Messages({ talk, messages, acts }) {
     watch.observe(inner);
     return () => watch.disconnect();
   }, []);
+  // A message draws itself anew when it grows: the others need not be looked at.
+  const shown = useMemo(() => messages.map((message) =>
+    message.answer
+      ? html`<${Answer} key=${message.id} message=${message} versions=${siblings(talk, message)} ...${acts} />`
+      : html`<${Question} key=${message.id} message=${message} versions=${siblings(talk, message)} ...${acts} />`,
+  ), [talk, talk.leaf, acts]);
   return html`<div class="messages" ref=${place} onScroll=${scrolled} tabindex="0" role="log" aria-label=${t("chat")}><div class="inner">
-    ${messages.map((message) =>
-      message.answer
-        ? html`<${Answer} key=${message.id} message=${message} versions=${siblings(talk, message)} ...${acts} />`
-        : html`<${Question} key=${message.id} message=${message} versions=${siblings(talk, message)} ...${acts} />`,
-    )}
+    ${shown}
   </div></div>`;
 }
 

@@ -1,6 +1,6 @@
 // The cluster as it is: models, workers and their slots, what waits and why, fairness, and Redis.
 
-import { html, useEffect, useRef, useState } from "../vendor/preact-htm.js";
+import { html, useEffect, useMemo, useRef, useState } from "../vendor/preact-htm.js";
 import { ask, get, sleep, sse } from "../lib/api.js";
 import { Table, bytes, number, seconds, usePolled } from "../lib/parts.js";
 import { t } from "../lib/words.js";
@@ -116,13 +116,16 @@ function Queue({ state }) {
   const [all, setAll] = useState(null);
   const total = state.models.reduce((sum, each) => sum + (each.live_jobs ?? 0), 0);
   const jobs = (all ?? state.jobs).filter((each) => !filter || each.state === filter);
-  const rows = jobs.map((each) => ({ key: each.id, cells: jobCells(each, state.viewer.admin) }));
-  const head = [t("jobs"), t("model"), t("state"), t("why"), t("worker"), ...(state.viewer.admin ? [t("tenant")] : []), t("tier"), t("age"), t("deadline"), t("chunks")];
+  const { admin } = state.viewer;
+  const table = useMemo(() => {
+    const head = [t("jobs"), t("model"), t("state"), t("why"), t("worker"), ...(admin ? [t("tenant")] : []), t("tier"), t("age"), t("deadline"), t("chunks")];
+    return html`<${Table} head=${head} rows=${jobs.map((each) => ({ key: each.id, cells: jobCells(each, admin) }))} empty=${t("nothing_runs")} />`;
+  }, [all ?? state.jobs, filter, admin]);
   return html`<section class="panel queue"><h2>${t("jobs")}</h2>
     <div class="row"><label>${t("filter")} <select value=${filter} onChange=${(e) => setFilter(e.target.value)}>
       <option value="">${t("all")}</option><option value="queued">${t("queue_waiting")}</option><option value="running">${t("running")}</option></select></label>
       <span class="soft small">${state.queues.map((each) => `${each.tenant} · ${each.tier}: ${each.waiting}`).join("   ")}</span></div>
-    <${Table} head=${head} rows=${rows} empty=${t("nothing_runs")} />
+    ${table}
     ${all ? html`<button type="button" onClick=${() => setAll(null)}>${t("close")}</button>` : total > state.jobs.length && html`<button type="button" onClick=${async () => setAll(await everyJob())}>${t("more")} (${total})</button>`}
   </section>`;
 }

@@ -31,7 +31,7 @@ export function Keys() {
 }
 
 function NewKey({ onMake }) {
-  const [terms, setTerms] = useState({ tenant: "", weight: 1, requests_per_minute: 0, tokens_per_day: 0 });
+  const [terms, setTerms] = useState({ tenant: key() ? "" : "admin", weight: 1, requests_per_minute: 0, tokens_per_day: 0 });
   const [refused, setRefused] = useState("");
   const set = (name) => (event) => setTerms({ ...terms, [name]: event.target.value });
   const send = (event) => {

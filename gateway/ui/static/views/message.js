@@ -47,6 +47,7 @@ export function Answer({ message, versions, onShow, onAgain, name, canKill = fal
       <${Versions} versions=${versions} message=${message} onShow=${onShow} />
       <${Figures} answer=${answer} />
       ${canKill && answer.state === "writing" && html`<button class="plain small bad" type="button" onClick=${() => killWriter(answer)}>${t("kill_writer")}</button>`}
+      ${answer.id && html`<a class="small" href=${`${location.pathname}#/cluster/${answer.id}`}>${t("life_link")}</a>`}
       ${!open(answer) && html`<${Copy} text=${answer.text} />`}
       ${!open(answer) && onAgain && html`<button class="plain small" type="button" onClick=${() => onAgain(message)}>${t("again")}</button>`}
     </div>
