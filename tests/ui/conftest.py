@@ -1,5 +1,6 @@
 """One Chromium and one cluster for all tests of the page; a context (as a private window) for each test."""
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,9 +14,11 @@ import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 from millstream.bench.chaos.fleet import Fleet, FleetPart
+from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.embedded import EmbeddedValkey
-from millstream.common.broker.models.directory import census
+from millstream.common.broker.models.directory import census, forget_model, model_info
+from millstream.common.job import ModelName
 from tests.harness.queue_site import Site, open_site
 from tests.harness.support import wait_until
 
@@ -53,14 +56,19 @@ class Scene:
 
     async def worker(self, model: str = MODEL, **settings: str) -> FleetPart:
         """A worker that has announced itself."""
-        chosen = {"simulated_rate": "60", "simulated_length": "100000", "model": model, **settings}
-        part = await self.fleet.worker(**chosen)
-        await wait_until(lambda: self.alive(part), within=60, what=f"{part.name} announces itself")
-        return part
+        return await started(self.fleet, self.broker, model=model, **settings)
 
-    async def alive(self, part: FleetPart) -> bool:
-        workers = [worker for model in await census(self.broker) for worker in model.workers]
-        return any(worker.alive and worker.details.get("pid") == str(part.pid) for worker in workers)
+    async def enough_workers(self) -> None:
+        """Sees to it that two can write an answer of the first model: one may be killed."""
+        info = await model_info(self.broker, ModelName(MODEL))
+        for _ in range(2 - info.live):
+            await self.worker()
+
+    async def forget(self, model: ModelName) -> None:
+        """Takes back what a test has put into the queue of a model that no process serves."""
+        found = [key async for key in self.broker.redis.scan_iter(f"{keys.prefix(model)}*")]
+        await self.broker.redis.delete(*found)
+        await forget_model(self.broker, model)
 
     async def answer(self, question: str, **sampling: Any) -> str:
         """Returns what the API answers to the question, undisturbed."""
@@ -68,6 +76,18 @@ class Scene:
         async with httpx.AsyncClient(base_url=self.url, timeout=60) as http:
             answer = await http.post("/v1/chat/completions", json=body)
         return str(answer.json()["choices"][0]["message"]["content"])
+
+
+async def started(fleet: Fleet, broker: Broker, **settings: str) -> FleetPart:
+    """Starts a worker, and returns when it has announced itself."""
+    part = await fleet.worker(**{"simulated_rate": "60", "simulated_length": "100000", **settings})
+
+    async def alive() -> bool:
+        workers = [worker for model in await census(broker) for worker in model.workers]
+        return any(worker.alive and worker.details.get("pid") == str(part.pid) for worker in workers)
+
+    await wait_until(alive, within=60, what=f"{part.name} announces itself")
+    return part
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -79,10 +99,10 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene
         Broker(valkey.url) as broker,
         open_site(valkey.url) as site,
     ):
-        opened = Scene(site, fleet, broker, await fleet.gateway(local_workers="true"))
-        for model in (MODEL, OTHER):
-            await opened.worker(model)
-        yield opened
+        starting = asyncio.create_task(fleet.gateway(local_workers="true"))
+        settings = [{"model": MODEL}, {"model": MODEL}, {"model": OTHER, "slots": "1"}]
+        await asyncio.gather(*(started(fleet, broker, **each) for each in settings))
+        yield Scene(site, fleet, broker, await starting)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -51,7 +51,7 @@ async def test_a_page_reloaded_in_mid_answer_goes_on_with_the_next_token(page: P
 
 
 async def test_a_worker_that_is_killed_leaves_a_mark_and_no_hole(page: Page, scene: Scene) -> None:
-    await scene.worker()
+    await scene.enough_workers()
     await set_up(page, **LONG)
     await say(page, "kill my worker")
     await begun(page)

@@ -6,6 +6,7 @@ import httpx
 import pytest
 from playwright.async_api import Browser, Page, expect
 
+from tests.harness.queue_site import MODEL as SIMULATED
 from tests.ui.conftest import Scene, done, say, window
 
 ATTACKS = [
@@ -53,7 +54,7 @@ async def test_names_of_models_and_tenants_are_only_text(page: Page, scene: Scen
     await page.locator(".queue a").first.click()
     assert await page.locator("main img, main td b b").count() == 0
     assert await page.evaluate("window.hit") is None
-    await scene.broker.redis.flushdb()
+    await scene.forget(SIMULATED)
 
 
 async def test_the_page_allows_no_script_but_its_own_files(scene: Scene) -> None:

@@ -8,6 +8,7 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
+from tests.harness.queue_site import MODEL as SIMULATED
 from tests.ui.conftest import Scene, done, say
 
 pytestmark = pytest.mark.ui
@@ -37,7 +38,7 @@ def pictures(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 async def test_a_picture_of_an_answer_that_two_workers_wrote(page: Page, scene: Scene, pictures: Path) -> None:
-    await scene.worker()
+    await scene.enough_workers()
     script = {"reasoning": "A picture of a mill, then.", "text": TEXT, "rate": 150, "crash": "once", "after": 110}
     await say(page, f"script: {json.dumps(script)}")
     await done(page)
@@ -47,7 +48,6 @@ async def test_a_picture_of_an_answer_that_two_workers_wrote(page: Page, scene: 
     )
     await page.locator("aside li button").first.evaluate("e => { e.textContent = 'What does a mill do?' }")
     await picture(page, pictures / "chat.png")
-    await scene.worker()  # in the place of the one that crashed
 
 
 async def test_a_picture_of_the_cluster(page: Page, scene: Scene, pictures: Path) -> None:
@@ -82,8 +82,7 @@ async def test_a_thousand_jobs_and_a_hundred_workers_are_shown(page: Page, scene
     await expect(page.locator(".queue tbody tr")).to_have_count(1000)
     await asyncio.sleep(4)  # looks at a cluster that stays as it is; nothing is asserted of their time
     print(f"1,000 jobs: {await page.evaluate(TASKS)}")
-    await scene.broker.redis.delete(*[key async for key in scene.broker.redis.scan_iter("ms:{simulated}*")])
-    await scene.broker.redis.srem("ms:models", "simulated")  # type: ignore[misc]
+    await scene.forget(SIMULATED)
 
 
 TASKS = "`${window.tasks.length} tasks above 50 ms, the longest ${Math.max(0, ...window.tasks).toFixed(0)} ms`"
