@@ -13,8 +13,8 @@ from millstream.gateway.settings import GatewaySettings
 ANYONE = "default"  # the tenant of a gateway without keys
 HEALTH, READINESS = "/health", "/ready"  # for whoever watches over the process; they tell no secret
 DESCRIPTIONS = ("/docs", "/redoc", "/openapi.json")  # for browsers, which have no key yet; the same for everybody
-PAGE, PAGE_FILES = "/", "/ui/"  # the web page, which asks for a key itself; it tells nothing of the cluster
-OPEN_PATHS = frozenset((HEALTH, READINESS, *DESCRIPTIONS, PAGE))
+PAGE, PAGE_FILES = ("/", "/ui"), "/ui/"  # the web page, which asks for a key itself; it tells nothing of the cluster
+OPEN_PATHS = frozenset((HEALTH, READINESS, *DESCRIPTIONS, *PAGE))
 SCHEME = {
     "type": "http",
     "scheme": "bearer",

@@ -58,6 +58,17 @@ class Scene:
         """A worker that has announced itself."""
         return await started(self.fleet, self.broker, model=model, **settings)
 
+    @asynccontextmanager
+    async def busy(self, model: str, jobs: int = 1) -> AsyncIterator[None]:
+        """Some who ask a model for more than it can say meanwhile."""
+        asking = [asyncio.create_task(self.answer(f"{at}", model=model, max_tokens=4000)) for at in range(jobs)]
+        try:
+            yield
+        finally:
+            for each in asking:
+                each.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+
     async def enough_workers(self) -> None:
         """Sees to it that two can write an answer of the first model: one may be killed."""
         info = await model_info(self.broker, ModelName(MODEL))

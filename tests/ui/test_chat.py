@@ -5,7 +5,7 @@ import json
 import pytest
 from playwright.async_api import BrowserContext, Page, expect
 
-from tests.ui.conftest import MODEL, OTHER, Scene, begun, done, say, set_up, text_of, words_of
+from tests.ui.conftest import MODEL, OTHER, PATIENCE, Scene, begun, done, say, set_up, text_of, words_of
 
 LONG = {"Most_tokens": "150", "Seed": "11"}
 SAMPLING = {"max_tokens": 150, "seed": 11}
@@ -101,6 +101,33 @@ async def test_stop_ends_the_answer_everywhere(page: Page, scene: Scene) -> None
     id = await page.locator(".assistant").get_attribute("data-id")
     state = "state => fetch('/v1/jobs/' + state).then(r => r.json()).then(j => j.state === 'cancelled')"
     await page.wait_for_function(state, arg=id)
+
+
+@pytest.mark.ui
+async def test_an_answer_without_room_is_continued(page: Page, scene: Scene) -> None:
+    await set_up(page, Most_tokens="10", Seed="5")
+    await say(page, "go on")
+    await done(page)
+    first = await text_of(page)
+    await page.get_by_role("button", name="Continue").click()
+    await done(page)
+    await expect(page.get_by_text("2/2")).to_be_visible()
+    whole = await text_of(page)
+    assert whole.startswith(first.strip()) and len(whole.split()) == 20
+
+
+@pytest.mark.ui
+async def test_an_answer_that_waits_tells_its_place(page: Page, scene: Scene) -> None:
+    async with scene.busy(OTHER):
+        await page.goto(f"{scene.url}/#/cluster")
+        await page.locator(".queue td", has_text="running").wait_for()
+        await page.goto(f"{scene.url}/#/chat")
+        await page.get_by_label("Model").select_option(OTHER)
+        await set_up(page, Most_tokens="5")
+        await say(page, "me too")
+        waiting = page.locator(".assistant [role=status]")
+        await expect(waiting).to_contain_text("place 1 in the queue", timeout=PATIENCE)
+    await done(page)
 
 
 @pytest.mark.ui

@@ -53,15 +53,12 @@ async def test_a_picture_of_an_answer_that_two_workers_wrote(page: Page, scene: 
 async def test_a_picture_of_the_cluster(page: Page, scene: Scene, pictures: Path) -> None:
     await scene.worker("pond", slots="4")
     await scene.worker("pond", slots="4")
-    asking = [asyncio.create_task(scene.answer(f"{at}", model="pond", max_tokens=2000)) for at in range(11)]
-    await page.set_viewport_size({"width": 1200, "height": 1300})
-    await page.goto(f"{scene.url}/#/cluster")
-    await page.locator(".queue td", has_text="all slots are busy").first.wait_for()
-    await page.locator(".queue td", has_text="running").first.wait_for()
-    await picture(page, pictures / "cluster.png")
-    for each in asking:
-        each.cancel()
-    await asyncio.gather(*asking, return_exceptions=True)
+    async with scene.busy("pond", jobs=11):
+        await page.set_viewport_size({"width": 1200, "height": 1300})
+        await page.goto(f"{scene.url}/#/cluster")
+        await page.locator(".queue td", has_text="all slots are busy").first.wait_for()
+        await page.locator(".queue td", has_text="running").first.wait_for()
+        await picture(page, pictures / "cluster.png")
 
 
 async def picture(page: Page, file: Path) -> None:

@@ -1,10 +1,8 @@
 """The other views: who may enter, what the cluster does, which model is better."""
 
-import asyncio
 import json
 import re
 
-import httpx
 import pytest
 from playwright.async_api import BrowserContext, Page, expect
 
@@ -51,28 +49,19 @@ async def test_a_cluster_without_workers_says_what_is_missing_and_goes_on(
 
 
 async def test_the_cluster_shows_a_waiting_job_why_it_waits_and_its_life(page: Page, scene: Scene) -> None:
-    asking = [asyncio.create_task(ask(scene, OTHER)) for _ in range(2)]
-    await page.goto(f"{scene.url}/#/cluster")
-    row = page.locator(".queue tr", has_text="all slots are busy")
-    await row.wait_for()
-    await expect(page.locator(".cell.on").first).to_be_visible()
-    await row.locator("a").click()
-    life = page.locator(".life")
-    await expect(life).to_contain_text("queued")
-    await expect(life.locator(".strip")).to_contain_text("waited")
-    await life.get_by_role("button", name="Cancel").click()
-    await expect(life).to_contain_text("cancelled")
-    await life.get_by_text("In Redis").click()
-    await expect(life.locator("pre.line").first).to_contain_text("redis-cli HGETALL 'ms:{beta}:job:")
-    for each in asking:
-        each.cancel()
-    await asyncio.gather(*asking, return_exceptions=True)
-
-
-async def ask(scene: Scene, model: str) -> None:
-    body = {"model": model, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4000}
-    async with httpx.AsyncClient(base_url=scene.url, timeout=60) as http:
-        await http.post("/v1/chat/completions", json=body)
+    async with scene.busy(OTHER, jobs=2):
+        await page.goto(f"{scene.url}/#/cluster")
+        row = page.locator(".queue tr", has_text="all slots are busy")
+        await row.wait_for()
+        await expect(page.locator(".cell.on").first).to_be_visible()
+        await row.locator("a").click()
+        life = page.locator(".life")
+        await expect(life).to_contain_text("queued")
+        await expect(life.locator(".strip")).to_contain_text("waited")
+        await life.get_by_role("button", name="Cancel").click()
+        await expect(life).to_contain_text("cancelled")
+        await life.get_by_text("In Redis").click()
+        await expect(life.locator("pre.line").first).to_contain_text(f"redis-cli HGETALL 'ms:{{{OTHER}}}:job:")
 
 
 async def test_a_vote_in_a_blind_battle_counts(page: Page, scene: Scene) -> None:

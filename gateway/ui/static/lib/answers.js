@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "../vendor/preact-htm.js";
 import { add, asked, changes, path, save, saveSoon } from "./conversations.js";
-import { follow, newAnswer, open, stop } from "./stream.js";
+import { continued, follow, newAnswer, open, stop } from "./stream.js";
 
 /** @type {Map<string, {talk: object, message: object, reader: AbortController}>} */
 const growing = new Map();
@@ -26,6 +26,17 @@ export function answer(talk, parent, model = talk.model) {
   return message;
 }
 
+/** Adds an answer that goes on where another one was stopped, or had no more room. */
+export function goOn(talk, earlier) {
+  const message = add(talk, { parent: earlier.parent, role: "assistant", text: "", answer: continued(earlier.answer) });
+  grow(talk, message);
+}
+
+/** The conversation that a message answers, with the beginning of the answer if it has one. */
+function askedBy(talk, { parent, answer }) {
+  return [...asked(talk, parent), ...(answer.prefix ? [{ role: "assistant", content: answer.prefix }] : [])];
+}
+
 /** Follows an answer, unless it is followed already. */
 export function grow(talk, message) {
   if (growing.has(message.id) || !open(message.answer)) return;
@@ -35,7 +46,7 @@ export function grow(talk, message) {
     open(message.answer) ? saveSoon(talk) : save(talk);
     told(message.id);
   };
-  follow(message.answer, asked(talk, message.parent), changed, reader.signal).finally(() => {
+  follow(message.answer, askedBy(talk, message), changed, reader.signal).finally(() => {
     growing.delete(message.id);
     save(talk);
     told(message.id);

@@ -15,8 +15,14 @@ export function newAnswer(body) {
   return {
     key: fresh(), body, id: "", seq: 0, state: "sending", text: "", thinking: "", tools: [], error: "", sent: Date.now(),
     first: 0, last: 0, tokens: 0, finish: "", usage: null, place: "", seams: [], leases: [], reconnects: 0, repeated: 0, offsets: [],
-    checked: "",
+    checked: "", prefix: "",
   };
+}
+
+/** An answer that goes on where an earlier one ended. @param {object} earlier @returns {object} */
+export function continued(earlier) {
+  const answer = newAnswer({ ...earlier.body, continue_final_message: true });
+  return { ...answer, text: earlier.text, prefix: earlier.text, thinking: earlier.thinking };
 }
 
 /** Tells whether it may still grow. */
@@ -162,7 +168,8 @@ async function check(answer) {
     take(again, event);
     if (!open(again)) break;
   }
-  answer.checked = again.text === answer.text && again.thinking === answer.thinking ? "same" : "differs";
+  const same = answer.prefix + again.text === answer.text && answer.thinking.endsWith(again.thinking);
+  answer.checked = same ? "same" : "differs";
 }
 
 /** Stops it, wherever it is. @param {object} answer @param {AbortController} reader */

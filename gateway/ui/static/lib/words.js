@@ -4,7 +4,7 @@ const LANGUAGE = "millstream.language";
 
 const EN = {
   chat: "Chat", arena: "Arena", cluster: "Cluster", work: "Batches", keys: "Keys", usage: "Usage", skip: "Skip to the content",
-  copy: "Copy", copied: "Copied", send: "Send", stop: "Stop", again: "Answer again", edit: "Edit", save: "Save", cancel: "Cancel",
+  copy: "Copy", copied: "Copied", send: "Send", stop: "Stop", again: "Answer again", go_on: "Continue", edit: "Edit", save: "Save", cancel: "Cancel",
   remove: "Delete", export: "Export", new_talk: "New conversation", talks: "Conversations", no_talks: "None yet.", settings: "Settings", model: "Model",
   system: "System prompt", temperature: "Temperature", max_tokens: "Most tokens", top_p: "Top p", seed: "Seed", effort: "Reasoning effort",
   ask: "Ask something …", you: "You", thinking: "Thinking", tool: "Tool call", first_token: "first token", per_second: "tokens/s", tokens: "tokens",
@@ -37,7 +37,7 @@ const EN = {
 
 const ZH = {
   chat: "对话", arena: "竞技场", cluster: "集群", work: "批处理", keys: "密钥", usage: "用量", skip: "跳到正文",
-  copy: "复制", copied: "已复制", send: "发送", stop: "停止", again: "重新回答", edit: "编辑", save: "保存", cancel: "取消",
+  copy: "复制", copied: "已复制", send: "发送", stop: "停止", again: "重新回答", go_on: "继续", edit: "编辑", save: "保存", cancel: "取消",
   remove: "删除", export: "导出", new_talk: "新对话", talks: "对话列表", no_talks: "暂无。", settings: "设置", model: "模型",
   system: "系统提示", temperature: "温度", max_tokens: "最多词元", top_p: "Top p", seed: "随机种子", effort: "推理强度",
   ask: "请输入问题……", you: "你", thinking: "思考过程", tool: "工具调用", first_token: "首词元", per_second: "词元/秒", tokens: "词元",

@@ -1,7 +1,7 @@
 // Conversations with a model.
 
 import { html, useEffect, useMemo, useRef, useState } from "../vendor/preact-htm.js";
-import { answer, inMemory, resume, stopAll, useMessage } from "../lib/answers.js";
+import { answer, goOn, inMemory, resume, stopAll, useMessage } from "../lib/answers.js";
 import { save as saveFile } from "../lib/api.js";
 import { add, begin, changes, list, load, path, remove, save, show, siblings } from "../lib/conversations.js";
 import { open } from "../lib/stream.js";
@@ -85,6 +85,7 @@ function Talk({ talk, models, viewer, onList, onNew }) {
     canKill,
     onShow: (id) => (show(talk, id), redraw()),
     onEdit: (message, text) => askOn(text, message.parent),
+    onGoOn: (message) => (goOn(talk, message), redraw()),
     onAgain: (message) => ((talk.model = chosen.current), answer(talk, message.parent), redraw()),
   }), [talk, canKill]);
   const set = (name, value) => ((talk.settings[name] = value), messages.length && save(talk), redraw());

@@ -37,7 +37,7 @@ export function Question({ message, versions, onShow, onEdit }) {
   </section>`;
 }
 
-export function Answer({ message, versions, onShow, onAgain, name, canKill = false }) {
+export function Answer({ message, versions, onShow, onAgain, onGoOn, name, canKill = false }) {
   useMessage(message.id);
   const { answer } = message;
   return html`<section class="message assistant" aria-label=${name ?? answer.body.model} data-state=${answer.state} data-id=${answer.id}>
@@ -50,10 +50,14 @@ export function Answer({ message, versions, onShow, onAgain, name, canKill = fal
       ${answer.id && html`<a class="small" href=${`${location.pathname}#/cluster/${answer.id}`}>${t("life_link")}</a>`}
       ${!open(answer) && html`<${Copy} text=${answer.text} />`}
       ${!open(answer) && onAgain && html`<button class="plain small" type="button" onClick=${() => onAgain(message)}>${t("again")}</button>`}
+      ${onGoOn && goesOn(answer) && html`<button class="plain small" type="button" onClick=${() => onGoOn(message)}>${t("go_on")}</button>`}
     </div>
     <${Story} answer=${answer} />
   </section>`;
 }
+
+/** Tells whether an answer ended before its model had said all. */
+const goesOn = (answer) => Boolean(answer.text) && !answer.tools.length && (answer.state === "stopped" || (answer.state === "done" && answer.finish === "length"));
 
 /** Kills the worker that writes an answer, to see it go on elsewhere. */
 async function killWriter(answer) {
