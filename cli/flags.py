@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, SettingsError
-from rich.markup import escape
 
+from millstream.cli.help import OPTIONS
 from millstream.common.settings import as_list
 
 S = TypeVar("S", bound=BaseSettings)
@@ -93,16 +93,17 @@ def _parameter(settings: type[BaseSettings], name: str, field: FieldInfo) -> ins
     option: Any = typer.Option(
         None,
         f"{flag}/--no-{flag[2:]}" if is_bool(field) else flag,
-        help=f"{escape(field.description or '')} [dim]{escape(_origin(settings, name, field))}[/dim]",
+        help=f"{field.description or ''} {_origin(settings, name, field)}",
         metavar=None if is_bool(field) else _metavar(field),
         show_default=False,
+        rich_help_panel=_heading(settings, name),
     )
     kind = bool if is_bool(field) else list[str] if is_list(field) else str
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=kind)
 
 
 def _argument(name: str, field: FieldInfo) -> inspect.Parameter:
-    argument: Any = typer.Argument(..., help=escape(field.description or ""), metavar=name.upper(), show_default=False)
+    argument: Any = typer.Argument(..., help=field.description or "", metavar=name.upper(), show_default=False)
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=argument, annotation=str)
 
 
@@ -110,6 +111,12 @@ def _origin(settings: type[BaseSettings], name: str, field: FieldInfo) -> str:
     default = None if name == "redis_url" else field.get_default(call_default_factory=True, validated_data={})
     shown = "" if default in (None, "", [], PydanticUndefined) else f" [default: {default}]"
     return f"[env: {variable_of(settings, name)}]{shown}"
+
+
+def _heading(settings: type[BaseSettings], name: str) -> str:
+    """Returns the `heading` of the class that declares the field; what a command has for itself needs none."""
+    declares = next(each for each in settings.__mro__ if name in inspect.get_annotations(each))
+    return str(declares.__dict__.get("heading", OPTIONS))
 
 
 def _metavar(field: FieldInfo) -> str:

@@ -1,4 +1,4 @@
-"""How the commands reach a gateway."""
+"""The options with which a command reaches a gateway."""
 
 import ipaddress
 from typing import TypedDict

@@ -5,6 +5,7 @@ import asyncio
 import typer
 
 from millstream.cli.flags import command_of, group_of
+from millstream.cli.help import HelpCommand, HelpGroup
 from millstream.cli.settings import (
     ForgetSettings,
     KeyTerms,
@@ -19,26 +20,33 @@ from millstream.common.settings import ClusterSettings
 def models_group() -> typer.Typer:
     """Returns the commands `models`, `models policy`, `models load`, `models unload`, `models forget`."""
     group = typer.Typer(
-        invoke_without_command=True, callback=group_of(ClusterSettings, "List the models and their queues.", _models)
+        cls=HelpGroup,
+        rich_markup_mode=None,
+        invoke_without_command=True,
+        callback=group_of(ClusterSettings, "List the models and their queues.", _models),
     )
     policy = command_of(PolicySettings, "Choose how a model's jobs are routed.", _policy, ("model", "policy"))
-    group.command("policy")(policy)
-    group.command("load")(
+    group.command("policy", cls=HelpCommand)(policy)
+    group.command("load", cls=HelpCommand)(
         command_of(LoadSettings, "Let a worker load a model it is configured for.", _load, ("model",))
     )
     unload = command_of(LoadSettings, "Let all workers unload a model; the next request loads it.", _unload, ("model",))
-    group.command("unload")(unload)
-    group.command("forget")(command_of(ForgetSettings, "Unlist a model without workers.", _forget, ("model",)))
+    group.command("unload", cls=HelpCommand)(unload)
+    group.command("forget", cls=HelpCommand)(
+        command_of(ForgetSettings, "Unlist a model without workers.", _forget, ("model",))
+    )
     return group
 
 
 def keys_group() -> typer.Typer:
     """Returns the commands `keys create`, `keys list`, `keys limit`, `keys revoke`."""
-    group = typer.Typer(help="Make, list, limit and revoke API keys.", no_args_is_help=True)
-    group.command("create")(command_of(KeyTerms, "Make an API key; it is shown this once.", _create))
-    group.command("list")(command_of(ClusterSettings, "List the API keys.", _list))
-    group.command("limit")(command_of(LimitSettings, "Change what a key may do.", _limit, ("id",)))
-    group.command("revoke")(command_of(RevokeSettings, "Refuse a key from now on.", _revoke, ("id",)))
+    group = typer.Typer(
+        cls=HelpGroup, rich_markup_mode=None, help="Make, list, limit and revoke API keys.", no_args_is_help=True
+    )
+    group.command("create", cls=HelpCommand)(command_of(KeyTerms, "Make an API key; it is shown this once.", _create))
+    group.command("list", cls=HelpCommand)(command_of(ClusterSettings, "List the API keys.", _list))
+    group.command("limit", cls=HelpCommand)(command_of(LimitSettings, "Change what a key may do.", _limit, ("id",)))
+    group.command("revoke", cls=HelpCommand)(command_of(RevokeSettings, "Refuse a key from now on.", _revoke, ("id",)))
     return group
 
 

@@ -2,16 +2,19 @@
 
 import asyncio
 import signal
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
+from pydantic_settings import BaseSettings
 
 from millstream.bench.chaos.settings import ChaosSettings
 from millstream.bench.command.settings import BenchSettings
 from millstream.cli.flags import command_of
 from millstream.cli.groups import keys_group, models_group
+from millstream.cli.help import WIDEST, HelpCommand, HelpGroup
 from millstream.cli.settings import (
     BatchesSettings,
     ChatSettings,
@@ -27,13 +30,16 @@ from millstream.gateway.background.settings import BackgroundSettings
 from millstream.gateway.settings import GatewaySettings
 from millstream.worker.settings import WorkerSettings
 
+S = TypeVar("S", bound=BaseSettings)
+
 app = typer.Typer(
     name="millstream",
     help="An OpenAI-compatible inference cluster on Redis streams. Start with: millstream up",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    cls=HelpGroup,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,  # tracebacks go to the log as they are
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDEST},
 )
 
 
@@ -162,28 +168,43 @@ def _options(  # pyright: ignore[reportUnusedFunction] (typer calls it)
     pass
 
 
-app.command("up")(command_of(UpSettings, "Start everything in this terminal: queue, gateway and workers.", _up))
-app.command("gateway")(command_of(GatewaySettings, "Serve the OpenAI-compatible API.", _gateway))
-app.command("worker")(command_of(WorkerSettings, "Serve a model: pull jobs, write chunks.", _worker))
-app.command("background")(
-    command_of(BackgroundSettings, "Work on batches, send webhooks, remove what has expired.", _background)
-)
-app.command("batches")(command_of(BatchesSettings, "List batches and watch them go on.", _batches))
-app.command("chat")(command_of(ChatSettings, "Talk to a model in this terminal.", _chat))
-app.command("bench")(
-    command_of(BenchSettings, "Put load on any OpenAI-compatible server and time its answers.", _bench)
-)
-app.command("doctor")(command_of(DoctorSettings, "Find out why something does not work, and say what to do.", _doctor))
+EXAMPLES = {
+    "up": "millstream up --model Qwen/Qwen3-0.6B --workers 2",
+    "gateway": "millstream gateway --redis-url redis://:PASSWORD@10.0.0.5:6379/0 --host 0.0.0.0 --require-keys",
+    "worker": "millstream worker --redis-url redis://:PASSWORD@10.0.0.5:6379/0 --model Qwen/Qwen3-8B --slots 32",
+    "background": "millstream background --webhooks '*=https://example.com/hook'",
+    "batches": "millstream batches --no-watch",
+    "chat": "millstream chat --model smollm2-135m-instruct --temperature 0.7",
+    "bench": "millstream bench --base-url http://127.0.0.1:8000/v1 --model smollm2-135m-instruct",
+    "doctor": "millstream doctor --gateway-url http://127.0.0.1:8000",
+    "top": "millstream top --every 2",
+    "usage": "millstream usage",
+    "workers": "millstream workers --here",
+    "jobs": "millstream jobs --failed",
+    "chaos": "millstream chaos --seconds 60",
+}
+
+
+def _add(name: str, settings: type[S], tells: str, run: Callable[[S], None]) -> None:
+    app.command(name, cls=HelpCommand, epilog=f"Example: {EXAMPLES[name]}")(command_of(settings, tells, run))
+
+
+_add("up", UpSettings, "Start everything in this terminal: queue, gateway and workers.", _up)
+_add("gateway", GatewaySettings, "Serve the OpenAI-compatible API.", _gateway)
+_add("worker", WorkerSettings, "Serve a model: pull jobs, write chunks.", _worker)
+_add("background", BackgroundSettings, "Work on batches, send webhooks, remove what has expired.", _background)
+_add("batches", BatchesSettings, "List batches and watch them go on.", _batches)
+_add("chat", ChatSettings, "Talk to a model in this terminal.", _chat)
+_add("bench", BenchSettings, "Put load on any OpenAI-compatible server and time its answers.", _bench)
+_add("doctor", DoctorSettings, "Find out why something does not work, and say what to do.", _doctor)
 app.add_typer(models_group(), name="models")
 app.add_typer(keys_group(), name="keys")
-app.command("top")(command_of(TopSettings, "Watch workers, queues and waits live.", _top))
-app.command("usage")(
-    command_of(ClusterSettings, "Show what each API key has used, and each tenant of each model by day.", _usage)
-)
-app.command("workers")(command_of(WorkersSettings, "List the workers and what they carry.", _workers))
-app.command("jobs")(command_of(JobsSettings, "List the jobs running and waiting, or those given up.", _jobs))
-app.command("chaos")(command_of(ChaosSettings, "Kill, freeze and cut everything, and check every token.", _chaos))
-app.command("version")(_version)
+_add("top", TopSettings, "Watch workers, queues and waits live.", _top)
+_add("usage", ClusterSettings, "Show what each key and each tenant has used.", _usage)
+_add("workers", WorkersSettings, "List the workers and what they carry.", _workers)
+_add("jobs", JobsSettings, "List the jobs running and waiting, or those given up.", _jobs)
+_add("chaos", ChaosSettings, "Kill, freeze and cut everything, and check every token.", _chaos)
+app.command("version", cls=HelpCommand)(_version)
 
 
 if __name__ == "__main__":

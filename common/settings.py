@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 from pydantic.fields import FieldInfo
@@ -75,6 +75,8 @@ class ClusterSettings(Settings):
     """The settings on which all processes of one cluster must agree. Each field is also a flag of the commands
     (`--redis-url`)."""
 
+    heading: ClassVar[str] = "The cluster (all its processes must agree)"
+
     redis_url: RedisUrl = Field(
         default_factory=_default_redis_url,
         description="Where the queue lives: redis://, rediss://, unix://, redis+sentinel://host:port,host:port/SERVICE "
@@ -87,6 +89,12 @@ class ClusterSettings(Settings):
     )
     max_attempts: int = Field(
         default=3, ge=1, description="A job whose workers died so often is failed and kept for an operator."
+    )
+    fair_after: float = Field(
+        default=5.0,
+        ge=0,
+        description="Seconds that a tenant waits before tenants above their fair share of the slots give some back, in "
+        "mid-stream and without loss; 0: never.",
     )
     retention: float = Field(
         default=600.0, gt=0, description="Seconds a finished job and its chunk log are kept, for replay and resumption."

@@ -1,6 +1,7 @@
 """Settings of a gateway process. Read once at the composition root; each field is also a flag of the command."""
 
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -10,6 +11,8 @@ from millstream.common.settings import ClusterSettings
 
 class FilesSettings(ClusterSettings):
     """Settings of the Files API. All gateways and background processes of a cluster must see the same files."""
+
+    heading: ClassVar[str] = "Files"
 
     files_url: str = Field(
         default_factory=default_files_url,
@@ -28,6 +31,8 @@ class FilesSettings(ClusterSettings):
 class IntakeSettings(FilesSettings):
     """The settings that a gateway and a background process have in common: the reading of requests, and how many of
     them may wait."""
+
+    heading: ClassVar[str] = "Requests, and how many may wait"
 
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024, description="Largest request body accepted, in bytes.")
     keep_alive: float = Field(default=15.0, gt=0, description="Seconds of silence after which a stream gets a comment.")
@@ -82,11 +87,11 @@ class GatewaySettings(IntakeSettings):
 
     api_keys: list[str] = Field(
         default=[],
-        description="Static API keys as `tenant:key`. Without any, only loopback is served. On a command line other "
-        "users of the machine can read them: there give a file.",
+        description="Static API keys as `tenant:key`, perhaps with limits (`team-a:sk-1 rpm=60 concurrent=8`). Without "
+        "any, only loopback is served. On a command line other users of the machine can read them: there give a file.",
     )
     api_keys_file: Path | None = Field(
-        default=None, description="File with static API keys, one `tenant:key` a line; let its owner alone read it."
+        default=None, description="File with static API keys, one a line in the same form; let its owner alone read it."
     )
     admins: list[str] = Field(
         default=["default", "admin"],

@@ -10,6 +10,7 @@ MODELS = "ms:models"
 NAMES = "ms:names"
 BATCHES = "ms:batches"
 RESPONSES = "ms:responses"
+UNFINISHED = "ms:unfinished"
 DEAD_WEBHOOKS = "ms:webhooks:dead"
 API_KEYS = "ms:keys"  # hash: sha256 of an API key -> whose it is and its limits, JSON
 

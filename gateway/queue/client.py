@@ -23,6 +23,7 @@ class Submission:
     idempotency_key: str | None = None
     fingerprint: str = ""  # of the body: the same key with another fingerprint is a conflict
     resumable: bool = False  # the jobs run on when their client leaves
+    kept: bool = False  # the answer is to be stored: the jobs run on when their gateway dies
     affinity: tuple[str, ...] = ()  # session and prompt beginnings, for routing: `gateway.requests.affinity`
     key: ApiKey | None = None  # whose limits count, and with which weight among tenants
 

@@ -51,7 +51,7 @@ class RedisQueueClient:
         self._broker = broker
         self._gateway = gateway
         self._hub = hub
-        self._reader = LogReader(broker, gateway, hub)
+        self._reader = LogReader(broker, gateway, hub, terms.retention)
         self._wait_estimator = wait_estimator
         self._terms = terms
         self._limiter = RateLimiter(broker)
@@ -126,7 +126,7 @@ class RedisQueueClient:
             tier=submission.tier,
             timeout_ms=int(submission.timeout * 1000),
             retention_ms=int(self._terms.retention * 1000),
-            resumable=submission.resumable,
+            resumable=submission.resumable or submission.kept,
             idempotency_digest=hashlib.sha256(key.encode()).hexdigest()[:32] if key else "",
             fingerprint=submission.fingerprint,
             bounds=self._terms.bounds,

@@ -1,5 +1,6 @@
 """Streams read from their jobs' chunk logs: the place found in Redis, holes filled, what Redis lost put back."""
 
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from time import monotonic
@@ -14,6 +15,7 @@ from millstream.common.chunk import NOTHING_YET, Chunk, Seq, decode_chunk
 from millstream.common.errors import Expired, LogExpired, MillstreamError, NotFound, StreamLost
 from millstream.common.job import GatewayId, JobId, ModelName
 from millstream.common.process.backoff import Backoff
+from millstream.common.request_id import request_of
 from millstream.gateway.queue.client import DirectSink
 from millstream.gateway.queue.hub import FrameHub
 from millstream.gateway.queue.job_stream import JobStream, LoggedChunk
@@ -26,7 +28,9 @@ log = structlog.stdlib.get_logger(part="dispatch")
 class LogReader:
     """The reading half of a `QueueClient`; the frame hub brings the news."""
 
-    def __init__(self, broker: Broker, gateway: GatewayId, hub: FrameHub) -> None:
+    def __init__(self, broker: Broker, gateway: GatewayId, hub: FrameHub, retention: float = 600.0) -> None:
+        """`retention`: seconds for which a job is known at least, if no restart of Redis loses it."""
+        self._retention = retention
         self._broker = broker
         self._gateway = gateway
         self._hub = hub
@@ -119,7 +123,7 @@ class LogReader:
         """Handles a job that Redis does not know. If we submitted it and have all its chunks, it goes on from them."""
         origin, prefix = job_stream.origin, job_stream.prefix
         if origin is None or prefix is None:
-            raise _unknown(job_stream.job, Seq(job_stream.first - 1))
+            raise await self._missing(job_stream.model, job_stream.job, Seq(job_stream.first - 1))
         log.warning("job_submitted_again", job=job_stream.job, model=job_stream.model, chunks=len(prefix))
         left = max(1, int(origin.envelope.timeout_ms - (monotonic() - job_stream.born) * 1000))
         envelope = replace(origin.envelope, timeout_ms=left, idempotency_digest="", bounds=jobs.Bounds())
@@ -127,12 +131,23 @@ class LogReader:
         await jobs.submit(self._broker, job_stream.model, envelope, [again])
         job_stream.unsure = False
 
+    async def _missing(self, model: ModelName, job: JobId, after: Seq) -> MillstreamError:
+        """Returns why there is no such job. After a restart, a gateway may be about to put it back: that is waited for
+        like a Redis that is away."""
+        absence = await jobs.absence(self._broker, model)
+        if absence.may_return > 0:
+            return RedisAway(f"Redis was restarted and does not know `{job}`; it may still be put back.")
+        return _lost_in_restart(job, absence.uptime, self._retention) or _unknown(job, after)
+
     async def logged(
         self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET, most: int | None = None
     ) -> list[LoggedChunk]:
-        async def look() -> tuple[list[tuple[Seq, bytes]], str | None]:
+        async def look() -> tuple[list[tuple[Seq, bytes]], str]:
             found = await self._from(model, job, after, most)
-            return found, await jobs.owner(self._broker, model, job)  # last: a log that expired is not an empty one
+            owner = await jobs.owner(self._broker, model, job)  # last: a log that expired is not an empty one
+            if owner is None:
+                raise await self._missing(model, job, after)
+            return found, owner
 
         found, owner = await retry_while_away(look, LOOK_PATIENCE)
         if owner != tenant:
@@ -149,6 +164,18 @@ class LogReader:
             page = await read_log(self._broker, model, job, found[-1][0])
             found += page
         return found
+
+
+def _lost_in_restart(job: JobId, uptime: float, retention: float) -> StreamLost | None:
+    """Returns the error for a job that was made before the last restart, and so lately that it cannot have expired."""
+    try:
+        age = time.time() - request_of(job).created
+    except NotFound:
+        return None
+    if not uptime <= age < retention:
+        return None
+    message = f"The stream of `{job}` was lost: Redis was restarted {uptime:.0f} s ago, and no gateway had its tokens."
+    return StreamLost(message)
 
 
 def _unknown(job: JobId, after: Seq) -> MillstreamError:

@@ -12,6 +12,7 @@ from millstream.common.broker.models.directory import ModelInfo
 from millstream.common.broker.models.load_requests import LoadVerb
 from millstream.common.broker.records.batches import Batches
 from millstream.common.broker.records.pending import Pending
+from millstream.common.broker.records.unfinished import UnfinishedAnswers
 from millstream.common.job import ModelName
 from millstream.gateway.access.authentication import Keys
 from millstream.gateway.queue.client import QueueClient
@@ -49,6 +50,7 @@ class ClusterServices:
     storage: Storage | None = None  # of files
     batches: Batches | None = None
     pending: Pending | None = None  # background responses
+    unfinished: UnfinishedAnswers | None = None  # answers that are to be stored
     usage: UsageBook | None = None
     keys: Keys | None = None  # None: the settings' own
     operations: Operations | None = None

@@ -20,13 +20,14 @@ from millstream.common.broker.records.batches import Batches
 from millstream.common.broker.records.pending import Pending
 from millstream.common.broker.records.quotas import Quota
 from millstream.common.broker.records.store import RedisStore
-from millstream.common.broker.upkeep import keep_up
+from millstream.common.broker.records.unfinished import UnfinishedAnswers
+from millstream.common.broker.upkeep import UpkeepRules, keep_up
 from millstream.common.job import GatewayId, ModelName
 from millstream.common.process.backoff import Backoff
 from millstream.common.process.identity import incarnation
 from millstream.common.process.tasks import TaskGroup
 from millstream.gateway.access.api_keys import Keyring
-from millstream.gateway.access.authentication import keys_of
+from millstream.gateway.access.static_keys import keys_of
 from millstream.gateway.queue.hub import FrameHub
 from millstream.gateway.queue.redis_client import RedisQueueClient, Terms
 from millstream.gateway.queue.wait_estimate import WaitEstimator
@@ -65,7 +66,6 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
     """Returns at once; a Redis that is not there yet is waited for in the background. When one of the loops that keep
     the connection going ends, the block is cancelled, and the reason raised in a group."""
     gateway = GatewayId(incarnation("gateway"))
-    storage = Storage(settings.files_url)
     async with Broker(settings.redis_url) as broker, TaskGroup() as tasks:
         channel = FrameChannel(settings.redis_url, gateway)
         hub = FrameHub()
@@ -88,9 +88,10 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
                 NamedQueueClient(queue, names),
                 RedisDirectory(broker, names),
                 RedisStore(broker, quotas_of(settings)),
-                storage=storage,
+                storage=Storage(settings.files_url),
                 batches=Batches(broker),
                 pending=Pending(broker),
+                unfinished=UnfinishedAnswers(broker),
                 usage=UsageBook(broker),
                 keys=keyring,
                 operations=Operations(broker, gateway, wait_estimator),
@@ -142,6 +143,11 @@ def bounds_of(settings: IntakeSettings) -> Bounds:
     )
 
 
+def upkeep_rules(settings: IntakeSettings) -> UpkeepRules:
+    """Returns the rules of upkeep, as the settings say."""
+    return UpkeepRules(settings.max_attempts, int(settings.fair_after * 1000), int(settings.orphan_grace * 1000))
+
+
 async def warn_of_eviction(broker: Broker) -> None:
     """Tells in the log of a server that may throw jobs away. Raises `RedisAway`."""
     facts = await server_facts(broker)
@@ -153,13 +159,14 @@ async def warn_of_eviction(broker: Broker) -> None:
 async def tend(broker: Broker, settings: IntakeSettings) -> None:
     """Keeps every known model up, for ever; says in the log when Redis is away and when it is back."""
     backoff, away, looked = Backoff(most=1.0), False, False
+    rules = upkeep_rules(settings)
     while True:
         try:
             if not looked:
                 await warn_of_eviction(broker)
                 looked = True
             for model in await model_names(broker):
-                await keep_up(broker, model, settings.max_attempts, int(settings.orphan_grace * 1000))
+                await keep_up(broker, model, rules)
         except RedisAway as error:
             if not away:
                 log.warning("waiting_for_redis", error=error.message)

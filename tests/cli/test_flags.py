@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from millstream.bench.chaos.settings import ChaosSettings
 from millstream.bench.command.settings import BenchSettings
 from millstream.cli.flags import command_of, flag_of, is_bool, read, variable_of
+from millstream.cli.help import HelpCommand
 from millstream.cli.main import app
 from millstream.cli.settings import (
     BatchesSettings,
@@ -62,8 +63,8 @@ class Sample(Settings):
 def run(*arguments: str) -> Sample | str:
     """Returns what the command was called with, or the error it printed."""
     seen: list[Sample] = []
-    one = typer.Typer()
-    one.command()(command_of(Sample, "Try.", seen.append))
+    one = typer.Typer(rich_markup_mode=None)
+    one.command(cls=HelpCommand)(command_of(Sample, "Try.", seen.append))
     result = CliRunner().invoke(one, arguments, env={"COLUMNS": "200", "TERM": "dumb"})
     return seen[0] if seen else re.sub(r"\s+", " ", result.output)
 
@@ -173,3 +174,24 @@ def test_what_kubernetes_says_of_a_service_is_no_setting(monkeypatch: pytest.Mon
 def test_the_version_is_an_option_too() -> None:
     option, command = (CliRunner().invoke(app, [word]) for word in ("--version", "version"))
     assert option.exit_code == 0 and option.output == command.output != ""
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "models policy", "keys limit"])
+def test_help_is_read_on_a_narrow_terminal(command: str) -> None:
+    """No description is cut short or pressed into a column, and a command's own options come before those of all."""
+    shown = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "80"}).output
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= 80 and "…" not in shown
+    headings = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
+    assert headings[0] in ("Arguments:", "Options:")
+    told, pressed = " ".join(shown.split()), "".join(shown.split())
+    settings = COMMANDS.get(command, ClusterSettings)
+    for name, field in settings.model_fields.items():
+        assert flag_of(name) in told and "".join((field.description or "").split()) in pressed
+    if command in COMMANDS:
+        example = told.partition("Example: millstream ")[2]
+        known = {flag_of(name) for name in settings.model_fields} | {
+            f"--no-{flag_of(name)[2:]}" for name in settings.model_fields
+        }
+        assert example.split()[0] == command
+        assert {word for word in example.split() if word.startswith("--")} <= known

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from millstream.common.broker import jobs, keys, workers
 from millstream.common.broker.chunks import read_log
-from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.connection.broker import Broker, RedisAway
 from millstream.common.chunk import Chunk, Seq, Usage, decode_chunk, encode_chunk
 from millstream.common.errors import LogExpired, NotFound, StreamLost
 from millstream.common.job import ChatPrompt, GatewayId, JobId, JobRequest, ModelName, Tier, WorkerId
@@ -120,6 +120,14 @@ class World:
         written = [raw for _, raw in page]
         mind.holds[claimed.id] = Held(claimed, written, len(written))
 
+    async def give_way(self, mind: WorkerMind) -> None:
+        """The worker gives back what it was asked for, whatever it has made meanwhile."""
+        for id, held in list(mind.holds.items()):
+            if "preempt" in await self.hash(id):
+                for _ in range(2):
+                    await workers.preempt(self.broker, MODEL, mind.id, [(id, held.job.lease)])
+                del mind.holds[id]
+
     async def step(self, mind: WorkerMind, reply_lost: bool) -> None:
         held = list(mind.holds.values())
         steps = [one.step() for one in held]
@@ -165,6 +173,8 @@ class World:
         except (NotFound, LogExpired):
             assert follower.origin is None, "the gateway that submitted a job can do so again"
             self.readers.remove(reader)
+        except RedisAway:  # the server is young, and somebody may put the job back
+            return
         reader.take_all()
 
     async def resume(self, reader: Reader, gateway: GatewayId) -> None:

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from millstream.gateway.apis.admin.arena.rating import Ballot, ratings
-from tests.gateway.apis.admin.conftest import House
+from tests.gateway.admin.conftest import House
 
 
 def vote(left: str, right: str, winner: str, **more: object) -> dict[str, object]:

@@ -11,7 +11,7 @@ from millstream.common.broker import keys
 from millstream.common.broker.embedded import EmbeddedValkey
 from millstream.common.broker.models.overview import overview
 from millstream.gateway.services.cluster_feed import ClusterFeed
-from tests.gateway.apis.admin.conftest import House, chat, house_of
+from tests.gateway.admin.conftest import House, chat, house_of
 from tests.harness.queue_site import MODEL, Site, open_site
 from tests.harness.support import wait_until
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import httpx
 
-from tests.gateway.apis.admin.conftest import House, chat
+from tests.gateway.admin.conftest import House, chat
 
 Event = tuple[str, str]
 

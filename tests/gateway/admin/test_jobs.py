@@ -10,7 +10,7 @@ from millstream.common.broker import jobs, workers
 from millstream.common.broker.models.inspection import dead_jobs
 from millstream.common.broker.workers import evict_now
 from millstream.common.job import JobId, WorkerId
-from tests.gateway.apis.admin.conftest import House, chat
+from tests.gateway.admin.conftest import House, chat
 from tests.harness.queue_site import MODEL
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.gateway.apis.admin.conftest import House
+from tests.gateway.admin.conftest import House
 from tests.harness.support import wait_until
 
 
