@@ -11,7 +11,6 @@ from millstream.gateway.apis.responses.service import ResponseService
 from millstream.gateway.apis.responses.store import StoredResponses
 from millstream.gateway.background.batches.batch_worker import BackgroundContext
 from millstream.gateway.records.completions import StoredCompletions
-from millstream.gateway.requests.admitted import Desk
 
 TOLD = ("completed", "failed", "cancelled", "incomplete")  # ends that there is an event for
 log = structlog.stdlib.get_logger(part="responses")
@@ -39,7 +38,7 @@ class BackgroundResponses:
             turn = await turns.get(response.id)
         except NotFound:
             return ""  # deleted
-        turn = await ResponseService(Desk(context.cluster.queue), turns, response.tenant).refresh(turn)
+        turn = await ResponseService(context.cluster.queue, turns, response.tenant).refresh(turn)
         status = str(turn.response["status"])
         return f"response.{status}" if status in TOLD else None
 
@@ -77,5 +76,5 @@ class KeptAnswers:
         turn = await turns.find(answer.id)
         if turn is None:
             return True  # deleted
-        turn = await ResponseService(Desk(context.cluster.queue), turns, answer.tenant).refresh(turn)
+        turn = await ResponseService(context.cluster.queue, turns, answer.tenant).refresh(turn)
         return not turn.under_way

@@ -1,7 +1,6 @@
 """Streams read from their jobs' chunk logs: the place found in Redis, holes filled, what Redis lost put back."""
 
 import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from time import monotonic
 
@@ -11,14 +10,14 @@ from millstream.common.broker import jobs
 from millstream.common.broker.chunks import PAGE, read_log
 from millstream.common.broker.connection.broker import Broker, RedisAway
 from millstream.common.broker.connection.retry import retry_while_away
-from millstream.common.chunk import NOTHING_YET, Chunk, Seq, decode_chunk
+from millstream.common.chunk import NOTHING_YET, Seq, decode_chunk
 from millstream.common.errors import Expired, LogExpired, MillstreamError, NotFound, StreamLost
 from millstream.common.job import GatewayId, JobId, ModelName
 from millstream.common.process.backoff import Backoff
 from millstream.common.request_id import request_of
-from millstream.gateway.queue.client import DirectSink
 from millstream.gateway.queue.hub import FrameHub
-from millstream.gateway.queue.job_stream import JobStream, LoggedChunk
+from millstream.gateway.queue.job_stream import JobStream
+from millstream.gateway.queue.sink import ChunkSink, LoggedChunk
 
 LOOK_PATIENCE = 30.0  # seconds a look waits for a Redis that restarts or fails over; proxies cut a silence after 60
 
@@ -36,33 +35,26 @@ class LogReader:
         self._hub = hub
 
     async def follow(
-        self,
-        model: ModelName,
-        job: JobId,
-        *,
-        tenant: str,
-        after: Seq = NOTHING_YET,
-        direct: DirectSink | None = None,
-    ) -> AsyncIterator[list[tuple[Seq, Chunk]]]:
+        self, model: ModelName, job: JobId, sink: ChunkSink, *, tenant: str, after: Seq = NOTHING_YET
+    ) -> None:
         job_stream = self._take_up(model, job, tenant, after)
-        job_stream.direct = direct
         backoff = Backoff()
         try:
-            while not job_stream.ended:
+            job_stream.open(sink)
+            while not job_stream.done:
                 try:
                     await self.catch_up(job_stream)
                 except RedisAway:
                     if job_stream.overdue:
                         raise Expired("The queue (Redis) was away until the request's deadline passed.") from None
                     await backoff.sleep()
-                    yield []
-                    continue
-                if items := job_stream.drain():
-                    yield items
-                elif not job_stream.ended and not await job_stream.wait():
-                    yield []
+                    job_stream.show_life()
+                else:
+                    await job_stream.wait()
         finally:
             self._hub.remove(job_stream)
+        if job_stream.failure is not None:
+            raise job_stream.failure
 
     def _take_up(self, model: ModelName, job: JobId, tenant: str, after: Seq) -> JobStream:
         """Returns the stream prepared at submit, or a new one that must find its place first."""
@@ -77,7 +69,8 @@ class LogReader:
         """Find our place in Redis if we are unsure of it, and fill a hole from the log. Raises `RedisAway`."""
         if job_stream.unsure:
             await self._attach(job_stream)
-        while job_stream.lagging and not job_stream.full and not job_stream.unsure:
+        while job_stream.lagging and not job_stream.unsure:
+            await job_stream.drained()
             await self._read_on(job_stream)
 
     async def _read_on(self, job_stream: JobStream) -> None:
@@ -93,9 +86,7 @@ class LogReader:
             return
         if page and page[0][0] != asked:
             raise StreamLost(f"Chunk {asked} of `{job_stream.job}` is no longer in its log.")
-        for seq, raw in page:
-            if seq == job_stream.next:
-                job_stream.accept(raw)
+        job_stream.accept(page)
         job_stream.lagging = (job_stream.lagging or bool(page)) and not job_stream.done
 
     async def _attach(self, job_stream: JobStream) -> None:

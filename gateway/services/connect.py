@@ -9,7 +9,6 @@ import structlog
 
 from millstream.common.broker.accounts.keyring import find_key
 from millstream.common.broker.accounts.usage import UsageBook
-from millstream.common.broker.chunks import FrameChannel
 from millstream.common.broker.connection.broker import Broker, RedisAway
 from millstream.common.broker.jobs import Bounds
 from millstream.common.broker.models.directory import ModelInfo, census, model_names
@@ -22,20 +21,17 @@ from millstream.common.broker.records.quotas import Quota
 from millstream.common.broker.records.store import RedisStore
 from millstream.common.broker.records.unfinished import UnfinishedAnswers
 from millstream.common.broker.upkeep import UpkeepRules, keep_up
-from millstream.common.job import GatewayId, ModelName
+from millstream.common.job import ModelName
 from millstream.common.process.backoff import Backoff
-from millstream.common.process.identity import incarnation
 from millstream.common.process.tasks import TaskGroup
 from millstream.gateway.access.api_keys import Keyring
 from millstream.gateway.access.static_keys import keys_of
-from millstream.gateway.queue.hub import FrameHub
-from millstream.gateway.queue.redis_client import RedisQueueClient, Terms
-from millstream.gateway.queue.wait_estimate import WaitEstimator
-from millstream.gateway.queue.watchdog import Watchdog
+from millstream.gateway.queue.connected import connected_queue
+from millstream.gateway.queue.model_names import ModelNames, under_all_names
+from millstream.gateway.queue.redis_client import Terms
 from millstream.gateway.records.files.storage import Storage
 from millstream.gateway.services.cluster import ClusterServices
 from millstream.gateway.services.cluster_feed import ClusterFeed
-from millstream.gateway.services.model_names import ModelNames, NamedQueueClient, under_all_names
 from millstream.gateway.services.operations import Operations
 from millstream.gateway.settings import GatewaySettings, IntakeSettings
 
@@ -65,28 +61,18 @@ class RedisDirectory:
 async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
     """Returns at once; a Redis that is not there yet is waited for in the background. When one of the loops that keep
     the connection going ends, the block is cancelled, and the reason raised in a group."""
-    gateway = GatewayId(incarnation("gateway"))
     async with Broker(settings.redis_url) as broker, TaskGroup() as tasks:
-        channel = FrameChannel(settings.redis_url, gateway)
-        hub = FrameHub()
-        terms = Terms(settings.retention, bounds_of(settings))
+        queue = connected_queue(broker, Terms(settings.retention, bounds_of(settings)), settings.keep_alive)
         keyring = keyring_of(settings, broker)
-        wait_estimator = WaitEstimator(broker)
-        queue = RedisQueueClient(broker, gateway, hub, wait_estimator, terms)
-        watchdog = Watchdog(broker, gateway, hub, wait_estimator, settings.keep_alive)
-        names = ModelNames(broker)
         loops = [
-            tasks.keep(names.watch, "names"),
-            tasks.keep(partial(hub.read, channel), "frames"),
-            tasks.keep(watchdog.watch, "watchdog"),
-            tasks.keep(queue.tidy, "tidy"),
+            *(tasks.keep(loop, name) for name, loop in queue.loops.items()),
             tasks.keep(partial(tend, broker, settings), "upkeep"),
             *([tasks.keep(keyring.watch, "keys")] if keyring else []),
         ]
         try:
             yield ClusterServices(
-                NamedQueueClient(queue, names),
-                RedisDirectory(broker, names),
+                queue.client,
+                RedisDirectory(broker, queue.client.names),
                 RedisStore(broker, quotas_of(settings)),
                 storage=Storage(settings.files_url),
                 batches=Batches(broker),
@@ -94,7 +80,7 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
                 unfinished=UnfinishedAnswers(broker),
                 usage=UsageBook(broker),
                 keys=keyring,
-                operations=Operations(broker, gateway, wait_estimator),
+                operations=Operations(broker, queue.gateway, queue.wait_estimator),
                 feed=ClusterFeed(partial(overview, broker)),
                 find_key=partial(find_key, broker),
             )

@@ -17,7 +17,6 @@ from millstream.gateway.apis.endpoint import Api, Endpoint, StreamWriter, WholeW
 from millstream.gateway.apis.shared.examples import answers
 from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.apis.shared.read.sampling import check_stream_options
-from millstream.gateway.requests.admitted import Desk
 from millstream.gateway.requests.handler import request_handler
 from millstream.gateway.requests.prepared import PreparedRequest
 from millstream.gateway.services.services import InServices, Services
@@ -66,7 +65,7 @@ async def _stored(body: ChatRequest, order: PreparedRequest, request: Request, s
         try:
             await promised.promise(admitted.id.text, draft, order.submission.timeout + services.settings.retention)
         except MillstreamError:
-            await Desk(services.cluster.queue).cancel(admitted)
+            await services.cluster.queue.cancel(admitted.model, admitted.jobs)
             raise
     keeping = Keeping(draft, CHAT_COMPLETIONS.writers(body), promised, services.background_tasks)
     return await exchange.answer(order, keeping.answer(), admitted)

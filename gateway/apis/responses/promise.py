@@ -4,7 +4,7 @@ from millstream.common.broker.records.unfinished import UnfinishedAnswer
 from millstream.common.errors import MillstreamError
 from millstream.gateway.apis.responses.store import StoredResponse, StoredResponses
 from millstream.gateway.queue.client import Submission
-from millstream.gateway.requests.admitted import AdmittedRequest, Desk
+from millstream.gateway.requests.admitted import AdmittedRequest
 from millstream.gateway.services.cluster import ClusterServices
 
 
@@ -24,7 +24,7 @@ class TurnPromise:
             await turns.put(self._turn)
             await self._note()
         except MillstreamError:
-            await Desk(self._cluster.queue).cancel(admitted)
+            await self._cluster.queue.cancel(admitted.model, admitted.jobs)
             raise
 
     async def _note(self) -> None:

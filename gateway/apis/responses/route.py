@@ -36,7 +36,6 @@ from millstream.gateway.apis.responses.writing import Writing
 from millstream.gateway.apis.shared.examples import answers, deleted, listed
 from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.requests.accumulator import Accumulator
-from millstream.gateway.requests.admitted import Desk
 from millstream.gateway.requests.handler import RequestHandler
 from millstream.gateway.requests.prepared import PreparedRequest, RequestContext
 from millstream.gateway.requests.response_meta import ResponseMeta
@@ -98,7 +97,7 @@ def _turns(request: Request, services: Services) -> StoredResponses:
 
 
 def _response_service(request: Request, services: Services) -> ResponseService:
-    return ResponseService(Desk(services.cluster.queue), _turns(request, services), tenant_of(request))
+    return ResponseService(services.cluster.queue, _turns(request, services), tenant_of(request))
 
 
 def _recall(request: Request, services: Services) -> Recall:

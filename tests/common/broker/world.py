@@ -18,6 +18,7 @@ from millstream.common.job import ChatPrompt, GatewayId, JobId, JobRequest, Mode
 from millstream.gateway.queue.hub import FrameHub
 from millstream.gateway.queue.job_stream import JobStream, Origin
 from millstream.gateway.queue.replay import LogReader
+from millstream.gateway.queue.sink import CallbackSink
 
 MODEL = ModelName("world")
 REQUEST = JobRequest(input=ChatPrompt(messages=[{"role": "user", "content": "hi"}]))
@@ -70,9 +71,8 @@ class Reader:
     had: list[int]
     tokens: list[int] = field(default_factory=list[int])
 
-    def take_all(self) -> None:
-        for _, chunk in self.follower.drain():
-            self.tokens += chunk.ids
+    def __post_init__(self) -> None:
+        self.follower.open(CallbackSink(lambda chunk: self.tokens.extend(chunk.ids)))
 
 
 @dataclass
@@ -154,7 +154,6 @@ class World:
         for reader in self.readers:
             if reader.follower.job == job:
                 reader.follower.take(lease, seq, raw)
-                reader.take_all()
 
     async def read(self, reader: Reader) -> None:
         """The gateway's watchdog looks, and the stream catches up."""
@@ -175,7 +174,6 @@ class World:
             self.readers.remove(reader)
         except RedisAway:  # the server is young, and somebody may put the job back
             return
-        reader.take_all()
 
     async def resume(self, reader: Reader, gateway: GatewayId) -> None:
         """The client comes back to another gateway with the place it had."""

@@ -1,7 +1,7 @@
 """A server that was just restarted does not know a job: it may still be put back; else its client is told the truth."""
 
+import asyncio
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -11,19 +11,26 @@ from millstream.common.chunk import Chunk, Seq
 from millstream.common.errors import NotFound, StreamLost
 from millstream.common.job import JobId
 from millstream.gateway.queue.client import Submission
+from millstream.gateway.queue.sink import CallbackSink
 from tests.harness.queue_site import MODEL, Site, open_site, request
+from tests.harness.support import wait_until
 
-Items = list[tuple[Seq, Chunk]]
+
+class Heard(CallbackSink):
+    """All that a stream tells, and how often it showed a sign of life."""
+
+    def __init__(self) -> None:
+        self.chunks: list[Chunk] = []
+        self.alive = 0
+        super().__init__(self.chunks.append)
+
+    def show_life(self) -> None:
+        self.alive += 1
 
 
 def made(seconds_ago: float) -> JobId:
     """An id as one of then."""
     return JobId(f"chatcmpl-{int(time.time() - seconds_ago):08x}001{0:05x}{7:016x}")
-
-
-async def told(stream: AsyncIterator[Items]) -> Items:
-    """All that a stream tells, or its error."""
-    return [item async for items in stream for item in items]
 
 
 async def in_grace(site: Site) -> None:
@@ -37,14 +44,14 @@ async def test_a_second_reader_waits_until_the_job_is_put_back(site: Site) -> No
     first, second = await site.gateway(), await site.gateway(watchful=False)
     job = made(5)
     await in_grace(site)
-    reading = second.follow(MODEL, job, tenant="default")
-    assert await anext(reading) == [], "a sign of life"
+    reading = asyncio.create_task(second.follow(MODEL, job, heard := Heard(), tenant="default"))
+    await wait_until(lambda: heard.alive, what="a sign of life")
     await site.broker.redis.delete(keys.server(MODEL))
     await site.worker("w")
     await first.submit(Submission(MODEL, [(job, request(8))]))  # as a gateway does that has the job's tokens
-    items = await told(reading)
-    assert [seq for seq, _ in items] == list(range(1, len(items) + 1))
-    assert sum(len(chunk.ids) for _, chunk in items) == 8
+    await reading
+    assert heard.chunks == [chunk for _, chunk in await second.logged(MODEL, job, tenant="default")]
+    assert sum(len(chunk.ids) for chunk in heard.chunks) == 8
 
 
 async def test_what_does_not_come_back_was_lost_if_it_was_made_before_the_restart(own_valkey: EmbeddedValkey) -> None:
@@ -52,9 +59,9 @@ async def test_what_does_not_come_back_was_lost_if_it_was_made_before_the_restar
         gateway = await site.gateway()
         for after in (Seq(0), Seq(3)):
             with pytest.raises(StreamLost, match="Redis was restarted"):
-                await told(gateway.follow(MODEL, made(500), tenant="default", after=after))
+                await gateway.follow(MODEL, made(500), Heard(), tenant="default", after=after)
             with pytest.raises(StreamLost, match="Redis was restarted"):
                 await gateway.logged(MODEL, made(500), tenant="default", after=after)
         for other in (made(-500), JobId("no-id-of-ours")):
             with pytest.raises(NotFound):
-                await told(gateway.follow(MODEL, other, tenant="default"))
+                await gateway.follow(MODEL, other, Heard(), tenant="default")

@@ -7,17 +7,14 @@ from millstream.common.chunk import Chunk
 from millstream.common.hashchain import chain_next
 from millstream.gateway.queue.client import Submission
 from millstream.gateway.queue.redis_client import RedisQueueClient
-from tests.harness.queue_site import MODEL, Site
+from tests.harness.queue_site import MODEL, Site, chunks_of
 from tests.harness.support import wait_until
 
 
 async def answer(dispatch: RedisQueueClient, submission: Submission) -> list[Chunk]:
     """All chunks of one job, in order."""
     await dispatch.submit(submission)
-    chunks: list[Chunk] = []
-    async for items in dispatch.follow(MODEL, submission.jobs[0][0], tenant=submission.tenant):
-        chunks += [chunk for _, chunk in items]
-    return chunks
+    return await chunks_of(dispatch, submission.jobs[0][0], tenant=submission.tenant)
 
 
 def tokens(chunks: list[Chunk]) -> list[int]:

@@ -1,6 +1,5 @@
 """`GET /v1/cluster`, `GET /v1/cluster/events`, and the workers of this machine."""
 
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from fastapi import APIRouter, Request
@@ -14,6 +13,7 @@ from millstream.gateway.apis.admin.cluster.view import cluster_state
 from millstream.gateway.apis.admin.viewer import InOperations, InViewer, Viewer
 from millstream.gateway.apis.shared.examples import answers
 from millstream.gateway.connection.disconnect import ClientWatch
+from millstream.gateway.connection.outlet import Outlet
 from millstream.gateway.connection.sse import EventStream
 from millstream.gateway.services.cluster_feed import ClusterFeed
 from millstream.gateway.services.services import InServices, Services
@@ -46,23 +46,29 @@ async def read_cluster(viewer: InViewer, services: InServices) -> ClusterState:
 async def watch_cluster(request: Request, viewer: InViewer, services: InServices) -> Response:
     """The same as server-sent events `cluster`. The gateway looks at Redis once for all who watch, and not at all while
     nobody does. While Redis is away, events go on with `redis.ok` false."""
-    feed = feed_of(services)
+    feed, client = feed_of(services), ClientWatch(request, services.drain_notifier.served)
+
+    async def body() -> bytes:
+        await write_events(feed, viewer, services, client.outlet())
+        return b""
 
     async def nothing() -> None:
         """Has nothing to give back: the feed looks only when it is asked."""
 
-    client = ClientWatch(request, services.drain_notifier.served)
-    return EventStream(_events(feed, viewer, services), headers={}, closing=nothing, client=client)
+    return EventStream(body, headers={}, closing=nothing, client=client)
 
 
-async def _events(feed: ClusterFeed, viewer: Viewer, services: Services) -> AsyncGenerator[bytes]:
+async def write_events(feed: ClusterFeed, viewer: Viewer, services: Services, outlet: Outlet) -> None:
+    """Writes what the viewer may see, again and again until this process stops."""
     local = services.settings.local_workers
     async with aclosing(feed.watch()) as sights:
         async for sight in sights:
             if services.drain_notifier.draining:
                 return
             told = cluster_state(sight, viewer, local_workers=local).model_dump_json()
-            yield b"event: cluster\ndata: %b\n\n" % told.encode()
+            outlet.write(b"event: cluster\ndata: %b\n\n" % told.encode())
+            if outlet.full:
+                await outlet.drained()
 
 
 @router.post(
