@@ -89,6 +89,19 @@ async def test_the_events_tell_each_viewer_its_own(house: House) -> None:
     assert [[job["id"] for job in told["jobs"]] for told in of_acme] == [["a1"], ["a1"]]
 
 
+async def test_the_stream_of_a_revoked_key_ends(house: House) -> None:
+    await house.site.beat("worker-a")
+    made = (await house.admin.post("/v1/keys", json={"tenant": "admin"})).json()
+    own = {"authorization": f"Bearer {made['key']}"}
+    async with house.acme.stream("GET", "/v1/cluster/events", headers=own) as response:
+        lines = response.aiter_lines()
+        assert (await told_next(lines))["viewer"]["admin"]
+        await house.admin.delete(f"/v1/keys/{made['id']}")
+        async for _ in lines:  # until the gateway ends it
+            pass
+    assert (await house.acme.get("/v1/cluster", headers=own)).status_code == 401
+
+
 async def test_one_look_serves_all_who_watch(site: Site) -> None:
     await site.beat("worker-a")
     feed = ClusterFeed(lambda: overview(site.broker))

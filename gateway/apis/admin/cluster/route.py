@@ -1,11 +1,14 @@
 """`GET /v1/cluster`, `GET /v1/cluster/events`, and the workers of this machine."""
 
 from contextlib import aclosing
+from itertools import count
 
 from fastapi import APIRouter, Request
+from starlette.datastructures import Headers
 from starlette.responses import Response
 
-from millstream.common.errors import Unavailable
+from millstream.common.errors import Unauthorized, Unavailable
+from millstream.gateway.access.authentication import authenticate
 from millstream.gateway.apis.admin.cluster.examples import CLUSTER, EVENT
 from millstream.gateway.apis.admin.cluster.local_workers import LocalVerb, signal_worker
 from millstream.gateway.apis.admin.cluster.shape import ClusterState
@@ -19,6 +22,7 @@ from millstream.gateway.services.cluster_feed import ClusterFeed
 from millstream.gateway.services.services import InServices, Services
 
 router = APIRouter(tags=["cluster"])
+LOOKS_PER_CHECK = 4  # after so many looks it is asked whether the viewer's key is still good
 STREAM = {"schema": {"type": "string"}, "example": EVENT}
 
 
@@ -49,7 +53,7 @@ async def watch_cluster(request: Request, viewer: InViewer, services: InServices
     feed, client = feed_of(services), ClientWatch(request, services.drain_notifier.served)
 
     async def body() -> bytes:
-        await write_events(feed, viewer, services, client.outlet())
+        await write_events(feed, viewer, services, client.outlet(), request.headers)
         return b""
 
     async def nothing() -> None:
@@ -58,17 +62,29 @@ async def watch_cluster(request: Request, viewer: InViewer, services: InServices
     return EventStream(body, headers={}, closing=nothing, client=client)
 
 
-async def write_events(feed: ClusterFeed, viewer: Viewer, services: Services, outlet: Outlet) -> None:
-    """Writes what the viewer may see, again and again until this process stops."""
-    local = services.settings.local_workers
+async def write_events(feed: ClusterFeed, viewer: Viewer, services: Services, outlet: Outlet, headers: Headers) -> None:
+    """Writes what the viewer may see, again and again until this process stops or the viewer's key is revoked."""
+    local, turns = services.settings.local_workers, count(1)
     async with aclosing(feed.watch()) as sights:
         async for sight in sights:
             if services.drain_notifier.draining:
+                return
+            if next(turns) % LOOKS_PER_CHECK == 0 and not await _still_let_in(headers, services):
                 return
             told = cluster_state(sight, viewer, local_workers=local).model_dump_json()
             outlet.write(b"event: cluster\ndata: %b\n\n" % told.encode())
             if outlet.full:
                 await outlet.drained()
+
+
+async def _still_let_in(headers: Headers, services: Services) -> bool:
+    try:
+        await authenticate(headers, services.keys)
+    except Unauthorized:
+        return False
+    except Unavailable:
+        return True  # only Redis knows, and it is away: nothing new is told then
+    return True
 
 
 @router.post(
