@@ -89,6 +89,8 @@ async def test_two_windows_read_one_answer(context: BrowserContext, page: Page, 
     await done(other)
     await done(page)
     assert await text_of(page) == await text_of(other) and len(await words_of(page)) == 150
+    await say(other, 'script: {"text": "said in the other window"}')
+    await expect(page.locator(".assistant").last).to_contain_text("said in the other window")
 
 
 @pytest.mark.ui

@@ -82,6 +82,13 @@ export function flush() {
 addEventListener("pagehide", flush);
 document.addEventListener("visibilitychange", () => document.hidden && flush());
 
+// Another tab has written a conversation: "elsewhere", with its id in `detail`.
+addEventListener("storage", ({ key }) => {
+  if (!key?.startsWith(PREFIX)) return;
+  changes.dispatchEvent(new Event("list"));
+  changes.dispatchEvent(new CustomEvent("elsewhere", { detail: key.slice(PREFIX.length) }));
+});
+
 /** The messages from the first to the one shown last. @param {Conversation} talk @param {string | null} leaf @returns {Message[]} */
 export function path(talk, leaf = talk.leaf) {
   const found = [];

@@ -26,6 +26,14 @@ export function Chat({ models, viewer }) {
     localStorage.setItem(LAST, talk.id);
     resume(talk);
   }, [talk]);
+  useEffect(() => {
+    const heard = ({ detail }) => {
+      const written = detail === talk.id && !inMemory(talk.id) && load(talk.id);
+      if (written) setTalk(written);
+    };
+    changes.addEventListener("elsewhere", heard);
+    return () => changes.removeEventListener("elsewhere", heard);
+  }, [talk]);
   const start = () => go(begin(talk.model, { ...talk.settings }));
   useEffect(() => {
     const pressed = (event) => {
