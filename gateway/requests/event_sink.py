@@ -111,7 +111,7 @@ class EventSink:
         about = "" if waiting.wait is None else f", about {waiting.wait:.0f} s"
         nobody = ", no worker serves the model now" if waiting.workers == 0 else ""
         if waiting.loading:
-            nobody = f", a worker loads the model: {waiting.loading}"
+            nobody = f", a worker loads the model: {' '.join(waiting.loading.split())}"  # a line's end would end it
         return f": queued {waiting.position}{about}{nobody}\n".encode()
 
     def _send_elsewhere(self) -> None:

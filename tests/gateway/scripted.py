@@ -57,6 +57,7 @@ class ScriptedDispatch:
         self.refusal: MillstreamError | None = None
         self.admission = Admission("routed", [])
         self.keep_alive = 0.05
+        self.loading = ""  # what a worker says that loads the model
 
     @property
     def submissions(self) -> list[Submission]:
@@ -125,7 +126,7 @@ class ScriptedDispatch:
         found = self.jobs.get(job)
         if found is None or found.happened or self.admission.outcome != "queued":
             return None
-        return Waiting(self.admission.position, self.admission.wait, 1)
+        return Waiting(self.admission.position, self.admission.wait, 1, self.loading)
 
     async def _drained(self, sink: ChunkSink) -> None:
         self.lagging += 1
