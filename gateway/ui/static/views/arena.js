@@ -92,8 +92,8 @@ function SideBySide({ models }) {
     ${ids.map((id) => html`<option value=${id}>${id}</option>`)}</select>`;
   return html`<div class="panel">
     <div class="row">${talks.map(choice)}
-      ${talks.length < MOST && html`<button type="button" onClick=${() => setTalks([...talks, column(ids[talks.length % ids.length] ?? "")])}>＋ ${t("add_model")}</button>`}
-      ${talks.length > 2 && html`<button type="button" onClick=${() => setTalks(talks.slice(0, -1))}>－</button>`}</div>
+      ${talks.length < MOST && html`<button type="button" onClick=${() => setTalks([...talks, column(ids[talks.length % ids.length] ?? "")])}>+ ${t("add_model")}</button>`}
+      ${talks.length > 2 && html`<button type="button" onClick=${() => setTalks(talks.slice(0, -1))}>−</button>`}</div>
     <${Columns} talks=${talks} names=${talks.map((talk) => talk.model)} />
     <${Composer} busy=${busy} ready=${ids.length > 0} onStop=${() => talks.forEach(stopAll)} onAsk=${(text) => talks.forEach((talk) => say(talk, text))} />
   </div>`;

@@ -101,7 +101,7 @@ function Talk({ talk, models, viewer, onList, onNew }) {
   return html`<div class="talk">
     <div class="bar row">
       <button class="only-phone" type="button" onClick=${onList} aria-label=${t("talks")}>☰</button>
-      <button class="only-phone" type="button" onClick=${onNew} aria-label=${t("new_talk")}>＋</button>
+      <button class="only-phone" type="button" onClick=${onNew} aria-label=${t("new_talk")}>+</button>
       <label class="row">${t("model")} <select value=${model} onChange=${(e) => choose(e.target.value)}>
         ${chatModels.map((each) => html`<option value=${each.id}>${each.id}${each.workers ? "" : ` (${t("no_worker_now")})`}</option>`)}</select></label>
     </div>
