@@ -41,9 +41,13 @@ async def _invalid(request: Request, error: Exception) -> Response:
     return await _known(request, parameter_error(error.errors()))
 
 
-async def _no_unicode(request: Request, _: Exception) -> Response:
+async def _no_unicode(request: Request, error: Exception) -> Response:
     """Answers a body with half a surrogate pair. JSON can spell one, but it is no text: it can neither be stored nor
-    sent on."""
+    sent on. Text that a header or a file of ours cannot carry is our own mistake."""
+    assert isinstance(error, UnicodeEncodeError)
+    if error.reason != "surrogates not allowed":
+        log.error("cannot_encode", error=str(error))
+        return await _known(request, MillstreamError("The answer could not be written."))
     return await _known(request, BadRequest("The request holds text that is not valid Unicode (a lone surrogate)."))
 
 
