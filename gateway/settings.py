@@ -102,6 +102,11 @@ class GatewaySettings(IntakeSettings):
         description="Tenants that may load and unload models and see everybody's usage over HTTP; without keys "
         "everybody is `default`.",
     )
+    local_workers: bool = Field(
+        default=False,
+        description="Let the tenants in `admins` kill and drain workers of this machine over HTTP; `millstream up` "
+        "sets it.",
+    )
     require_keys: bool = Field(
         default=False,
         description="Demand an API key also while none is configured: one made with `millstream keys create`.",

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from millstream.common.broker.records.store import Record
 
-# completion, draft, response, conversation, file, batch; and item/<conversation> for the items of each
+# completion, draft, response, conversation, file, batch, vote; and item/<conversation> for the items of each
 Kind = str
 
 __all__ = ["Kind", "Record", "RecordStore"]
