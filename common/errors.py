@@ -55,7 +55,8 @@ class BadRequest(MillstreamError):
 
 
 class ContextLengthExceeded(BadRequest):
-    """`sizes` are the numbers, for the APIs that tell them in words of their own; None from whoever does not know."""
+    """`sizes` are the numbers, for the APIs that tell them in words of their own; None from whoever does not know.
+    `needed` is the context that the request asks for, in tokens, 0 where that is not known."""
 
     code = "context_length_exceeded"
 
@@ -66,9 +67,11 @@ class ContextLengthExceeded(BadRequest):
         param: str | None = None,
         retry_after: float | None = None,
         sizes: ContextSizes | None = None,
+        needed: int = 0,
     ) -> None:
         super().__init__(message, param=param, retry_after=retry_after)
         self.sizes = sizes
+        self.needed = needed
 
     def failure(self) -> Failure:
         return Failure(self.code, self.message, self.param, self.sizes)

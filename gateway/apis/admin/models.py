@@ -87,6 +87,7 @@ def model_object(info: ModelInfo) -> dict[str, Any]:
         "max_model_len": info.context_length or None,
         "capabilities": list(info.capabilities) or None,
         "engine": info.engine or None,
+        "generation_config": info.defaults,
         "system_fingerprint": info.fingerprint or None,
         "workers": info.live,
         "waiting": info.waiting,
