@@ -1,3 +1,5 @@
+# redis-py leaves its replies partly untyped; each is cast where it enters.
+# pyright: reportUnknownMemberType=false
 """Measures what a power cut of Redis' machine would lose: for how long an answered write is not on the disk yet.
 
 Run it with `python -m bench.chaos.durability [seconds]`; it needs `strace`, which sees when the log is flushed.

@@ -12,6 +12,7 @@ from rich.console import Console
 from millstream.cli.gateway_client import client_options
 from millstream.cli.inspect.diagnosis import (
     clocks,
+    differences,
     exactnesses,
     loaders,
     processors,
@@ -67,7 +68,7 @@ async def examine(settings: DoctorSettings) -> list[DoctorFinding]:
         except Unavailable as error:
             findings.append(DoctorFinding("bad", f"queue: {error.message}", remedy_for(error.message)))
     if models is not None:
-        findings += [*served(models), *processors(models), *versions(models)]
+        findings += [*served(models), *differences(models), *processors(models), *versions(models)]
         findings += [*upstreams(models), *exactnesses(models)]
     findings += [*waits, await gateway(settings, models)]
     asked = [info.name for info in models or [] if info.live and "chat" in info.capabilities] if settings.ask else []

@@ -31,6 +31,11 @@ class Claimed:
     def grant(self) -> int:
         return int(self.lease.partition(":")[0])
 
+    @property
+    def worker(self) -> WorkerId:
+        """Returns who holds it."""
+        return WorkerId(self.lease.partition(":")[2])
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -143,10 +148,21 @@ class EvictArgs:
     limit: int = EVICT_BATCH
 
 
+@dataclass(slots=True, kw_only=True)
+class PassArgs:
+    """A job, by which lease it is held, and the context it needs, in tokens."""
+
+    worker: WorkerId
+    id: JobId
+    lease: Lease
+    room: int
+
+
 BEAT = Script("worker/beat", BeatArgs)
 CLAIM = Script("job/claim", ClaimArgs)
 STEP = Script[StepArgs, tuple[Lease, Seq, Sequence[bytes], End | None]]("job/step", StepArgs, StepPart)
 HANDOFF = Script[WorkerArgs, tuple[JobId, Lease]]("job/handoff", WorkerArgs, GivenBack)
+PASS = Script("job/pass", PassArgs)
 PREEMPT = Script[WorkerArgs, tuple[JobId, Lease]]("job/preempt", WorkerArgs, GivenBack)
 RETRY = Script[RetryArgs, tuple[JobId, Lease]]("job/retry", RetryArgs, GivenBack)
 EVICT = Script("worker/evict", EvictArgs)
@@ -214,6 +230,14 @@ async def retry(
     """Give jobs back whose work was lost without the worker's dying; `attempts` counts as when a worker died."""
     args = RetryArgs(worker=worker, attempts=attempts, max_attempts=max_attempts)
     return await broker.run(RETRY, model, args, jobs)
+
+
+async def pass_on(broker: Broker, job: Claimed, room: int) -> int | None:
+    """Gives a job that has no tokens yet to a worker whose context holds `room` tokens. Returns the longest context
+    there is if none does, else None: the job is another's now."""
+    args = PassArgs(worker=job.worker, id=job.id, lease=job.lease, room=room)
+    status, *rest = await broker.run(PASS, job.model, args)
+    return int(rest[0]) if status == "none" else None
 
 
 async def withdraw(broker: Broker, model: ModelName, worker: WorkerId) -> None:

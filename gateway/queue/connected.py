@@ -21,6 +21,8 @@ class ConnectedQueue:
     """One gateway's queue. Whoever opens it runs the `loops`, by name, until it is closed."""
 
     client: RedisQueueClient
+    gateway: GatewayId
+    wait_estimator: WaitEstimator
     loops: Mapping[str, Callable[[], Awaitable[None]]]
 
 
@@ -36,4 +38,4 @@ def connected_queue(broker: Broker, terms: Terms, keep_alive: float = KEEP_ALIVE
         "watchdog": watchdog.watch,
         "tidy": client.tidy,
     }
-    return ConnectedQueue(client, loops)
+    return ConnectedQueue(client, gateway, wait_estimator, loops)

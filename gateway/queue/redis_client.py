@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from time import monotonic
 from typing import Literal
 
@@ -13,7 +14,9 @@ from millstream.common.broker import jobs
 from millstream.common.broker.accounts.keyring import ApiKey
 from millstream.common.broker.connection.broker import Broker, RedisAway
 from millstream.common.broker.connection.retry import retry_while_away
+from millstream.common.broker.keys import prefix
 from millstream.common.broker.models.directory import model_names
+from millstream.common.broker.records.uptime import LOOK_EVERY, sought
 from millstream.common.chunk import NOTHING_YET, Seq
 from millstream.common.errors import IdempotencyConflict, ModelNotFound, Overloaded, TooLargeToWait, Unavailable
 from millstream.common.job import GatewayId, JobId, ModelName
@@ -101,10 +104,10 @@ class RedisQueueClient:
         try:
             await self._check_model(model, submission.key)
         except ModelNotFound:
-            named = (await self.names.refresh()).get(submission.model)  # announced a moment ago?
-            if named is None:
+            now = (await self.names.refresh()).get(submission.model, submission.model)  # another since a moment ago?
+            if now == model:
                 raise
-            model = named
+            model = now
             await self._check_model(model, submission.key)
         return submission if model == submission.model else replace(submission, model=model)
 
@@ -119,12 +122,14 @@ class RedisQueueClient:
             return {}
 
     async def _check_model(self, model: ModelName, key: ApiKey | None) -> None:
-        """Raises `ModelNotFound`, naming the models that the key may use."""
+        """Raises `ModelNotFound`, naming the models that the key may use; a server that was just restarted may have
+        forgotten a model, which its workers then announce again."""
         if model in self._known and monotonic() - self._known_at < KNOWN:
             return
         try:
-            self._known = frozenset(await retry_while_away(lambda: self._read_models(self._broker), SUBMIT_PATIENCE))
-            self._known_at = monotonic()
+            await retry_while_away(
+                lambda: sought(self._broker, prefix(model), partial(self._look, model)), SUBMIT_PATIENCE
+            )
         except RedisAway:
             if model not in self._known:
                 raise
@@ -133,6 +138,11 @@ class RedisQueueClient:
             there_are = ", ".join(f"`{name}`" for name in usable) or "none yet: no worker has started"
             message = f"The model `{model}` does not exist. Models here: {there_are}."
             raise ModelNotFound(message, param="model")
+
+    async def _look(self, model: ModelName) -> bool | None:
+        self._known = frozenset(await self._read_models(self._broker))
+        self._known_at = monotonic()
+        return True if model in self._known else None
 
     def _envelope(self, submission: Submission) -> jobs.Envelope:
         key = submission.idempotency_key
@@ -236,7 +246,15 @@ class RedisQueueClient:
 
     async def cancel(self, model: ModelName, ids: list[JobId], *, tenant: str = "") -> Sequence[str]:
         self._forget(ids)
-        return await self._stop(self.names.model(model), ids, tenant)
+        model = self.names.model(model)
+        states = await self._stop(model, ids, tenant)
+        while set(states) == {"missing"} and (await self._absence(model)).may_return > 0:
+            await asyncio.sleep(LOOK_EVERY)  # whoever puts them back must not be the only one who knows
+            states = await self._stop(model, ids, tenant)
+        return states
+
+    async def _absence(self, model: ModelName) -> jobs.Absence:
+        return await retry_while_away(lambda: jobs.absence(self._broker, model), SUBMIT_PATIENCE)
 
     async def leave(self, model: ModelName, ids: list[JobId]) -> None:
         self._forget(ids)

@@ -18,6 +18,8 @@ from millstream.gateway.access.authentication import Keys
 from millstream.gateway.queue.client import QueueClient
 from millstream.gateway.records.files.storage import Storage
 from millstream.gateway.records.store import RecordStore
+from millstream.gateway.services.cluster_feed import ClusterFeed
+from millstream.gateway.services.operations import Operations
 from millstream.gateway.settings import GatewaySettings
 
 
@@ -51,6 +53,8 @@ class ClusterServices:
     unfinished: UnfinishedAnswers | None = None  # answers that are to be stored
     usage: UsageBook | None = None
     keys: Keys | None = None  # None: the settings' own
+    operations: Operations | None = None
+    feed: ClusterFeed | None = None
     find_key: Callable[[str], Awaitable[ApiKey | None]] | None = None  # by its digest; None for one that is revoked
 
 

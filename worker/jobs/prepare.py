@@ -4,8 +4,11 @@ It may take a while (a long text, many tokens to be fed again), so it runs in a 
 nothing shared. What a grammar takes comes after it, where it delays nobody else.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import msgspec
 
 from millstream.common.chunk import Chunk, FinishReason, Start
 from millstream.common.errors import BadGrammar, BadRequest
@@ -13,11 +16,13 @@ from millstream.common.job import ChatPrompt, Guide, JobRequest, TextPrompt, Tok
 from millstream.worker.engines.base import GuideLimits, ModelCard, SequenceKey, SequenceSpec, TokenEngine, Tokenizer
 from millstream.worker.engines.grammar.limits import check, check_parameters
 from millstream.worker.engines.grammar.tool_guides import TOOLS, functions_of, tool_guide
+from millstream.worker.text.bad_words import banned_sequences
 from millstream.worker.text.parsers.formats import CallFormat, parser_for
 from millstream.worker.text.prompt import characters, check_characters, prompt_ids, room_for, template_of
 from millstream.worker.text.transcript import Transcript
 
 BRIEF = 2000  # characters (or token ids) of a prompt: half a millisecond of a fast tokenizer
+_OF_THE_GRAMMAR = re.compile(r"at \d+\(\d+\): failed to compile JSON schema: |\n +\d+ \| .*", re.DOTALL)
 BRIEF_STOPS = 200  # characters of all stop strings: as long for the automaton that finds them
 
 
@@ -60,6 +65,7 @@ def begin_sequence(
     `BadRequest` (an empty or too long prompt, a template that refuses it) and `BadGrammar` (tools that cannot be
     forced)."""
     tokenizer = engine.tokenizer
+    request = with_defaults(request, card.defaults)
     _check_text(request, card.context_length)
     notation = notation or parser_for(template_of(tokenizer))
     ids = prompt_ids(tokenizer, request, notation)
@@ -74,18 +80,28 @@ def begin_sequence(
         generated=list(earlier),
         guide=_guide(request, notation, engine.guide_limits),
         prompt_logprobs=request.prompt_logprobs,
+        banned=banned_sequences(tokenizer, request.sampling.bad_words),
         cache_salt=request.cache_salt,
     )
     _prepare(engine, spec)
-    echo = tokenizer.decode(ids) if request.echo else ""
+    echo = tokenizer.decode(ids, skip_special=False) if request.echo else ""
     start = Start(
-        prompt_tokens=len(ids),
-        fingerprint=card.fingerprint,
-        echo=echo,
+        len(ids),
+        card.fingerprint,
+        echo,
         repeats=request.repeats_prompt,
+        prompt_ids=ids if request.prompt_ids else [],
         exactness=card.exactness.get("chat", ""),  # a token engine treats all kinds of requests alike
     )
     return Beginning(spec, transcript, start, _over(transcript, spec, tokenizer), notation)
+
+
+def with_defaults(request: JobRequest, defaults: Mapping[str, float]) -> JobRequest:
+    """Returns the request with the model's own sampling where the client left it to the model."""
+    chosen = {name: defaults[name] for name in request.sampling.unset if name in defaults}
+    if not chosen:
+        return request
+    return msgspec.structs.replace(request, sampling=msgspec.structs.replace(request.sampling, **chosen))
 
 
 def _check_text(request: JobRequest, context_length: int) -> None:
@@ -134,13 +150,18 @@ async def _blame_a_tool(engine: TokenEngine, notation: CallFormat, request: JobR
         try:
             await engine.compile(guide, tenant)
         except BadGrammar as error:
-            why = error.message.removeprefix("Cannot compile the grammar guide: ").partition("\n")[0]
-            message = f"A call of the tool `{function['name']}` cannot be forced by its parameters: {why}"
+            message = f"A call of the tool `{function['name']}` cannot be forced by its parameters: {_why(error)}"
             raise BadGrammar(message, param=f"tools[{index}].function.parameters") from error
 
 
+def _why(error: BadGrammar) -> str:
+    """Returns the compiler's reason in one line, without the grammar, which the client never saw."""
+    own = _OF_THE_GRAMMAR.sub("", error.message.removeprefix("Cannot compile the grammar guide: "))
+    return " ".join(own.split())
+
+
 def _not_forced(error: BadGrammar) -> BadGrammar:
-    return BadGrammar(f"The tools' parameters cannot be forced: {error.message}", param=TOOLS)
+    return BadGrammar(f"The tools' parameters cannot be forced: {_why(error)}", param=TOOLS)
 
 
 def _guide(request: JobRequest, notation: CallFormat, limits: GuideLimits) -> Guide | None:

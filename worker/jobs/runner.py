@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 
+import msgspec
 import structlog
 
 from millstream.common.broker.chunks import read_log
 from millstream.common.broker.connection.broker import Broker, RedisAway
-from millstream.common.broker.workers import End, retry
+from millstream.common.broker.workers import End, pass_on, retry
 from millstream.common.chunk import Chunk, Seq, Usage, decode_chunk, encode_chunk
-from millstream.common.errors import BadRequest, Cancelled, EngineError, MillstreamError
+from millstream.common.errors import BadRequest, Cancelled, ContextLengthExceeded, EngineError, MillstreamError
 from millstream.common.job import WorkerId
 from millstream.common.process.backoff import Backoff
 from millstream.common.process.tasks import TaskGroup
@@ -67,6 +68,8 @@ class Runner:
             job.beginning = None
         if isinstance(error, UpstreamLost):
             await self._give_back(job, error)
+        elif isinstance(error, ContextLengthExceeded):
+            await self._pass_on(job, error)
         elif error is not None:
             self.fail(job, error)
 
@@ -86,6 +89,24 @@ class Runner:
             log.exception("job_crashed", **job.facts)
             return EngineError(f"The worker could not run this request: {type(error).__name__}: {error}")
         return None
+
+    async def _pass_on(self, job: RunningJob, error: ContextLengthExceeded) -> None:
+        """Lets a worker with a longer context have the job, if there is one; else it fails, and the error names the
+        longest there is."""
+        longest: int | None = 0
+        if error.needed and not job.written:
+            try:
+                longest = await pass_on(self._broker, job.claimed, error.needed)
+            except RedisAway:
+                longest = 0
+        if longest is None:
+            self.drop(job)
+        elif longest > self.driver.card.context_length:
+            told = error.message.replace(f"length is {self.driver.card.context_length} ", f"length is {longest} ")
+            sizes = error.sizes and msgspec.structs.replace(error.sizes, room=longest)
+            self.fail(job, ContextLengthExceeded(told, param=error.param, sizes=sizes))
+        else:
+            self.fail(job, error)
 
     async def _recall(self, job: RunningJob) -> None:
         """Read what earlier leases logged."""

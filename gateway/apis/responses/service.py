@@ -53,10 +53,16 @@ class ResponseService:
         return await self.refresh(turn), size
 
     async def refresh(self, turn: StoredResponse) -> StoredResponse:
-        """Returns the turn as the log has it now, and stores its end."""
-        if turn.under_way:
-            await self._read(turn, self._so_far)
-            await self._keep(turn)
+        """Returns the turn as the log has it now, and stores its end. A log that is lost proves no failure: the gateway
+        that wrote the answer may have stored it meanwhile."""
+        if not turn.under_way:
+            return turn
+        await self._read(turn, self._so_far)
+        if turn.response["status"] == "failed":
+            stored = await self._turns.find(turn.id)
+            if stored is not None and not stored.under_way:
+                return stored
+        await self._keep(turn)
         return turn
 
     async def finish(self, turn: StoredResponse) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest_asyncio
@@ -24,6 +25,20 @@ async def crowded(own_valkey: EmbeddedValkey, tmp_path: Path) -> AsyncIterator[C
         yield running
 
 
+@asynccontextmanager
+async def asking(clients: list[StreamClient], headers: dict[str, str]) -> AsyncIterator[None]:
+    """Each client reads its stream, until the block is left."""
+    for client in clients:
+        client.headers = headers
+    streams = [asyncio.create_task(client.run()) for client in clients]
+    try:
+        yield
+    finally:
+        for stream in streams:
+            stream.cancel()
+        await asyncio.gather(*streams, return_exceptions=True)
+
+
 async def went_on(site: Cluster, client: StreamClient) -> bool:
     """Tells whether it has lost its slot and has one again."""
     job = await site.job(client.heard.request)
@@ -35,23 +50,16 @@ async def test_endless_streams_give_slots_to_a_neighbour_and_go_on_exactly(crowd
     for _ in range(2):
         await crowded.worker(slots=str(SLOTS // 2), simulated_rate="50")
     hostile = [crowded.client(gateway, ENDLESS) for _ in range(STREAMS)]
-    for client in hostile:
-        client.headers = BAD
-    streams = [asyncio.create_task(client.run()) for client in hostile]
-    await wait_until(lambda: crowded_out(crowded), within=60, what="every slot is taken")
-
     good = [crowded.client(gateway, 5) for _ in range(4)]
-    for client in good:
-        client.headers = GOOD
-    await all_exact(good[:1], [asyncio.create_task(good[0].run())])
-    await all_exact(good[1:], [asyncio.create_task(client.run()) for client in good[1:]])
-    assert not any(client.heard.complete or client.heard.errors for client in hostile)
-
-    back = await wait_until(lambda: first_that_went_on(crowded, hostile), within=60, what="a stream goes on")
-    await heard_some(back, len(back.heard.arrivals) + 20)
-    for stream in streams:
-        stream.cancel()
-    await asyncio.gather(*streams, return_exceptions=True)
+    async with asking(hostile, BAD):
+        await wait_until(lambda: crowded_out(crowded), within=60, what="every slot is taken")
+        for some in (good[:1], good[1:]):
+            for client in some:
+                client.headers = GOOD
+            await all_exact(some, [asyncio.create_task(client.run()) for client in some])
+        assert not any(client.heard.complete or client.heard.errors for client in hostile)
+        back = await wait_until(lambda: first_that_went_on(crowded, hostile), within=60, what="a stream goes on")
+        await heard_some(back, len(back.heard.arrivals) + 20)
     assert all(judge(client.ask, client.heard, complete=False).good for client in hostile)
     assert {job["attempt"] for job in await crowded.jobs()} == {"0"}
 

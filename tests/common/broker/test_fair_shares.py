@@ -169,6 +169,18 @@ async def test_a_slot_that_is_reserved_is_not_given_to_a_lower_tier(site: Site) 
     assert await share(site, 0) == 0
 
 
+async def test_a_job_that_lost_its_worker_gets_a_slot_back(site: Site) -> None:
+    held = await occupied(site, 1)
+    await site.beat("v")
+    await site.put("good-0", tenant="good")
+    [lost] = await site.claim("v")
+    await site.put("hog-9", tenant="hog")
+    await workers.evict_now(site.broker, MODEL, WorkerId("v"), 3)
+    assert await site.broker.redis.exists(f"ms:{{{MODEL}}}:resume")
+    await shared(site)
+    assert [job.id for job in await give_way(site, held)] == [lost.id]
+
+
 async def test_without_patience_set_nobody_is_asked(site: Site) -> None:
     held = await occupied(site, 1)
     await site.put("good-0", tenant="good")

@@ -86,7 +86,7 @@ def _completion(prompt: str | list[int], request: JobRequest, abilities: Abiliti
 
 
 def _sampling(sampling: Sampling, abilities: Abilities) -> UpstreamBody:
-    body: UpstreamBody = {"temperature": sampling.temperature}
+    body: UpstreamBody = {} if "temperature" in sampling.unset else {"temperature": sampling.temperature}
     if abilities.seed:
         body["seed"] = sampling.seed & 0x7FFFFFFF if abilities.server != MILLSTREAM else sampling.seed
     bound = sampling.max_tokens if sampling.max_tokens is not None else sampling.at_most

@@ -21,7 +21,7 @@ class ComputingDriver:
 
     def __init__(self, engine: ComputingEngine, card: ModelCard, control: JobControl) -> None:
         self._engine = engine
-        self._card = card
+        self.card = card
         self._control = control
 
     @property
@@ -34,15 +34,15 @@ class ComputingDriver:
     async def run(self, job: RunningJob, logged: Sequence[Chunk]) -> None:
         match job.claimed.request.input:
             case ChatPrompt() | TextPrompt() | TokensPrompt():
-                message = f"The model `{self._card.name}` does not generate: use /v1/embeddings or /v1/rerank."
+                message = f"The model `{self.card.name}` does not generate: use /v1/embeddings or /v1/rerank."
                 raise BadRequest(message, param="model")
             case work:
                 result, tokens = await self._compute(work)
-        self._control.end(job, computed(result, tokens, self._card))
+        self._control.end(job, computed(result, tokens, self.card))
 
     async def _compute(self, work: Work) -> tuple[Result, int]:
         try:
-            return await asyncio.to_thread(compute, self._engine, self._card, work)
+            return await asyncio.to_thread(compute, self._engine, self.card, work)
         except EngineError:
             self._control.health.failed(monotonic())
             raise

@@ -45,6 +45,7 @@ class Driver(Protocol):
     work to do counts as hung."""
 
     steps: bool
+    card: ModelCard
 
     @property
     def slots(self) -> int:

@@ -22,7 +22,7 @@ class TextDriver:
 
     def __init__(self, engine: TextEngine, card: ModelCard, running_jobs: RunningJobs, control: JobControl) -> None:
         self._engine = engine
-        self._card = card
+        self.card = card
         self._running_jobs = running_jobs
         self._control = control
 
@@ -40,9 +40,9 @@ class TextDriver:
                     await self._answer(job, logged)
                 case TokenizeInput() as work:
                     result = await self._engine.tokenize(work)
-                    self._control.end(job, computed(result, len(result.ids), self._card))
+                    self._control.end(job, computed(result, len(result.ids), self.card))
                 case _:
-                    message = f"The model `{self._card.name}` generates text and makes no vectors or scores."
+                    message = f"The model `{self.card.name}` generates text and makes no vectors or scores."
                     raise BadRequest(message, param="model")
         except UpstreamLost:
             raise
@@ -51,7 +51,7 @@ class TextDriver:
             raise
 
     async def _answer(self, job: RunningJob, logged: Sequence[Chunk]) -> None:
-        check_same_model(logged, self._card)
+        check_same_model(logged, self.card)
         job.counted = job.earlier = sum(chunk.tokens for chunk in logged)
         async with aclosing(self._engine.answer(TextSpec(job.key, job.claimed.request, logged))) as chunks:
             async for chunk in chunks:

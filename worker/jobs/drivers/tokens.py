@@ -41,7 +41,7 @@ class TokenDriver:
         notation: CallFormat | None,
     ) -> None:
         self._engine = engine
-        self._card = card
+        self.card = card
         self._broker = broker
         self._running_jobs = running_jobs
         self._control = control
@@ -75,11 +75,11 @@ class TokenDriver:
                 await self._compute(job, work)
 
     async def _generate(self, job: RunningJob, logged: Sequence[Chunk]) -> None:
-        check_same_model(logged, self._card)
+        check_same_model(logged, self.card)
         job.tokens = earlier_tokens(logged)
         job.earlier = len(job.tokens)
         request = job.claimed.request
-        begin = partial(begin_sequence, self._engine, self._card, request, job.key, job.tokens, notation=self._notation)
+        begin = partial(begin_sequence, self._engine, self.card, request, job.key, job.tokens, notation=self._notation)
         begun = begin() if brief(request, job.tokens) else await asyncio.to_thread(begin)
         await compile_guide(self._engine, begun, request, await self._tenant_of(job, begun))
         if not self._running_jobs.has(job) or job.end is not None:
@@ -104,8 +104,8 @@ class TokenDriver:
             return ""
 
     async def _compute(self, job: RunningJob, work: Work) -> None:
-        result, tokens = await asyncio.to_thread(compute, self._engine, self._card, work)
-        self._control.end(job, computed(result, tokens, self._card))
+        result, tokens = await asyncio.to_thread(compute, self._engine, self.card, work, self._notation)
+        self._control.end(job, computed(result, tokens, self.card))
 
     def _draft_start(self, job: RunningJob, output: Output | None = None) -> None:
         """Drafts chunk 1: the prompt was accepted."""
@@ -154,7 +154,7 @@ class TokenDriver:
         if away == self._paused:
             return
         self._paused = away
-        log.warning("jobs_paused" if away else "jobs_resumed", model=self._card.name, jobs=len(self._running_jobs))
+        log.warning("jobs_paused" if away else "jobs_resumed", model=self.card.name, jobs=len(self._running_jobs))
         for job in self._running_jobs:
             if job.spec is None or job.end is not None:
                 continue

@@ -30,6 +30,10 @@ def test_a_plain_request_says_no_more_than_it_must() -> None:
     assert body == {"model": "m", "messages": USER, "temperature": 1.0, "seed": 3, **usage}
 
 
+def test_what_a_client_leaves_to_the_model_is_left_to_the_upstream() -> None:
+    assert "temperature" not in asked(JobRequest(ChatPrompt(USER), Sampling(unset=["temperature"])))
+
+
 def test_every_parameter_is_passed_on() -> None:
     sampling = Sampling(
         max_tokens=5, temperature=0.5, top_p=0.9, top_k=4, min_p=0.1, repetition_penalty=1.1, presence_penalty=0.2,
