@@ -84,16 +84,20 @@ def begin_sequence(
         cache_salt=request.cache_salt,
     )
     _prepare(engine, spec)
-    echo = tokenizer.decode(ids, skip_special=False) if request.echo else ""
-    start = Start(
+    start = _start(tokenizer, card, request, ids)
+    return Beginning(spec, transcript, start, _over(transcript, spec, tokenizer), notation)
+
+
+def _start(tokenizer: Tokenizer, card: ModelCard, request: JobRequest, ids: list[int]) -> Start:
+    """Returns what chunk 1 tells. A token engine goes on with all kinds of requests alike."""
+    return Start(
         len(ids),
         card.fingerprint,
-        echo,
+        tokenizer.decode(ids, skip_special=False) if request.echo else "",
         repeats=request.repeats_prompt,
         prompt_ids=ids if request.prompt_ids else [],
-        exactness=card.exactness.get("chat", ""),  # a token engine treats all kinds of requests alike
+        exactness=card.exactness.get("chat", ""),
     )
-    return Beginning(spec, transcript, start, _over(transcript, spec, tokenizer), notation)
 
 
 def with_defaults(request: JobRequest, defaults: Mapping[str, float]) -> JobRequest:
