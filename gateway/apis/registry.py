@@ -17,6 +17,8 @@ from millstream.gateway.apis.files import route as files
 from millstream.gateway.apis.ollama import route as ollama
 from millstream.gateway.apis.rerank import route as rerank
 from millstream.gateway.apis.responses import route as responses
+from millstream.gateway.apis.responses.conversations import compact_route as compact
+from millstream.gateway.apis.responses.conversations import route as conversations
 from millstream.gateway.apis.tokens import route as tokens
 
 APIS = (
@@ -24,6 +26,8 @@ APIS = (
     Api(stored.router),
     completions.API,
     responses.API,
+    compact.API,
+    Api(conversations.router),
     anthropic.API,
     ollama.API,
     embeddings.API,

@@ -1,5 +1,8 @@
 """Every exception that reaches the edge of the app, as an HTTP answer in OpenAI's shape."""
 
+import re
+from collections.abc import Sequence
+from functools import partial
 from http import HTTPStatus
 
 import structlog
@@ -7,24 +10,39 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Match
+from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
 from millstream.common.errors import BadRequest, BodyTooLarge, MillstreamError
-from millstream.gateway.errors.table import FieldError, UnknownRoute, WrongMethod, wire
+from millstream.gateway.errors.table import FieldError, UnknownRoute, UpgradeRefused, WrongMethod, wire
 from millstream.gateway.errors.validation import parameter_error
 from millstream.gateway.http.middleware import error_response
 from millstream.gateway.services.services import services_of
 
+NOT_HERE = {
+    "/v1/moderations": "there is no moderation model here",
+    "/v1/images": "no model here makes images",
+    "/v1/videos": "no model here makes videos",
+    "/v1/audio": "no model here speaks or listens",
+    "/v1/realtime": "no model here speaks or listens",
+    "/v1/fine_tuning": "nothing is trained here",
+    "/v1/assistants": "use /v1/responses",
+    "/v1/threads": "use /v1/conversations",
+    "/v1/vector_stores": "nothing is searched here; use /v1/embeddings",
+    "/v1/containers": "no code is run here",
+    "/v1/uploads": "upload a file as a whole, to /v1/files",
+}
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+PARAMETER = re.compile(r"\{[^}]*\}")
 log = structlog.stdlib.get_logger(part="http")
 
 
-def handle_faults(app: FastAPI) -> None:
-    """Registers the handlers."""
+def handle_faults(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Registers the handlers. `routes`: those of the APIs, which the app's own list may hold folded into their
+    routers."""
     app.add_exception_handler(MillstreamError, _known)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(HTTPException, partial(_http, [*app.routes, *routes]))
     app.add_exception_handler(UnicodeEncodeError, _no_unicode)
 
 
@@ -51,30 +69,52 @@ async def _no_unicode(request: Request, error: Exception) -> Response:
     return await _known(request, BadRequest("The request holds text that is not valid Unicode (a lone surrogate)."))
 
 
-async def _http(request: Request, error: Exception) -> Response:
+async def _http(routes: Sequence[BaseRoute], request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and wants_websocket(request):
+        response = await _known(request, UpgradeRefused("There are no WebSockets here: send the request over HTTP."))
+        response.headers["upgrade"] = "HTTP/1.1"
+        return response
     response = await _known(request, _translated(request, error))
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        response.headers["allow"] = ", ".join(allowed_methods(request))
+        response.headers["allow"] = ", ".join(allowed_methods(routes, request.scope))
     return response
 
 
-def allowed_methods(request: Request) -> list[str]:
-    """Returns the methods that the path allows."""
-    routes = request.app.routes
-    asked = (method for method in METHODS if _matches(routes, {**request.scope, "method": method}))
+def wants_websocket(request: Request) -> bool:
+    """Tells whether the client tried to change the connection into a WebSocket."""
+    return request.headers.get("upgrade", "").strip().lower() == "websocket"
+
+
+def allowed_methods(routes: Sequence[BaseRoute], scope: Scope) -> list[str]:
+    """Returns the methods that the path allows, by the routes whose own path says most of it literally: what another
+    route takes for an id there is no resource beside it."""
+    matching = [route for route in routes if route.matches(scope)[0] is not Match.NONE]
+    most = max(map(_literal, matching), default=0)
+    closest = [route for route in matching if _literal(route) == most]
+    asked = (method for method in METHODS if _matches(closest, {**scope, "method": method}))
     return [name for method in asked for name in (["GET", "HEAD"] if method == "GET" else [method])]
+
+
+def _literal(route: BaseRoute) -> int:
+    """Returns how many characters of a route's path are no parameters."""
+    return len(PARAMETER.sub("", route.path)) if isinstance(route, Route) else 0
 
 
 def _matches(routes: list[BaseRoute], scope: Scope) -> bool:
     return any(route.matches(scope)[0] is Match.FULL for route in routes)
 
 
+def _not_here(path: str) -> str:
+    """Tells more of a path that clients know from OpenAI."""
+    return next((f": {why}." for known, why in NOT_HERE.items() if f"{path}/".startswith(f"{known}/")), "")
+
+
 def _translated(request: Request, error: HTTPException) -> MillstreamError:
     method, path = request.method, request.url.path
     match error.status_code:
         case 404:
-            return UnknownRoute(f"Invalid URL ({method} {path})")
+            return UnknownRoute(f"Invalid URL ({method} {path}){_not_here(path)}")
         case 405:
             hint = "(HINT: Perhaps you meant to use a different HTTP method?)"
             return WrongMethod(f"Not allowed to {method} on {path}. {hint}")

@@ -97,14 +97,14 @@ def keyring_of(settings: IntakeSettings, broker: Broker) -> Keyring | None:
 
 
 def quotas_of(settings: IntakeSettings) -> dict[str, Quota]:
-    """Returns how much a tenant may keep, by kind of record. Stored completions, responses and votes share one
-    quota."""
+    """Returns how much a tenant may keep, by kind of record. Stored completions, responses, conversations, their items
+    and votes share one quota."""
     answers = Quota(
         "answers",
         settings.max_stored,
         settings.max_stored_bytes,
         ("max_stored", "max_stored_bytes"),
-        "stored completions, responses and votes",
+        "stored completions, responses, conversations, items and votes",
         "Delete some, or send 'store': false.",
     )
     files = Quota(
@@ -116,7 +116,8 @@ def quotas_of(settings: IntakeSettings) -> dict[str, Quota]:
         "Delete some (DELETE /v1/files/{id}).",
     )
     batches = Quota("batches", settings.max_batches, 0, ("max_batches", ""), "batches", "Old ones go with time.")
-    return {"completion": answers, "response": answers, "vote": answers, "file": files, "batch": batches}
+    kinds = dict.fromkeys(("completion", "response", "conversation", "item", "vote"), answers)
+    return {**kinds, "file": files, "batch": batches}
 
 
 def bounds_of(settings: IntakeSettings) -> Bounds:

@@ -18,6 +18,7 @@ from millstream.gateway.apis.chat.examples import CHAT, CHAT_STREAM
 from millstream.gateway.apis.completions.examples import COMPLETION
 from millstream.gateway.apis.embeddings.examples import EMBEDDINGS
 from millstream.gateway.apis.files.examples import FILE
+from millstream.gateway.apis.registry import ENDPOINTS
 from millstream.gateway.apis.responses.examples import RESPONSE
 from tests.gateway.conftest import gateway
 from tests.gateway.scripted import MODEL, ScriptedCluster
@@ -80,6 +81,15 @@ async def test_documents(http: httpx.AsyncClient) -> None:
                 shape = document["components"]["schemas"].get(asked["schema"].get("$ref", "").rsplit("/")[-1], {})
                 assert shape.get("examples") or kind == "multipart/form-data", (method, path)
     assert (await http.get("/docs")).status_code == 200
+
+
+async def test_each_stream_is_told_beside_the_whole_answer(http: httpx.AsyncClient) -> None:
+    document = (await http.get("/openapi.json")).json()
+    for path, endpoint in ENDPOINTS.items():
+        told = document["paths"][path]["post"]["responses"]["200"]["content"]
+        streams = {kind: answer for kind, answer in told.items() if kind != "application/json"}
+        assert len(streams) == (endpoint.stream is not None), path
+        assert all(answer.keys() == {"example"} for answer in streams.values()), path
 
 
 def test_examples_are_true() -> None:
