@@ -97,8 +97,8 @@ def keyring_of(settings: IntakeSettings, broker: Broker) -> Keyring | None:
 
 
 def quotas_of(settings: IntakeSettings) -> dict[str, Quota]:
-    """Returns how much a tenant may keep, by kind of record. Stored completions, responses, conversations, their items
-    and votes share one quota."""
+    """Returns how much a tenant may keep, by kind of record. Stored completions, responses, conversations with
+    their items, and votes share one quota."""
     answers = Quota(
         "answers",
         settings.max_stored,

@@ -195,6 +195,11 @@ async def _take(
         raise
 
 
+def _fresh(items: list[Item]) -> list[Item]:
+    """Returns the items without their clients' ids: in a conversation each item has one of its own."""
+    return [item.model_copy(update={"id": None}) for item in items]
+
+
 def _turn(body: ResponseRequest, order: PreparedRequest, identity: RequestId, history: list[Item]) -> StoredResponse:
     """`identity`: of the jobs that are followed; an earlier request's, if this one repeats it."""
     own = own_items(body)
@@ -202,7 +207,7 @@ def _turn(body: ResponseRequest, order: PreparedRequest, identity: RequestId, hi
     turn = StoredResponse(
         response={},
         frame=frame_fields(body),
-        input=listed_items(own, identity.text.partition("_")[2]),
+        input=listed_items(_fresh(own) if body.conversation else own, identity.text.partition("_")[2]),
         context=[item.model_dump(exclude_none=True) for item in [*history, *own]],
         model=order.submission.model,
         tier=order.submission.tier,

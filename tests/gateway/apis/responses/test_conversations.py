@@ -93,6 +93,13 @@ async def test_reading_a_turn_again_adds_nothing(client: openai.AsyncOpenAI, htt
     assert len([item async for item in client.conversations.items.list(made.id)]) == 2
 
 
+async def test_items_of_one_id_all_come_into_it(client: openai.AsyncOpenAI) -> None:
+    made = await client.conversations.create()
+    same: Any = [HELLO | {"id": "msg_0"}, HELLO | {"id": "msg_0", "content": "again"}]
+    await client.responses.create(model=MODEL, input=same, conversation=made.id)
+    assert len([item async for item in client.conversations.items.list(made.id)]) == 3
+
+
 async def test_a_turn_that_failed_adds_nothing(client: openai.AsyncOpenAI, cluster: ScriptedCluster) -> None:
     made = await client.conversations.create()
     cluster.queue.script = lambda _: [*said("half")[:-1], failed("worker_lost")]
