@@ -52,7 +52,7 @@ engines:
 ui:
 	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -m 'ui or not ui' tests/ui
 
-# The pictures in docs/ui.md, taken by the tests.
+# The pictures in gateway/ui/README.md, taken by the tests.
 pictures:
 	mkdir -p gateway/ui/pictures
 	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -m ui tests/ui/test_pictures.py -k picture_of --pictures gateway/ui/pictures
