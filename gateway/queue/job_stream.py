@@ -15,6 +15,7 @@ from millstream.common.broker.jobs import Delivered, Envelope, JobPosition
 from millstream.common.chunk import NOTHING_YET, Chunk, Seq, decode_chunk
 from millstream.common.job import JobId, JobRequest, Lease, ModelName
 from millstream.gateway.queue.client import DirectSink, Waiting
+from millstream.gateway.queue.job_times import JobTimes
 
 SILENT = 0.5  # seconds without a frame until Redis is asked about a stream
 BUFFER = 1024  # chunks kept for a slow client; beyond, they are read from the log again when it is ready for them
@@ -39,11 +40,13 @@ class JobStream:
         self.tenant = tenant
         self.origin = origin
         self.born = monotonic()
+        self.times = JobTimes(model, origin.envelope.tier if origin else "")
         self.first = after + 1
         self.next = after + 1
         self.lease: Lease | Literal[""] = ""  # under which the last chunk was delivered
         self.newest: Lease | Literal[""] = ""  # the newest heard of: what older ones send is not delivered any more
         self.grant = 0  # its number
+        self._kept_grant = 0  # that of the last chunk's lease
         self.lagging = False  # the log has more than the buffer: read it
         self.unsure = origin is None  # our place in Redis must be found (again) before going on
         self.done = False  # the last chunk has arrived
@@ -66,9 +69,11 @@ class JobStream:
         if self.unsure or seq < self.next or not self._valid(lease):
             return
         if seq > self.next or len(self._ready) >= BUFFER:
+            if seq > self.next and not self.lagging:
+                self.times.losses["hole"] += 1
             self.lagging = True
         else:
-            chunk = self._keep(raw)
+            chunk = self._keep(raw, live=True)
             if self._parked and self.direct is not None and self.direct(Seq(seq), chunk):
                 return
             self._ready.append((Seq(seq), chunk))
@@ -83,18 +88,39 @@ class JobStream:
 
     def accept(self, raw: bytes) -> None:
         """Takes the next chunk, from the log."""
-        self._ready.append((Seq(self.next), self._keep(raw)))
+        self.times.repaired += self.origin is not None
+        self._ready.append((Seq(self.next), self._keep(raw, live=False)))
 
-    def _keep(self, raw: bytes) -> Chunk:
-        """Keeps the next chunk and returns it."""
+    def _keep(self, raw: bytes, *, live: bool) -> Chunk:
+        """Keeps the next chunk and returns it. `live`: it came by a frame, now."""
         chunk = decode_chunk(raw)
         self._chunks.append(bytes(raw))
+        now = monotonic()
+        if self.next <= 2 or chunk.last or self.grant != self._kept_grant:
+            self._note(chunk, now)
+        elif live:
+            self.times.gaps.append(now - self.heard)
         self.next += 1
         self.lease = self.newest
         self.done = chunk.last
-        self.heard = monotonic()
+        self.heard = now
         self.look_at = min(self.look_at, self.heard + SILENT)  # it may have been waiting for long until now
         return chunk
+
+    def _note(self, chunk: Chunk, now: float) -> None:
+        """Notes the times of a chunk that is more than one among many."""
+        if self.grant != self._kept_grant and not self.newest.endswith(":"):  # such a lease is nobody's yet
+            if self._kept_grant:
+                self.times.silences.append(now - self.heard)
+            self._kept_grant = self.grant
+        if self.origin is None:
+            return
+        if self.next == 1 and chunk.start is not None:
+            self.times.wait = now - self.born
+        elif self.next == 2 and chunk.error is None:
+            self.times.first_token = now - self.born
+        if chunk.finish is not None:
+            self.times.answer = now - self.born
 
     @property
     def waiting(self) -> Waiting | None:
@@ -116,6 +142,7 @@ class JobStream:
     def told(self, place: JobPosition, had: Seq) -> None:
         """Takes Redis's answer on the job's place; it was asked when `had` was the last chunk here. Less than that is a
         loss, which no broken connection need have announced: another node may have taken over."""
+        self.times.losses["silence"] += place.seq >= self.next and not self.lagging
         if place.state == "missing" or place.seq < had:
             self.lost()
         else:

@@ -136,11 +136,9 @@ class RequestHandler:
 
     async def _begin(self, admitted: AdmittedRequest, flow: MergedStream) -> None:
         """Waits for the first chunk, for a while, so that a failure at the start is an HTTP error. Raises it."""
-        began = time.monotonic()
         first = await flow.look(self._services.settings.first_chunk_wait)
         if first is None:
             return
-        self._services.metrics.first_chunk_seconds.labels(admitted.model).observe(time.monotonic() - began)
         if (opening := first[1][0][1].error) is not None:
             raise from_failure(opening)
         given_up = any(chunk.error is not None and chunk.error.code == Cancelled.code for _, chunk in first[1])

@@ -13,7 +13,7 @@ from millstream.common.broker.chunks import FrameChannel
 from millstream.common.broker.connection.broker import Broker, RedisAway
 from millstream.common.broker.jobs import Bounds
 from millstream.common.broker.models.directory import ModelInfo, census, model_names
-from millstream.common.broker.models.inspection import server_facts
+from millstream.common.broker.models.inspection import backlogs, server_facts, server_figures
 from millstream.common.broker.models.load_requests import LoadVerb, request_load
 from millstream.common.broker.records.batches import Batches
 from millstream.common.broker.records.pending import Pending
@@ -91,6 +91,9 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
                 usage=UsageBook(broker),
                 keys=keyring,
                 find_key=partial(find_key, broker),
+                backlogs=partial(backlogs, broker),
+                servers=partial(server_figures, broker),
+                tell_times=hub.tell_times,
             )
         finally:
             for loop in loops:

@@ -37,6 +37,7 @@ class Site:
         self.broker = broker
         self._scope = scope
         self._made = 0
+        self.hubs: list[FrameHub] = []  # of the gateways, the last made last
 
     async def worker(self, name: str, *, slots: int = 4, rate: float = 0.0, **settings: Any) -> ModelService:
         """A worker in service; it drains at the end."""
@@ -63,6 +64,7 @@ class Site:
         """A gateway's queue, with its reader and its watchdog."""
         gateway = GatewayId(incarnation("gateway"))
         board, wait_estimator = FrameHub(), WaitEstimator(self.broker)
+        self.hubs.append(board)
         channel = FrameChannel(self.broker.url, gateway)
         tasks = [asyncio.create_task(board.read(channel))]
         if watchful:

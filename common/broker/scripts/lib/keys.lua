@@ -17,6 +17,7 @@ local function worker_key(worker) return P .. 'worker:' .. worker end
 local function follows_key(gateway) return P .. 'follows:' .. gateway end
 local function idempotency_key(tenant, digest) return P .. 'idem:' .. tenant .. ':' .. digest end
 local function usage_key(day) return P .. 'usage:' .. day end
+local COUNTS_KEY = P .. 'counts'
 local DEAD_KEY = P .. 'dead'
 local DEADLINES_KEY = P .. 'deadlines'
 local GATEWAYS_KEY = P .. 'gateways'
