@@ -41,6 +41,12 @@ def queries() -> Iterator[Query]:
                 yield Query(f"{board.stem}: {panel['title']} {target['refId']}", adapted(target["expr"]))
 
 
+def of_the_autoscaler(model: str) -> list[str]:
+    """Returns what the chart has KEDA ask about a model."""
+    text = (DEPLOY / "helm" / "millstream" / "templates" / "workers.yaml").read_text()
+    return [each.replace("%s", f'model="{model}"') for each in re.findall(r'printf "([^"]*millstream_[^"]*)"', text)]
+
+
 def adapted(text: str) -> str:
     for variable, value in OF_GRAFANA.items():
         text = text.replace(variable, value)

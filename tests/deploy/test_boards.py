@@ -16,8 +16,18 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from millstream.common.broker.embedded import EmbeddedValkey, free_port
-from tests.deploy.queries import BOARDS, RULES, counted_twice, labels_in, metrics_in, panels, queries, rules
-from tests.harness.cluster import PATIENCE, Cluster, all_exact, cluster, heard_some
+from tests.deploy.queries import (
+    BOARDS,
+    RULES,
+    counted_twice,
+    labels_in,
+    metrics_in,
+    of_the_autoscaler,
+    panels,
+    queries,
+    rules,
+)
+from tests.harness.cluster import MODEL, PATIENCE, Cluster, all_exact, cluster, heard_some
 from tests.harness.support import wait_until
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -165,6 +175,8 @@ async def test_a_prometheus_evaluates_every_query_on_a_live_cluster(own_valkey: 
             await failover(site)
             await every_query_finds_something(api)
             await every_rule_is_well(api)
+            for text in of_the_autoscaler(MODEL):
+                assert len(await asked(api, text)) == 1
             await labels_exist(site.http, targets[0])
             [once] = await asked(api, "sum(max by (model, worker) (millstream_worker_slots))")
             [twice] = await asked(api, "sum(millstream_worker_slots)")
