@@ -1,8 +1,8 @@
 # PYTHON is the environment's interpreter: make test PYTHON=.venv/bin/python
 PYTHON ?= python
-PATHS = common gateway worker cli bench tests examples
+PATHS = common gateway worker cli bench tests examples deploy
 
-.PHONY: install test lint format types imports pytest coverage clients charts audit clean
+.PHONY: install test lint format types imports pytest coverage clients charts audit compose clean
 
 install:
 	$(PYTHON) -m pip install --quiet -c constraints.txt -e '.[all,dev]'
@@ -54,6 +54,10 @@ audit:
 	$(PYTHON) -m venv .audit/venv
 	.audit/venv/bin/python -m pip install --quiet pip-audit
 	.audit/venv/bin/python -m pip_audit --progress-spinner off --no-deps --disable-pip -r constraints.txt
+
+# docker-compose.yml built and run for real, on a Debian machine as root; needs no container engine, but the package index.
+compose:
+	PYTHON=$(PYTHON) deploy/compose/check.sh $(FOLDER)
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis

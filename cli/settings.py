@@ -144,3 +144,5 @@ class ChatSettings(ClientSettings):
 
 class DoctorSettings(ClusterSettings, ClientSettings):
     """The things that `doctor` looks at."""
+
+    ask: bool = Field(default=False, description="Also send each model a short message through the queue.")

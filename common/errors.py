@@ -6,6 +6,7 @@
     │   ├── BadGrammar          a schema or pattern that cannot be compiled
     │   ├── ModelNotFound
     │   ├── NotFound
+    │   │   └── RecordLost      it was made just before a restart of Redis, which lost it
     │   ├── BodyTooLarge
     │   ├── TooLargeToWait      by itself more than a queue's bound, so that it could be refused for ever
     │   ├── IdempotencyConflict
@@ -67,6 +68,10 @@ class ModelNotFound(BadRequest):
 
 class NotFound(BadRequest):
     code = "not_found"
+
+
+class RecordLost(NotFound):
+    code = "record_lost"
 
 
 class BodyTooLarge(BadRequest):

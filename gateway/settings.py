@@ -87,11 +87,11 @@ class GatewaySettings(IntakeSettings):
 
     api_keys: list[str] = Field(
         default=[],
-        description="Static API keys as `tenant:key`. Without any, only loopback is served. On a command line other "
-        "users of the machine can read them: there give a file.",
+        description="Static API keys as `tenant:key`, perhaps with limits (`team-a:sk-1 rpm=60 concurrent=8`). Without "
+        "any, only loopback is served. On a command line other users of the machine can read them: there give a file.",
     )
     api_keys_file: Path | None = Field(
-        default=None, description="File with static API keys, one `tenant:key` a line; let its owner alone read it."
+        default=None, description="File with static API keys, one a line in the same form; let its owner alone read it."
     )
     admins: list[str] = Field(
         default=["default", "admin"],

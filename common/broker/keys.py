@@ -10,6 +10,7 @@ MODELS = "ms:models"
 NAMES = "ms:names"
 BATCHES = "ms:batches"
 RESPONSES = "ms:responses"
+UNFINISHED = "ms:unfinished"
 DEAD_WEBHOOKS = "ms:webhooks:dead"
 API_KEYS = "ms:keys"  # hash: sha256 of an API key -> whose it is and its limits, JSON
 
@@ -126,10 +127,10 @@ def idempotency(model: ModelName, tenant: str, digest: str) -> str:
     return f"{prefix(model)}idem:{tenant}:{digest}"
 
 
-def counts(model: ModelName) -> str:
+def tally(model: ModelName) -> str:
     """Hash: what has happened so far, for an operator: `fenced` writes, workers `evicted:<cause>`. Goes with the
     model."""
-    return f"{prefix(model)}counts"
+    return f"{prefix(model)}tally"
 
 
 def server(model: ModelName) -> str:

@@ -6,11 +6,11 @@ from typing import Any, Literal, NamedTuple
 
 from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.jobs import decode_request
+from millstream.common.broker.scripts.job_calls import GRACE_MS
 from millstream.common.broker.scripts.script import Script
 from millstream.common.chunk import Seq
 from millstream.common.job import JobId, JobRequest, Lease, ModelName, WorkerId
 
-GRACE_MS = 2000  # after the server restarted: time for gateways to put back what was lost and for leases to be renewed
 CLAIM_CHARGE = 256  # tokens charged at claim, corrected at settle, so that a burst of claims is already fair
 EVICT_BATCH = 32  # jobs a call: keeps the script near a millisecond
 

@@ -74,6 +74,7 @@ TABLE: dict[str, WireError] = {
     Forbidden.code: WireError(403, "permission_error", "forbidden"),
     ModelNotFound.code: WireError(404, INVALID, "model_not_found"),
     NotFound.code: WireError(404, INVALID, "not_found"),
+    "record_lost": WireError(404, INVALID, "record_lost"),
     WrongMethod.code: WireError(405, INVALID, "method_not_allowed"),
     IdempotencyConflict.code: WireError(409, INVALID, "idempotency_conflict"),
     LogExpired.code: WireError(410, INVALID, "stream_expired"),

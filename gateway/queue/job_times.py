@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from millstream.common.chunk import Chunk, Seq
 from millstream.common.job import ModelName
 
 # How a frame was found missing: a later one came, Redis's log was longer, the subscription broke.
@@ -26,6 +27,15 @@ class JobTimes:
     silences: list[float] = field(default_factory=list[float])
     losses: Counter[Loss] = field(default_factory=Counter[Loss])
     repaired: int = 0  # chunks that were read from the log instead
+
+    def note(self, seq: Seq, chunk: Chunk, since: float) -> None:
+        """Notes a chunk that came `since` seconds after the submission."""
+        if seq == 1 and chunk.start is not None:
+            self.wait = since
+        elif seq == 2 and chunk.error is None:
+            self.first_token = since
+        if chunk.finish is not None:
+            self.answer = since
 
 
 TellTimes = Callable[[JobTimes], None]

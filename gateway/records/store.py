@@ -4,7 +4,7 @@ from typing import Literal, Protocol
 
 from millstream.common.broker.records.store import Record
 
-Kind = Literal["completion", "response", "file", "batch"]
+Kind = Literal["completion", "draft", "response", "file", "batch"]
 
 __all__ = ["Kind", "Record", "RecordStore"]
 
@@ -25,6 +25,10 @@ class RecordStore(Protocol):
 
     async def get(self, tenant: str, kind: Kind, identity: str) -> Record | None:
         """Returns the record; None if it was never stored, has expired, was deleted, or is another tenant's."""
+        ...
+
+    async def uptime(self, tenant: str) -> float:
+        """Returns for how many seconds the server has run that has the tenant's records. Raises `Unavailable`."""
         ...
 
     async def delete(self, tenant: str, kind: Kind, identity: str) -> bool:

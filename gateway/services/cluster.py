@@ -13,6 +13,7 @@ from millstream.common.broker.models.inspection import Backlog, ServerFigures
 from millstream.common.broker.models.load_requests import LoadVerb
 from millstream.common.broker.records.batches import Batches
 from millstream.common.broker.records.pending import Pending
+from millstream.common.broker.records.unfinished import UnfinishedAnswers
 from millstream.common.job import ModelName
 from millstream.gateway.access.authentication import Keys
 from millstream.gateway.queue.client import QueueClient
@@ -49,6 +50,7 @@ class ClusterServices:
     storage: Storage | None = None  # of files
     batches: Batches | None = None
     pending: Pending | None = None  # background responses
+    unfinished: UnfinishedAnswers | None = None  # answers that are to be stored
     usage: UsageBook | None = None
     keys: Keys | None = None  # None: the settings' own
     find_key: Callable[[str], Awaitable[ApiKey | None]] | None = None  # by its digest; None for one that is revoked

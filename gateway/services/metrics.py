@@ -109,7 +109,9 @@ class Metrics:
             "lost_frames", "Times that frames were found missing, by model and by what showed it.", "model", "sign"
         )
         self.repaired_chunks = self._counter(
-            "repaired_chunks", "Chunks read from the log because their frames had not come, by model.", "model"
+            "repaired_chunks",
+            "Chunks read from the log, by model: a frame had not come, or a client was slow.",
+            "model",
         )
         self.token_gaps = TokenGaps()
         self.registry.register(self.token_gaps)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -11,8 +12,12 @@ import pytest
 from millstream.cli.chat import client, first_model
 from millstream.cli.gateway_client import client_options
 from millstream.cli.inspect.diagnosis import START_IT, remedy_for
-from millstream.cli.inspect.doctor import gateway
+from millstream.cli.inspect.doctor import ask, gateway
 from millstream.cli.settings import ClientSettings, DoctorSettings
+from millstream.common.job import ModelName
+from tests.gateway.conftest import gateway as gateway_of
+from tests.gateway.scripted import MODEL as SCRIPTED
+from tests.gateway.scripted import ScriptedCluster
 
 
 class OneModel(BaseHTTPRequestHandler):
@@ -71,3 +76,13 @@ def test_other_machines_are_reached_as_the_environment_says() -> None:
 def test_a_remedy_fits_its_cause(complaint: str, helps: str) -> None:
     assert helps in remedy_for(complaint) != START_IT
     assert remedy_for("The queue (Redis) cannot be reached: Connection refused") == START_IT
+
+
+async def test_doctor_asks_as_a_client_would() -> None:
+    async with gateway_of(ScriptedCluster()) as address:
+        settings = DoctorSettings(gateway_url=address)
+        good, bad = await ask(settings, SCRIPTED), await ask(settings, ModelName("nobody"))
+        nowhere = await ask(DoctorSettings(gateway_url="http://127.0.0.1:9"), SCRIPTED)
+    assert good.grade == "good" and re.fullmatch(rf"asked {SCRIPTED}: \d+ tokens after \d+\.\d s", good.what)
+    assert bad.grade == "bad" and "404 The model 'nobody' does not exist" in bad.what and "req_" in bad.remedy
+    assert nowhere.grade == "bad" and "connection" in nowhere.what

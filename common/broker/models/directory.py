@@ -77,7 +77,7 @@ async def forget_model(broker: Broker, model: ModelName) -> None:
     """Unlist a model, with its policy. A worker that serves it brings it back."""
     async with redis_errors():
         await cast(Awaitable[int], broker.redis.srem(keys.MODELS, model))
-        await cast(Awaitable[int], broker.redis.delete(keys.policy(model), keys.server(model), keys.counts(model)))
+        await cast(Awaitable[int], broker.redis.delete(keys.policy(model), keys.server(model), keys.tally(model)))
 
 
 async def census(broker: Broker) -> list[ModelInfo]:

@@ -182,7 +182,7 @@ async def backlog_of(broker: Broker, model: ModelName) -> Backlog:
     async with redis_errors():
         pipe = broker.redis.pipeline(transaction=False)
         pipe.hgetall(keys.waiting(model))
-        pipe.hgetall(keys.counts(model))
+        pipe.hgetall(keys.tally(model))
         for tier in TIERS:
             pipe.zrange(keys.tenants(model, tier), 0, -1)
         waiting, counts, *tenants = await pipe.execute()

@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
-from millstream.common.errors import BadRequest, ContextLengthExceeded, MillstreamError, QuotaExceeded
+from millstream.common.errors import BadRequest, ContextLengthExceeded, MillstreamError
 from millstream.gateway.apis.endpoint import Api, Endpoint, StreamWriter, WholeWriter
 from millstream.gateway.apis.responses.examples import INPUT_ITEM, RESPONSE, RESPONSE_STREAM
 from millstream.gateway.apis.responses.items import listed_items
+from millstream.gateway.apis.responses.promise import TurnPromise
 from millstream.gateway.apis.responses.read import (
     droppings,
     in_own_terms,
@@ -35,7 +36,6 @@ from millstream.gateway.apis.responses.writing import Writing
 from millstream.gateway.apis.shared.examples import answers, deleted, listed
 from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.requests.accumulator import Accumulator
-from millstream.gateway.requests.admitted import AdmittedRequest, Desk
 from millstream.gateway.requests.handler import RequestHandler
 from millstream.gateway.requests.prepared import PreparedRequest, RequestContext
 from millstream.gateway.requests.response_meta import ResponseMeta
@@ -97,7 +97,7 @@ def _turns(request: Request, services: Services) -> StoredResponses:
 
 
 def _response_service(request: Request, services: Services) -> ResponseService:
-    return ResponseService(Desk(services.cluster.queue), _turns(request, services), tenant_of(request))
+    return ResponseService(services.cluster.queue, _turns(request, services), tenant_of(request))
 
 
 def _recall(request: Request, services: Services) -> Recall:
@@ -152,39 +152,31 @@ async def _take(
     stored = turns.kept and body.store is not False
     if body.background and not stored:
         raise BadRequest("Background responses need a store, and this gateway has none.", param="background")
-    if body.background:  # its job runs on when this gateway dies; a background process then stores its end
-        order = replace(order, submission=replace(order.submission, resumable=True))
-    turn = _turn(body, order, history)
     resumable = order.caller.resumable or bool(body.background)
+    # The job runs on when this gateway dies; a background process then stores its end.
+    order = replace(order, submission=replace(order.submission, kept=stored, resumable=resumable))
+    turn = _turn(body, order, history)
     exchange = RequestHandler(services, request, resumable=resumable)
     admitted = await exchange.admit(order)
     turn.response["id"] = admitted.id.text
+    seconds = order.submission.timeout + services.settings.retention
+    promise = TurnPromise(turn, order.submission, services.cluster, seconds)
     earlier = await turns.find(turn.id) if stored and admitted.repeated else None
     if stored and earlier is None and not admitted.resumed:  # a gateway that died may have submitted and not stored it
-        await _keep(turn, turns, Desk(services.cluster.queue), admitted)
-        if body.background and services.cluster.pending is not None:
-            await services.cluster.pending.add(turn.id, tenant_of(request), order.submission.model)
+        await promise.make(turns, admitted)
     if body.background and not body.stream and earlier is not None:
         turn = await _response_service(request, services).refresh(earlier)
         return JSONResponse(turn.response, headers=admitted.headers())
     if body.background and not body.stream:
         services.background_tasks.start(_response_service(request, services).finish(turn), admitted.id.text)
         return JSONResponse(turn.response, headers=admitted.headers())
-    writing = Writing(turn, turns if stored else None, services.background_tasks, resumable=resumable)
+    kept = turns if stored else None
+    writing = Writing(turn, kept, services.background_tasks, promise.kept, resumable=resumable)
     try:
         return await exchange.answer(order, writing.answer(), admitted)
     except ContextLengthExceeded:
         if stored:
             await turns.delete(turn.id)
-        raise
-
-
-async def _keep(turn: StoredResponse, turns: StoredResponses, desk: Desk, admitted: AdmittedRequest) -> None:
-    """Raises `QuotaExceeded` where the tenant may keep no more: then nothing is to be computed either."""
-    try:
-        await turns.put(turn)
-    except QuotaExceeded:
-        await desk.cancel(admitted)
         raise
 
 

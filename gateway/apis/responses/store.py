@@ -1,5 +1,6 @@
 """Stored responses: a turn of a conversation, kept so that it can be read again, gone on with, and referred to."""
 
+from math import inf
 from typing import Any, cast
 
 import msgspec
@@ -11,6 +12,7 @@ from millstream.common.request_id import parse_request_id
 from millstream.gateway.apis.responses.response_object import ResponseFrame
 from millstream.gateway.apis.responses.shape import ResponseItem
 from millstream.gateway.apis.responses.write import ResponseFold
+from millstream.gateway.records.lost import missing
 from millstream.gateway.records.store import Record, RecordStore
 from millstream.gateway.requests.accumulator import Accumulator
 from millstream.gateway.requests.response_meta import ResponseMeta
@@ -95,7 +97,7 @@ class StoredResponses:
         """The turn, and how many bytes the store has of it. Raises `NotFound`."""
         record = await self._record(identity)
         if record is None:
-            raise NotFound(f"Response with id '{identity[:80]}' not found.", param="response_id")
+            raise await self._unknown(identity)
         return msgspec.json.decode(record.body, type=StoredResponse), len(record.body)
 
     async def find(self, identity: str) -> StoredResponse | None:
@@ -110,7 +112,11 @@ class StoredResponses:
     async def delete(self, identity: str) -> None:
         """Deletes the stored response. Raises `NotFound`."""
         if self._store is None or not await self._store.delete(self._tenant, "response", identity):
-            raise NotFound(f"Response with id '{identity[:80]}' not found.", param="response_id")
+            raise await self._unknown(identity)
+
+    async def _unknown(self, identity: str) -> NotFound:
+        uptime = await self._store.uptime(self._tenant) if self._store else inf
+        return missing(f"Response with id '{identity[:80]}' not found", "response_id", identity, uptime)
 
 
 def whole_response(order_head: ResponseMeta, frame: ResponseFrame, accumulator: Accumulator) -> dict[str, Any]:

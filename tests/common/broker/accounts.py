@@ -14,7 +14,7 @@ IMMORTAL = {
     keys.server(MODEL),
     keys.dead(MODEL),
     keys.gateways(MODEL),
-    keys.counts(MODEL),
+    keys.tally(MODEL),
 }  # each bounded: docs/protocol.md
 
 LOOK = """

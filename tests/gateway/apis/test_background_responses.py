@@ -40,6 +40,29 @@ async def test_background_is_stored_without_anybody_looking(
     assert (await client.responses.retrieve(begun.id)).output_text == "Hello world"
 
 
+async def test_a_look_that_finds_no_log_does_not_replace_the_end_that_is_stored_meanwhile(
+    client: openai.AsyncOpenAI, cluster: ScriptedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cluster.store is not None
+    cluster.queue.at_first = 0
+    begun = await client.responses.create(**ASK, background=True)
+    shelf = cluster.store.records["default", "response"]
+    early = shelf[begun.id]
+    await cluster.queue.advance(9)
+    await wait_until(lambda: shelf[begun.id] != early, what="the end is stored")
+    late, shelf[begun.id] = shelf[begun.id], early
+    cluster.queue.jobs.clear()
+    logged = cluster.queue.logged
+
+    async def stored_meanwhile(*args: Any, **kwargs: Any) -> Any:
+        shelf[begun.id] = late
+        return await logged(*args, **kwargs)
+
+    monkeypatch.setattr(cluster.queue, "logged", stored_meanwhile)
+    for _ in range(2):
+        assert (await client.responses.retrieve(begun.id)).output_text == "Hello world"
+
+
 async def test_a_look_and_a_cancel_do_not_wait_for_what_is_still_to_come(
     client: openai.AsyncOpenAI, cluster: ScriptedCluster
 ) -> None:

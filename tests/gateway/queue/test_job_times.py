@@ -10,6 +10,7 @@ from millstream.common.chunk import NOTHING_YET, Chunk, Seq, Start, encode_chunk
 from millstream.common.job import GatewayId, JobId, Lease, WorkerId
 from millstream.gateway.http.backlog_metrics import backlog_text
 from millstream.gateway.queue.job_stream import JobStream, Origin
+from millstream.gateway.queue.sink import CallbackSink
 from millstream.gateway.services.metrics import Metrics
 from tests.harness.queue_site import MODEL, Site, request
 
@@ -60,7 +61,7 @@ def test_a_chunk_of_the_dead_worker_that_is_read_late_ends_no_silence() -> None:
     job_stream = submitted_here()
     job_stream.take("1:w1", 1, START)
     job_stream.news(2, "2:")
-    job_stream.accept(word(1))
+    job_stream.accept([(Seq(2), word(1))])
     assert not job_stream.times.silences
     job_stream.take("2:w2", 3, word(2))
     assert len(job_stream.times.silences) == 1
@@ -71,8 +72,7 @@ def test_lost_frames_are_counted_once_and_their_chunks_when_read() -> None:
     job_stream.take("1:w1", 1, START)
     for seq in (3, 4):
         job_stream.take("1:w1", seq, word(seq))
-    for seq in (2, 3, 4):
-        job_stream.accept(word(seq))
+    job_stream.accept([(Seq(seq), word(seq)) for seq in (2, 3, 4)])
     text = told(job_stream)
     assert 'millstream_gateway_lost_frames_total{model="simulated",sign="hole"} 1.0' in text
     assert 'millstream_gateway_repaired_chunks_total{model="simulated"} 3.0' in text
@@ -95,8 +95,7 @@ async def test_the_hub_tells_the_times_of_each_stream_that_ends(site: Site) -> N
     gateway, metrics = await site.gateway(), Metrics()
     site.hubs[-1].tell_times(metrics.observe)
     admission = await gateway.submit(site.submission(tokens=6, tenant="acme"))
-    async for _ in gateway.follow(MODEL, admission.jobs[0], tenant="acme"):
-        pass
+    await gateway.follow(MODEL, admission.jobs[0], CallbackSink(lambda _: None), tenant="acme")
     assert 'answer_seconds_count{model="simulated",tier="default"} 1.0' in metrics.text().decode()
 
 

@@ -13,7 +13,7 @@ from millstream.gateway.queue.redis_client import RedisQueueClient
 from millstream.worker.engines.simulated.engine import SimulatedEngine
 from millstream.worker.engines.simulated.tokenizer import SimulatedTokenizer
 from millstream.worker.jobs.circuit_breaker import TOLERATED
-from tests.harness.queue_site import MODEL, Site
+from tests.harness.queue_site import MODEL, Site, chunks_of
 from tests.harness.support import wait_until
 
 USER = [{"role": "user", "content": "hi"}]
@@ -45,12 +45,9 @@ MISTAKES = {
 async def failure(dispatch: RedisQueueClient, id: str, wanted: JobRequest) -> tuple[str, str, str | None]:
     """Code, message and parameter of the error a job ends with."""
     await dispatch.submit(Submission(MODEL, [(JobId(id), wanted)]))
-    async for items in dispatch.follow(MODEL, JobId(id), tenant="default"):
-        for _, chunk in items:
-            if chunk.error:
-                return chunk.error.code, chunk.error.message, chunk.error.param
-            assert not chunk.last, "it did not fail"
-    raise AssertionError("no end")
+    error = (await chunks_of(dispatch, JobId(id)))[-1].error
+    assert error is not None, "it did not fail"
+    return error.code, error.message, error.param
 
 
 @pytest.mark.parametrize(

@@ -16,17 +16,18 @@ local WARM_MS = 600000  -- a worker counts as having a prompt's beginning in its
 -- `in_stream`: the job's entry is still in its stream. `guaranteed`: it runs on its tier's share, not to be preempted.
 local function grant(id, in_stream, guaranteed)
   local job = redis.call('HMGET', job_key(id), 'state', 'deadline', 'attempt', 'request', 'tier', 'tenant', 'weight',
-    'affinity', 'charged')
+    'affinity', 'charged', 'guaranteed')
   leave_queue(id, in_stream)
   if job[1] ~= 'queued' then return end
   if tonumber(job[2]) <= NOW then return expire(id) end
   local seq = seq_of(id)
   local lease = redis.call('HINCRBY', job_key(id), 'grant', 1) .. ':' .. worker
   redis.call('HSET', job_key(id), 'state', 'running', 'lease', lease, 'worker', worker, 'claimed', NOW,
-    'charged', estimate, 'from', seq)
+    'charged', job[9] or estimate, 'from', seq)
   fence(id)
   redis.call('ZINCRBY', LOAD_KEY, 1, worker)
-  if LOWER[job[5]] then redis.call('ZADD', running_key(job[5]), guaranteed and -NOW or NOW, id) end
+  if LOWER[job[5]] then redis.call('ZADD', running_key(job[5]), (guaranteed or job[10]) and -NOW or NOW, id) end
+  if job[10] then redis.call('HDEL', job_key(id), 'guaranteed') end
   for key in string.gmatch(job[8] or '', '%S+') do redis.call('SET', warm_key(key), worker, 'PX', WARM_MS) end
   if not job[9] then charge(job[5], job[6], tonumber(job[7]), estimate) end
   room = room - 1

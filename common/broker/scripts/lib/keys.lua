@@ -17,7 +17,7 @@ local function worker_key(worker) return P .. 'worker:' .. worker end
 local function follows_key(gateway) return P .. 'follows:' .. gateway end
 local function idempotency_key(tenant, digest) return P .. 'idem:' .. tenant .. ':' .. digest end
 local function usage_key(day) return P .. 'usage:' .. day end
-local COUNTS_KEY = P .. 'counts'
+local COUNTED_KEY = P .. 'counted'
 local DEAD_KEY = P .. 'dead'
 local DEADLINES_KEY = P .. 'deadlines'
 local GATEWAYS_KEY = P .. 'gateways'
@@ -26,6 +26,7 @@ local LOAD_KEY = P .. 'load'
 local OWED_KEY = P .. 'owed'
 local POLICY_KEY = P .. 'policy'
 local SERVER_KEY = P .. 'server'
+local TALLY_KEY = P .. 'tally'
 local TURNS_KEY = P .. 'turns'
 local WAITING_KEY = P .. 'waiting'
 

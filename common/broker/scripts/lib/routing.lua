@@ -95,15 +95,16 @@ end
 -- Where a job waits that has begun.
 local function resume_of(tier) return LOWER[tier] and resume_name(tier) or RESUME end
 
--- Put a job among the others of its tenant, or if it has begun into the stream `before` them.
+-- Put a job among the others of its tenant, or if it has begun into the stream `before` them. The first of its tenant is
+-- one that gave its slot up for another tenant's.
 local function enqueue(id, before)
-  local job = redis.call('HMGET', job_key(id), 'tenant', 'tier', 'bytes', 'deadline')
+  local job = redis.call('HMGET', job_key(id), 'tenant', 'tier', 'bytes', 'deadline', 'gave_way')
   if before then
     wait_in(id, before)
   else
     join_tenants(job[2], job[1])
     local entry = wait_in(id, backlog_name(job[2], job[1]))
-    redis.call('ZADD', order_key(job[2], job[1]), job[4], turn_of(id, entry))
+    redis.call('ZADD', order_key(job[2], job[1]), job[5] and 0 or job[4], turn_of(id, entry))
   end
   count_waiting(job[1], 1, tonumber(job[3]))
   if not LOWER[job[2]] then make_room() end
