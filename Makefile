@@ -2,7 +2,7 @@
 PYTHON ?= python
 PATHS = common gateway worker cli bench tests examples deploy
 
-.PHONY: install test lint format types imports pytest coverage clients charts audit compose clean
+.PHONY: install test lint format types imports pytest coverage clients charts audit fuzz compose clean
 
 install:
 	$(PYTHON) -m pip install --quiet -c constraints.txt -e '.[all,dev]'
@@ -54,6 +54,12 @@ audit:
 	$(PYTHON) -m venv .audit/venv
 	.audit/venv/bin/python -m pip install --quiet pip-audit
 	.audit/venv/bin/python -m pip_audit --progress-spinner off --no-deps --disable-pip -r constraints.txt
+
+# Schemathesis against every route, for SECONDS in each of two runs; asks the package index, so it is not part of `test`.
+fuzz:
+	$(PYTHON) -m venv .fuzz/venv
+	.fuzz/venv/bin/python -m pip install --quiet schemathesis==4.32.5
+	HF_HUB_OFFLINE=1 MILLSTREAM_FUZZ_SECONDS=$(or $(SECONDS),600) $(PYTHON) -m pytest -m fuzz -rP tests/abuse/fuzz
 
 # docker-compose.yml built and run for real, on a Debian machine as root; needs no container engine, but the package index.
 compose:

@@ -55,7 +55,13 @@ class BadRequest(MillstreamError):
 
 
 class ContextLengthExceeded(BadRequest):
+    """`needed` is the context that the request asks for, in tokens, 0 where that is not known."""
+
     code = "context_length_exceeded"
+
+    def __init__(self, message: str, *, param: str | None = None, needed: int = 0) -> None:
+        super().__init__(message, param=param)
+        self.needed = needed
 
 
 class BadGrammar(BadRequest):

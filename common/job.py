@@ -21,6 +21,10 @@ JobState = Literal["queued", "running", "finished", "failed", "cancelled", "expi
 SETTLED: frozenset[JobState] = frozenset(("finished", "failed", "cancelled", "expired"))
 
 
+# The fields of a sampling for which a model may come with defaults of its own.
+MODEL_DEFAULTS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+
+
 class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     """The rules by which tokens are chosen and generation ends. `seed` is always set (the gateway draws one if the
     client did not): noise is a function of (seed, position), so that any job can be continued exactly on another
@@ -43,6 +47,7 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     include_stop: bool = False  # deliver the stop string itself as well
     ignore_eos: bool = False
     logprobs: int | None = None  # None: off; 0: the chosen token only; n: also the n most likely
+    unset: list[str] = []  # of MODEL_DEFAULTS, those that the client left to the model
 
 
 class ChatPrompt(msgspec.Struct, frozen=True, tag="chat", omit_defaults=True):
@@ -100,11 +105,13 @@ GuideKind = Literal["json_object", "json_schema", "regex", "choice", "grammar"]
 class Guide(msgspec.Struct, frozen=True, omit_defaults=True):
     """A grammar the output must follow. `value` is a JSON schema (as JSON text) for `json_schema`, a pattern for
     `regex`, a JSON list of strings for `choice`, a Lark grammar for `grammar`, and empty for `json_object`. `param`:
-    the request's parameter it came from, which errors name."""
+    the request's parameter it came from, which errors name. `strict`: a schema is followed to the letter or refused;
+    otherwise what the compiler does not know of it is left out."""
 
     kind: GuideKind
     value: str = ""
     param: str = "response_format"
+    strict: bool = False
 
 
 class ToolUse(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -83,7 +83,7 @@ def create_app(settings: GatewaySettings, connect: Connect, failed: Callable[[],
     app.state.draining, app.state.failure = False, 0
     for api in SERVED:
         app.include_router(api.router, responses=failures(api.dialect.error_body(MISSING)))
-    handle_faults(app)
+    handle_faults(app, [route for api in SERVED for route in api.router.routes])
     _surround(app, settings, metrics)
     return app
 

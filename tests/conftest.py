@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of processes get a second try, which the report counts as `rerun`. A fault that shows every time fails."""
     folders = [Path(__file__).parent / folder for folder in PROCESSES]
     for item in items:
-        if any(item.path.is_relative_to(folder) for folder in folders):
+        if any(item.path.is_relative_to(folder) for folder in folders) and not item.get_closest_marker("fuzz"):
             item.add_marker(pytest.mark.flaky(reruns=1))
 
 

@@ -68,6 +68,11 @@ class WorkerSettings(ClusterSettings):
     chat_template: Path | None = Field(
         default=None, description="A Jinja file used instead of the model's own template."
     )
+    generation_config: Literal["auto", "none"] = Field(
+        default="auto",
+        description="Sampling where a request is silent: `auto` as the model's generation_config.json says, `none` as "
+        "OpenAI does.",
+    )
     max_model_len: int | None = Field(
         default=None, ge=1, description="Longest prompt and completion together, in tokens."
     )

@@ -19,7 +19,6 @@ LOOK_EVERY = 0.3  # seconds between two looks at what is under way
 LAST_ANSWERS = 120.0  # seconds that what is under way may take when the time is over
 CHOICES = (1, 1, 2, 3)  # how many choices a whole answer has
 REPEATED = 0.4  # part of the whole answers that are asked for again, at any gateway, with their key
-FSYNC = 2.0  # seconds that a lost tail may reach back before the fault, at most
 FINE, GONE = 200, 404  # statuses
 CHAT = "/v1/chat/completions"
 
@@ -40,7 +39,7 @@ class UnattendedTally:
     def report(self) -> list[str]:
         return [
             f"{self.wholes} whole answers, {self.repeats} of them asked for twice; {self.batches} batches of "
-            f"{self.lines} lines; {self.responses} background responses; {self.forgotten} forgotten with Redis' tail.",
+            f"{self.lines} lines; {self.responses} background responses; {self.forgotten} forgotten by Redis.",
             *(f"! {wrong}" for wrong in self.wrong[:5]),
         ]
 
@@ -93,15 +92,11 @@ class Unattended:
             except httpx.TransportError:
                 await asyncio.sleep(COME_BACK_AFTER)
                 continue
-            if answer.status_code == GONE and self._tail_lost_since(began):
+            if answer.status_code == GONE and self._faults.may_have_lost(began):
                 raise Forgotten
             if answer.status_code not in TRANSIENT:
                 return answer
             await asyncio.sleep(COME_BACK_AFTER)
-
-    def _tail_lost_since(self, began: float) -> bool:
-        losses = [each.moment for each in self._faults.struck if each.fault == "redis-truncate"]
-        return any(moment > began - FSYNC for moment in losses)
 
     def _check(self, what: str, *, right: bool, told: object) -> None:
         if not right:
@@ -119,7 +114,7 @@ class Unattended:
         self.tally.wholes += 1
         if self._site.choice.random() < REPEATED:
             again = await self._call("POST", CHAT, began, json=body, headers=headers)
-            same = _is_same(first, again) or self._tail_lost_since(began)
+            same = _is_same(first, again) or self._faults.may_have_lost(began)
             self._check(f"repeated {ask.text}", right=same and _has_choices(again, ask, count), told=again.text)
             self.tally.repeats += 1
 
@@ -161,7 +156,7 @@ class Unattended:
         while made.get("status") in ("validating", "in_progress", "finalizing", "queued"):
             await asyncio.sleep(LOOK_EVERY)
             made = (await self._call("GET", f"{path}/{made['id']}", began)).json()
-        if made.get("status", "failed") == "failed" and self._tail_lost_since(began):
+        if made.get("status", "failed") == "failed" and self._faults.may_have_lost(began):
             raise Forgotten  # or what it was to be made of
         return made
 

@@ -73,9 +73,14 @@ class Crowd:
         client = (SdkClient if by_sdk else StreamClient)(self.site.http, self.site.gateway, ask, key)
         self.tally.by_sdk += by_sdk
         client.pace = SLOWNESS if kind > 1 - settings.slow else 0.0
+        began = monotonic()
         heard = await client.run()
-        self.tally.add(heard, judge(ask, heard), slow=bool(client.pace))
+        self.tally.add(heard, judge(ask, heard, complete=not heard.errors), excused=self._failed_over_since(began))
         self.tally.add_gaps(heard, self.faults.struck)
+
+    def _failed_over_since(self, began: float) -> bool:
+        """Tells whether a replica may have taken over without what the primary had acknowledged."""
+        return self.site.settings.topology == "sentinel" and self.faults.may_have_lost(began)
 
     async def _leave(self, client: StreamClient, words: int) -> None:
         """Read some of it and go, not to come back: the job is to be cancelled."""
@@ -115,7 +120,7 @@ async def chaos(settings: ChaosSettings, directory: Path) -> FaultTally:
             tasks.create_task(crowd.run(settings.seconds))
             tasks.create_task(unattended.run(settings.seconds))
         crowd.tally.seconds = monotonic() - began
-        crowd.tally.struck = list(faults.struck)
+        crowd.tally.struck, crowd.tally.pairs = list(faults.struck), faults.pairs
         crowd.tally.unattended = unattended.tally
         crowd.tally.quiet = await quiet(site.broker)
         crowd.tally.books = await settled_books(site.broker)

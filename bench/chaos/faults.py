@@ -1,136 +1,74 @@
-"""The faults of `millstream chaos`: each is really done to a running process, and remembered with its moment."""
+"""The faults of `millstream chaos`: when each strikes, alone or with another one, and which may not meet."""
 
 import asyncio
-import os
-import signal
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
 
 from millstream.bench.chaos.settings import Fault
-from millstream.bench.chaos.site import ChaosSite, strike
-from millstream.bench.chaos.truncate_aof import cut_tail
+from millstream.bench.chaos.site import ChaosSite
+from millstream.bench.chaos.strikes import Loss, Strikes, Struck
 from millstream.common.errors import Unavailable
 from millstream.common.process.tasks import TaskGroup
 
-RECOVERY = 3.0  # seconds after Redis came back: its restart grace and a margin
-APART = 4.0  # seconds between a gateway's death and a loss of Redis' tail: both at once are beyond the promise
-LARGEST_CUT = 60_000  # bytes of append-only file: some seconds of chunks
-
-
-@dataclass(frozen=True, slots=True)
-class Struck:
-    """One fault: what, when (monotonic seconds), and the jobs it hit (None: possibly all)."""
-
-    fault: Fault
-    moment: float
-    jobs: frozenset[str] | None = None
+FSYNC = 2.0  # seconds that a lost tail may reach back before the fault, at most
+OF_ONE_SERVER: frozenset[Fault] = frozenset({"redis-restart", "redis-truncate", "redis-freeze", "redis-failover"})
 
 
 @dataclass
 class Faults:
-    """Strikes a site."""
+    """Strikes a site. `pairs` counts the moments at which two faults struck."""
 
     site: ChaosSite
     struck: list[Struck] = field(default_factory=list[Struck])
-    _gateway_died: float = 0.0
+    losses: list[Loss] = field(default_factory=list[Loss])
+    pairs: int = 0
+
+    def may_have_lost(self, since: float) -> bool:
+        """Tells whether Redis may have forgotten what it had acknowledged since that moment."""
+        return any(loss.end > since - FSYNC for loss in self.losses)
 
     async def run(self, seconds: float) -> None:
-        """Strike at random until the time is over."""
+        """Strikes at random until the time is over. What came late, because a server was just coming back, is made up
+        for."""
         settings, choice = self.site.settings, self.site.choice
-        until = monotonic() + seconds
+        due = monotonic()
+        until = due + seconds
         async with TaskGroup() as revivals:
-            while monotonic() < until:
-                await asyncio.sleep(choice.uniform(0.5, 1.5) * settings.pause)
-                fault = choice.choice(settings.faults)
-                try:
-                    await self._do(fault, revivals)
-                except Unavailable:
-                    continue  # Redis is not back yet: nobody to choose from
+            strikes = Strikes(self.site, self.struck, self.losses, revivals)
+            while due < until:
+                faults = self._next()
+                due += choice.uniform(0.5, 1.5) * len(faults) * 60 / settings.faults_per_minute
+                await asyncio.sleep(min(due, until) - monotonic())
+                if monotonic() < until:
+                    await self._strike(strikes, faults)
 
-    async def _do(self, fault: Fault, revivals: TaskGroup) -> None:
-        match fault:
-            case "worker-kill":
-                await self._worker(fault, signal.SIGKILL)
-            case "worker-drain":
-                await self._worker(fault, signal.SIGTERM)
-            case "worker-freeze":
-                await self._freeze(revivals)
-            case "gateway-kill":
-                await self._gateway(revivals)
-            case "background-kill":
-                await self._background(revivals)
-            case "redis-restart":
-                await self._redis(fault, 0)
-            case "redis-truncate":
-                await asyncio.sleep(max(0.0, self._gateway_died + APART - monotonic()))
-                await self._redis(fault, self.site.choice.randrange(1, LARGEST_CUT))
-            case "redis-freeze":
-                await self._freeze_redis()
-            case "pubsub-drop":
-                await self.site.drop_subscribers()
-                self._remember(fault)
+    def _next(self) -> list[Fault]:
+        """Returns one fault, or two that may meet."""
+        settings, choice = self.site.settings, self.site.choice
+        first = choice.choice(settings.striking)
+        beside: list[Fault] = [fault for fault in settings.striking if may_meet(first, fault, settings.forgetful)]
+        if beside and choice.random() < settings.two_at_once:
+            second = choice.choice(beside)
+            return [first, second]
+        return [first]
 
-    def _remember(self, fault: Fault, jobs: frozenset[str] | None = None) -> None:
-        self.struck.append(Struck(fault, monotonic(), jobs))
+    async def _strike(self, strikes: Strikes, faults: list[Fault]) -> None:
+        await strikes.may_strike(faults)
+        before = len(self.struck)
+        async with TaskGroup() as tasks:
+            for fault in faults:
+                tasks.create_task(self._strike_one(strikes, fault))
+        self.pairs += len(self.struck) - before > 1
 
-    async def _worker(self, fault: Fault, number: signal.Signals) -> None:
-        """Ends a worker, with or without warning; unless a supervisor does it, another one is started in its place."""
-        if not (running := await self.site.workers()):
-            return
-        victim = self.site.choice.choice(running)
-        jobs = await self.site.held(victim)
-        if strike(victim, number):
-            self._remember(fault, jobs)
-            if not self.site.settings.supervise:
-                await self.site.start_worker()
-
-    async def _freeze(self, revivals: TaskGroup) -> None:
-        """A worker stops in mid-sentence for longer than its lease, and goes on without knowing."""
-        if not (running := await self.site.workers()):
-            return
-        victim = self.site.choice.choice(running)
-        jobs = await self.site.held(victim)
-        if strike(victim, signal.SIGSTOP):
-            self._remember("worker-freeze", jobs)
-            asleep = self.site.settings.lease * self.site.choice.uniform(1.2, 2.5)
-            revivals.create_task(after(asleep, lambda: strike(victim, signal.SIGCONT)))
-
-    async def _gateway(self, revivals: TaskGroup) -> None:
-        running = [part for part in self.site.gateways if part.alive]
-        if len(running) < min(2, self.site.settings.gateways):
-            return  # the next one is still starting
-        victim = self.site.choice.choice(running)
-        await victim.kill()
-        self._gateway_died = monotonic()
-        self._remember("gateway-kill")
-        revivals.create_task(self.site.start_gateway())
-
-    async def _background(self, revivals: TaskGroup) -> None:
-        if running := [part for part in self.site.backgrounds if part.alive]:
-            await self.site.choice.choice(running).kill()
-            self._remember("background-kill", frozenset())
-            revivals.create_task(self.site.start_background())
-
-    async def _freeze_redis(self) -> None:
-        """Stops the server in mid-sentence for longer than a lease: nobody can renew one meanwhile."""
-        os.kill(self.site.valkey.pid, signal.SIGSTOP)
-        self._remember("redis-freeze")
+    async def _strike_one(self, strikes: Strikes, fault: Fault) -> None:
         try:
-            await asyncio.sleep(self.site.settings.lease * self.site.choice.uniform(1.2, 2.5))
-        finally:
-            os.kill(self.site.valkey.pid, signal.SIGCONT)
-        await asyncio.sleep(RECOVERY)
-
-    async def _redis(self, fault: Fault, cut: int) -> None:
-        await self.site.valkey.kill()
-        self._remember(fault)
-        if cut:
-            cut_tail(self.site.data, cut)
-        await self.site.valkey.restart()
-        await asyncio.sleep(RECOVERY)
+            await strikes.strike(fault)
+        except Unavailable:
+            pass  # Redis is not back yet: nobody to choose from
 
 
-async def after(seconds: float, action: Callable[[], object]) -> None:
-    await asyncio.sleep(seconds)
-    action()
+def may_meet(one: Fault, other: Fault, forgetful: frozenset[Fault]) -> bool:
+    """Tells whether two faults may strike in the same moment: no two are done to the same Redis server, and Redis never
+    loses its tail together with the gateway that knows it, which is beyond the promise."""
+    both: set[Fault] = {one, other}
+    return one != other and not both <= OF_ONE_SERVER and not ("gateway-kill" in both and both & forgetful)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 
-from millstream.bench.chaos.stream import COME_BACK_AFTER, Heard, StreamClient
+from millstream.bench.chaos.stream import CLIENT_PATIENCE, COME_BACK_AFTER, Heard, StreamClient
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionChunk
@@ -52,7 +52,7 @@ class SdkClient(StreamClient):
 
         self.heard.connections += 1
         async with openai.AsyncOpenAI(
-            base_url=f"{self.base()}/v1", api_key="none", max_retries=0, timeout=60
+            base_url=f"{self.base()}/v1", api_key="none", max_retries=0, timeout=CLIENT_PATIENCE
         ) as client:
             headers = {**self.headers, "idempotency-key": self.key}
             body: Any = self.ask.body()

@@ -1,6 +1,6 @@
 # redis-py leaves its replies partly untyped; each is cast where it enters.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
-"""The cluster `millstream chaos` is let loose on: its own Valkey, gateways and simulated workers."""
+"""The cluster `millstream chaos` is let loose on: its own Valkey, gateways, workers, and proxies between them."""
 
 import asyncio
 import os
@@ -16,15 +16,18 @@ from typing import Self, cast
 import httpx
 
 from millstream.bench.chaos.fleet import START_PATIENCE, Fleet, FleetPart
+from millstream.bench.chaos.proxy import Proxy
+from millstream.bench.chaos.server.servers import Servers
 from millstream.bench.chaos.settings import ChaosSettings
+from millstream.bench.chaos.stream import CLIENT_PATIENCE
 from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker, redis_errors
-from millstream.common.broker.embedded import EmbeddedValkey
 from millstream.common.broker.models.directory import WorkerInfo, model_info
 from millstream.common.job import ModelName
 
 MODEL = ModelName("simulated")
 KEEP_ALIVE = "0.5"  # seconds: every fault makes a silence that is told
+THROUGH_PROXY = 0.5  # part of the processes that reach Redis through a proxy; the others know it as it is
 MAX_ATTEMPTS = 50  # here workers die of our hand, never of a job
 
 
@@ -37,16 +40,19 @@ class ChaosSite:
     choice: random.Random
     gateways: list[FleetPart] = field(default_factory=list[FleetPart])
     backgrounds: list[FleetPart] = field(default_factory=list[FleetPart])
+    to_redis: dict[FleetPart, Proxy] = field(default_factory=dict[FleetPart, Proxy])  # of those that have one
+    to_gateway: dict[FleetPart, Proxy] = field(default_factory=dict[FleetPart, Proxy])  # between it and its clients
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def __aenter__(self) -> Self:
-        self.data = self.directory / "valkey"
-        self.valkey = await self._stack.enter_async_context(EmbeddedValkey(self.data))
+        self.servers = await self._stack.enter_async_context(
+            Servers(self.directory, self.settings.topology == "sentinel")
+        )
         shared = {"lease": str(self.settings.lease), "max_attempts": str(MAX_ATTEMPTS)}
-        self.fleet = await self._stack.enter_async_context(Fleet(self.directory / "logs", self.valkey.url, **shared))
-        self.broker = await self._stack.enter_async_context(Broker(self.valkey.url))
+        self.fleet = await self._stack.enter_async_context(Fleet(self.directory / "logs", self.servers.url, **shared))
+        self.broker = await self._stack.enter_async_context(Broker(self.servers.url))
         limits = httpx.Limits(max_connections=None)
-        self.http = await self._stack.enter_async_context(httpx.AsyncClient(timeout=60, limits=limits))
+        self.http = await self._stack.enter_async_context(httpx.AsyncClient(timeout=CLIENT_PATIENCE, limits=limits))
         for _ in range(self.settings.workers):
             await self.start_worker()
         for _ in range(self.settings.gateways):
@@ -61,21 +67,43 @@ class ChaosSite:
         await self._stack.aclose()
 
     async def start_gateway(self) -> None:
-        self.gateways.append(await self.fleet.gateway(keep_alive=KEEP_ALIVE))
+        proxy = await self._proxy_to_redis()
+        part = await self.fleet.gateway(keep_alive=KEEP_ALIVE, **_url(proxy))
+        host, _, port = part.url.removeprefix("http://").rpartition(":")
+        front = await self._stack.enter_async_context(Proxy(host, int(port)))
+        part.url = f"http://{front.address}"
+        self.to_gateway[part] = front
+        self._reaches(part, proxy)
+        self.gateways.append(part)
 
     async def start_background(self) -> None:
-        self.backgrounds.append(await self.fleet.background(slice_seconds="5"))
+        proxy = await self._proxy_to_redis()
+        part = await self.fleet.background(slice_seconds="5", **_url(proxy))
+        self._reaches(part, proxy)
+        self.backgrounds.append(part)
 
     async def start_worker(self) -> None:
-        rate, length = str(self.settings.rate), "1000000"
-        slots = str(-(-self.settings.at_once // max(1, self.settings.workers - 1)))  # one may be missing
-        await self.fleet.worker(
+        proxy = await self._proxy_to_redis()
+        slots = -(-self.settings.at_once // max(1, self.settings.workers - 1))  # one may be missing
+        part = await self.fleet.worker(
             supervised=self.settings.supervise,
-            simulated_rate=rate,
-            simulated_length=length,
-            slots=slots,
+            simulated_rate=str(self.settings.rate),
+            simulated_length="1000000",
+            slots=str(slots),
             drain="1",
+            **_url(proxy),
         )
+        self._reaches(part, proxy)
+
+    async def _proxy_to_redis(self) -> Proxy | None:
+        """Returns a process' way to Redis; None if it goes straight there."""
+        if self.settings.topology != "single" or self.choice.random() >= THROUGH_PROXY:
+            return None
+        return await self._stack.enter_async_context(Proxy("127.0.0.1", self.servers.primary.port))
+
+    def _reaches(self, part: FleetPart, proxy: Proxy | None) -> None:
+        if proxy:
+            self.to_redis[part] = proxy
 
     def gateway(self) -> str:
         """Returns where a client goes next: any gateway that runs."""
@@ -104,6 +132,10 @@ class ChaosSite:
         """Cut every subscription, of gateways and workers."""
         async with redis_errors():
             await cast(Awaitable[int], self.broker.redis.client_kill_filter(_type="pubsub"))
+
+
+def _url(proxy: Proxy | None) -> dict[str, str]:
+    return {"redis_url": proxy.url} if proxy else {}
 
 
 def strike(worker: WorkerInfo, number: signal.Signals) -> bool:

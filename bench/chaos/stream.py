@@ -12,6 +12,7 @@ import httpx
 from millstream.common.hashchain import chain_next, chain_start
 from millstream.worker.engines.simulated.tokenizer import SimulatedTokenizer
 
+CLIENT_PATIENCE = 8.0  # seconds of silence after which a client gives a connection up
 COME_BACK_AFTER = 0.1  # seconds between two tries
 JUST, SOON = 0.1, 1.0  # seconds before and after a fault in which the silence it causes begins
 TRANSIENT = (429, 500, 502, 503)  # statuses after which a client tries again

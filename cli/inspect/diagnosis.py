@@ -37,7 +37,8 @@ def remedy_for(complaint: str) -> str:
 def loaders(models: Sequence[ModelInfo], model: ModelName) -> int:
     """Returns how many live worker processes could load a model on demand."""
     alive = [worker for info in models for worker in info.workers if worker.alive]
-    return len({worker.id for worker in alive if model in worker.details.get("on_demand", "").split()})
+    offering = {worker.id for worker in alive if model in worker.details.get("on_demand", "").split()}
+    return len(offering | {each.worker for info in models if info.name == model for each in info.loaders})
 
 
 def waiting(info: ModelInfo, queued: Sequence[Queue], policy: Policy, loaders: int = 0) -> Iterator[DoctorFinding]:
@@ -77,6 +78,25 @@ def versions(models: Sequence[ModelInfo]) -> Iterator[DoctorFinding]:
     found = {worker.details.get("version", "unknown") for info in models for worker in info.workers if worker.alive}
     if len(found) > 1:
         yield DoctorFinding("note", f"workers run versions {', '.join(sorted(found))}", "Bring them to one version.")
+
+
+def differences(models: Sequence[ModelInfo]) -> Iterator[DoctorFinding]:
+    """Finds workers under one name that are not the same: other weights, words or arithmetic, or less context."""
+    for info in models:
+        alive = [worker for worker in info.workers if worker.alive]
+        prints = {worker.fingerprint or "none" for worker in alive}
+        if len(prints) > 1:
+            remedy = (
+                "An answer that one began ends with an error if none like it is left. Give each model its own name."
+            )
+            what = f"model {info.name}: its workers have different fingerprints: {', '.join(sorted(prints))}"
+            yield DoctorFinding("note", what, remedy)
+        contexts = {worker.context_length for worker in alive}
+        if len(contexts) > 1:
+            what = f"model {info.name}: its workers' contexts have {', '.join(map(str, sorted(contexts)))} tokens"
+            yield DoctorFinding(
+                "note", what, "Long requests go only to those they fit; --max-model-len makes them equal."
+            )
 
 
 def processors(models: Sequence[ModelInfo]) -> Iterator[DoctorFinding]:

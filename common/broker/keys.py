@@ -56,6 +56,11 @@ def tenants(model: ModelName, tier: Tier) -> str:
     return f"{prefix(model)}tenants:{tier}"
 
 
+def loaders(model: ModelName) -> str:
+    """Sorted set: workers (JSON) that have the model but have not loaded it -> until when they count. TTL."""
+    return f"{prefix(model)}loaders"
+
+
 def resume(model: ModelName) -> str:
     """Stream: ids of jobs whose worker is gone, claimed before any backlog. Gone when empty."""
     return f"{prefix(model)}resume"

@@ -31,6 +31,11 @@ class Claimed:
     def grant(self) -> int:
         return int(self.lease.partition(":")[0])
 
+    @property
+    def worker(self) -> WorkerId:
+        """Returns who holds it."""
+        return WorkerId(self.lease.partition(":")[2])
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -134,10 +139,21 @@ class EvictArgs:
     limit: int = EVICT_BATCH
 
 
+@dataclass(slots=True, kw_only=True)
+class PassArgs:
+    """A job, by which lease it is held, and the context it needs, in tokens."""
+
+    worker: WorkerId
+    id: JobId
+    lease: Lease
+    room: int
+
+
 BEAT = Script("worker/beat", BeatArgs)
 CLAIM = Script("job/claim", ClaimArgs)
 STEP = Script[StepArgs, tuple[Lease, Seq, Sequence[bytes], End | None]]("job/step", StepArgs, StepPart)
 HANDOFF = Script[WorkerArgs, tuple[JobId, Lease]]("job/handoff", WorkerArgs, GivenBack)
+PASS = Script("job/pass", PassArgs)
 PREEMPT = Script[WorkerArgs, tuple[JobId, Lease]]("job/preempt", WorkerArgs, GivenBack)
 EVICT = Script("worker/evict", EvictArgs)
 
@@ -191,6 +207,14 @@ async def handoff(broker: Broker, model: ModelName, worker: WorkerId, jobs: Sequ
 async def preempt(broker: Broker, model: ModelName, worker: WorkerId, jobs: Sequence[tuple[JobId, Lease]]) -> list[str]:
     """Give jobs back that were asked for, without counting an attempt; the inbox stays."""
     return await broker.run(PREEMPT, model, WorkerArgs(worker=worker), jobs)
+
+
+async def pass_on(broker: Broker, job: Claimed, room: int) -> int | None:
+    """Gives a job that has no tokens yet to a worker whose context holds `room` tokens. Returns the longest context
+    there is if none does, else None: the job is another's now."""
+    args = PassArgs(worker=job.worker, id=job.id, lease=job.lease, room=room)
+    status, *rest = await broker.run(PASS, job.model, args)
+    return int(rest[0]) if status == "none" else None
 
 
 async def withdraw(broker: Broker, model: ModelName, worker: WorkerId) -> None:

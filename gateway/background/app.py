@@ -29,6 +29,7 @@ from millstream.gateway.services.connect import connect
 WRONG_USAGE = 2  # exit status: the same settings will not do better
 LOOK_EVERY = 1  # seconds until a new batch, or one whose process died, is noticed
 EVICT_EVERY = 5  # seconds; gateways and workers do it four times a second, this is the backstop
+ASK_AGAIN_AFTER = 10  # seconds until work is asked for again although arq believes that somebody does it
 CLEAN_EVERY = 600  # seconds
 RESPONSES_AT_ONCE = 8
 WEBHOOKS_AT_ONCE = 16
@@ -80,7 +81,7 @@ class Background:
         the one whose last turn is longest ago comes first."""
         for batch, grant in await self._context.batches.idle():
             # The id holds the grant: it is new as soon as somebody has begun, and until then one job is enough.
-            await self._work.ask("work_on_batch", batch, id=f"batch:{batch}:{grant}")
+            await self._work.ask("work_on_batch", batch, id=f"batch:{batch}:{grant}:{_period()}")
 
     async def _work_on_batch(self, batch: str) -> None:
         if self._turns.locked():
@@ -95,10 +96,10 @@ class Background:
 
     async def _look_for_responses(self) -> None:
         """Asks for work on background responses whose jobs are over: each one's end is a task, so that none waits for
-        another. The task's id changes by the minute: one whose process was killed is not waited for."""
-        minute = int(time.time()) // 60
+        another."""
         for response in await self._answers.ended():
-            await self._work.ask("end_response", response.id, response.tenant, id=f"response:{response.id}:{minute}")
+            name = f"response:{response.id}:{_period()}"
+            await self._work.ask("end_response", response.id, response.tenant, id=name)
 
     async def _end_response(self, identity: str, tenant: str) -> None:
         """Stores the end of a background response and announces it."""
@@ -133,6 +134,13 @@ class Background:
         again = await self._webhooks.deliver(WebhookDelivery(event, url, body, tried))
         if again is not None:
             await self._send(*again)
+
+
+def _period() -> int:
+    """Returns a part of a task's id that changes now and then. For arq a task is under way until `LONGEST_JOB` is over
+    if its process was killed, or if Redis lost what said that it was done; a task of another id is not waited for. Two
+    at once do no harm: a batch has one lease, and the end of a response is stored once."""
+    return int(time.time()) // ASK_AGAIN_AFTER
 
 
 def office_of(settings: BackgroundSettings, cluster: ClusterServices) -> BackgroundContext:

@@ -1,5 +1,8 @@
 """Every exception that reaches the edge of the app, as an HTTP answer in OpenAI's shape."""
 
+import re
+from collections.abc import Sequence
+from functools import partial
 from http import HTTPStatus
 
 import structlog
@@ -7,7 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Match
+from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
 from millstream.common.errors import BadRequest, BodyTooLarge, MillstreamError
@@ -17,14 +20,16 @@ from millstream.gateway.http.middleware import error_response
 from millstream.gateway.services.services import services_of
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+PARAMETER = re.compile(r"\{[^}]*\}")
 log = structlog.stdlib.get_logger(part="http")
 
 
-def handle_faults(app: FastAPI) -> None:
-    """Registers the handlers."""
+def handle_faults(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Registers the handlers. `routes`: those of the APIs, which the app's own list may hold folded into their
+    routers."""
     app.add_exception_handler(MillstreamError, _known)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(HTTPException, partial(_http, [*app.routes, *routes]))
     app.add_exception_handler(UnicodeEncodeError, _no_unicode)
 
 
@@ -41,25 +46,37 @@ async def _invalid(request: Request, error: Exception) -> Response:
     return await _known(request, parameter_error(error.errors()))
 
 
-async def _no_unicode(request: Request, _: Exception) -> Response:
+async def _no_unicode(request: Request, error: Exception) -> Response:
     """Answers a body with half a surrogate pair. JSON can spell one, but it is no text: it can neither be stored nor
-    sent on."""
+    sent on. Text that a header or a file of ours cannot carry is our own mistake."""
+    assert isinstance(error, UnicodeEncodeError)
+    if error.reason != "surrogates not allowed":
+        log.error("cannot_encode", error=str(error))
+        return await _known(request, MillstreamError("The answer could not be written."))
     return await _known(request, BadRequest("The request holds text that is not valid Unicode (a lone surrogate)."))
 
 
-async def _http(request: Request, error: Exception) -> Response:
+async def _http(routes: Sequence[BaseRoute], request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     response = await _known(request, _translated(request, error))
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        response.headers["allow"] = ", ".join(allowed_methods(request))
+        response.headers["allow"] = ", ".join(allowed_methods(routes, request.scope))
     return response
 
 
-def allowed_methods(request: Request) -> list[str]:
-    """Returns the methods that the path allows."""
-    routes = request.app.routes
-    asked = (method for method in METHODS if _matches(routes, {**request.scope, "method": method}))
+def allowed_methods(routes: Sequence[BaseRoute], scope: Scope) -> list[str]:
+    """Returns the methods that the path allows, by the routes whose own path says most of it literally: what another
+    route takes for an id there is no resource beside it."""
+    matching = [route for route in routes if route.matches(scope)[0] is not Match.NONE]
+    most = max(map(_literal, matching), default=0)
+    closest = [route for route in matching if _literal(route) == most]
+    asked = (method for method in METHODS if _matches(closest, {**scope, "method": method}))
     return [name for method in asked for name in (["GET", "HEAD"] if method == "GET" else [method])]
+
+
+def _literal(route: BaseRoute) -> int:
+    """Returns how many characters of a route's path are no parameters."""
+    return len(PARAMETER.sub("", route.path)) if isinstance(route, Route) else 0
 
 
 def _matches(routes: list[BaseRoute], scope: Scope) -> bool:

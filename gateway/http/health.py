@@ -34,16 +34,16 @@ async def health() -> dict[str, str]:
 async def ready(
     request: Request, services: InServices, least: Annotated[int, Query(alias="workers", ge=0)] = 1
 ) -> JSONResponse:
-    """Answers 200 if Redis answers and at least one worker is alive (or as many as `workers` says: with 0 none need
-    be, as where requests wait for a worker to be started), else 503 saying which is missing; 503 as well once this
-    process has been told to stop."""
+    """Answers 200 if Redis answers and at least one worker is alive, even if it may only load its model when it is
+    asked for (or as many as `workers` says: with 0 none need be, as where requests wait for a worker to be started),
+    else 503 saying which is missing; 503 as well once this process has been told to stop."""
     try:
         await services.cluster.directory.ping()
         models = await services.cluster.directory.models()
     except MillstreamError as error:
         log.info("not_ready", error=error.message)  # which may name Redis's address: not for everybody who asks
         return _readiness(False, redis=False, workers=0, reason=NO_REDIS)
-    workers = sum(model.live for model in models)
+    workers = sum(model.live for model in models) or len({each.worker for model in models for each in model.loaders})
     if draining(request.app):
         return _readiness(False, redis=True, workers=workers, reason=STOPPING)
     missing = "no live worker" if not workers else f"only {workers} of {least} workers"

@@ -40,7 +40,8 @@ class ModelNames:
 
 
 def under_all_names(models: Sequence[ModelInfo], names: Mapping[str, ModelName]) -> list[ModelInfo]:
-    """Returns each model once under each of its names, sorted by name."""
+    """Returns each model once under each of its names, sorted by name; no name twice."""
     by_name = {model.name: model for model in models}
     others = [replace(by_name[model], name=ModelName(name)) for name, model in names.items() if model in by_name]
-    return sorted([*models, *others], key=lambda model: model.name)
+    shown = by_name | {model.name: model for model in others}
+    return sorted(shown.values(), key=lambda model: model.name)

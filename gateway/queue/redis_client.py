@@ -104,10 +104,10 @@ class RedisQueueClient:
         try:
             await self._check_model(model, submission.key)
         except ModelNotFound:
-            named = (await self.names.refresh()).get(submission.model)  # announced a moment ago?
-            if named is None:
+            now = (await self.names.refresh()).get(submission.model, submission.model)  # another since a moment ago?
+            if now == model:
                 raise
-            model = named
+            model = now
             await self._check_model(model, submission.key)
         return submission if model == submission.model else replace(submission, model=model)
 

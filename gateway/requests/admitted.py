@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from urllib.parse import quote
 
 from millstream.common.chunk import NOTHING_YET, Seq
 from millstream.common.errors import BadRequest, StreamLost
@@ -13,6 +14,8 @@ from millstream.gateway.queue.sink import ChunkSink, LoggedChunk
 from millstream.gateway.requests.event_id import EventIds, parse_event_id
 from millstream.gateway.requests.prepared import PreparedRequest
 from millstream.gateway.requests.response_meta import ResponseMeta
+
+_VISIBLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class AdmittedRequest:
     def headers(self) -> dict[str, str]:
         """Returns what the response says before its first chunk: who serves, the id to cancel by, how long it may
         wait."""
-        headers = {"openai-model": self.model, "x-millstream-request": self.id.text}
+        headers = {"openai-model": _in_a_header(self.model), "x-millstream-request": self.id.text}
         if self.admission is not None:
             headers |= self.admission.headers
         if self.admission is not None and self.admission.outcome == "queued":
@@ -59,6 +62,11 @@ class AdmittedRequest:
             if self.admission.workers == 0:
                 headers["x-millstream-workers"] = "0"
         return headers
+
+
+def _in_a_header(name: str) -> str:
+    """Returns a name as a header can carry it: percent-encoded, unless it is of visible ASCII alone."""
+    return name if name.isascii() and name.isprintable() else quote(name, safe=_VISIBLE)
 
 
 async def admit(queue: QueueClient, order: PreparedRequest) -> AdmittedRequest:

@@ -73,6 +73,9 @@ def test_text_of_a_stream_and_its_error() -> None:
         return "data: " + json.dumps({"choices": [{"delta": {"content": text}}]})
 
     assert "".join(texts(["id: 1", event("Par"), "", event("is"), ": keep-alive", "data: [DONE]"])) == "Paris"
+    news: list[str] = []
+    waiting = [": queued 2, about 4 s", ": keep-alive", ": queued 2, about 4 s", ": queued 1", event("x")]
+    assert list(texts(waiting, news.append)) == ["x"] and news == ["queued 2, about 4 s", "queued 1"]
     with pytest.raises(ChatError, match="worker died"):
         list(texts([event("x"), 'data: {"error": {"message": "worker died"}}']))
 

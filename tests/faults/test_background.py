@@ -4,6 +4,7 @@ it is told to."""
 import asyncio
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -149,21 +150,44 @@ async def test_it_stops_when_told_to_in_the_middle_of_batches(
 async def test_a_batch_is_completed_again_when_redis_forgets_that_it_was(
     own_valkey: EmbeddedValkey, tmp_path: Path
 ) -> None:
-    async with running(own_valkey, tmp_path) as (cluster, client):
+    """It believes again that a process has just taken its turn, and nobody has."""
+    async with running(own_valkey, tmp_path) as (cluster, client), taken_in(own_valkey) as taken:
         batch = await begun(client, 1)
         await wait_until(lambda: over(client, batch), within=120, every=0.2, what="the batch completes")
         done = await client.batches.retrieve(batch)
+        assert taken
         cluster.kill("background")
         async with Redis.from_url(own_valkey.url) as redis:  # as it was a moment before
-            await redis.hset(keys.batch_state(batch), mapping={"status": "finalizing"})  # type: ignore[misc]
+            before: Any = {"status": "finalizing", "grant": int(await redis.hget(keys.batch_state(batch), "grant")) - 1}  # type: ignore[misc]
+            await redis.hset(keys.batch_state(batch), mapping=before)  # type: ignore[misc]
             await redis.rpush(keys.batch_parts(batch), *parts_of(cluster, batch))  # type: ignore[misc]
             await redis.zadd(keys.BATCHES, {batch: done.created_at})
+            for job in taken:
+                await redis.set(f"arq:in-progress:{job}", "1", ex=600)
+                await redis.set(f"arq:job:{job}", "not looked at before the other key is gone", ex=600)
         cluster.start("background")
         await wait_until(lambda: over(client, batch), within=120, every=0.2, what="it completes again")
         assert (await client.batches.retrieve(batch)).output_file_id == done.output_file_id
         assert done.output_file_id is not None
         given = (await client.files.content(done.output_file_id)).text.splitlines()
         assert [json.loads(each)["custom_id"] for each in given] == [f"line-{n}" for n in range(LINES)]
+
+
+@asynccontextmanager
+async def taken_in(valkey: EmbeddedValkey) -> AsyncIterator[list[str]]:
+    """Yields the turns at batches that background processes take, one after the other, as arq names them."""
+    found: list[str] = []
+
+    async def listen(monitor: Any) -> None:
+        async for told in monitor.listen():
+            if name := re.match(r"PSETEX arq:in-progress:(batch:\S+)", told["command"], re.IGNORECASE):
+                found.append(name[1])
+
+    async with Redis.from_url(valkey.url, decode_responses=True) as redis, redis.monitor() as monitor:
+        listening = asyncio.create_task(listen(monitor))
+        yield found
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
 
 
 def parts_of(cluster: BackgroundProcesses, batch: str) -> list[str]:

@@ -8,8 +8,8 @@ from millstream.common.process.command import own_command
 
 
 async def test_a_short_chaos_loses_nothing() -> None:
-    settings = {"seconds": 20, "clients": 8, "pause": 1.5, "longest": 150, "workers": 2, "seed": 11}
-    arguments = [f"--{name}={value}" for name, value in settings.items()]
+    settings = {"seconds": 20, "clients": 8, "faults_per_minute": 30, "longest": 150, "workers": 2, "seed": 11}
+    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
     process = await asyncio.create_subprocess_exec(
         *own_command("chaos", *arguments), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )

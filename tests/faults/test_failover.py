@@ -6,9 +6,9 @@ from pathlib import Path
 from redis.asyncio import Redis
 
 from millstream.bench.chaos.fleet import Fleet
+from millstream.bench.chaos.server.sentinel import SERVICE, knows_its_replica, sentinels_of
 from millstream.common.broker.embedded import EmbeddedValkey
 from tests.harness.cluster import all_exact, cluster, heard_some
-from tests.harness.sentinel import SERVICE, knows_its_replica, sentinel_of
 from tests.harness.support import wait_until
 
 
@@ -18,7 +18,7 @@ async def test_answers_go_on_when_a_replica_takes_over(own_valkey: EmbeddedValke
         EmbeddedValkey(tmp_path / "replica", options=replica_of) as replica,
         cluster(own_valkey, tmp_path) as site,
     ):
-        with sentinel_of(own_valkey, tmp_path) as port:
+        with sentinels_of(own_valkey, tmp_path) as [port]:
             await wait_until(lambda: knows_its_replica(port))
             fleet = Fleet(tmp_path / "with-sentinel", f"redis+sentinel://127.0.0.1:{port}/{SERVICE}", lease="2.0")
             async with fleet, Redis.from_url(replica.url) as replica_client:

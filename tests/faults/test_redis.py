@@ -6,11 +6,11 @@ import signal
 
 import pytest
 
+from millstream.bench.chaos.proxy import Proxy
+from millstream.bench.chaos.server.truncate_aof import cut_tail
 from millstream.bench.chaos.stream import StreamClient
-from millstream.bench.chaos.truncate_aof import cut_tail
 from millstream.common.broker import keys
 from tests.harness.cluster import CHAT, MODEL, PATIENCE, Cluster, StreamTasks, all_exact, body, heard_some
-from tests.harness.proxy import Proxy
 from tests.harness.support import wait_until
 
 
@@ -64,7 +64,7 @@ async def test_redis_loses_its_tail_and_a_worker_dies_as_well(site: Cluster) -> 
 
 
 @pytest.mark.parametrize("whose", ["gateway", "worker"])
-@pytest.mark.parametrize("how", ["reset", "silent", "slow"])
+@pytest.mark.parametrize("how", ["reset", "silent", "half-open", "slow"])
 async def test_connections_that_are_cut_fall_silent_or_are_slow(site: Cluster, whose: str, how: str) -> None:
     async with Proxy("127.0.0.1", site.valkey.port) as proxy:
         through = {"redis_url": proxy.url}
@@ -76,6 +76,8 @@ async def test_connections_that_are_cut_fall_silent_or_are_slow(site: Cluster, w
             await heard_some(client)
         if how == "reset":
             proxy.reset()
+        elif how == "half-open":
+            assert proxy.half_open()
         elif how == "slow":
             proxy.delay = 0.1
         else:

@@ -44,9 +44,12 @@ class Site:
         self._made = 0
         self.hubs: list[FrameHub] = []  # of the gateways, the last made last
 
-    async def worker(self, name: str, *, slots: int = 4, rate: float = 0.0, **settings: Any) -> ModelService:
+    async def worker(
+        self, name: str, *, slots: int = 4, rate: float = 0.0, context: int = 131_072, **settings: Any
+    ) -> ModelService:
         """A worker in service; it drains at the end."""
-        engine = SimulatedEngine(SimulatedSettings(name=MODEL, slots=slots, rate=rate, default_length=1000))
+        simulated = SimulatedSettings(MODEL, slots, rate=rate, context_length=context, default_length=1000)
+        engine = SimulatedEngine(simulated)
         chosen = WorkerSettings(redis_url=self.broker.url, drain=0, lease=1, **settings)
         service = ModelService(self.broker, WorkerId(name), engine, engine.load(), chosen)
         stop = asyncio.Event()

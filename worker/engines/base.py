@@ -12,7 +12,7 @@ from typing import Any, Literal, NewType, Protocol
 
 import msgspec
 
-from millstream.common.errors import MillstreamError
+from millstream.common.errors import BadRequest, MillstreamError
 from millstream.common.job import Guide, Sampling
 
 SequenceKey = NewType("SequenceKey", str)  # "<job>#<grant>": ours, never the client's id
@@ -88,6 +88,7 @@ class ModelCard:
     fingerprint: str = ""  # model, weights revision, engine and dtype, hashed
     capabilities: tuple[str, ...] = ("chat", "completions")  # also "embeddings", "rerank"
     details: Mapping[str, str] = field(default_factory=dict[str, str])  # dtype, device, revision, ...
+    defaults: Mapping[str, float] = field(default_factory=dict[str, float])  # of sampling, where a request is silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +101,30 @@ class EngineStats:
     prefix_hit_rate: float = 0.0  # of prompt tokens, 0 to 1
 
 
+class TemplateRefused(BadRequest):
+    """The chat template refuses these messages as they stand; the same said in other messages it might accept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Tells what a chat template puts before its model's eyes by itself. Calls count with their results."""
+
+    tools: bool
+    calls: bool  # of the history, where no tools are offered
+    calls_with_tools: bool
+    systems: bool = True  # several system messages, and such as come later
+    parallel: bool = True  # all calls of a message
+
+
 class Tokenizer(Protocol):
     """The model's words: text to ids and back. `decode` of a prefix of a character gives U+FFFD at the end.
 
-    `encode` and `chat` raise `BadRequest` for what the template refuses."""
+    `chat` raises `BadRequest`, and `TemplateRefused` for what the template refuses."""
 
     eos_ids: frozenset[int]
+
+    @property
+    def shown(self) -> Shown: ...
 
     def encode(self, text: str, *, special: bool = True) -> list[int]: ...
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str: ...

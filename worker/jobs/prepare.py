@@ -4,8 +4,11 @@ It may take a while (a long text, many tokens to be fed again), so it runs in a 
 nothing shared. What a grammar takes comes after it, where it delays nobody else.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import msgspec
 
 from millstream.common.chunk import Chunk, FinishReason, Start
 from millstream.common.errors import BadGrammar, BadRequest
@@ -18,6 +21,7 @@ from millstream.worker.text.prompt import characters, check_characters, prompt_i
 from millstream.worker.text.transcript import Transcript
 
 BRIEF = 2000  # characters (or token ids) of a prompt: half a millisecond of a fast tokenizer
+_OF_THE_GRAMMAR = re.compile(r"at \d+\(\d+\): failed to compile JSON schema: |\n +\d+ \| .*", re.DOTALL)
 BRIEF_STOPS = 200  # characters of all stop strings: as long for the automaton that finds them
 
 
@@ -62,6 +66,7 @@ def begin_sequence(
     if "completions" not in card.capabilities:
         raise BadRequest(f"The model `{card.name}` does not generate: use /v1/embeddings or /v1/rerank.", param="model")
     tokenizer = engine.tokenizer
+    request = with_defaults(request, card.defaults)
     _check_text(request, card.context_length)
     notation = notation or parser_for(template_of(tokenizer))
     ids = prompt_ids(tokenizer, request, notation)
@@ -82,6 +87,14 @@ def begin_sequence(
     echo = tokenizer.decode(ids) if request.echo else ""
     start = Start(prompt_tokens=len(ids), fingerprint=card.fingerprint, echo=echo, repeats=request.repeats_prompt)
     return Beginning(spec, transcript, start, _over(transcript, spec, tokenizer), notation)
+
+
+def with_defaults(request: JobRequest, defaults: Mapping[str, float]) -> JobRequest:
+    """Returns the request with the model's own sampling where the client left it to the model."""
+    chosen = {name: defaults[name] for name in request.sampling.unset if name in defaults}
+    if not chosen:
+        return request
+    return msgspec.structs.replace(request, sampling=msgspec.structs.replace(request.sampling, **chosen))
 
 
 def _check_text(request: JobRequest, context_length: int) -> None:
@@ -128,13 +141,18 @@ async def _blame_a_tool(engine: Engine, notation: CallFormat, request: JobReques
         try:
             await engine.compile(guide, tenant)
         except BadGrammar as error:
-            why = error.message.removeprefix("Cannot compile the grammar guide: ").partition("\n")[0]
-            message = f"A call of the tool `{function['name']}` cannot be forced by its parameters: {why}"
+            message = f"A call of the tool `{function['name']}` cannot be forced by its parameters: {_why(error)}"
             raise BadGrammar(message, param=f"tools[{index}].function.parameters") from error
 
 
+def _why(error: BadGrammar) -> str:
+    """Returns the compiler's reason in one line, without the grammar, which the client never saw."""
+    own = _OF_THE_GRAMMAR.sub("", error.message.removeprefix("Cannot compile the grammar guide: "))
+    return " ".join(own.split())
+
+
 def _not_forced(error: BadGrammar) -> BadGrammar:
-    return BadGrammar(f"The tools' parameters cannot be forced: {error.message}", param=TOOLS)
+    return BadGrammar(f"The tools' parameters cannot be forced: {_why(error)}", param=TOOLS)
 
 
 def _guide(request: JobRequest, notation: CallFormat, limits: GuideLimits) -> Guide | None:

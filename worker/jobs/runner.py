@@ -14,9 +14,9 @@ import structlog
 from millstream.common.broker.chunks import read_log
 from millstream.common.broker.connection.broker import Broker, RedisAway
 from millstream.common.broker.jobs import owner
-from millstream.common.broker.workers import End
+from millstream.common.broker.workers import End, pass_on
 from millstream.common.chunk import Chunk, FinishReason, Seq, Start, Usage, decode_chunk, encode_chunk
-from millstream.common.errors import BadRequest, Cancelled, EngineError, MillstreamError
+from millstream.common.errors import BadRequest, Cancelled, ContextLengthExceeded, EngineError, MillstreamError
 from millstream.common.job import ChatPrompt, TextPrompt, TokensPrompt
 from millstream.common.process.backoff import Backoff
 from millstream.common.process.tasks import TaskGroup
@@ -77,6 +77,8 @@ class Runner:
                     await self._generate(job)
                 case work:
                     await self._compute(job, work)
+        except ContextLengthExceeded as error:
+            await self._pass_on(job, error)
         except MillstreamError as error:
             self.fail(job, error)
         except RecursionError:
@@ -89,6 +91,23 @@ class Runner:
             self.fail(job, EngineError(f"The worker could not run this request: {type(error).__name__}: {error}"))
         finally:
             job.beginning = None
+
+    async def _pass_on(self, job: RunningJob, error: ContextLengthExceeded) -> None:
+        """Lets a worker with a longer context have the job, if there is one; else it fails, and the error names the
+        longest there is."""
+        longest: int | None = 0
+        if error.needed and not job.written:
+            try:
+                longest = await pass_on(self._broker, job.claimed, error.needed)
+            except RedisAway:
+                longest = 0
+        if longest is None:
+            self.drop(job)
+        elif longest > self._card.context_length:
+            told = error.message.replace(f"length is {self._card.context_length} ", f"length is {longest} ")
+            self.fail(job, ContextLengthExceeded(told, param=error.param))
+        else:
+            self.fail(job, error)
 
     async def _recall(self, job: RunningJob) -> None:
         """Read what earlier leases logged."""
@@ -134,7 +153,7 @@ class Runner:
 
     async def _compute(self, job: RunningJob, work: Work) -> None:
         try:
-            result, tokens = await asyncio.to_thread(compute, self._engine, self._card, work)
+            result, tokens = await asyncio.to_thread(compute, self._engine, self._card, work, self._notation)
         except EngineError:
             self.health.failed(monotonic())
             raise

@@ -1,6 +1,7 @@
 """Proof of life, and the comparing of notes that comes with it; also this process's share of the upkeep."""
 
 import asyncio
+import json
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -79,7 +80,8 @@ class Heartbeat:
         await announce(self._broker, self._model, self._names)  # each time: an operator may have emptied Redis
         async with running_jobs.ledger:
             lease_ms = int(self._lease * 1000)
-            pulse = await beat(self._broker, self._model, self._worker, lease_ms, notes.about(), running_jobs.ids)
+            about = {**notes.about(), "names": json.dumps(self._names)}
+            pulse = await beat(self._broker, self._model, self._worker, lease_ms, about, running_jobs.ids)
             self._compare(pulse, running_jobs, notes)
         self.signed_in.set()
         notes.wake()

@@ -102,6 +102,7 @@ PASSED_ON = (
     "max_gpu_memory",
     "quantization",
     "chat_template",
+    "generation_config",
     "max_model_len",
     "slots",
     "kv_tokens",

@@ -1,6 +1,7 @@
 """One model on one engine, in service: the loops that claim, run, send and beat, and how they end."""
 
 import asyncio
+import json
 import os
 import platform
 import time
@@ -130,6 +131,7 @@ class ModelService:
             "context_length": str(self._card.context_length),
             "fingerprint": self._card.fingerprint,
             "capabilities": " ".join(self._card.capabilities),
+            "defaults": json.dumps(dict(self._card.defaults)),
             "host": platform.node(),
             "pid": str(os.getpid()),
             "started": str(self._started),

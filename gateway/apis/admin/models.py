@@ -83,6 +83,7 @@ def model_object(info: ModelInfo) -> dict[str, Any]:
         "max_model_len": info.context_length,
         "capabilities": list(info.capabilities),
         "engine": info.engine,
+        "generation_config": info.defaults,
         "system_fingerprint": info.fingerprint,
         "workers": info.live,
         "waiting": info.waiting,

@@ -13,3 +13,8 @@ COMPLETION: dict[str, Any] = {
     "usage": USAGE,
     "system_fingerprint": "fp_5d33f1fbf8e3",
 }
+COMPLETION_STREAM = (
+    f'id: {COMPLETION["id"]}:2\ndata: {{"id":"{COMPLETION["id"]}","object":"text_completion","created":1763767713,'
+    f'"model":"{MODEL}","system_fingerprint":"fp_5d33f1fbf8e3","choices":[{{"index":0,"text":" there",'
+    '"logprobs":null,"finish_reason":null}]}\n\ndata: [DONE]\n\n'
+)

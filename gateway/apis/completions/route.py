@@ -5,7 +5,7 @@ from functools import partial
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from millstream.gateway.apis.completions.examples import COMPLETION
+from millstream.gateway.apis.completions.examples import COMPLETION, COMPLETION_STREAM
 from millstream.gateway.apis.completions.read import candidates, prepare_completion
 from millstream.gateway.apis.completions.shape import CompletionRequest
 from millstream.gateway.apis.completions.write import CompletionStream, completion_body
@@ -33,7 +33,7 @@ COMPLETIONS = Endpoint(
     read=prepare_completion,
     whole=_whole,
     stream=_stream,
-    examples=answers(COMPLETION),
+    examples=answers(COMPLETION, COMPLETION_STREAM),
 )
 API = Api(router, [COMPLETIONS])
 

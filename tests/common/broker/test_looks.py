@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from millstream.bench.chaos.proxy import Proxy
 from millstream.common.broker import chunks, jobs
 from millstream.common.broker.connection.broker import Broker, RedisAway
 from millstream.common.broker.embedded import EmbeddedValkey
@@ -15,7 +16,6 @@ from millstream.common.job import GatewayId, JobId, WorkerId
 from millstream.gateway.queue import replay as log_reader
 from millstream.gateway.queue.replay import LogReader
 from tests.common.broker.world import MODEL, WorkerMind, World
-from tests.harness.proxy import Proxy
 
 JOB = JobId("j1")
 FIRST, ELSEWHERE = GatewayId("g1"), GatewayId("g2")

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from millstream.bench.chaos.truncate_aof import cut_tail
+from millstream.bench.chaos.server.truncate_aof import cut_tail
 from millstream.common.broker import keys
 from millstream.common.job import JobId
 from tests.harness.cluster import CHAT, MODEL, PATIENCE, Cluster, body

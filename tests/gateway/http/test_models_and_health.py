@@ -8,13 +8,17 @@ from openai.types import Batch, Completion, CreateEmbeddingResponse, FileObject,
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response
 
+from millstream.common.broker.models.directory import ModelInfo
+from millstream.common.broker.models.load_requests import ModelLoader
 from millstream.common.errors import Unavailable
+from millstream.common.job import WorkerId
 from millstream.gateway.apis.anthropic.examples import MESSAGE
 from millstream.gateway.apis.batches.examples import BATCH
 from millstream.gateway.apis.chat.examples import CHAT, CHAT_STREAM
 from millstream.gateway.apis.completions.examples import COMPLETION
 from millstream.gateway.apis.embeddings.examples import EMBEDDINGS
 from millstream.gateway.apis.files.examples import FILE
+from millstream.gateway.apis.registry import ENDPOINTS
 from millstream.gateway.apis.responses.examples import RESPONSE
 from tests.gateway.conftest import gateway
 from tests.gateway.scripted import MODEL, ScriptedCluster
@@ -51,6 +55,8 @@ async def test_ready(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
     assert (await http.get("/ready?workers=0")).status_code == 200
     nobody = await http.get("/ready")
     assert nobody.status_code == 503 and "worker" in nobody.json()["reason"]
+    cluster.directory.listed = [ModelInfo(MODEL, [], 0, loaders=(ModelLoader(WorkerId("w"), "host", 1),))]
+    assert (await http.get("/ready")).status_code == 200  # loaded as soon as somebody asks for it
     cluster.directory.fault = Unavailable("Redis does not answer.")
     away = await http.get("/ready")
     assert (away.status_code, away.json()["redis"]) == (503, False)
@@ -78,6 +84,15 @@ async def test_documents(http: httpx.AsyncClient) -> None:
                 shape = document["components"]["schemas"].get(asked["schema"].get("$ref", "").rsplit("/")[-1], {})
                 assert shape.get("examples") or kind == "multipart/form-data", (method, path)
     assert (await http.get("/docs")).status_code == 200
+
+
+async def test_each_stream_is_told_beside_the_whole_answer(http: httpx.AsyncClient) -> None:
+    document = (await http.get("/openapi.json")).json()
+    for path, endpoint in ENDPOINTS.items():
+        told = document["paths"][path]["post"]["responses"]["200"]["content"]
+        streams = {kind: answer for kind, answer in told.items() if kind != "application/json"}
+        assert len(streams) == (endpoint.stream is not None), path
+        assert all(answer.keys() == {"example"} for answer in streams.values()), path
 
 
 def test_examples_are_true() -> None:

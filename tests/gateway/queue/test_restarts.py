@@ -18,7 +18,7 @@ from tests.harness.queue_site import MODEL, Site, open_site, request
 from tests.harness.support import wait_until
 
 
-class Heard(CallbackSink):
+class ReadStream(CallbackSink):
     """All that a stream tells, and how often it showed a sign of life."""
 
     def __init__(self) -> None:
@@ -46,11 +46,12 @@ async def test_a_second_reader_waits_until_the_job_is_put_back(site: Site) -> No
     first, second = await site.gateway(), await site.gateway(watchful=False)
     job = made(5)
     await in_grace(site)
-    reading = asyncio.create_task(second.follow(MODEL, job, heard := Heard(), tenant="default"))
+    reading = asyncio.create_task(second.follow(MODEL, job, heard := ReadStream(), tenant="default"))
     await wait_until(lambda: heard.alive, what="a sign of life")
-    await site.broker.redis.delete(keys.server(MODEL))
-    await site.worker("w")
+    await announce(site.broker, MODEL)
     await first.submit(Submission(MODEL, [(job, request(8))]))  # as a gateway does that has the job's tokens
+    await site.broker.redis.delete(keys.server(MODEL))  # the grace is over
+    await site.worker("w")
     await reading
     assert heard.chunks == [chunk for _, chunk in await second.logged(MODEL, job, tenant="default")]
     assert sum(len(chunk.ids) for chunk in heard.chunks) == 8
@@ -79,13 +80,13 @@ async def test_what_does_not_come_back_was_lost_if_it_was_made_before_the_restar
         gateway = await site.gateway()
         for after in (Seq(0), Seq(3)):
             with pytest.raises(StreamLost, match="Redis was restarted"):
-                await gateway.follow(MODEL, made(500), Heard(), tenant="default", after=after)
+                await gateway.follow(MODEL, made(500), ReadStream(), tenant="default", after=after)
             with pytest.raises(StreamLost, match="Redis was restarted"):
                 await gateway.logged(MODEL, made(500), tenant="default", after=after)
         assert not [key async for key in site.broker.redis.scan_iter("ms:*")], "a made-up model leaves nothing"
         for other in (made(-500), JobId("no-id-of-ours")):
             with pytest.raises(NotFound):
-                await gateway.follow(MODEL, other, Heard(), tenant="default")
+                await gateway.follow(MODEL, other, ReadStream(), tenant="default")
 
 
 async def test_a_model_that_its_workers_announce_again_is_waited_for(

@@ -10,6 +10,7 @@ from millstream.common.broker.models.directory import model_info
 from millstream.common.job import ChatPrompt, Guide, JobId, JobRequest, Sampling, ToolUse
 from millstream.gateway.queue.client import Submission
 from millstream.gateway.queue.redis_client import RedisQueueClient
+from millstream.worker.engines.base import Shown
 from millstream.worker.engines.simulated.engine import SimulatedEngine
 from millstream.worker.engines.simulated.tokenizer import SimulatedTokenizer
 from millstream.worker.jobs.circuit_breaker import TOLERATED
@@ -62,7 +63,7 @@ async def failure(dispatch: RedisQueueClient, id: str, wanted: JobRequest) -> tu
 async def test_a_clients_mistake_never_makes_the_worker_sick(
     site: Site, monkeypatch: pytest.MonkeyPatch, mistake: str, code: str, message: str, param: str
 ) -> None:
-    monkeypatch.setattr(SimulatedTokenizer, "chat_template", "{{ messages }}")  # calls are told in words: read again
+    monkeypatch.setattr(SimulatedTokenizer, "shown", Shown(False, False, False))  # calls are told in words: read again
     service = await site.worker("w")
     dispatch = await site.gateway()
     for number in range(TOLERATED + 1):

@@ -1,5 +1,7 @@
 """The faults of a request are found before its first chunk, so that they can be an HTTP error."""
 
+from dataclasses import replace
+
 import pytest
 
 from millstream.common.errors import BadGrammar, BadRequest, ContextLengthExceeded
@@ -81,6 +83,16 @@ def test_tools_that_cannot_be_forced_are_the_tools_fault(monkeypatch: pytest.Mon
     with pytest.raises(BadGrammar, match="no `not` here") as refused:
         begin_sequence(engine, engine.load(), request, KEY, [])
     assert refused.value.param == "tools"
+
+
+def test_what_the_client_left_to_the_model_is_as_the_model_says(engine: SimulatedEngine) -> None:
+    card = replace(engine.load(), defaults={"temperature": 0.7, "top_k": 20})
+    left = Sampling(temperature=1.0, top_p=1.0, unset=["temperature", "top_p", "top_k"])
+    begun = begin_sequence(engine, card, JobRequest(input=TextPrompt("hi"), sampling=left), KEY, [])
+    assert (begun.spec.sampling.temperature, begun.spec.sampling.top_p, begun.spec.sampling.top_k) == (0.7, 1.0, 20)
+    asked = Sampling(temperature=1.0, unset=["top_p"])
+    begun = begin_sequence(engine, card, JobRequest(input=TextPrompt("hi"), sampling=asked), KEY, [])
+    assert (begun.spec.sampling.temperature, begun.spec.sampling.top_k) == (1.0, 0)
 
 
 @pytest.mark.parametrize(

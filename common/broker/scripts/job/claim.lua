@@ -1,7 +1,8 @@
--- with time, keys, tiers, chunks, fence, grace, tenants, waiting, settle
+-- with time, keys, tiers, chunks, fence, grace, tenants, waiting, routing, settle
 -- A worker with n free slots takes what is its due, in one call, so that nothing is ever stranded between stream and
--- worker: its inbox, then resume, one job on its last try, then tier by tier the tenant with the smallest virtual time,
--- of whose jobs the one with the earliest deadline. Fewer than n are all there is for it now.
+-- worker: its inbox, then resume, what is parked for one like it, one job on its last try, then tier by tier the tenant
+-- with the smallest virtual time, of whose jobs the one with the earliest deadline. Fewer than n are all there is for it
+-- now.
 -- `room` is n, `estimate` the tokens charged in advance.
 -- argv: worker room:number grace_ms:number estimate:number
 -- Returns {grace, ms left} | {unregistered} | {ok, {id, lease, seq, attempt, deadline, request}...}
@@ -13,6 +14,19 @@ if not lease_end or tonumber(lease_end) <= NOW then return {'unregistered'} end
 local reply = {'ok'}
 local WARM_MS = 600000  -- a worker counts as having a prompt's beginning in its cache for so long
 
+-- A job that this worker may not run waits for another, or ends with the reason if there is none.
+local function turn_away(id, demands)
+  if suits_somebody(demands) then return park(id) end
+  local here = redis.call('HGET', worker_key(worker), 'fingerprint')
+  if demands.made_by == '' or demands.made_by == here then
+    local message = 'No worker that is left has the context of ' .. demands.room .. ' tokens that this request needs.'
+    return settle_with_error(id, 'failed', 'context_length_exceeded', message)
+  end
+  local message = 'The worker that began this answer is gone, and the workers that are left run another model under its '
+    .. 'name (fingerprint ' .. here .. ', not ' .. demands.made_by .. '). Send the request again.'
+  settle_with_error(id, 'failed', 'worker_lost', message)
+end
+
 -- `in_stream`: the job's entry is still in its stream. `guaranteed`: it runs on its tier's share, not to be preempted.
 local function grant(id, in_stream, guaranteed)
   local job = redis.call('HMGET', job_key(id), 'state', 'deadline', 'attempt', 'request', 'tier', 'tenant', 'weight',
@@ -20,6 +34,8 @@ local function grant(id, in_stream, guaranteed)
   leave_queue(id, in_stream)
   if job[1] ~= 'queued' then return end
   if tonumber(job[2]) <= NOW then return expire(id) end
+  local demands = demands_of(id)
+  if not suits(worker, demands) then return turn_away(id, demands) end
   local seq = seq_of(id)
   local lease = redis.call('HINCRBY', job_key(id), 'grant', 1) .. ':' .. worker
   redis.call('HSET', job_key(id), 'state', 'running', 'lease', lease, 'worker', worker, 'claimed', NOW,
@@ -59,6 +75,15 @@ end
 
 for _, stream in ipairs({inbox_name(worker), RESUME}) do
   while room > 0 and take(stream_key(stream), room) > 0 do end
+end
+
+local PARKED_LOOK = 100  -- parked jobs that one claim looks at
+
+if room > 0 and redis.call('EXISTS', stream_key(PARKED)) == 1 then
+  for _, entry in ipairs(redis.call('XRANGE', stream_key(PARKED), '-', '+', 'COUNT', PARKED_LOOK)) do
+    local demands = demands_of(entry[2][2])
+    if room > 0 and (suits(worker, demands) or not suits_somebody(demands)) then grant(entry[2][2], true, false) end
+  end
 end
 
 if room > 0 and redis.call('EXISTS', stream_key(SUSPECTS)) == 1 and not holds_suspect(worker) then

@@ -33,6 +33,7 @@ local WAITING_KEY = P .. 'waiting'
 -- The streams of a model that jobs wait in. A job's `where` names its stream: the key without the prefix.
 local RESUME = 'resume'
 local SUSPECTS = 'resume:suspects'
+local PARKED = 'resume:parked'
 local function resume_name(tier) return 'resume:' .. tier end
 local function backlog_name(tier, tenant) return 'backlog:' .. tier .. ':' .. tenant end
 local function inbox_name(worker) return 'inbox:' .. worker end

@@ -24,7 +24,8 @@ local function requeue(id, attempts, max_attempts, not_this, in_turn)
   if attempts > 0 and attempt >= max_attempts then return bury(id, attempt) end
   if attempts > 0 and attempt == max_attempts - 1 then redis.call('HSET', job_key(id), 'suspect', 1) end
   if redis.call('HEXISTS', job_key(id), 'suspect') == 1 then return enqueue(id, SUSPECTS) end
-  local worker = not (LOWER[job[4]] and others_wait(job[4])) and pick_worker(id, job[5], candidates(job[4], not_this))
+  local function chosen() return pick_worker(id, job[5], candidates(job[4], not_this, demands_of(id))) end
+  local worker = not (LOWER[job[4]] and others_wait(job[4])) and chosen()
   if worker then return hand_to(id, worker) end
   enqueue(id, not in_turn and resume_of(job[4]) or nil)
 end

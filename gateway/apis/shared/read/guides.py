@@ -32,7 +32,8 @@ def format_guide(response_format: ResponseFormat) -> Guide:
     if response_format.json_schema is None:
         raise missing("response_format.json_schema")
     schema = response_format.json_schema.body or {"type": "object"}
-    return Guide("json_schema", _json(schema), "response_format.json_schema.schema")
+    strict = response_format.json_schema.strict is True
+    return Guide("json_schema", _json(schema), "response_format.json_schema.schema", strict)
 
 
 def _extras(body: SamplingFields) -> list[tuple[str, Guide | None]]:

@@ -4,7 +4,7 @@ import random
 from typing import Protocol
 
 from millstream.common.errors import BadRequest
-from millstream.common.job import Sampling, Tier
+from millstream.common.job import MODEL_DEFAULTS, Sampling, Tier
 from millstream.gateway.apis.shared.shapes.sampling import SamplingFields
 from millstream.gateway.errors.table import FieldError
 
@@ -29,8 +29,8 @@ def choice_seed(seed: int | None, choice: int) -> int:
 
 
 def sampling(body: SamplingFields, max_tokens: int | None, logprobs: int | None) -> Sampling:
-    """Returns the sampling that the body asks for, with OpenAI's defaults. The seed is set per choice by
-    `choice_seed`."""
+    """Returns the sampling that the body asks for, with OpenAI's defaults where the model has none of its own. The seed
+    is set per choice by `choice_seed`."""
     top_k = body.top_k or 0
     return Sampling(
         max_tokens=max_tokens,
@@ -48,6 +48,7 @@ def sampling(body: SamplingFields, max_tokens: int | None, logprobs: int | None)
         include_stop=bool(body.include_stop_str_in_output),
         ignore_eos=bool(body.ignore_eos),
         logprobs=logprobs,
+        unset=[name for name in MODEL_DEFAULTS if getattr(body, name) is None],
     )
 
 

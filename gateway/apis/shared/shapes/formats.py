@@ -8,7 +8,7 @@ from millstream.gateway.apis.shared.shapes.base import Shape
 
 
 class JsonSchema(Shape):
-    """A named JSON schema; the output always follows it, `strict` or not."""
+    """A named JSON schema; unless `strict`, what no grammar can follow of it is left out."""
 
     name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
     description: str | None = None

@@ -8,13 +8,13 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
+from millstream.bench.chaos.server.sentinel import SERVICE, knows_its_replica, sentinels_of
 from millstream.common.broker import chunks, jobs, keys, workers
 from millstream.common.broker.connection.broker import Broker, RedisAway
 from millstream.common.broker.embedded import EmbeddedValkey, free_port
 from millstream.common.broker.models.directory import announce, census
 from millstream.common.chunk import Seq
 from millstream.common.job import GatewayId, JobId, JobRequest, ModelName, TextPrompt, WorkerId
-from tests.harness.sentinel import SERVICE, knows_its_replica, sentinel_of
 from tests.harness.support import wait_until
 
 MODEL, GATEWAY, WORKER = ModelName("tiny"), GatewayId("gw-1"), WorkerId("w1")
@@ -126,7 +126,7 @@ async def test_a_fail_over_is_waited_for_and_what_was_acknowledged_is_there(
 ) -> None:
     replica_of = ["--replicaof", f"127.0.0.1 {own_valkey.port}"]
     async with EmbeddedValkey(tmp_path / "replica", options=replica_of) as replica:
-        with sentinel_of(own_valkey, tmp_path) as port:
+        with sentinels_of(own_valkey, tmp_path) as [port]:
             url = f"redis+sentinel://127.0.0.1:{port}/{SERVICE}"
             async with Broker(url) as broker, Redis.from_url(replica.url) as replica_client:
                 await wait_until(lambda: knows_its_replica(port))

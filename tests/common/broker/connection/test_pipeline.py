@@ -12,6 +12,7 @@ import pytest_asyncio
 from redis import exceptions
 from redis.asyncio import Connection, Redis
 
+from millstream.bench.chaos.proxy import Proxy
 from millstream.common.broker import workers
 from millstream.common.broker.connection.broker import Broker, RedisAway, open_client, open_pipeline, redis_errors
 from millstream.common.broker.connection.cluster import ClusterPipeline
@@ -19,7 +20,6 @@ from millstream.common.broker.connection.pipeline import ScriptPipeline
 from millstream.common.broker.embedded import EmbeddedValkey
 from millstream.common.job import ModelName, WorkerId
 from millstream.common.process import loop
-from tests.harness.proxy import Proxy
 from tests.harness.support import wait_until
 
 MODEL, WORKER = ModelName("tiny"), WorkerId("w1")

@@ -7,6 +7,7 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
+from millstream.bench.chaos.proxy import Proxy
 from millstream.common.broker.chunks import FrameChannel
 from millstream.common.broker.connection import pubsub as subscription
 from millstream.common.broker.connection.broker import RedisAway
@@ -14,7 +15,6 @@ from millstream.common.broker.connection.pubsub import subscribed
 from millstream.common.broker.control import ControlChannel
 from millstream.common.broker.embedded import EmbeddedValkey
 from millstream.common.job import GatewayId, WorkerId
-from tests.harness.proxy import Proxy
 from tests.harness.support import wait_until
 
 

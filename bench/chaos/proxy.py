@@ -1,4 +1,4 @@
-"""A TCP proxy that does what networks do: pass, fall silent, reset, lose a reply, delay.
+"""A TCP proxy that does what networks do: pass, fall silent, reset, lose a reply, delay, leave connections half open.
 
 async with Proxy("127.0.0.1", 6379) as proxy:
     proxy.silent()   # connections stay open, nothing passes
@@ -19,6 +19,7 @@ class Link:
     client: StreamWriter
     server: StreamWriter
     cut: bool = False  # the next reply is dropped, and the connection with it
+    half_open: bool = False  # nothing passes any more, and neither end hears of the other's end
 
 
 @dataclass
@@ -29,9 +30,10 @@ class Proxy:
     port: int
     delay: float = 0.0  # seconds each reply takes longer
     dropped: int = 0  # replies lost so far
+    lost: asyncio.Event = field(default_factory=asyncio.Event)  # the reply to be lost is
     _open: asyncio.Event = field(default_factory=asyncio.Event)  # cleared: silence
     _drop_after: bytes = b""  # lose the reply to the next request that holds this
-    links: dict[Link, asyncio.Task[None]] = field(default_factory=dict)
+    links: dict[Link, asyncio.Task[None]] = field(default_factory=dict[Link, asyncio.Task[None]])
     _server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
@@ -44,13 +46,20 @@ class Proxy:
     ) -> None:
         assert self._server is not None
         self._server.close()
+        self.passing()
         self.reset()
         await asyncio.gather(*self.links.values(), return_exceptions=True)
 
     @property
-    def url(self) -> str:
+    def address(self) -> str:
+        """Returns where it listens, as `host:port`."""
         assert self._server is not None
-        return f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/0"
+        return f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    @property
+    def url(self) -> str:
+        """Returns the same as a URL of Redis."""
+        return f"redis://{self.address}/0"
 
     def silent(self) -> None:
         """Lets nothing pass from now on, and tells nobody. New connections are accepted, and as silent."""
@@ -66,9 +75,17 @@ class Proxy:
             link.client.transport.abort()
             link.server.transport.abort()
 
+    def half_open(self) -> int:
+        """Leaves every connection that stands half open for good: what is sent is lost, and nobody is told. New ones
+        pass. Returns how many they were."""
+        for link in self.links:
+            link.half_open = True
+        return len(self.links)
+
     def lose_reply_to(self, word: bytes) -> None:
         """The next request with that word reaches the server; its reply is lost and the connection with it."""
         self._drop_after = word
+        self.lost.clear()
 
     async def _serve(self, reader: StreamReader, writer: StreamWriter) -> None:
         try:
@@ -92,21 +109,28 @@ class Proxy:
     async def _up(self, link: Link, source: StreamReader) -> None:
         while data := await source.read(1 << 16):
             await self._open.wait()
+            if link.half_open:
+                continue
             if self._drop_after and self._drop_after in data:
                 self._drop_after, link.cut = b"", True
             link.server.write(data)
             await link.server.drain()
-        link.server.close()
+        if not link.half_open:
+            link.server.close()
 
     async def _down(self, link: Link, source: StreamReader) -> None:
         while data := await source.read(1 << 16):
             await self._open.wait()
+            if link.half_open:
+                continue
             if self.delay:
                 await asyncio.sleep(self.delay)
             if link.cut:
                 self.dropped += 1
+                self.lost.set()
                 link.client.transport.abort()
                 raise ConnectionResetError("the reply is lost")
             link.client.write(data)
             await link.client.drain()
-        link.client.close()
+        if not link.half_open:
+            link.client.close()
