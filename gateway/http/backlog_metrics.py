@@ -1,4 +1,4 @@
-"""What waits for the models and what happened to their workers, as metrics."""
+"""Metrics of the jobs that wait, and of what happened to the workers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 

@@ -9,7 +9,7 @@ from millstream.common.chunk import Chunk, Seq
 from millstream.common.job import ModelName
 
 # How a frame was found missing: a later one came, Redis's log was longer, the subscription broke.
-Loss = Literal["hole", "silence", "subscription"]
+LossSign = Literal["hole", "silence", "subscription"]
 
 
 @dataclass(slots=True)
@@ -25,7 +25,7 @@ class JobTimes:
     answer: float | None = None
     gaps: list[float] = field(default_factory=list[float])
     silences: list[float] = field(default_factory=list[float])
-    losses: Counter[Loss] = field(default_factory=Counter[Loss])
+    losses: Counter[LossSign] = field(default_factory=Counter[LossSign])
     repaired: int = 0  # chunks that were read from the log instead
 
     def note(self, seq: Seq, chunk: Chunk, since: float) -> None:

@@ -1,4 +1,4 @@
-"""docs/metrics.md names every metric there is, and no other, each with its type."""
+"""docs/operating/metrics.md names every metric there is, and no other, each with its type."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ from millstream.gateway.http.cluster_metrics import cluster_text
 from millstream.gateway.http.redis_metrics import redis_text
 from millstream.gateway.services.metrics import Metrics
 
-PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+PAGE = Path(__file__).parents[2] / "docs" / "operating" / "metrics.md"
 OF_BATCHES = {
     "millstream_batches": "gauge",
     "millstream_batch_lines": "gauge",
@@ -24,5 +24,5 @@ def test_the_page_lists_the_metrics() -> None:
 
 
 def test_no_other_page_lists_metrics() -> None:
-    pages = [page for page in PAGE.parent.rglob("*.md") if page != PAGE]
+    pages = [page for page in PAGE.parents[1].rglob("*.md") if page != PAGE]
     assert not [page for page in pages if re.search(r"^\| `millstream_\w+` ", page.read_text(), re.MULTILINE)]

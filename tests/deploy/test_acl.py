@@ -64,7 +64,7 @@ async def operator_of(valkey: EmbeddedValkey) -> AsyncIterator[Redis]:
 
 
 async def refused(operator: Redis) -> list[str]:
-    """What was refused: command, key or channel, and to whom."""
+    """Returns what was refused (a command, a key or a channel), and to whom."""
     told: list[dict[str, Any]] = await operator.acl_log()
     return [f"{entry['reason']} {entry['object']} ({entry['context']})" for entry in told]
 

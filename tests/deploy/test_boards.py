@@ -30,7 +30,7 @@ from tests.deploy.queries import (
 from tests.harness.cluster import MODEL, PATIENCE, Cluster, all_exact, cluster, heard_some
 from tests.harness.support import wait_until
 
-PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+PAGE = Path(__file__).parents[2] / "docs" / "operating" / "metrics.md"
 HERE = Path(__file__).parent
 MISSING = "is not installed: apt-get install prometheus"
 prometheus_here = pytest.mark.skipif(shutil.which("prometheus") is None, reason=f"prometheus {MISSING}")
@@ -85,7 +85,9 @@ def test_what_every_gateway_tells_is_counted_once() -> None:
 
 def test_every_alert_has_its_place_in_the_page_and_none_is_left_there() -> None:
     alerts = {rule["alert"]: rule["annotations"] for rule in rules() if "alert" in rule}
-    assert {note["runbook_url"] for note in alerts.values()} == {f"docs/metrics.md#{name.lower()}" for name in alerts}
+    assert {note["runbook_url"] for note in alerts.values()} == {
+        f"docs/operating/metrics.md#{name.lower()}" for name in alerts
+    }
     assert set(re.findall(r"^### (Millstream\w+)$", PAGE.read_text(), re.MULTILINE)) == set(alerts)
 
 

@@ -23,7 +23,7 @@ from tests.deploy.queries import metrics_in, of_the_autoscaler
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy" / "helm" / "millstream"
-METRICS = (ROOT / "docs" / "metrics.md").read_text()
+METRICS = (ROOT / "docs" / "operating" / "metrics.md").read_text()
 TEMPLATES = "".join(path.read_text() for path in sorted((CHART / "templates").iterdir()))
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
 SETTINGS: dict[str, type[Settings]] = {
@@ -84,7 +84,7 @@ def test_the_autoscaler_asks_for_metrics_that_there_are() -> None:
 
 @cache
 def helm() -> dict[str, Any]:
-    """What Helm makes of the matrix: one process renders all of it."""
+    """Returns what Helm makes of the matrix: one process renders all of it."""
     asked = [*GOOD.values(), *(values for values, _ in REFUSED.values())]
     command = [str(HELM), str(Path(__file__).parent / "chart" / "render.py")]
     done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, check=False)

@@ -160,8 +160,8 @@ async def _config(broker: Broker, name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits for a model, and what has happened to its workers. `oldest`: seconds since the job that waits longest
-    began to wait; `evicted` counts by cause (lease, died, left), `fenced` writes that were refused."""
+    """The jobs that wait for a model, and what has happened to its workers. `oldest`: seconds since the job that waits
+    longest began to wait; `evicted` counts by cause (lease, died, left), `fenced` writes that were refused."""
 
     model: ModelName
     tiers: dict[str, int]  # jobs; those that had begun before are under "resumed"
