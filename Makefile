@@ -2,7 +2,7 @@
 PYTHON ?= python
 PATHS = common gateway worker cli bench tests examples deploy
 
-.PHONY: install test lint format types imports pytest coverage clients charts audit fuzz compose clean
+.PHONY: install test lint format types imports pytest coverage clients ui pictures charts audit fuzz compose clean
 
 install:
 	$(PYTHON) -m pip install --quiet -c constraints.txt -e '.[all,dev]'
@@ -48,6 +48,15 @@ charts:
 	$(PYTHON) -m venv .charts/venv
 	.charts/venv/bin/python -m pip install --quiet -c constraints.txt helm-python-sdk kubernetes-validate
 	$(PYTHON) -m pytest tests/deploy/test_chart.py
+
+# All tests of the page, in Debian's Chromium; some of them are in `test` too, where one is installed.
+ui:
+	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -m 'ui or not ui' tests/ui
+
+# The pictures in docs/ui.md, taken by the tests.
+pictures:
+	mkdir -p gateway/ui/pictures
+	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -m ui tests/ui/test_pictures.py -k picture_of --pictures gateway/ui/pictures
 
 # Known holes in the pinned versions; asks the package index, so it is not part of `test`.
 audit:

@@ -30,7 +30,7 @@ the gateway, and `gateway/errors.py` is the one table that turns a code into Ope
 from collections.abc import Mapping
 from typing import ClassVar
 
-from millstream.common.chunk import Failure
+from millstream.common.chunk import ContextSizes, Failure
 
 
 class MillstreamError(Exception):
@@ -55,13 +55,26 @@ class BadRequest(MillstreamError):
 
 
 class ContextLengthExceeded(BadRequest):
-    """`needed` is the context that the request asks for, in tokens, 0 where that is not known."""
+    """`sizes` are the numbers, for the APIs that tell them in words of their own; None from whoever does not know.
+    `needed` is the context that the request asks for, in tokens, 0 where that is not known."""
 
     code = "context_length_exceeded"
 
-    def __init__(self, message: str, *, param: str | None = None, needed: int = 0) -> None:
-        super().__init__(message, param=param)
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after: float | None = None,
+        sizes: ContextSizes | None = None,
+        needed: int = 0,
+    ) -> None:
+        super().__init__(message, param=param, retry_after=retry_after)
+        self.sizes = sizes
         self.needed = needed
+
+    def failure(self) -> Failure:
+        return Failure(self.code, self.message, self.param, self.sizes)
 
 
 class BadGrammar(BadRequest):
@@ -165,4 +178,7 @@ BY_CODE: dict[str, type[MillstreamError]] = _tree(MillstreamError)
 
 def from_failure(failure: Failure) -> MillstreamError:
     """Returns the error a job's last chunk tells of; an unknown code becomes `JobFailed`."""
-    return BY_CODE.get(failure.code, JobFailed)(failure.message, param=failure.param)
+    error = BY_CODE.get(failure.code, JobFailed)(failure.message, param=failure.param)
+    if isinstance(error, ContextLengthExceeded):
+        error.sizes = failure.sizes
+    return error

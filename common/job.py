@@ -33,6 +33,7 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     seed: int = 0
     max_tokens: int | None = None  # completion tokens; None: whatever room the context has left
     at_most: int | None = None  # where `max_tokens` is None: what the API key's limits allow an answer
+    clamp: bool = False  # a `max_tokens` beyond the room that the context has left is cut to it, not refused
     min_tokens: int = 0
     temperature: float = 1.0  # 0 is greedy
     top_p: float = 1.0
@@ -42,6 +43,8 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     logit_bias: dict[str, float] = {}  # token id (as JSON wants, a string) -> added to its logit
+    allowed_token_ids: list[int] = []  # nothing else is chosen; empty: any token may be
+    bad_words: list[str] = []  # never said, with or without a blank before them
     stop: list[str] = []
     stop_token_ids: list[int] = []
     include_stop: bool = False  # deliver the stop string itself as well
@@ -131,6 +134,7 @@ class JobRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     guide: Guide | None = None
     tool_use: ToolUse | None = None
     echo: bool = False  # completions: deliver the prompt's text first
-    prompt_logprobs: int | None = None  # completions with echo: logprobs of the prompt's own tokens
+    prompt_logprobs: int | None = None  # logprobs of the prompt's own tokens, with so many alternatives each
+    prompt_ids: bool = False  # tell the prompt's token ids with the start
     repeats_prompt: bool = False  # another job of the request has the same prompt, and counts it
     cache_salt: str = ""  # cached prompt beginnings are shared by jobs of the same salt alone: a tenant's digest

@@ -1,7 +1,7 @@
 """Settings of a gateway process. Read once at the composition root; each field is also a flag of the command."""
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -38,6 +38,10 @@ class IntakeSettings(FilesSettings):
     keep_alive: float = Field(default=15.0, gt=0, description="Seconds of silence after which a stream gets a comment.")
     default_max_tokens: int | None = Field(
         default=None, ge=1, description="Output length when a client sends none; unset: whatever the context has left."
+    )
+    excess_max_tokens: Literal["refuse", "clamp"] = Field(
+        default="refuse",
+        description="When a request's max_tokens is more than its context has left: refuse it, or cut the number.",
     )
     max_jobs: int = Field(
         default=256, ge=1, le=4095, description="Most sequences one request may ask for (n x prompts)."
@@ -97,6 +101,11 @@ class GatewaySettings(IntakeSettings):
         default=["default", "admin"],
         description="Tenants that may load and unload models and see everybody's usage over HTTP; without keys "
         "everybody is `default`.",
+    )
+    local_workers: bool = Field(
+        default=False,
+        description="Let the tenants in `admins` kill and drain workers of this machine over HTTP; `millstream up` "
+        "sets it.",
     )
     require_keys: bool = Field(
         default=False,

@@ -15,11 +15,13 @@ from millstream.common.broker.scripts.job_calls import (
     ATTACH,
     CANCEL,
     MISSING,
+    RECALL,
     SUBMIT,
     WATCH,
     AttachArgs,
     CancelArgs,
     MissingArgs,
+    RecallArgs,
     SubmitArgs,
     SubmittedJob,
     WatchArgs,
@@ -228,6 +230,12 @@ async def cancel(
     """Stop jobs wherever they are (of any tenant if `tenant` is empty); the state of each afterwards. `left`: only the
     reader at that gateway has gone, a job that is read at another goes on (`read`)."""
     return await broker.run(CANCEL, model, CancelArgs(tenant=tenant, gateway=left, ids=jobs))
+
+
+async def recall(broker: Broker, model: ModelName, tenant: str, job: JobId) -> str:
+    """Ask for a running job back (of any tenant if `tenant` is empty): its worker gives it up, and it goes on from its
+    next token. Returns `requeueing`, the state of one that does not run, or `missing`."""
+    return str(await broker.run(RECALL, model, RecallArgs(tenant=tenant, id=job)))
 
 
 async def owner(broker: Broker, model: ModelName, job: JobId) -> str | None:

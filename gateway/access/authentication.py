@@ -12,7 +12,8 @@ from millstream.gateway.settings import GatewaySettings
 ANYONE = "default"  # the tenant of a gateway without keys
 HEALTH, READINESS = "/health", "/ready"  # for whoever watches over the process; they tell no secret
 DESCRIPTIONS = ("/docs", "/redoc", "/openapi.json")  # for browsers, which have no key yet; the same for everybody
-OPEN_PATHS = frozenset((HEALTH, READINESS, *DESCRIPTIONS))
+PAGE, PAGE_FILES = ("/", "/ui"), "/ui/"  # the web page, which asks for a key itself; it tells nothing of the cluster
+OPEN_PATHS = frozenset((HEALTH, READINESS, *DESCRIPTIONS, *PAGE))
 SCHEME = {
     "type": "http",
     "scheme": "bearer",
@@ -47,6 +48,11 @@ async def authenticate(headers: Headers, keys: Keys) -> ApiKey:
     if owner is None:
         raise Unauthorized(f"Incorrect API key provided: {redacted(key)}.")
     return owner
+
+
+def is_open(path: str) -> bool:
+    """Tells whether a path needs no key."""
+    return path in OPEN_PATHS or path.startswith(PAGE_FILES)
 
 
 def told_of_keys(document: dict[str, Any]) -> dict[str, Any]:

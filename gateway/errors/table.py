@@ -43,6 +43,12 @@ class WrongMethod(BadRequest):
     code = "method_not_allowed"
 
 
+class UpgradeRefused(BadRequest):
+    """A WebSocket was asked for where there is only HTTP: clients that read this go on over HTTP at once."""
+
+    code = "upgrade_required"
+
+
 class HeadTooLarge(BadRequest):
     """The request's headers exceed the limit."""
 
@@ -78,6 +84,7 @@ TABLE: dict[str, WireError] = {
     WrongMethod.code: WireError(405, INVALID, "method_not_allowed"),
     IdempotencyConflict.code: WireError(409, INVALID, "idempotency_conflict"),
     LogExpired.code: WireError(410, INVALID, "stream_expired"),
+    UpgradeRefused.code: WireError(426, INVALID, "upgrade_required"),
     BodyTooLarge.code: WireError(413, INVALID, "request_too_large"),
     HeadTooLarge.code: WireError(431, INVALID, "headers_too_large"),
     Overloaded.code: WireError(429, "rate_limit_error", "rate_limit_exceeded"),

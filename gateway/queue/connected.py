@@ -21,7 +21,9 @@ class ConnectedQueue:
     """One gateway's queue. Whoever opens it runs the `loops`, by name, until it is closed."""
 
     client: RedisQueueClient
+    gateway: GatewayId
     hub: FrameHub
+    wait_estimator: WaitEstimator
     loops: Mapping[str, Callable[[], Awaitable[None]]]
 
 
@@ -37,4 +39,4 @@ def connected_queue(broker: Broker, terms: Terms, keep_alive: float = KEEP_ALIVE
         "watchdog": watchdog.watch,
         "tidy": client.tidy,
     }
-    return ConnectedQueue(client, hub, loops)
+    return ConnectedQueue(client, gateway, hub, wait_estimator, loops)

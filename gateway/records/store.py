@@ -1,10 +1,11 @@
 """The store of answers for later: stored completions and responses."""
 
-from typing import Literal, Protocol
+from typing import Protocol
 
 from millstream.common.broker.records.store import Record
 
-Kind = Literal["completion", "draft", "response", "file", "batch"]
+# completion, draft, response, conversation, file, batch, vote; and item/<conversation> for the items of each
+Kind = str
 
 __all__ = ["Kind", "Record", "RecordStore"]
 

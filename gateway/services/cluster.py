@@ -20,6 +20,8 @@ from millstream.gateway.queue.client import QueueClient
 from millstream.gateway.queue.job_times import TellTimes
 from millstream.gateway.records.files.storage import Storage
 from millstream.gateway.records.store import RecordStore
+from millstream.gateway.services.cluster_feed import ClusterFeed
+from millstream.gateway.services.operations import Operations
 from millstream.gateway.settings import GatewaySettings
 
 
@@ -53,6 +55,8 @@ class ClusterServices:
     unfinished: UnfinishedAnswers | None = None  # answers that are to be stored
     usage: UsageBook | None = None
     keys: Keys | None = None  # None: the settings' own
+    operations: Operations | None = None
+    feed: ClusterFeed | None = None
     find_key: Callable[[str], Awaitable[ApiKey | None]] | None = None  # by its digest; None for one that is revoked
     backlogs: Callable[[], Awaitable[list[Backlog]]] | None = None  # of every model
     servers: Callable[[], Awaitable[list[ServerFigures]]] | None = None  # of Redis

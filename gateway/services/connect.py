@@ -14,6 +14,7 @@ from millstream.common.broker.jobs import Bounds
 from millstream.common.broker.models.directory import ModelInfo, census, model_names
 from millstream.common.broker.models.inspection import backlogs, server_facts, server_figures
 from millstream.common.broker.models.load_requests import LoadVerb, request_load
+from millstream.common.broker.models.overview import overview
 from millstream.common.broker.records.batches import Batches
 from millstream.common.broker.records.pending import Pending
 from millstream.common.broker.records.quotas import Quota
@@ -30,6 +31,8 @@ from millstream.gateway.queue.model_names import ModelNames, under_all_names
 from millstream.gateway.queue.redis_client import Terms
 from millstream.gateway.records.files.storage import Storage
 from millstream.gateway.services.cluster import ClusterServices
+from millstream.gateway.services.cluster_feed import ClusterFeed
+from millstream.gateway.services.operations import Operations
 from millstream.gateway.settings import GatewaySettings, IntakeSettings
 
 UPKEEP_EVERY = 0.5  # seconds; workers do it too, a key in Redis elects one
@@ -58,7 +61,6 @@ class RedisDirectory:
 async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
     """Returns at once; a Redis that is not there yet is waited for in the background. When one of the loops that keep
     the connection going ends, the block is cancelled, and the reason raised in a group."""
-    storage = Storage(settings.files_url)
     async with Broker(settings.redis_url) as broker, TaskGroup() as tasks:
         queue = connected_queue(broker, Terms(settings.retention, bounds_of(settings)), settings.keep_alive)
         keyring = keyring_of(settings, broker)
@@ -72,12 +74,14 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
                 queue.client,
                 RedisDirectory(broker, queue.client.names),
                 RedisStore(broker, quotas_of(settings)),
-                storage=storage,
+                storage=Storage(settings.files_url),
                 batches=Batches(broker),
                 pending=Pending(broker),
                 unfinished=UnfinishedAnswers(broker),
                 usage=UsageBook(broker),
                 keys=keyring,
+                operations=Operations(broker, queue.gateway, queue.wait_estimator),
+                feed=ClusterFeed(partial(overview, broker)),
                 find_key=partial(find_key, broker),
                 backlogs=partial(backlogs, broker),
                 servers=partial(server_figures, broker),
@@ -96,13 +100,14 @@ def keyring_of(settings: IntakeSettings, broker: Broker) -> Keyring | None:
 
 
 def quotas_of(settings: IntakeSettings) -> dict[str, Quota]:
-    """Returns how much a tenant may keep, by kind of record. Stored completions and responses share one quota."""
+    """Returns how much a tenant may keep, by kind of record. Stored completions, responses, conversations with
+    their items, and votes share one quota."""
     answers = Quota(
         "answers",
         settings.max_stored,
         settings.max_stored_bytes,
         ("max_stored", "max_stored_bytes"),
-        "stored completions and responses",
+        "stored completions, responses, conversations, items and votes",
         "Delete some, or send 'store': false.",
     )
     files = Quota(
@@ -114,7 +119,8 @@ def quotas_of(settings: IntakeSettings) -> dict[str, Quota]:
         "Delete some (DELETE /v1/files/{id}).",
     )
     batches = Quota("batches", settings.max_batches, 0, ("max_batches", ""), "batches", "Old ones go with time.")
-    return {"completion": answers, "response": answers, "file": files, "batch": batches}
+    kinds = dict.fromkeys(("completion", "response", "conversation", "item", "vote"), answers)
+    return {**kinds, "file": files, "batch": batches}
 
 
 def bounds_of(settings: IntakeSettings) -> Bounds:

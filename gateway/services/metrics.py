@@ -84,6 +84,9 @@ class Metrics:
         self.resumptions = self._counter(
             "resumptions", "Streams gone on with by Last-Event-ID or Idempotency-Key, by model.", "model"
         )
+        self.tools_left_out = self._counter(
+            "tools_left_out", "Requests whose offer of a hosted tool was left out, by the tool's family.", "family"
+        )
         self._declare_times()
 
     def _declare_times(self) -> None:

@@ -41,7 +41,7 @@ def test_the_banner_hides_passwords() -> None:
     text = banner("http://127.0.0.1:8000", "redis://me:secret@host:6379/0", [info], "curl ...")
     assert "secret" not in text
     assert "redis://me:***@host:6379/0" in text
-    assert "http://127.0.0.1:8000/v1" in text
+    assert "http://127.0.0.1:8000/v1" in text and "page     http://127.0.0.1:8000/\n" in text
 
 
 def test_plain_progress_is_a_line_for_each_stage_not_for_each_percent(capsys: pytest.CaptureFixture[str]) -> None:

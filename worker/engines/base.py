@@ -30,6 +30,7 @@ class SequenceSpec:
     generated: list[int] = field(default_factory=list[int])
     guide: Guide | None = None
     prompt_logprobs: int | None = None
+    banned: list[list[int]] = field(default_factory=list[list[int]])  # sequences of tokens that are never completed
     cache_salt: str = ""  # only sequences of the same salt share what the prefix cache holds
 
 

@@ -16,6 +16,7 @@ from millstream.common.job import ChatPrompt, Guide, JobRequest, TextPrompt, Tok
 from millstream.worker.engines.base import Engine, GuideLimits, ModelCard, SequenceKey, SequenceSpec, Tokenizer
 from millstream.worker.engines.grammar.limits import check, check_parameters
 from millstream.worker.engines.grammar.tool_guides import TOOLS, functions_of, tool_guide
+from millstream.worker.text.bad_words import banned_sequences
 from millstream.worker.text.parsers.formats import CallFormat, parser_for
 from millstream.worker.text.prompt import characters, check_characters, prompt_ids, room_for, template_of
 from millstream.worker.text.transcript import Transcript
@@ -81,11 +82,13 @@ def begin_sequence(
         generated=list(earlier),
         guide=_guide(request, notation, engine.guide_limits),
         prompt_logprobs=request.prompt_logprobs,
+        banned=banned_sequences(tokenizer, request.sampling.bad_words),
         cache_salt=request.cache_salt,
     )
     _prepare(engine, spec)
-    echo = tokenizer.decode(ids) if request.echo else ""
-    start = Start(prompt_tokens=len(ids), fingerprint=card.fingerprint, echo=echo, repeats=request.repeats_prompt)
+    echo = tokenizer.decode(ids, skip_special=False) if request.echo else ""
+    told = ids if request.prompt_ids else []
+    start = Start(len(ids), card.fingerprint, echo, repeats=request.repeats_prompt, prompt_ids=told)
     return Beginning(spec, transcript, start, _over(transcript, spec, tokenizer), notation)
 
 

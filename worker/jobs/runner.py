@@ -105,7 +105,8 @@ class Runner:
             self.drop(job)
         elif longest > self._card.context_length:
             told = error.message.replace(f"length is {self._card.context_length} ", f"length is {longest} ")
-            self.fail(job, ContextLengthExceeded(told, param=error.param))
+            sizes = error.sizes and msgspec.structs.replace(error.sizes, room=longest)
+            self.fail(job, ContextLengthExceeded(told, param=error.param, sizes=sizes))
         else:
             self.fail(job, error)
 

@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
-from time import monotonic
+from time import monotonic, time
+
+from msgspec.structs import replace
 
 from millstream.common.broker.workers import Claimed, End, JobStep
 from millstream.common.chunk import Chunk, Seq, Start, Usage, encode_chunk
@@ -77,8 +79,8 @@ class RunningJob:
             self.drafts += chunks
 
     def finish(self, end: End, *last: Chunk) -> None:
-        """Ends the job; its last chunk goes with the next step."""
-        self.draft(*last)
+        """Ends the job; its last chunk, which tells when that was, goes with the next step."""
+        self.draft(*last[:-1], *(replace(chunk, ended=int(time())) for chunk in last[-1:]))
         self.end = self.end or end
 
     def stop_beginning(self) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
+from millstream.common.chunk import ContextSizes
 from millstream.common.errors import BadRequest, ContextLengthExceeded
 from millstream.common.job import ChatPrompt, JobRequest, TextPrompt, TokensPrompt
 from millstream.worker.engines.base import TemplateRefused, Tokenizer
@@ -81,6 +82,7 @@ def check_characters(size: int, context_length: int, param: str) -> None:
             f"characters, which are more tokens than that. Please reduce the length of the {param}.",
             param=param,
             needed=size // LONGEST_TOKEN + 1,
+            sizes=ContextSizes(context_length, -(-size // LONGEST_TOKEN)),
         )
 
 
@@ -96,8 +98,8 @@ def room_for(request: JobRequest, prompt_length: int, context_length: int) -> in
     left = context_length - prompt_length
     if asked is None and left > 0:
         return min(left, request.sampling.at_most or left)
-    if asked is not None and asked <= left:
-        return asked
+    if asked is not None and (asked <= left or (request.sampling.clamp and left > 0)):
+        return min(asked, left)
     wanted = prompt_length + (asked or 1)
     raise ContextLengthExceeded(
         f"This model's maximum context length is {context_length} tokens. However, you requested {wanted} tokens "
@@ -105,4 +107,5 @@ def room_for(request: JobRequest, prompt_length: int, context_length: int) -> in
         "or completion.",
         param=param,
         needed=wanted,
+        sizes=ContextSizes(context_length, prompt_length, asked or 1 if left > 0 else 0),
     )

@@ -80,6 +80,14 @@ class CancelArgs:
 
 
 @dataclass(slots=True, kw_only=True)
+class RecallArgs:
+    """A job that is to be given back, and whose it must be; empty: anybody's."""
+
+    tenant: str
+    id: JobId
+
+
+@dataclass(slots=True, kw_only=True)
 class MissingArgs:
     """The restart grace, in which jobs are put back."""
 
@@ -91,3 +99,4 @@ ATTACH = Script("job/attach", AttachArgs)
 WATCH = Script[WatchArgs, tuple[JobId, Seq]]("job/watch", WatchArgs, Watched)
 CANCEL = Script("job/cancel", CancelArgs)
 MISSING = Script("job/missing", MissingArgs)
+RECALL = Script("job/recall", RecallArgs)

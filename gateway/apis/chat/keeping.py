@@ -14,8 +14,9 @@ from millstream.common.broker.records.unfinished import UnfinishedAnswer, Unfini
 from millstream.common.errors import MillstreamError, QuotaExceeded, Unavailable
 from millstream.common.job import ModelName, Tier
 from millstream.common.request_id import parse_request_id
+from millstream.gateway.apis.chat.read import form_of
 from millstream.gateway.apis.chat.shape import ChatRequest
-from millstream.gateway.apis.chat.write import chat_body
+from millstream.gateway.apis.chat.write import ChatForm, chat_body
 from millstream.gateway.queue.client import QueueClient
 from millstream.gateway.records.completions import StoredCompletion, StoredCompletions
 from millstream.gateway.records.store import Record, RecordStore
@@ -37,13 +38,13 @@ class CompletionDraft(msgspec.Struct):
     messages: list[dict[str, Any]]
     metadata: dict[str, str]
     logprobs: bool
-    legacy: bool
+    form: ChatForm
 
 
 def draft_of(body: ChatRequest, model: ModelName, tier: Tier) -> CompletionDraft:
     """Returns the draft for a body."""
     messages = [message.model_dump(exclude_none=True) for message in body.messages]
-    return CompletionDraft(model, tier, messages, body.metadata or {}, bool(body.logprobs), bool(body.functions))
+    return CompletionDraft(model, tier, messages, body.metadata or {}, bool(body.logprobs), form_of(body))
 
 
 class PromisedCompletions:
@@ -91,7 +92,7 @@ class PromisedCompletions:
         if not all(accumulator.finish for accumulator in accumulators):
             return False
         head = ResponseMeta(identity, parse_request_id(identity).created, ModelName(draft.model), draft.tier)
-        completion = chat_body(head, accumulators, logprobs=draft.logprobs, legacy=draft.legacy)
+        completion = chat_body(head, accumulators, logprobs=draft.logprobs, form=draft.form)
         await self.keep(identity, draft, completion)
         log.info("completion_stored_from_log", completion=identity)
         return True

@@ -9,13 +9,14 @@ from starlette.responses import Response
 from millstream.common.errors import MillstreamError
 from millstream.gateway.apis.chat.examples import CHAT, CHAT_STREAM
 from millstream.gateway.apis.chat.keeping import Keeping, draft_of
-from millstream.gateway.apis.chat.read import prepare_chat
+from millstream.gateway.apis.chat.read import form_of, prepare_chat
 from millstream.gateway.apis.chat.shape import ChatRequest
 from millstream.gateway.apis.chat.stored_route import completions_of, promised_of
 from millstream.gateway.apis.chat.write import ChatStream, chat_body
 from millstream.gateway.apis.endpoint import Api, Endpoint, StreamWriter, WholeWriter
 from millstream.gateway.apis.shared.examples import answers
 from millstream.gateway.apis.shared.json_route import JsonRoute
+from millstream.gateway.apis.shared.read.hosted import families_of
 from millstream.gateway.apis.shared.read.sampling import check_stream_options
 from millstream.gateway.requests.handler import request_handler
 from millstream.gateway.requests.prepared import PreparedRequest
@@ -25,11 +26,15 @@ router = APIRouter(tags=["chat"], route_class=JsonRoute)
 
 
 def _whole(body: ChatRequest) -> WholeWriter:
-    return partial(chat_body, logprobs=bool(body.logprobs), legacy=bool(body.functions))
+    return partial(chat_body, logprobs=bool(body.logprobs), form=form_of(body))
 
 
 def _stream(body: ChatRequest) -> StreamWriter:
-    return partial(ChatStream, include_usage=check_stream_options(body), legacy=bool(body.functions))
+    return partial(ChatStream, include_usage=check_stream_options(body), form=form_of(body))
+
+
+def _left_out(body: ChatRequest) -> list[str]:
+    return families_of(tool.type for tool in body.tools or [])
 
 
 CHAT_COMPLETIONS = Endpoint(
@@ -40,6 +45,7 @@ CHAT_COMPLETIONS = Endpoint(
     whole=_whole,
     stream=_stream,
     examples=answers(CHAT, CHAT_STREAM),
+    left_out=_left_out,
 )
 API = Api(router, [CHAT_COMPLETIONS])
 
@@ -52,7 +58,8 @@ async def create_chat_completion(body: ChatRequest, request: Request, services: 
     completions = completions_of(request, services)
     await completions.check_room()
     order = prepare_chat(body, await CHAT_COMPLETIONS.context(body.model, request, services))
-    return await _stored(body, replace(order, submission=replace(order.submission, kept=True)), request, services)
+    order = replace(order, submission=replace(order.submission, kept=True))
+    return CHAT_COMPLETIONS.noted(body, await _stored(body, order, request, services), services)
 
 
 async def _stored(body: ChatRequest, order: PreparedRequest, request: Request, services: Services) -> Response:

@@ -11,9 +11,9 @@ import structlog
 from millstream.common.broker.records.batches import LineResult
 from millstream.common.errors import BadRequest, Expired, LogExpired, MillstreamError, NotFound, Overloaded, Unavailable
 from millstream.common.process.backoff import Backoff
+from millstream.gateway.apis.responses.input.items import Item
 from millstream.gateway.apis.responses.recall import Recall
 from millstream.gateway.apis.responses.service import ResponseService
-from millstream.gateway.apis.responses.shape import ResponseItem
 from millstream.gateway.background.batches.endpoints import LineReader, Prepared
 from millstream.gateway.background.batches.lines import BatchLine, named, parse_line
 from millstream.gateway.errors.table import error_object, wire
@@ -69,7 +69,7 @@ class LineRunner:
         line = parse_line(text, self._batch.endpoint)
         return self._named(self._reception.prepare(line.body, await self._history(line)).order, index, 0)
 
-    async def _history(self, line: BatchLine) -> list[ResponseItem]:
+    async def _history(self, line: BatchLine) -> list[Item]:
         previous = line.body.get("previous_response_id") if self._batch.endpoint == "/v1/responses" else None
         recall = Recall(self._response_service, self._reception.settings.max_body_bytes)
         return await recall.previous(previous) if isinstance(previous, str) else []

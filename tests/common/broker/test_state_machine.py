@@ -81,6 +81,11 @@ class JobsLife(RuleBasedStateMachine):
         self.run(jobs.cancel(self.broker, MODEL, "", ids))
         self.run(jobs.cancel(self.broker, MODEL, "", ids))
 
+    @precondition(lambda self: self.submitted)
+    @rule(at=index)
+    def recall(self, at: int) -> None:
+        self.run(jobs.recall(self.broker, MODEL, "", JobId(f"j{1 + at % self.submitted}")))
+
     # -------------------------------------------------------------------------------------------------------- workers
 
     @rule(name=st.sampled_from(NAMES), slots=st.integers(1, 3))

@@ -139,4 +139,4 @@ def _batches(inputs: list[list[int]]) -> Iterator[list[int]]:
 def _cosine(a: list[float], b: list[float]) -> float:
     dot = sum(x * y for x, y in zip(a, b, strict=True))
     norms = math.sqrt(sum(x * x for x in a)) * math.sqrt(sum(x * x for x in b))
-    return dot / norms if norms else 0.0
+    return max(-1.0, min(1.0, dot / norms)) if norms else 0.0  # rounding may lead a little beyond

@@ -164,6 +164,7 @@ class TransformersEngine:
             "prompt": spec.prompt,
             "logit_bias": map(int, sampling.logit_bias),
             "stop_token_ids": sampling.stop_token_ids,
+            "allowed_token_ids": sampling.allowed_token_ids,
         }
         for param, tokens in told.items():
             check_tokens(tokens, size, param)

@@ -12,7 +12,15 @@ local lease_end = redis.call('ZSCORE', LEASES_KEY, worker)
 if not lease_end or tonumber(lease_end) <= NOW then return {'unregistered'} end
 
 local reply = {'ok'}
+local MOST_REMEMBERED = 2000  -- bytes of the leases a job has had
 local WARM_MS = 600000  -- a worker counts as having a prompt's beginning in its cache for so long
+
+-- The leases a job has had, each `<lease> <last seq before it> <when granted> <when given up>`, joined by commas; only the
+-- last ones of a job that has had very many.
+local function with_lease(past, lease, seq)
+  if past and #past > MOST_REMEMBERED then past = string.sub(past, string.find(past, ',', 1, true) + 1) end
+  return (past and past .. ',' or '') .. lease .. ' ' .. seq .. ' ' .. NOW
+end
 
 -- A job that this worker may not run waits for another, or ends with the reason if there is none.
 local function turn_away(id, demands)
@@ -30,7 +38,7 @@ end
 -- `in_stream`: the job's entry is still in its stream. `guaranteed`: it runs on its tier's share, not to be preempted.
 local function grant(id, in_stream, guaranteed)
   local job = redis.call('HMGET', job_key(id), 'state', 'deadline', 'attempt', 'request', 'tier', 'tenant', 'weight',
-    'affinity', 'charged', 'guaranteed')
+    'affinity', 'charged', 'guaranteed', 'leases')
   leave_queue(id, in_stream)
   if job[1] ~= 'queued' then return end
   if tonumber(job[2]) <= NOW then return expire(id) end
@@ -39,7 +47,7 @@ local function grant(id, in_stream, guaranteed)
   local seq = seq_of(id)
   local lease = redis.call('HINCRBY', job_key(id), 'grant', 1) .. ':' .. worker
   redis.call('HSET', job_key(id), 'state', 'running', 'lease', lease, 'worker', worker, 'claimed', NOW,
-    'charged', job[9] or estimate, 'from', seq)
+    'charged', job[9] or estimate, 'from', seq, 'leases', with_lease(job[11], lease, seq))
   fence(id)
   redis.call('ZINCRBY', LOAD_KEY, 1, worker)
   if LOWER[job[5]] then redis.call('ZADD', running_key(job[5]), (guaranteed or job[10]) and -NOW or NOW, id) end

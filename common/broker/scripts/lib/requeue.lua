@@ -13,10 +13,11 @@ end
 -- kill workers takes nobody with it to the end. One that is to wait its turn (`in_turn`) goes to the others of its tenant.
 local function requeue(id, attempts, max_attempts, not_this, in_turn)
   if made_progress(id) then attempts = 0 redis.call('HDEL', job_key(id), 'suspect') end
-  local job = redis.call('HMGET', job_key(id), 'worker', 'cancel', 'deadline', 'tier', 'affinity')
+  local job = redis.call('HMGET', job_key(id), 'worker', 'cancel', 'deadline', 'tier', 'affinity', 'leases', 'state')
   leave_queue(id, true)
   release(id, job[1])
   redis.call('HSET', job_key(id), 'state', 'queued', 'lease', '', 'worker', '')
+  if job[6] and job[7] == 'running' then redis.call('HSET', job_key(id), 'leases', job[6] .. ' ' .. NOW) end
   redis.call('HDEL', job_key(id), 'preempt', 'successor')
   local attempt = redis.call('HINCRBY', job_key(id), 'attempt', attempts)
   if job[2] then return settle_with_error(id, 'cancelled', 'cancelled', 'The request was cancelled.') end

@@ -3,11 +3,13 @@
 from typing import Any, assert_never
 
 from millstream.common.errors import BadRequest
-from millstream.gateway.apis.shared.shapes.messages import CalledFunction, Message, Part
+from millstream.gateway.apis.shared.read.custom_tools import custom_arguments
+from millstream.gateway.apis.shared.shapes.messages import CalledCustom, CalledFunction, Message, Part, ToolCall
 from millstream.gateway.errors.table import FieldError
 
 ChatMessage = dict[str, Any]  # as a chat template reads it
 
+TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
 LEGACY_ID = "call_{index}"  # the older form has no ids; a call and its answer meet by their order
 
 
@@ -19,7 +21,8 @@ def template_messages(messages: list[Message]) -> list[ChatMessage]:
 
 def _message(message: Message, index: int) -> dict[str, Any]:
     path = f"messages[{index}]"
-    out: dict[str, Any] = {"role": message.role, "content": text(message.content, f"{path}.content")}
+    said = tool_text if message.role in ("tool", "function") else text
+    out: dict[str, Any] = {"role": message.role, "content": said(message.content, f"{path}.content")}
     if message.name:
         out["name"] = message.name
     match message.role:
@@ -42,7 +45,7 @@ def _message(message: Message, index: int) -> dict[str, Any]:
 def _assistant(message: Message, index: int) -> dict[str, Any]:
     if message.audio is not None:
         raise unsupported(f"messages[{index}].audio", "audio is not understood by the models here")
-    calls = [_call(call.id, call.function) for call in message.tool_calls or []]
+    calls = [_earlier(call, f"messages[{index}].tool_calls[{at}]") for at, call in enumerate(message.tool_calls or [])]
     if message.function_call is not None:
         calls.append(_call(LEGACY_ID.format(index=index), message.function_call))
     out: dict[str, Any] = {"tool_calls": calls} if calls else {}
@@ -55,6 +58,16 @@ def _assistant(message: Message, index: int) -> dict[str, Any]:
     return out
 
 
+def _earlier(call: ToolCall, path: str) -> dict[str, Any]:
+    match call:
+        case ToolCall(type="custom", custom=CalledCustom(name=name, input=given)):
+            return _call(call.id, CalledFunction(name=name, arguments=custom_arguments(given)))
+        case ToolCall(type="function", function=CalledFunction() as function):
+            return _call(call.id, function)
+        case _:
+            raise missing(f"{path}.{call.type}")
+
+
 def _call(identity: str, function: CalledFunction) -> dict[str, Any]:
     return {"id": identity, "type": "function", "function": {"name": function.name, "arguments": function.arguments}}
 
@@ -64,6 +77,22 @@ def text(content: str | list[Part] | None, path: str) -> str:
     if isinstance(content, str) or content is None:
         return content or ""
     return "".join(_part(part, f"{path}[{index}]") for index, part in enumerate(content))
+
+
+def tool_text(content: str | list[Part] | None, path: str) -> str:
+    """Returns what a tool answered, with a text in the place of what is none. The client cannot help what its tools
+    answer: an image that is refused would end the conversation for ever."""
+    if isinstance(content, str) or content is None:
+        return content or ""
+    parts = enumerate(content)
+    return "".join(
+        _part(p, f"{path}[{index}]") if p.type in TEXT_PARTS else left_out_text(p.type) for index, p in parts
+    )
+
+
+def left_out_text(kind: str) -> str:
+    """Returns what the model reads in the place of an image, a file or the like."""
+    return f"[{kind.removeprefix('input_').removesuffix('_url')} left out: this model reads text only]"
 
 
 def _part(part: Part, path: str) -> str:

@@ -22,3 +22,4 @@ class ResponseFormat(Shape):
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
+    body: dict[str, Any] | None = Field(default=None, alias="schema")  # llama.cpp's, beside `json_object`

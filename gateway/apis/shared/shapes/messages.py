@@ -22,12 +22,20 @@ class CalledFunction(Shape):
     arguments: str = "{}"
 
 
+class CalledCustom(Shape):
+    """A custom tool the model called earlier; `input` is its text."""
+
+    name: str
+    input: str = ""
+
+
 class ToolCall(Shape):
-    """A tool call the model made earlier."""
+    """A tool call the model made earlier: of a function, or of a custom tool."""
 
     id: str
-    type: Literal["function"] = "function"
-    function: CalledFunction
+    type: Literal["function", "custom"] = "function"
+    function: CalledFunction | None = None
+    custom: CalledCustom | None = None
 
 
 class Message(Shape):

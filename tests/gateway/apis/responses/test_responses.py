@@ -45,6 +45,8 @@ EVENTS: dict[str, Any] = {
     "response.reasoning_text.done": kinds.ResponseReasoningTextDoneEvent,
     "response.function_call_arguments.delta": kinds.ResponseFunctionCallArgumentsDeltaEvent,
     "response.function_call_arguments.done": kinds.ResponseFunctionCallArgumentsDoneEvent,
+    "response.custom_tool_call_input.delta": kinds.ResponseCustomToolCallInputDeltaEvent,
+    "response.custom_tool_call_input.done": kinds.ResponseCustomToolCallInputDoneEvent,
 }
 
 
@@ -199,16 +201,15 @@ async def test_what_is_refused(client: openai.AsyncOpenAI) -> None:
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"input": ""}, "input"),
         ({"input": [{"type": "message", "content": "x"}]}, "input[0].role"),
-        ({"input": [{"type": "computer_call"}]}, "input[0].type"),
+        ({"input": [{"type": "a_call_of_tomorrow"}]}, "input[0].type"),
         ({"input": [{"type": "function_call_output", "output": "x"}]}, "input[0].call_id"),
-        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tools": [{"type": "functoin", "name": "f"}]}, "tools[0].type"),
         ({"text": {"format": {"type": "json_schema", "name": "x"}}}, "text.format.schema"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tool_choice": {"type": "function", "name": "f"}}, "tool_choice"),
         ({"tools": [TOOL], "tool_choice": {"type": "function", "name": "g"}}, "tool_choice.name"),
         ({"tools": [TOOL], "tool_choice": ALLOWED}, "tool_choice.tools[0].name"),
         ({"input": [{"type": "reasoning", "summary": []}]}, "input"),
-        ({"conversation": "conv_1"}, "conversation"),
         ({"background": True, "store": False}, "background"),
         ({"temperature": 3}, "temperature"),
     ]

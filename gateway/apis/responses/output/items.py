@@ -2,8 +2,8 @@
 
 from typing import Any, Protocol
 
-from millstream.common.chunk import TokenLogprob, ToolDelta
-from millstream.gateway.apis.responses.items import sealed
+from millstream.common.chunk import TokenLogprob
+from millstream.gateway.apis.responses.input.sealing import sealed
 from millstream.gateway.apis.shared.write.logprobs import chat_token
 
 ResponseEvent = dict[str, Any]  # without its sequence number
@@ -109,39 +109,3 @@ class ReasoningItem:
         content = [part] if self._texts else []
         item = {"id": self._id, "type": "reasoning", "summary": [], "content": content, "status": status}
         return item | {"encrypted_content": sealed(part["text"])} if self._seal else item
-
-
-class CallItem:
-    """A function the model calls."""
-
-    def __init__(self, digits: str, index: int, first: ToolDelta) -> None:
-        self.index = index
-        self.tool = first.index
-        self._id = f"fc_{digits}{index:02x}"
-        self._call = first.id
-        self._name = first.name
-        self._arguments: list[str] = []
-
-    def opening(self) -> list[ResponseEvent]:
-        return [added(self)]
-
-    def grow(self, arguments: str) -> ResponseEvent:
-        """Adds a piece of the arguments' JSON."""
-        self._arguments.append(arguments)
-        at = {"item_id": self._id, "output_index": self.index}
-        return {"type": "response.function_call_arguments.delta", **at, "delta": arguments}
-
-    def closing(self, status: str) -> list[ResponseEvent]:
-        at = {"item_id": self._id, "output_index": self.index}
-        arguments = "".join(self._arguments)
-        return [{"type": "response.function_call_arguments.done", **at, "arguments": arguments}, done(self, status)]
-
-    def object(self, status: str) -> dict[str, Any]:
-        return {
-            "id": self._id,
-            "type": "function_call",
-            "status": status,
-            "call_id": self._call,
-            "name": self._name,
-            "arguments": "".join(self._arguments),
-        }
