@@ -53,6 +53,7 @@ class Start(msgspec.Struct, frozen=True, omit_defaults=True):
     prompt_logprobs: list[TokenLogprob] = []
     prompt_ids: list[int] = []  # where they are asked for
     repeats: bool = False  # the prompt is counted with another job of the request
+    exactness: str = ""  # how exact a continuation may be: `common.job.Exactness`
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -110,6 +111,12 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     usage: Usage | None = None
     ended: int = 0  # with finish or error: when that was, in seconds since the epoch; 0: not told
     error: Failure | None = None
+    count: int = 0  # tokens it stands for where the engine does not tell their ids
+
+    @property
+    def tokens(self) -> int:
+        """Returns how many tokens it stands for."""
+        return len(self.ids) or self.count
 
     @property
     def last(self) -> bool:

@@ -21,7 +21,8 @@
     └── JobFailed               the worker's or the model's fault
         ├── WorkerLost          the job's workers died `max_attempts` times
         ├── EngineError         this job failed inside the engine
-        └── StreamLost          chunks that cannot be restored
+        ├── StreamLost          chunks that cannot be restored
+        └── Interrupted         the engine died in mid-answer, and no other can go on without splicing
 
 A worker writes them into the job's last chunk as `Failure(code, message, param)`; `from_failure` builds them again in
 the gateway, and `gateway/errors.py` is the one table that turns a code into OpenAI's status and type.
@@ -164,6 +165,10 @@ class EngineError(JobFailed):
 
 class StreamLost(JobFailed):
     code = "stream_lost"
+
+
+class Interrupted(JobFailed):
+    code = "answer_interrupted"
 
 
 def _tree(root: type[MillstreamError]) -> dict[str, type[MillstreamError]]:

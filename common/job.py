@@ -17,6 +17,12 @@ Lease = NewType("Lease", str)  # "<grant>:<worker>": one worker's time-limited r
 Tier = Literal["priority", "default", "flex", "batch"]
 TIERS: tuple[Tier, ...] = ("priority", "default", "flex", "batch")
 
+Exactness = Literal["exact", "tokens", "text", "restart"]
+"""The exactness of a continuation, when what computes a job dies. `exact`: the answer is the same as undisturbed.
+`tokens`: no token is lost or repeated, what follows may differ from an undisturbed run. `text`: it goes on from its
+text. `restart`: it goes on only if nothing was delivered yet, else it ends with an error."""
+EXACTNESSES: tuple[Exactness, ...] = ("exact", "tokens", "text", "restart")
+
 JobState = Literal["queued", "running", "finished", "failed", "cancelled", "expired"]
 SETTLED: frozenset[JobState] = frozenset(("finished", "failed", "cancelled", "expired"))
 

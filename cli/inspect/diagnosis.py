@@ -116,6 +116,23 @@ def processors(models: Sequence[ModelInfo]) -> Iterator[DoctorFinding]:
             yield DoctorFinding("good", what)
 
 
+def upstreams(models: Sequence[ModelInfo]) -> Iterator[DoctorFinding]:
+    """Tells which servers compute where an OpenAI server is the engine, and what was found that they can do."""
+    alive = [worker for info in models for worker in info.workers if worker.alive and "upstream" in worker.details]
+    for worker in alive:
+        told = worker.details
+        what = f"worker {worker.id} asks {told['upstream']} ({told['upstream_server']}), which can: "
+        yield DoctorFinding("good", f"{what}{told['upstream_can']}; and cannot: {told['upstream_cannot'] or 'nothing'}")
+
+
+def exactnesses(models: Sequence[ModelInfo]) -> Iterator[DoctorFinding]:
+    """Tells how exactly the answers of each model go on when what computes them dies."""
+    for info in models:
+        if info.live and info.exactness:
+            levels = ", ".join(f"{kind} {level}" for kind, level in info.exactness.items())
+            yield DoctorFinding("good", f"model {info.name} goes on after a death so: {levels}")
+
+
 def clocks(skew: float) -> Iterator[DoctorFinding]:
     """Finds a clock that differs. `skew` is by how many seconds this machine is ahead of the server."""
     if abs(skew) > SKEW:

@@ -164,7 +164,7 @@ def _cluster(settings: UpSettings, screen: Screen, broker: Broker, port: int) ->
     shared = {name: str(getattr(settings, name)) for name in ClusterSettings.model_fields}
     local = gateway.local_workers if "local_workers" in gateway.model_fields_set else loopback(settings.host)
     own = {"redis_url": broker.url, "log_format": "json", "files_url": files, "local_workers": str(local).lower()}
-    environment = child_environment(**{**shared, **own})
+    environment = child_environment(**{**shared, **own, **_upstream(settings)})
 
     def child(name: str, *arguments: str, worker: bool = False) -> Child:
         program = Program(name, own_command(*arguments), environment)
@@ -181,6 +181,12 @@ def _cluster(settings: UpSettings, screen: Screen, broker: Broker, port: int) ->
         background=child("background", "background"),
         workers=[child(f"worker-{n}", "worker", *what, *common, worker=True) for n in range(1, settings.workers + 1)],
     )
+
+
+def _upstream(settings: UpSettings) -> dict[str, str]:
+    """Returns the upstreams as variables: an address may hold a password, which a flag would show."""
+    key = settings.upstream_key.get_secret_value() if settings.upstream_key else ""
+    return {"upstream": ",".join(settings.upstream), "upstream_key": key}
 
 
 def _why(failure: GaveUp) -> str:

@@ -111,6 +111,15 @@ class StepArgs:
     ids: Sequence[JobId]
 
 
+@dataclass(slots=True, kw_only=True)
+class RetryArgs:
+    """The worker, and what losing their work costs its jobs."""
+
+    worker: WorkerId
+    attempts: int
+    max_attempts: int
+
+
 class StepPart(NamedTuple):
     """A `JobStep` without its id."""
 
@@ -155,6 +164,7 @@ STEP = Script[StepArgs, tuple[Lease, Seq, Sequence[bytes], End | None]]("job/ste
 HANDOFF = Script[WorkerArgs, tuple[JobId, Lease]]("job/handoff", WorkerArgs, GivenBack)
 PASS = Script("job/pass", PassArgs)
 PREEMPT = Script[WorkerArgs, tuple[JobId, Lease]]("job/preempt", WorkerArgs, GivenBack)
+RETRY = Script[RetryArgs, tuple[JobId, Lease]]("job/retry", RetryArgs, GivenBack)
 EVICT = Script("worker/evict", EvictArgs)
 
 StepAnswer = Literal["ok", "fenced", "lagging", "cancel", "preempt"]
@@ -207,6 +217,19 @@ async def handoff(broker: Broker, model: ModelName, worker: WorkerId, jobs: Sequ
 async def preempt(broker: Broker, model: ModelName, worker: WorkerId, jobs: Sequence[tuple[JobId, Lease]]) -> list[str]:
     """Give jobs back that were asked for, without counting an attempt; the inbox stays."""
     return await broker.run(PREEMPT, model, WorkerArgs(worker=worker), jobs)
+
+
+async def retry(
+    broker: Broker,
+    model: ModelName,
+    worker: WorkerId,
+    jobs: Sequence[tuple[JobId, Lease]],
+    attempts: int,
+    max_attempts: int,
+) -> list[str]:
+    """Give jobs back whose work was lost without the worker's dying; `attempts` counts as when a worker died."""
+    args = RetryArgs(worker=worker, attempts=attempts, max_attempts=max_attempts)
+    return await broker.run(RETRY, model, args, jobs)
 
 
 async def pass_on(broker: Broker, job: Claimed, room: int) -> int | None:

@@ -95,6 +95,7 @@ TABLE: dict[str, WireError] = {
     "engine_error": WireError(500, "server_error", "engine_error"),
     "worker_lost": WireError(500, "server_error", "worker_lost"),
     "stream_lost": WireError(500, "server_error", "stream_lost"),
+    "answer_interrupted": WireError(500, "server_error", "answer_interrupted"),
     Unavailable.code: WireError(503, "service_unavailable", "service_unavailable"),
     StorageFailed.code: WireError(507, "server_error", "storage_failed"),
     Expired.code: WireError(504, "timeout", "deadline_exceeded"),

@@ -29,6 +29,7 @@ class AdmittedRequest:
     jobs: list[JobId]
     after: list[Seq]
     admission: Admission | None = None  # None: resumed by Last-Event-ID, nothing was submitted
+    exactness: str = ""  # how exact a continuation may be, as the worker said: `common.job.Exactness`
 
     @property
     def resumed(self) -> bool:
@@ -53,6 +54,8 @@ class AdmittedRequest:
         """Returns what the response says before its first chunk: who serves, the id to cancel by, how long it may
         wait."""
         headers = {"openai-model": _in_a_header(self.model), "x-millstream-request": self.id.text}
+        if self.exactness:
+            headers["x-millstream-exactness"] = self.exactness
         if self.admission is not None:
             headers |= self.admission.headers
         if self.admission is not None and self.admission.outcome == "queued":

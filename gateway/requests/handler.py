@@ -3,15 +3,16 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from millstream.common.chunk import NOTHING_YET, Seq
+from millstream.common.chunk import NOTHING_YET, Seq, Start
 from millstream.common.errors import Cancelled, LogExpired, MillstreamError, NotFound, Unavailable, from_failure
+from millstream.common.job import EXACTNESSES
 from millstream.gateway.connection.disconnect import ClientGone, ClientWatch
 from millstream.gateway.connection.sse import STOPPING, DrainTimeout
 from millstream.gateway.queue.client import QueueClient
@@ -73,6 +74,7 @@ class RequestHandler:
     async def whole(self, answer: Writers, admitted: AdmittedRequest) -> Response:
         """Returns all of the answer at once."""
         accumulators = await self.accumulators(admitted)
+        admitted = self._stated(admitted, accumulators[0].start)
         body = msgspec.json.encode(answer.whole(admitted.head(), accumulators))
         if answer.ended is not None:
             await answer.ended(admitted, True)
@@ -111,12 +113,12 @@ class RequestHandler:
         streaming = Streaming(self._services, admitted, presenter, self._client, resumable=self._resumable)
         try:
             with self._client:
-                await self._begin(admitted, streaming, after)
+                admitted = self._stated(admitted, await self._begin(admitted, streaming, after))
         except BaseException as error:
             await streaming.stop()
             await self._abandon(admitted, error, begun=streaming.begun)
             raise
-        return streaming.response(answer.ended)
+        return streaming.response(admitted.headers(), answer.ended)
 
     async def _reread_start(self, admitted: AdmittedRequest, presenter: Presenter) -> None:
         """Reads the first chunk again: it says who computes, and every event repeats it."""
@@ -137,16 +139,25 @@ class RequestHandler:
         found = await chunk_after(self._queue, admitted, choice, Seq(had - 2))
         return Seq(had - 1) if found is not None and found[1].finish is not None else had
 
-    async def _begin(self, admitted: AdmittedRequest, streaming: Streaming, after: list[Seq]) -> None:
-        """Waits for the first chunk, for a while, so that a failure at the start is an HTTP error. Raises it."""
+    def _stated(self, admitted: AdmittedRequest, start: Start | None) -> AdmittedRequest:
+        """Returns the request with the exactness that its worker stated."""
+        if start is None or start.exactness not in EXACTNESSES:
+            return admitted
+        self._services.metrics.answers.labels(admitted.model, start.exactness).inc()
+        return replace(admitted, exactness=start.exactness)
+
+    async def _begin(self, admitted: AdmittedRequest, streaming: Streaming, after: list[Seq]) -> Start | None:
+        """Waits for the first chunk, for a while, so that a failure at the start is an HTTP error. Raises it, else
+        returns what the chunk tells of who computes."""
         first = await streaming.begin(after, self._services.settings.first_chunk_wait)
         if not first:
-            return
+            return None
         if (opening := first[0][1].error) is not None:
             raise from_failure(opening)
         given_up = any(chunk.error is not None and chunk.error.code == Cancelled.code for _, chunk in first)
         if admitted.repeated and given_up:
             raise Cancelled("The earlier request with this idempotency key was cancelled.")
+        return first[0][1].start
 
     async def _abandon(self, admitted: AdmittedRequest, error: BaseException, *, begun: bool) -> None:
         self._client.release()

@@ -51,6 +51,7 @@ class RequestContext:
     caller: Caller
     max_jobs: int
     default_max_tokens: int | None = None  # for a body that sets no bound
+    sees: bool = False  # the model reads images
     clamp: bool = False  # a bound beyond the context's room is cut to it, not refused
 
 

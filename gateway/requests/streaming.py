@@ -1,7 +1,7 @@
 """A stream that has begun: its jobs followed until the last has ended, and what it leaves when it ends."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 
@@ -60,7 +60,7 @@ class Streaming:
             self._sink.begun = True
         return self._sink.held[0][1] if self._sink.held else []
 
-    def response(self, ended: StreamEnded | None = None) -> EventStream:
+    def response(self, headers: Mapping[str, str], ended: StreamEnded | None = None) -> EventStream:
         """Returns the HTTP response. `ended` is told whether the stream was complete."""
 
         async def closing() -> None:
@@ -70,7 +70,7 @@ class Streaming:
 
         return EventStream(
             self._run,
-            headers=self._admitted.headers(),
+            headers=headers,
             closing=closing,
             client=self._client,
             framing=self._framing,

@@ -81,6 +81,9 @@ class Metrics:
         self.departures = self._counter(
             "departures", "Clients that left before their answer was complete, by model.", "model"
         )
+        self.answers = self._counter(
+            "answers", "Answers begun, by model and how exactly they could be gone on with.", "model", "exactness"
+        )
         self.resumptions = self._counter(
             "resumptions", "Streams gone on with by Last-Event-ID or Idempotency-Key, by model.", "model"
         )

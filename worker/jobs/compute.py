@@ -3,15 +3,16 @@
 from millstream.common.chunk import Result
 from millstream.common.errors import BadRequest, ContextLengthExceeded
 from millstream.common.job import EmbedInput, RerankInput, TokenizeInput
-from millstream.worker.engines.base import Engine, ModelCard, Tokenizer
-from millstream.worker.engines.embedding.computing import Computing
+from millstream.worker.engines.base import ComputingEngine, ModelCard, TokenEngine, Tokenizer
 from millstream.worker.text.parsers.formats import CallFormat, parser_for
 from millstream.worker.text.prompt import characters, chat_ids, check_characters, template_of
 
 Work = EmbedInput | RerankInput | TokenizeInput
 
 
-def compute(engine: Engine, card: ModelCard, work: Work, notation: CallFormat | None = None) -> tuple[Result, int]:
+def compute(
+    engine: TokenEngine | ComputingEngine, card: ModelCard, work: Work, notation: CallFormat | None = None
+) -> tuple[Result, int]:
     """The result, and how many tokens went in. `notation`: how tool calls are written. Raises `BadRequest` if
     this model cannot do it, `ContextLengthExceeded` for more to tokenize than it could ever read."""
     match work:
@@ -20,16 +21,16 @@ def compute(engine: Engine, card: ModelCard, work: Work, notation: CallFormat | 
             return result, len(result.ids)
         case EmbedInput():
             inputs = [engine.tokenizer.encode(each) if isinstance(each, str) else each for each in work.inputs]
-            vectors = _vectors(engine).vectors.embed(inputs, dimensions=work.dimensions, truncate=work.truncate)
+            vectors = _vectors(engine).embed(inputs, dimensions=work.dimensions, truncate=work.truncate)
             return Result(vectors=vectors), sum(map(len, inputs))
         case RerankInput(query, documents):
-            scores = _vectors(engine).vectors.score(query, documents)
+            scores = _vectors(engine).score(query, documents)
             texts = [query, *documents]
             return Result(scores=scores), sum(len(engine.tokenizer.encode(text)) for text in texts)
 
 
-def _vectors(engine: Engine) -> Computing:
-    if isinstance(engine, Computing):
+def _vectors(engine: TokenEngine | ComputingEngine) -> ComputingEngine:
+    if engine.kind == "vectors":
         return engine
     raise BadRequest("This model generates text and makes no embeddings; use an embedding model.", param="model")
 

@@ -13,7 +13,7 @@ import msgspec
 from millstream.common.chunk import Chunk, FinishReason, Start
 from millstream.common.errors import BadGrammar, BadRequest
 from millstream.common.job import ChatPrompt, Guide, JobRequest, TextPrompt, TokensPrompt, ToolUse
-from millstream.worker.engines.base import Engine, GuideLimits, ModelCard, SequenceKey, SequenceSpec, Tokenizer
+from millstream.worker.engines.base import GuideLimits, ModelCard, SequenceKey, SequenceSpec, TokenEngine, Tokenizer
 from millstream.worker.engines.grammar.limits import check, check_parameters
 from millstream.worker.engines.grammar.tool_guides import TOOLS, functions_of, tool_guide
 from millstream.worker.text.bad_words import banned_sequences
@@ -54,7 +54,7 @@ def brief(request: JobRequest, earlier: Sequence[int]) -> bool:
 
 
 def begin_sequence(
-    engine: Engine,
+    engine: TokenEngine,
     card: ModelCard,
     request: JobRequest,
     key: SequenceKey,
@@ -62,10 +62,8 @@ def begin_sequence(
     notation: CallFormat | None = None,
 ) -> Beginning:
     """Prepares a job for the engine. `notation`: how tool calls are written, if not as the chat template tells. Raises
-    `BadRequest` (a model that does not generate, an empty or too long prompt, a template that refuses it) and
-    `BadGrammar` (tools that cannot be forced)."""
-    if "completions" not in card.capabilities:
-        raise BadRequest(f"The model `{card.name}` does not generate: use /v1/embeddings or /v1/rerank.", param="model")
+    `BadRequest` (an empty or too long prompt, a template that refuses it) and `BadGrammar` (tools that cannot be
+    forced)."""
     tokenizer = engine.tokenizer
     request = with_defaults(request, card.defaults)
     _check_text(request, card.context_length)
@@ -86,10 +84,20 @@ def begin_sequence(
         cache_salt=request.cache_salt,
     )
     _prepare(engine, spec)
-    echo = tokenizer.decode(ids, skip_special=False) if request.echo else ""
-    told = ids if request.prompt_ids else []
-    start = Start(len(ids), card.fingerprint, echo, repeats=request.repeats_prompt, prompt_ids=told)
+    start = _start(tokenizer, card, request, ids)
     return Beginning(spec, transcript, start, _over(transcript, spec, tokenizer), notation)
+
+
+def _start(tokenizer: Tokenizer, card: ModelCard, request: JobRequest, ids: list[int]) -> Start:
+    """Returns what chunk 1 tells. A token engine goes on with all kinds of requests alike."""
+    return Start(
+        len(ids),
+        card.fingerprint,
+        tokenizer.decode(ids, skip_special=False) if request.echo else "",
+        repeats=request.repeats_prompt,
+        prompt_ids=ids if request.prompt_ids else [],
+        exactness=card.exactness.get("chat", ""),
+    )
 
 
 def with_defaults(request: JobRequest, defaults: Mapping[str, float]) -> JobRequest:
@@ -103,6 +111,8 @@ def with_defaults(request: JobRequest, defaults: Mapping[str, float]) -> JobRequ
 def _check_text(request: JobRequest, context_length: int) -> None:
     match request.input:
         case ChatPrompt(messages):
+            if any(isinstance(message.get("content"), list) for message in messages):
+                raise BadRequest("This worker's engine reads no images.", param="messages")
             check_characters(characters(messages), context_length, "messages")
         case TextPrompt(text):
             check_characters(len(text), context_length, "prompt")
@@ -110,7 +120,7 @@ def _check_text(request: JobRequest, context_length: int) -> None:
             pass
 
 
-def _prepare(engine: Engine, spec: SequenceSpec) -> None:
+def _prepare(engine: TokenEngine, spec: SequenceSpec) -> None:
     try:
         engine.prepare(spec)
     except BadGrammar as error:
@@ -119,7 +129,7 @@ def _prepare(engine: Engine, spec: SequenceSpec) -> None:
         raise
 
 
-async def compile_guide(engine: Engine, begun: Beginning, request: JobRequest, tenant: str) -> None:
+async def compile_guide(engine: TokenEngine, begun: Beginning, request: JobRequest, tenant: str) -> None:
     """Does what takes longest of a beginning, and harms nobody if it fails. Raises `BadGrammar`; cancelled, it
     stops."""
     guide = begun.spec.guide
@@ -134,7 +144,7 @@ async def compile_guide(engine: Engine, begun: Beginning, request: JobRequest, t
         raise
 
 
-async def _blame_a_tool(engine: Engine, notation: CallFormat, request: JobRequest, tenant: str) -> None:
+async def _blame_a_tool(engine: TokenEngine, notation: CallFormat, request: JobRequest, tenant: str) -> None:
     """Raises `BadGrammar` naming the first tool that cannot be compiled by itself; returns if there is none."""
     if request.tool_use is None or not isinstance(request.input, ChatPrompt):
         return

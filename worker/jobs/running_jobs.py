@@ -29,6 +29,8 @@ class RunningJob:
     spec: SequenceSpec | None = None
     start: Start | None = None  # chunk 1, until it is drafted
     tokens: list[int] = field(default_factory=list[int])  # completion tokens so far, of all leases
+    counted: int = 0  # the same where the engine does not tell their ids
+    earlier: int = 0  # of the tokens, those that earlier leases made
     delivered: int = 0  # of the tokens, those in chunks Redis has confirmed
     cached: int = 0  # prompt tokens served from the prefix cache
     sent_at: float = 0.0  # when a step last took its chunks along, monotonic
@@ -53,13 +55,18 @@ class RunningJob:
     @property
     def made(self) -> int:
         """Returns the number of completion tokens of this lease alone."""
-        return len(self.tokens) - (len(self.spec.generated) if self.spec else 0)
+        return self.completion - self.earlier
+
+    @property
+    def completion(self) -> int:
+        """Returns the number of completion tokens so far, of all leases."""
+        return len(self.tokens) or self.counted
 
     @property
     def usage(self) -> Usage:
         """Returns what its tenant has used with it so far. A prompt that several jobs share counts once."""
         if self.spec is None or self.claimed.request.repeats_prompt:
-            return Usage(completion=len(self.tokens))
+            return Usage(completion=self.completion)
         return Usage(len(self.spec.prompt), len(self.tokens), self.cached)
 
     @property

@@ -73,7 +73,7 @@ class Entry:
     async def close(self) -> None:
         """Frees what the engine holds."""
         engine, self.engine, self.card, self.service = self.engine, None, None, None
-        if engine is not None and engine.broken is None:
+        if engine is not None and not (engine.kind == "tokens" and engine.broken):
             await asyncio.to_thread(engine.close)
 
 

@@ -62,6 +62,7 @@ class ModelInfo:
     context_length: int = 0
     fingerprint: str = ""
     capabilities: tuple[str, ...] = ()
+    exactness: dict[str, str] = field(default_factory=dict[str, str])  # by kind of request
     defaults: dict[str, float] = field(default_factory=dict[str, float])  # of sampling, where a request is silent
     loaders: tuple[ModelLoader, ...] = ()  # live workers that have not loaded it, but could
     created: int = 0  # seconds since the epoch: when its oldest live worker started
@@ -147,6 +148,7 @@ async def model_info(broker: Broker, model: ModelName) -> ModelInfo:
         context_length=max((worker.context_length for worker in alive or workers), default=0),
         fingerprint=card.get("fingerprint", ""),
         capabilities=tuple(card.get("capabilities", "").split()),
+        exactness=dict(pair.split("=", 1) for pair in card.get("exactness", "").split()),
         defaults=_defaults(card.get("defaults", "")),
         loaders=await loaders_of(broker, model, now),
         created=min((worker.started for worker in alive), default=0),

@@ -89,6 +89,7 @@ def model_object(info: ModelInfo) -> dict[str, Any]:
         "engine": info.engine or None,
         "generation_config": info.defaults,
         "system_fingerprint": info.fingerprint or None,
+        "exactness": info.exactness or None,
         "workers": info.live,
         "waiting": info.waiting,
     }

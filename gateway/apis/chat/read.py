@@ -35,7 +35,7 @@ def prepare_chat(body: ChatRequest, place: RequestContext) -> PreparedRequest:
     check_prompt_logprobs(body)
     used = tools(body)
     base = JobRequest(
-        input=_prompt(body, used),
+        input=_prompt(body, used, place.sees),
         sampling=sampling(body, _max_tokens(body, place.default_max_tokens), _logprobs(body)),
         guide=guide(body, body.response_format),
         tool_use=used.use,
@@ -80,8 +80,8 @@ def _refuse(body: ChatRequest) -> None:
         raise unsupported("modalities", "only ['text'] is supported")
 
 
-def _prompt(body: ChatRequest, used: Tools) -> ChatPrompt:
-    messages = template_messages(body.messages)
+def _prompt(body: ChatRequest, used: Tools, sees: bool) -> ChatPrompt:
+    messages = template_messages(body.messages, sees=sees)
     continued = bool(body.continue_final_message)
     if continued and messages[-1]["role"] != "assistant":
         message = "'continue_final_message' needs a last message of the role 'assistant' to go on from."

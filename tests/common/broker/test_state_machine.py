@@ -120,6 +120,16 @@ class JobsLife(RuleBasedStateMachine):
 
     @precondition(lambda self: any(mind.holds for mind in self.world.minds.values()))
     @rule(at=index)
+    def an_upstream_is_lost(self, at: int) -> None:
+        busy = [mind for mind in self.world.minds.values() if mind.holds]
+        mind = busy[at % len(busy)]
+        id, held = next(iter(mind.holds.items()))
+        for _ in range(2):
+            self.run(workers.retry(self.broker, MODEL, mind.id, [(id, held.job.lease)], 1, MAX_ATTEMPTS))
+        del mind.holds[id]
+
+    @precondition(lambda self: any(mind.holds for mind in self.world.minds.values()))
+    @rule(at=index)
     def give_way(self, at: int) -> None:
         busy = [mind for mind in self.world.minds.values() if mind.holds]
         self.run(self.world.give_way(busy[at % len(busy)]))

@@ -6,7 +6,7 @@ import pytest
 
 from millstream.common.errors import BadGrammar, BadRequest, ContextLengthExceeded
 from millstream.common.job import ChatPrompt, Guide, JobRequest, Sampling, TextPrompt, TokensPrompt, ToolUse
-from millstream.worker.engines.base import ModelCard, SequenceKey, SequenceSpec
+from millstream.worker.engines.base import SequenceKey, SequenceSpec
 from millstream.worker.engines.simulated.engine import SimulatedEngine, SimulatedSettings
 from millstream.worker.jobs.prepare import BRIEF, begin_sequence, brief
 
@@ -42,6 +42,13 @@ def test_a_prompt_longer_than_the_context_names_both_numbers(engine: SimulatedEn
         begin_sequence(engine, engine.load(), request, KEY, [])
 
 
+def test_images_are_refused_by_an_engine_of_tokens(engine: SimulatedEngine) -> None:
+    """The gateway lets them through if any worker of the model sees."""
+    request = JobRequest(ChatPrompt([{"role": "user", "content": [{"type": "text", "text": "hi"}]}]))
+    with pytest.raises(BadRequest, match="no images"):
+        begin_sequence(engine, engine.load(), request, KEY, [])
+
+
 def test_without_max_tokens_the_answer_gets_the_room_that_is_left(engine: SimulatedEngine) -> None:
     begun = begin_sequence(engine, engine.load(), JobRequest(input=TextPrompt("x" * 90)), KEY, [])
     assert (begun.spec.max_tokens, begun.start.prompt_tokens, begun.over) == (10, 90, None)
@@ -62,13 +69,6 @@ def test_no_token_asked_for_is_none_made(engine: SimulatedEngine) -> None:
     assert (begun.over, begun.start.echo) == ("length", "hi")
     scored = JobRequest(input=TextPrompt("hi"), sampling=Sampling(max_tokens=0), echo=True, prompt_logprobs=1)
     assert begin_sequence(engine, engine.load(), scored, KEY, []).over is None
-
-
-def test_a_model_of_vectors_says_that_it_does_not_chat(engine: SimulatedEngine) -> None:
-    card = ModelCard("all-minilm", "transformers", 256, capabilities=("embeddings", "rerank"))
-    with pytest.raises(BadRequest, match="/v1/embeddings") as refused:
-        begin_sequence(engine, card, JobRequest(input=ChatPrompt(messages=USER)), KEY, [])
-    assert refused.value.param == "model"
 
 
 def test_tools_that_cannot_be_forced_are_the_tools_fault(monkeypatch: pytest.MonkeyPatch) -> None:

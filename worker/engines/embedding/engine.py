@@ -11,6 +11,7 @@ import hashlib
 import math
 import threading
 from collections.abc import Iterator
+from typing import Literal
 
 from millstream.common.errors import BadRequest, ContextLengthExceeded, Unavailable
 from millstream.worker.engines.base import ModelCard
@@ -28,7 +29,10 @@ def _silent(stage: str, fraction: float | None) -> None: ...
 
 
 class TransformersEmbedding:
-    """An embedding model, or a cross-encoder for `score`. `embed` and `score` block: call them in a thread."""
+    """Implements `ComputingEngine`: an embedding model, or a cross-encoder for `score`. `embed` and `score` block: call
+    them in a thread."""
+
+    kind: Literal["vectors"] = "vectors"
 
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings

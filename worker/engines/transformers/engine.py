@@ -3,10 +3,20 @@
 import asyncio
 from collections.abc import Iterator
 from collections.abc import Sequence as Many
+from typing import Literal
 
 from millstream.common.errors import BadGrammar, BadRequest, ContextLengthExceeded, EngineError, Unavailable
 from millstream.common.job import Guide
-from millstream.worker.engines.base import EngineStats, ModelCard, Output, RawLogprob, SequenceKey, SequenceSpec, Sink
+from millstream.worker.engines.base import (
+    EngineStats,
+    ModelCard,
+    Output,
+    RawLogprob,
+    SequenceKey,
+    SequenceSpec,
+    Sink,
+    always,
+)
 from millstream.worker.engines.grammar.guides import GuideCompiler, Matcher
 from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
 from millstream.worker.engines.transformers.batching import BatchLoop
@@ -31,6 +41,8 @@ def _silent(stage: str, fraction: float | None) -> None: ...
 
 class TransformersEngine:
     """One causal language model, all its sequences in one continuous batch on a thread of its own."""
+
+    kind: Literal["tokens"] = "tokens"
 
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
@@ -74,6 +86,7 @@ class TransformersEngine:
             context_length=loaded.context_length,
             fingerprint=fingerprint(loaded, self.settings, defaults),
             defaults=defaults,
+            exactness=always("exact" if dtype == "float32" else "tokens"),  # shorter types round by the batch's shape
             details=details | {"attention": loaded.attention} | about_processor(loaded.model, device),
         )
 

@@ -51,9 +51,9 @@ local function holds(id, lease)
   return job[1] == lease and job[2] == 'running'
 end
 
--- Its holder gives a job back without counting an attempt. Returns queued | fenced
-local function give_back(worker, id, lease)
+-- Its holder gives a job back, without counting an attempt if `attempts` is none. Returns queued | fenced
+local function give_back(worker, id, lease, attempts, max_attempts)
   if not holds(id, lease) then return 'fenced' end
-  requeue(id, 0, 0, worker)
+  requeue(id, attempts or 0, max_attempts or 0, worker)
   return 'queued'
 end

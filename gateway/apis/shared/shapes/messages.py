@@ -7,10 +7,19 @@ from millstream.gateway.apis.shared.shapes.base import MESSAGES, TOOLS, Most, Sh
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
 
+class ImageSource(Shape):
+    """An image of a message: its bytes, as a `data:` URL."""
+
+    url: str
+    detail: Literal["auto", "low", "high"] | None = None
+
+
 class Part(Shape):
-    """One part of a message's content. Text is what the models here read; other kinds are refused by name."""
+    """One part of a message's content. Text is what all models here read, images some; other kinds are refused by
+    name."""
 
     type: str
+    image_url: ImageSource | None = None
     text: str | None = None
     refusal: str | None = None
 
