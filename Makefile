@@ -2,7 +2,7 @@
 PYTHON ?= python
 PATHS = common gateway worker cli bench tests examples deploy
 
-.PHONY: install test lint format types imports pytest coverage clients engines ui pictures audit fuzz compose clean
+.PHONY: install test lint format types imports pytest coverage clients engines ui pictures charts audit fuzz compose clean
 
 install:
 	$(PYTHON) -m pip install --quiet -c constraints.txt -e '.[all,dev]'
@@ -41,6 +41,13 @@ clients:
 	.clients/venv/bin/python -m pip install --quiet '.[clients]'
 	cp tests/clients/programs/package.json .clients/ && cd .clients && npm install --silent
 	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -m clients tests/clients
+
+# The Helm chart, rendered and checked by Helm's own library and the Kubernetes schemas (350 MB, so in an environment of their
+# own); asks the package index, so it is not part of `test`. Once they are here, the test command runs these tests too.
+charts:
+	$(PYTHON) -m venv .charts/venv
+	.charts/venv/bin/python -m pip install --quiet -c constraints.txt helm-python-sdk kubernetes-validate
+	$(PYTHON) -m pytest tests/deploy/test_chart.py
 
 # Other people's servers as upstreams, in an environment of their own; asks the package index, so it is not part of `test`.
 engines:

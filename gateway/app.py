@@ -70,6 +70,8 @@ def create_app(settings: GatewaySettings, connect: Connect, failed: Callable[[],
                     settings, cluster, cluster.keys or keys, aliases, metrics, background_tasks, drain_notifier
                 )
                 app.state.services = services
+                if cluster.tell_times is not None:
+                    cluster.tell_times(metrics.observe)
                 async with metrics_port(settings, services):
                     yield
         except ExceptionGroup as group:

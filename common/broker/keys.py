@@ -71,6 +71,11 @@ def resume_lower(model: ModelName, tier: Tier) -> str:
     return f"{prefix(model)}resume:{tier}"
 
 
+def suspects(model: ModelName) -> str:
+    """Stream: ids of jobs on their last try. Gone when empty."""
+    return f"{prefix(model)}resume:suspects"
+
+
 def policy(model: ModelName) -> str:
     """Hash: how jobs are routed: `policy`, `margin`, `reserve`. Removed with the model."""
     return f"{prefix(model)}policy"
@@ -125,6 +130,12 @@ def gateways(model: ModelName) -> str:
 def idempotency(model: ModelName, tenant: str, digest: str) -> str:
     """String: idempotency key -> job ids and the body's fingerprint, JSON. TTL deadline + retention."""
     return f"{prefix(model)}idem:{tenant}:{digest}"
+
+
+def tally(model: ModelName) -> str:
+    """Hash: what has happened so far, for an operator: `fenced` writes, workers `evicted:<cause>`. Goes with the
+    model."""
+    return f"{prefix(model)}tally"
 
 
 def server(model: ModelName) -> str:

@@ -35,7 +35,8 @@ class ClusterFigures(Collector):
         yield self._of_models("waiting_jobs", "Jobs that wait for a slot.", [model.waiting for model in self._models])
         yield self._of_models("live_workers", "Workers whose lease is fresh.", [model.live for model in self._models])
         alive = [worker for model in self._models for worker in model.workers if worker.alive]
-        yield from self._of_workers(alive)
+        once = {(worker.model, worker.id): worker for worker in alive}  # a model of several names is here several times
+        yield from self._of_workers(list(once.values()))
 
     def _of_models(self, name: str, tells: str, values: Sequence[int]) -> Metric:
         family = GaugeMetricFamily(MODEL + name, tells, labels=["model"])

@@ -2,10 +2,10 @@
 
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
-from typing import Any
+from typing import Annotated, Any
 
 import structlog
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
@@ -31,9 +31,12 @@ async def health() -> dict[str, str]:
 @router.get(
     "/ready", summary="Can a request be served now", responses=answers({"status": "ready", "redis": True, "workers": 1})
 )
-async def ready(request: Request, services: InServices) -> JSONResponse:
-    """Answers 200 if Redis answers and at least one worker is alive (it may load its model when it is asked for), else
-    503 saying which is missing; 503 as well once this process has been told to stop."""
+async def ready(
+    request: Request, services: InServices, least: Annotated[int, Query(alias="workers", ge=0)] = 1
+) -> JSONResponse:
+    """Answers 200 if Redis answers and at least one worker is alive, even if it may only load its model when it is
+    asked for (or as many as `workers` says: with 0 none need be, as where requests wait for a worker to be started),
+    else 503 saying which is missing; 503 as well once this process has been told to stop."""
     try:
         await services.cluster.directory.ping()
         models = await services.cluster.directory.models()
@@ -43,8 +46,9 @@ async def ready(request: Request, services: InServices) -> JSONResponse:
     workers = sum(model.live for model in models) or len({each.worker for model in models for each in model.loaders})
     if draining(request.app):
         return _readiness(False, redis=True, workers=workers, reason=STOPPING)
-    reason = "" if workers else "no live worker: start one with `millstream worker --model ...`"
-    return _readiness(workers > 0, redis=True, workers=workers, reason=reason)
+    missing = "no live worker" if not workers else f"only {workers} of {least} workers"
+    reason = f"{missing}: start one with `millstream worker --model ...`" if workers < least else ""
+    return _readiness(workers >= least, redis=True, workers=workers, reason=reason)
 
 
 def _readiness(ready: bool, *, redis: bool, workers: int, reason: str) -> JSONResponse:

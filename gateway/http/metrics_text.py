@@ -14,8 +14,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from millstream.common.errors import MillstreamError
 from millstream.gateway.access.authentication import loopback
 from millstream.gateway.access.browsers import known_host
+from millstream.gateway.http.backlog_metrics import backlog_text
 from millstream.gateway.http.batch_metrics import batch_text
 from millstream.gateway.http.cluster_metrics import cluster_text
+from millstream.gateway.http.redis_metrics import redis_text
+from millstream.gateway.services.cluster import ClusterServices
 from millstream.gateway.services.services import Services
 from millstream.gateway.settings import GatewaySettings
 
@@ -24,11 +27,23 @@ log = structlog.stdlib.get_logger(part="metrics")
 
 async def metrics_text(services: Services) -> bytes:
     """This process's counters and the cluster's figures; without Redis its own alone."""
+    cluster = services.cluster
     try:
-        cluster = cluster_text(await services.cluster.directory.models()) + await batch_text(services.cluster.batches)
+        models = await cluster.directory.models()
+        told = cluster_text(models) + await batch_text(cluster.batches)
+        if cluster.backlogs is not None:
+            told += backlog_text(await cluster.backlogs(), models)
     except MillstreamError:
-        cluster = b""
-    return services.metrics.text() + cluster
+        told = b""
+    return services.metrics.text() + told + await _of_redis(cluster)
+
+
+async def _of_redis(cluster: ClusterServices) -> bytes:
+    """Nothing where Redis is away, or forbids INFO: the rest is told all the same."""
+    try:
+        return redis_text(await cluster.servers() if cluster.servers is not None else [])
+    except MillstreamError:
+        return b""
 
 
 @asynccontextmanager

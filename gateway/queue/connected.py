@@ -22,6 +22,7 @@ class ConnectedQueue:
 
     client: RedisQueueClient
     gateway: GatewayId
+    hub: FrameHub
     wait_estimator: WaitEstimator
     loops: Mapping[str, Callable[[], Awaitable[None]]]
 
@@ -38,4 +39,4 @@ def connected_queue(broker: Broker, terms: Terms, keep_alive: float = KEEP_ALIVE
         "watchdog": watchdog.watch,
         "tidy": client.tidy,
     }
-    return ConnectedQueue(client, gateway, wait_estimator, loops)
+    return ConnectedQueue(client, gateway, hub, wait_estimator, loops)

@@ -16,6 +16,7 @@ from millstream.common.job import JobId
 from millstream.common.process.backoff import Backoff
 from millstream.gateway.queue.client import Waiting
 from millstream.gateway.queue.job_stream import JobStream
+from millstream.gateway.queue.job_times import TellTimes
 from millstream.gateway.queue.timing_wheel import TimingWheel
 
 log = structlog.stdlib.get_logger(part="frame_hub")
@@ -25,6 +26,7 @@ class FrameHub:
     """The streams of one gateway process, by job; a job may have several (a retry beside the first try)."""
 
     def __init__(self) -> None:
+        self._tell: TellTimes | None = None
         self._followers: dict[str, list[JobStream]] = defaultdict(list)
         self.wheel = TimingWheel()
 
@@ -35,12 +37,18 @@ class FrameHub:
         self._followers[job_stream.job].append(job_stream)
         self.wheel.add(job_stream)
 
+    def tell_times(self, tell: TellTimes) -> None:
+        """Has `tell` called, from now on, with the times of each stream that was read, when it ends."""
+        self._tell = tell
+
     def remove(self, job_stream: JobStream) -> None:
         """Forget a stream; one that is not there is fine."""
         self.wheel.remove(job_stream)
         streams = self._followers.get(job_stream.job, [])
         if job_stream in streams:
             streams.remove(job_stream)
+            if job_stream.read and self._tell is not None:
+                self._tell(job_stream.times)
         if not streams:
             self._followers.pop(job_stream.job, None)
 
@@ -78,7 +86,9 @@ class FrameHub:
                 if not lost:  # said once, until the subscription stands again
                     log.warning("frames_lost", error=error.message)
                 lost = True
-                self._lose_place()  # at once: Redis may come back with another log than the one we were reading
+                self._lose_place(
+                    broken=True
+                )  # at once: Redis may come back with another log than the one we were reading
                 await backoff.sleep()
 
     def _subscribed(self) -> None:
@@ -86,7 +96,9 @@ class FrameHub:
         log.info("frames_subscribed", streams=len(self))
         self._lose_place()
 
-    def _lose_place(self) -> None:
+    def _lose_place(self, *, broken: bool = False) -> None:
         for job_stream in self:
             if not job_stream.done:
+                if broken and not job_stream.unsure:
+                    job_stream.times.losses["subscription"] += 1
                 job_stream.lost()

@@ -17,6 +17,7 @@ from millstream.common.broker.jobs import Delivered, Envelope, JobPosition
 from millstream.common.chunk import Seq, decode_chunk
 from millstream.common.job import JobId, JobRequest, Lease, ModelName
 from millstream.gateway.queue.client import Waiting
+from millstream.gateway.queue.job_times import JobTimes
 from millstream.gateway.queue.sink import ChunkSink, LoggedChunk
 
 SILENT = 0.5  # seconds without a frame until Redis is asked about a stream
@@ -42,11 +43,13 @@ class JobStream:
         self.tenant = tenant
         self.origin = origin
         self.born = monotonic()
+        self.times = JobTimes(model, origin.envelope.tier if origin else "")
         self.first = after + 1
         self.next = after + 1
         self.lease: Lease | Literal[""] = ""  # under which the last chunk was delivered
         self.newest: Lease | Literal[""] = ""  # the newest heard of: what older ones send is not delivered any more
         self.grant = 0  # its number
+        self._kept_grant = 0  # that of the last chunk's lease
         self.lagging = False  # the log has more than was delivered: read it
         self.unsure = origin is None  # our place in Redis must be found (again) before going on
         self.done = False  # the last chunk was delivered, or the sink has failed
@@ -75,7 +78,9 @@ class JobStream:
         tells."""
         if self.unsure or self.done or seq < self.next or not self._valid(lease):
             return
-        if seq > self.next or not self._deliver([(Seq(seq), decode_chunk(raw))], [bytes(raw)]):
+        if seq > self.next and not self.lagging:
+            self.times.losses["hole"] += 1
+        if seq > self.next or not self._deliver([(Seq(seq), decode_chunk(raw))], [bytes(raw)], live=True):
             self.lagging = True
             self.wake()
 
@@ -90,17 +95,22 @@ class JobStream:
         """Takes a page of the log that begins at or before the next chunk: frames may have come since it was read."""
         new = [(seq, raw) for at, (seq, raw) in enumerate(page, page[0][0] if page else 0) if seq == at >= self.next]
         chunks = [(seq, decode_chunk(raw)) for seq, raw in new]
-        if new and not self._deliver(chunks, [raw for _, raw in new]):
+        if new and not self._deliver(chunks, [raw for _, raw in new], live=False):
             self.lagging = True
 
-    def _deliver(self, chunks: list[LoggedChunk], raws: list[bytes]) -> bool:
-        """Delivers the next chunks. Tells whether they were taken."""
+    def _deliver(self, chunks: list[LoggedChunk], raws: list[bytes], *, live: bool) -> bool:
+        """Delivers the next chunks. Tells whether they were taken. `live`: one that came by a frame, now."""
         if not self._put(chunks):
             return False
+        now = monotonic()
+        if live and self.next > 2 and self.grant == self._kept_grant and not chunks[0][1].last:
+            self.times.gaps.append(now - self.heard)
+        else:
+            self._note(chunks, now, live=live)
         self._chunks += raws
         self.next += len(raws)
         self.lease = self.newest
-        self.heard = monotonic()
+        self.heard = now
         self.look_at = min(self.look_at, self.heard + SILENT)  # it may have been waiting for long until now
         if chunks[-1][1].last:
             self.done = True
@@ -120,6 +130,18 @@ class JobStream:
             self.failure, self.done = error, True
             self.wake()
             return True
+
+    def _note(self, chunks: list[LoggedChunk], now: float, *, live: bool) -> None:
+        """Notes the times of chunks that are more than one among many: the first ones, the last one, a new lease's, and
+        those read from the log."""
+        if self.grant != self._kept_grant and not self.newest.endswith(":"):  # such a lease is nobody's yet
+            if self._kept_grant:
+                self.times.silences.append(now - self.heard)
+            self._kept_grant = self.grant
+        if self.origin is not None:
+            self.times.repaired += 0 if live else len(chunks)
+            for seq, chunk in chunks:
+                self.times.note(seq, chunk, now - self.born)
 
     @property
     def waiting(self) -> Waiting | None:
@@ -144,6 +166,7 @@ class JobStream:
     def told(self, place: JobPosition, had: Seq) -> None:
         """Takes Redis's answer on the job's place; it was asked when `had` was the last chunk here. Less than that is a
         loss, which no broken connection need have announced: another node may have taken over."""
+        self.times.losses["silence"] += place.seq >= self.next and not self.lagging
         if place.state == "missing" or place.seq < had:
             self.lost()
         else:

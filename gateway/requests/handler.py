@@ -149,11 +149,9 @@ class RequestHandler:
     async def _begin(self, admitted: AdmittedRequest, streaming: Streaming, after: list[Seq]) -> Start | None:
         """Waits for the first chunk, for a while, so that a failure at the start is an HTTP error. Raises it, else
         returns what the chunk tells of who computes."""
-        began = time.monotonic()
         first = await streaming.begin(after, self._services.settings.first_chunk_wait)
         if not first:
             return None
-        self._services.metrics.first_chunk_seconds.labels(admitted.model).observe(time.monotonic() - began)
         if (opening := first[0][1].error) is not None:
             raise from_failure(opening)
         given_up = any(chunk.error is not None and chunk.error.code == Cancelled.code for _, chunk in first)

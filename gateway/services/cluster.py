@@ -9,6 +9,7 @@ from typing import Protocol
 from millstream.common.broker.accounts.keyring import ApiKey
 from millstream.common.broker.accounts.usage import UsageBook
 from millstream.common.broker.models.directory import ModelInfo
+from millstream.common.broker.models.inspection import Backlog, ServerFigures
 from millstream.common.broker.models.load_requests import LoadVerb
 from millstream.common.broker.records.batches import Batches
 from millstream.common.broker.records.pending import Pending
@@ -16,6 +17,7 @@ from millstream.common.broker.records.unfinished import UnfinishedAnswers
 from millstream.common.job import ModelName
 from millstream.gateway.access.authentication import Keys
 from millstream.gateway.queue.client import QueueClient
+from millstream.gateway.queue.job_times import TellTimes
 from millstream.gateway.records.files.storage import Storage
 from millstream.gateway.records.store import RecordStore
 from millstream.gateway.services.cluster_feed import ClusterFeed
@@ -56,6 +58,9 @@ class ClusterServices:
     operations: Operations | None = None
     feed: ClusterFeed | None = None
     find_key: Callable[[str], Awaitable[ApiKey | None]] | None = None  # by its digest; None for one that is revoked
+    backlogs: Callable[[], Awaitable[list[Backlog]]] | None = None  # of every model
+    servers: Callable[[], Awaitable[list[ServerFigures]]] | None = None  # of Redis
+    tell_times: Callable[[TellTimes], None] | None = None  # who is told the times of each job that was followed
 
 
 Connect = Callable[[GatewaySettings], AbstractAsyncContextManager[ClusterServices]]

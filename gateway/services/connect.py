@@ -12,7 +12,7 @@ from millstream.common.broker.accounts.usage import UsageBook
 from millstream.common.broker.connection.broker import Broker, RedisAway
 from millstream.common.broker.jobs import Bounds
 from millstream.common.broker.models.directory import ModelInfo, census, model_names
-from millstream.common.broker.models.inspection import server_facts
+from millstream.common.broker.models.inspection import backlogs, server_facts, server_figures
 from millstream.common.broker.models.load_requests import LoadVerb, request_load
 from millstream.common.broker.models.overview import overview
 from millstream.common.broker.records.batches import Batches
@@ -83,6 +83,9 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
                 operations=Operations(broker, queue.gateway, queue.wait_estimator),
                 feed=ClusterFeed(partial(overview, broker)),
                 find_key=partial(find_key, broker),
+                backlogs=partial(backlogs, broker),
+                servers=partial(server_figures, broker),
+                tell_times=queue.hub.tell_times,
             )
         finally:
             for loop in loops:

@@ -12,6 +12,7 @@ from millstream.common.chunk import Chunk, Seq
 from millstream.common.job import ChatPrompt, GatewayId, JobId, JobRequest, ModelName, Sampling, Tier, WorkerId
 from millstream.gateway.queue.client import QueueClient, Submission
 from millstream.gateway.queue.connected import connected_queue
+from millstream.gateway.queue.hub import FrameHub
 from millstream.gateway.queue.redis_client import RedisQueueClient, Terms
 from millstream.gateway.queue.sink import CallbackSink
 from millstream.worker.engines.simulated.engine import SimulatedEngine, SimulatedSettings
@@ -41,6 +42,7 @@ class Site:
         self.broker = broker
         self._scope = scope
         self._made = 0
+        self.hubs: list[FrameHub] = []  # of the gateways, the last made last
 
     async def worker(
         self, name: str, *, slots: int = 4, rate: float = 0.0, context: int = 131_072, **settings: Any
@@ -69,6 +71,7 @@ class Site:
     async def gateway(self, *, watchful: bool = True, **terms: Any) -> RedisQueueClient:
         """A gateway's queue, with its reader and its watchdog."""
         queue = connected_queue(self.broker, Terms(**terms), keep_alive=0.2)
+        self.hubs.append(queue.hub)
         loops = [queue.loops[name] for name in ("frames", "watchdog") if watchful or name != "watchdog"]
         tasks = [asyncio.ensure_future(loop()) for loop in loops]
 

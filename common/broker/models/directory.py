@@ -120,7 +120,7 @@ async def forget_model(broker: Broker, model: ModelName) -> None:
         if own := [name for name, meant in names.items() if meant == model]:
             await cast(Awaitable[int], broker.redis.hdel(keys.NAMES, *own))
         await cast(Awaitable[int], broker.redis.srem(keys.MODELS, model))
-        await cast(Awaitable[int], broker.redis.delete(keys.policy(model), keys.server(model)))
+        await cast(Awaitable[int], broker.redis.delete(keys.policy(model), keys.server(model), keys.tally(model)))
 
 
 async def census(broker: Broker) -> list[ModelInfo]:

@@ -3,12 +3,15 @@
 """The figures that an operator wants to see: the live jobs, and how the Redis server is set up."""
 
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker, redis_errors
+from millstream.common.broker.connection.cluster import ClusterClient
+from millstream.common.broker.models.directory import VITALS, model_names
+from millstream.common.broker.scripts.script import NoArguments
 from millstream.common.errors import Unavailable
 from millstream.common.job import TIERS, JobId, ModelName
 
@@ -162,3 +165,83 @@ async def _config(broker: Broker, name: str) -> str:
             return (await cast(Awaitable[dict[str, str]], broker.redis.config_get(name))).get(name, "unknown")
     except Unavailable:
         return "unknown"  # managed services forbid CONFIG
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """The jobs that wait for a model, and what has happened to its workers. `oldest`: seconds since the job that waits
+    longest began to wait; `evicted` counts by cause (lease, died, left), `fenced` writes that were refused."""
+
+    model: ModelName
+    tiers: dict[str, int]  # jobs; those that had begun before are under "resumed"
+    tenants: dict[str, int]
+    oldest: float
+    evicted: dict[str, int]
+    fenced: int
+
+
+async def backlogs(broker: Broker) -> list[Backlog]:
+    """Returns the backlog of every model, under its own name only."""
+    return [await backlog_of(broker, model) for model in await model_names(broker)]
+
+
+async def backlog_of(broker: Broker, model: ModelName) -> Backlog:
+    """Returns the backlog of one model: two calls, however many tenants wait."""
+    now, *_ = await broker.run(VITALS, model, NoArguments())
+    async with redis_errors():
+        pipe = broker.redis.pipeline(transaction=False)
+        pipe.hgetall(keys.waiting(model))
+        pipe.hgetall(keys.tally(model))
+        for tier in TIERS:
+            pipe.zrange(keys.tenants(model, tier), 0, -1)
+        waiting, counts, *tenants = await pipe.execute()
+        named = {
+            keys.backlog(model, tier, tenant): tier
+            for tier, names in zip(TIERS, tenants, strict=True)
+            for tenant in names
+        }
+        begun = (keys.resume(model), keys.suspects(model), *(keys.resume_lower(model, tier) for tier in TIERS))
+        streams = {**named, **dict.fromkeys(begun, "resumed")}
+        for stream in streams:
+            pipe.xlen(stream)
+            pipe.xrange(stream, count=1)
+        rows = await pipe.execute()
+    lengths = list(zip(streams.values(), rows[::2], strict=True))
+    firsts = [int(entries[0][0].partition("-")[0]) for entries in rows[1::2] if entries]
+    return Backlog(
+        model,
+        {tier: sum(length for named, length in lengths if named == tier) for tier in (*TIERS, "resumed")},
+        _after("jobs:", waiting),
+        max(0.0, (float(now) - min(firsts)) / 1000) if firsts else 0.0,
+        _after("evicted:", counts),
+        int(counts.get("fenced", 0)),
+    )
+
+
+def _after(beginning: str, fields: Mapping[str, str]) -> dict[str, int]:
+    return {name.removeprefix(beginning): int(value) for name, value in fields.items() if name.startswith(beginning)}
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFigures:
+    """One Redis server, by its answer to INFO. `seconds`: how long that answer took."""
+
+    name: str  # host:port of a cluster's node; empty for the only one
+    seconds: float
+    info: Mapping[str, Any]
+
+
+async def server_figures(broker: Broker) -> list[ServerFigures]:
+    """Returns every server that the jobs lie in. Raises `RedisAway`, also where INFO is forbidden."""
+    began = time.perf_counter()
+    async with redis_errors():
+        if isinstance(broker.redis, ClusterClient):
+            asked = broker.redis.info(target_nodes=ClusterClient.PRIMARIES)
+            info = cast(dict[str, Any], await cast(Awaitable[object], asked))
+        else:
+            info = await cast(Awaitable[dict[str, Any]], broker.redis.info())
+    took = time.perf_counter() - began
+    nodes = (
+        cast(dict[str, dict[str, Any]], info) if all(isinstance(each, dict) for each in info.values()) else {"": info}
+    )
+    return [ServerFigures(name, took, facts) for name, facts in nodes.items()]

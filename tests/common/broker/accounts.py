@@ -10,7 +10,12 @@ from millstream.common.job import TIERS, JobId, WorkerId
 from tests.common.broker.world import MAX_ATTEMPTS, MODEL, World
 
 PREFIX = keys.prefix(MODEL)
-IMMORTAL = {keys.server(MODEL), keys.dead(MODEL), keys.gateways(MODEL)}  # each bounded: docs/protocol.md
+IMMORTAL = {
+    keys.server(MODEL),
+    keys.dead(MODEL),
+    keys.gateways(MODEL),
+    keys.tally(MODEL),
+}  # each bounded: docs/protocol.md
 
 LOOK = """
 local all, read = {}, {

@@ -242,7 +242,7 @@ async def test_nothing_of_a_settled_job_is_immortal(broker: Broker) -> None:
     [job] = await claim(broker, worker, 1)
     await workers.evict_now(broker, MODEL, worker, max_attempts=1)
 
-    allowed = {keys.dead(MODEL), keys.server(MODEL), keys.gateways(MODEL)}
+    allowed = {keys.dead(MODEL), keys.server(MODEL), keys.gateways(MODEL), keys.tally(MODEL)}
     immortal = [key async for key in broker.redis.scan_iter() if await broker.redis.ttl(key) == -1]
     assert set(immortal) <= allowed
 

@@ -26,5 +26,12 @@ def test_every_live_worker_and_every_queue_is_told() -> None:
     assert not [line for line in lines if "w2" in line]
 
 
+def test_a_worker_of_a_model_with_two_names_is_told_once() -> None:
+    worker = WorkerInfo(WorkerId("w1"), ModelName("m"), True, 2, 8, 40.5, DETAILS)
+    models = [ModelInfo(ModelName(name), [worker], waiting=0) for name in ("m", "other")]
+    lines = [line for line in cluster_text(models).decode().splitlines() if line.startswith("millstream_worker_load{")]
+    assert lines == ['millstream_worker_load{model="m",worker="w1"} 2.0']
+
+
 def test_a_cluster_without_models_is_no_error() -> None:
     assert not [line for line in lines_of() if not line.startswith("#")]

@@ -49,7 +49,10 @@ async def test_aliases(cluster: ScriptedCluster) -> None:
 
 async def test_ready(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
     assert (await http.get("/ready")).status_code == 200
+    two = await http.get("/ready?workers=2")
+    assert two.status_code == 503 and "1 of 2" in two.json()["reason"]
     cluster.directory.listed = []
+    assert (await http.get("/ready?workers=0")).status_code == 200
     nobody = await http.get("/ready")
     assert nobody.status_code == 503 and "worker" in nobody.json()["reason"]
     cluster.directory.listed = [ModelInfo(MODEL, [], 0, loaders=(ModelLoader(WorkerId("w"), "host", 1),))]

@@ -37,6 +37,8 @@ for lease, first, chunks_from, chunks_to, state, finish, usage, tokens in each()
     end
   elseif state and redis.call('HGET', job_key(id), 'lease') == lease then
     answer = 'ok'
+  else
+    redis.call('HINCRBY', TALLY_KEY, 'fenced', 1)
   end
   replies[at + 1] = {answer, last}
 end

@@ -26,6 +26,7 @@ local LOAD_KEY = P .. 'load'
 local OWED_KEY = P .. 'owed'
 local POLICY_KEY = P .. 'policy'
 local SERVER_KEY = P .. 'server'
+local TALLY_KEY = P .. 'tally'
 local TURNS_KEY = P .. 'turns'
 local WAITING_KEY = P .. 'waiting'
 

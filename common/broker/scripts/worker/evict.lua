@@ -32,7 +32,10 @@ moved = moved + empty_inbox(worker, limit - moved)
 local done = moved < limit
 if done then
   redis.call('ZREM', LEASES_KEY, worker)
-  redis.call('ZREM', LOAD_KEY, worker)
+  if redis.call('ZREM', LOAD_KEY, worker) == 1 then
+    local cause = not forced and 'lease' or attempts > 0 and 'died' or 'left'
+    redis.call('HINCRBY', TALLY_KEY, 'evicted:' .. cause, 1)
+  end
   redis.call('DEL', worker_key(worker), fences_key(worker), stream_key(inbox_name(worker)))
 end
 return {'ok', moved, worker, done and 1 or 0}
