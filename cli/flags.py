@@ -7,8 +7,10 @@ the flag, with commas or as JSON.
 """
 
 import inspect
+import json
+import os
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
@@ -23,18 +25,29 @@ from millstream.common.settings import as_list
 S = TypeVar("S", bound=BaseSettings)
 
 
+StartedParts = Mapping[str, type[BaseSettings]]
+
+
 def command_of(
-    settings: type[S], help: str, run: Callable[[S], None], places: Sequence[str] = ()
+    settings: type[S],
+    help: str,
+    run: Callable[[S], None],
+    places: Sequence[str] = (),
+    parts: StartedParts = types.MappingProxyType({}),
 ) -> Callable[..., None]:
     """Returns a function typer can register: its parameters are the settings' fields, its body `run(settings)`. The
-    fields in `places` are given by their place, without a flag."""
+    fields in `places` are given by their place, without a flag. `parts`: the settings, by the heading of their options,
+    of processes that this command starts; what is given of them stands in the environment when `run` is called."""
 
     def command(**given: Any) -> None:
-        run(read(settings, {name: value for name, value in given.items() if value is not None and value != []}))
+        told = {name: value for name, value in given.items() if value is not None and value != []}
+        hand_on(parts, {name: value for name, value in told.items() if name not in settings.model_fields})
+        run(read(settings, {name: value for name, value in told.items() if name in settings.model_fields}))
 
     command.__doc__ = help
     parameters = [_argument(name, settings.model_fields[name]) for name in places]
     parameters += [_parameter(settings, *pair) for pair in settings.model_fields.items() if pair[0] not in places]
+    parameters += _parameters_of(parts, {*settings.model_fields})
     setattr(command, "__signature__", inspect.Signature(parameters))  # noqa: B010 (pyright knows no such attribute)
     return command
 
@@ -51,6 +64,19 @@ def group_of(settings: type[S], help: str, run: Callable[[S], None]) -> Callable
     parameters = [_parameter(settings, *pair) for pair in settings.model_fields.items()]
     setattr(command, "__signature__", inspect.Signature([first, *parameters]))  # noqa: B010 (see above)
     return command
+
+
+def hand_on(parts: StartedParts, given: Mapping[str, Any]) -> None:
+    """Puts flags into the environment, where the processes that are started find them. Raises `typer.BadParameter` for
+    what they would refuse."""
+    for part in parts.values():
+        mine = {name: value for name, value in given.items() if name in part.model_fields}
+        if not mine:
+            continue
+        read(part, mine)
+        for name, value in mine.items():
+            listed = is_list(part.model_fields[name])
+            os.environ[variable_of(part, name)] = json.dumps(_split(value)) if listed else str(value)
 
 
 def read(settings: type[S], given: dict[str, Any]) -> S:
@@ -88,7 +114,17 @@ def is_bool(field: FieldInfo) -> bool:
     return bool in _alternatives(field.annotation)
 
 
-def _parameter(settings: type[BaseSettings], name: str, field: FieldInfo) -> inspect.Parameter:
+def _parameters_of(parts: StartedParts, known: set[str]) -> list[inspect.Parameter]:
+    """Returns the parameters of what is not `known`; a field that several parts have is asked for once."""
+    found: dict[str, inspect.Parameter] = {}
+    for heading, part in parts.items():
+        for name, field in part.model_fields.items():
+            if name not in known and name not in found:
+                found[name] = _parameter(part, name, field, heading)
+    return list(found.values())
+
+
+def _parameter(settings: type[BaseSettings], name: str, field: FieldInfo, heading: str = OPTIONS) -> inspect.Parameter:
     flag = flag_of(name)
     option: Any = typer.Option(
         None,
@@ -96,7 +132,7 @@ def _parameter(settings: type[BaseSettings], name: str, field: FieldInfo) -> ins
         help=f"{field.description or ''} {_origin(settings, name, field)}",
         metavar=None if is_bool(field) else _metavar(field),
         show_default=False,
-        rich_help_panel=_heading(settings, name),
+        rich_help_panel=_heading(settings, name, heading),
     )
     kind = bool if is_bool(field) else list[str] if is_list(field) else str
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=kind)
@@ -113,10 +149,10 @@ def _origin(settings: type[BaseSettings], name: str, field: FieldInfo) -> str:
     return f"[env: {variable_of(settings, name)}]{shown}"
 
 
-def _heading(settings: type[BaseSettings], name: str) -> str:
-    """Returns the `heading` of the class that declares the field; what a command has for itself needs none."""
+def _heading(settings: type[BaseSettings], name: str, usual: str) -> str:
+    """Returns the `heading` of the class that declares the field; `usual` for what it has for itself."""
     declares = next(each for each in settings.__mro__ if name in inspect.get_annotations(each))
-    return str(declares.__dict__.get("heading", OPTIONS))
+    return str(declares.__dict__.get("heading", usual))
 
 
 def _metavar(field: FieldInfo) -> str:

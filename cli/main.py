@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings
 
 from millstream.bench.chaos.settings import ChaosSettings
 from millstream.bench.command.settings import BenchSettings
-from millstream.cli.flags import command_of
+from millstream.cli.flags import StartedParts, command_of
 from millstream.cli.groups import keys_group, models_group
 from millstream.cli.help import WIDEST, HelpCommand, HelpGroup
 from millstream.cli.secret_flags import hide_secrets
@@ -187,11 +187,13 @@ EXAMPLES = {
 }
 
 
-def _add(name: str, settings: type[S], tells: str, run: Callable[[S], None]) -> None:
-    app.command(name, cls=HelpCommand, epilog=f"Example: {EXAMPLES[name]}")(command_of(settings, tells, run))
+def _add(name: str, settings: type[S], tells: str, run: Callable[[S], None], parts: StartedParts | None = None) -> None:
+    command = command_of(settings, tells, run, parts=parts or {})
+    app.command(name, cls=HelpCommand, epilog=f"Example: {EXAMPLES[name]}")(command)
 
 
-_add("up", UpSettings, "Start everything in this terminal: queue, gateway and workers.", _up)
+PARTS = {"The workers": WorkerSettings, "The gateway": GatewaySettings, "The background process": BackgroundSettings}
+_add("up", UpSettings, "Start everything in this terminal: queue, gateway and workers.", _up, PARTS)
 _add("gateway", GatewaySettings, "Serve the OpenAI-compatible API.", _gateway)
 _add("worker", WorkerSettings, "Serve a model: pull jobs, write chunks.", _worker)
 _add("background", BackgroundSettings, "Work on batches, send webhooks, remove what has expired.", _background)

@@ -15,7 +15,7 @@ from millstream.bench.chaos.settings import ChaosSettings
 from millstream.bench.command.settings import BenchSettings
 from millstream.cli.flags import command_of, flag_of, is_bool, read, variable_of
 from millstream.cli.help import HelpCommand
-from millstream.cli.main import app
+from millstream.cli.main import PARTS, app
 from millstream.cli.settings import (
     BatchesSettings,
     ChatSettings,
@@ -143,8 +143,11 @@ def test_every_field_is_a_flag_and_every_flag_a_field(command: str) -> None:
         for declared in parameter.default.param_decls
         for part in declared.split("/")
     }
-    on = {flag_of(name) for name in settings.model_fields}
-    off = {f"--no-{name.replace('_', '-')}" for name, field in settings.model_fields.items() if is_bool(field)}
+    fields = dict(settings.model_fields)
+    if command == "up":
+        fields = {name: field for part in PARTS.values() for name, field in part.model_fields.items()} | fields
+    on = {flag_of(name) for name in fields}
+    off = {f"--no-{name.replace('_', '-')}" for name, field in fields.items() if is_bool(field)}
     assert flags == on | off
 
 
@@ -195,3 +198,19 @@ def test_help_is_read_on_a_narrow_terminal(command: str) -> None:
         }
         assert example.split()[0] == command
         assert {word for word in example.split() if word.startswith("--")} <= known
+
+
+def test_flags_of_the_parts_reach_them_through_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DTYPE", "SLOTS", "CORS_ORIGINS", "KEEP_ALIVE", "TENSOR_PARALLEL"):
+        monkeypatch.setenv(f"MILLSTREAM_{name}", "")  # so that it is as before when the test is over
+    one, seen = typer.Typer(rich_markup_mode=None), list[UpSettings]()
+    one.command(cls=HelpCommand)(command_of(UpSettings, "Try.", seen.append, parts=PARTS))
+    words = ["--engine", "simulated", "--dtype", "bfloat16", "--slots", "3", "--cors-origins", "http://a,http://b"]
+    assert CliRunner().invoke(one, [*words, "--keep-alive", "2.5", "--tensor-parallel"]).exit_code == 0
+    worker, gateway = read(WorkerSettings, {}), read(GatewaySettings, {})
+    assert (seen[0].engine, worker.dtype, worker.slots, worker.tensor_parallel) == ("simulated", "bfloat16", 3, True)
+    assert (gateway.cors_origins, gateway.keep_alive) == (["http://a", "http://b"], 2.5)
+    refused = CliRunner().invoke(one, ["--dtype", "float7"])
+    assert refused.exit_code == 2 and "MILLSTREAM_DTYPE" in refused.output
+    shown = CliRunner().invoke(one, ["--help"], env={"COLUMNS": "80"}).output
+    assert shown.index("\nOptions:") < shown.index("\nThe workers:") < shown.index("\nThe gateway:")
