@@ -35,9 +35,10 @@ QUERIES = ["", "?limit=-1", "?limit=1e3&after=%00&order=x", "?stream=maybe", "?l
 async def asked(http: httpx.AsyncClient, method: str, path: str, body: bytes, told: dict[str, Any]) -> None:
     """The answer has a status below 500, if it is not about nobody being there, and the content type that the document
     tells for it."""
-    answer = await http.request(method, path, content=body, headers={"content-type": "application/json"})
-    assert answer.status_code < 500 or path.startswith("/ready"), (method, path, body[:80], answer.text)
-    said = told.get(str(answer.status_code), told["4XX" if answer.status_code >= 400 else "200"])
+    async with http.stream(method, path, content=body, headers={"content-type": "application/json"}) as answer:
+        text = await answer.aread() if answer.is_error else b"(some streams have no end)"
+    assert answer.status_code < 500 or path.startswith("/ready"), (method, path, body[:80], text)
+    said = told.get(str(answer.status_code)) or told["4XX" if answer.status_code >= 400 else "200"]
     kind = answer.headers["content-type"].partition(";")[0]
     assert kind in said["content"], (method, path, body[:80], kind)
 
@@ -50,9 +51,11 @@ async def http(redis_url: str, tmp_path: Path) -> AsyncIterator[httpx.AsyncClien
 
 
 async def operations(http: httpx.AsyncClient) -> list[tuple[str, str, dict[str, Any]]]:
-    """Every method and path, with the answers that the document tells."""
+    """Every method and path, with the answers that the document tells. Those of keys come last: from the first key on
+    the gateway demands one."""
     paths = (await http.get("/openapi.json")).json()["paths"]
-    return [(method.upper(), path, told["responses"]) for path, of in paths.items() for method, told in of.items()]
+    found = [(method.upper(), path, told["responses"]) for path, of in paths.items() for method, told in of.items()]
+    return sorted(found, key=lambda operation: operation[1].startswith("/v1/keys"))
 
 
 async def test_odd_bodies(http: httpx.AsyncClient) -> None:
