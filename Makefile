@@ -2,7 +2,7 @@
 PYTHON ?= python
 PATHS = common gateway worker cli bench tests examples deploy
 
-.PHONY: install test lint format types imports pytest coverage clients audit fuzz compose clean
+.PHONY: install test lint format types imports pytest coverage clients engines ui pictures audit fuzz compose clean
 
 install:
 	$(PYTHON) -m pip install --quiet -c constraints.txt -e '.[all,dev]'
@@ -41,6 +41,21 @@ clients:
 	.clients/venv/bin/python -m pip install --quiet '.[clients]'
 	cp tests/clients/programs/package.json .clients/ && cd .clients && npm install --silent
 	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -m clients tests/clients
+
+# Other people's servers as upstreams, in an environment of their own; asks the package index, so it is not part of `test`.
+engines:
+	$(PYTHON) -m venv .engines/venv
+	.engines/venv/bin/python -m pip install --quiet xllamacpp==2026.10.11549
+	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -m engines tests/worker/engines
+
+# All tests of the page, in Debian's Chromium; some of them are in `test` too, where one is installed.
+ui:
+	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -m 'ui or not ui' tests/ui
+
+# The pictures in gateway/ui/README.md, taken by the tests.
+pictures:
+	mkdir -p gateway/ui/pictures
+	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -m ui tests/ui/test_pictures.py -k picture_of --pictures gateway/ui/pictures
 
 # Known holes in the pinned versions; asks the package index, so it is not part of `test`.
 audit:

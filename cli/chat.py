@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import httpx
@@ -16,6 +16,15 @@ CONNECT_TIMEOUT = 5.0  # seconds; reading has none, an answer may wait in the qu
 
 class ChatError(Exception):
     """The error that the gateway (or the way to it) answered instead of text."""
+
+
+def _silent(news: str) -> None: ...
+
+
+def _tell(news: str) -> None:
+    """Shows how the answer waits, apart from what it says."""
+    sys.stderr.write(f"({news})\n")
+    sys.stderr.flush()
 
 
 def client(settings: ClientSettings) -> httpx.Client:
@@ -39,7 +48,8 @@ def run(settings: ChatSettings) -> int:
 
 
 def first_model(http: httpx.Client) -> str:
-    """Returns the first model the gateway lists. Raises `ChatError` when there is none."""
+    """Returns the first model the gateway lists that a worker chats with now, else the first. Raises `ChatError` when
+    there is none."""
     try:
         response = http.get("/v1/models")
     except httpx.HTTPError as error:
@@ -49,7 +59,8 @@ def first_model(http: httpx.Client) -> str:
     models = response.json()["data"]
     if not models:
         raise ChatError("The gateway has no model yet: start a worker, or see `millstream doctor`.")
-    return models[0]["id"]
+    served = (each for each in models if each.get("workers") and "chat" in each.get("capabilities", ("chat",)))
+    return next(served, models[0])["id"]
 
 
 def _converse(http: httpx.Client, settings: ChatSettings, model: str) -> None:
@@ -61,7 +72,7 @@ def _converse(http: httpx.Client, settings: ChatSettings, model: str) -> None:
             continue
         messages.append({"role": "user", "content": question})
         answer = ""
-        for text in answer_to(http, request_body(settings, model, messages)):
+        for text in answer_to(http, request_body(settings, model, messages), _tell):
             answer += text
             sys.stdout.write(text)
             sys.stdout.flush()
@@ -76,20 +87,25 @@ def request_body(settings: ChatSettings, model: str, messages: list[dict[str, st
     return {"model": model, "messages": messages, "stream": True, **given}
 
 
-def answer_to(http: httpx.Client, body: dict[str, Any]) -> Iterator[str]:
-    """Yields the answer's text as it comes. Raises `ChatError`."""
+def answer_to(http: httpx.Client, body: dict[str, Any], tell: Callable[[str], None] = _silent) -> Iterator[str]:
+    """Yields the answer's text as it comes; `tell` is given each news of how it waits. Raises `ChatError`."""
     try:
         with http.stream("POST", "/v1/chat/completions", json=body) as response:
             if response.is_error:
                 raise ChatError(_message(response.read().decode()))
-            yield from texts(response.iter_lines())
+            yield from texts(response.iter_lines(), tell)
     except httpx.HTTPError as error:
         raise ChatError(f"The connection to {http.base_url} broke: {error}") from error
 
 
-def texts(lines: Iterable[str]) -> Iterator[str]:
-    """Yields the text in an event stream's lines. Raises `ChatError` for an error event."""
+def texts(lines: Iterable[str], tell: Callable[[str], None] = _silent) -> Iterator[str]:
+    """Yields the text in an event stream's lines; `tell` is given what its comments say anew. Raises `ChatError` for an
+    error event."""
+    told = "keep-alive"
     for line in lines:
+        if line.startswith(":") and (news := line[1:].strip()) not in ("keep-alive", told):
+            told = news
+            tell(news)
         data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
         if not data or data == "[DONE]":
             continue

@@ -15,6 +15,7 @@ from millstream.bench.command.settings import BenchSettings
 from millstream.cli.flags import command_of
 from millstream.cli.groups import keys_group, models_group
 from millstream.cli.help import WIDEST, HelpCommand, HelpGroup
+from millstream.cli.secret_flags import hide_secrets
 from millstream.cli.settings import (
     BatchesSettings,
     ChatSettings,
@@ -48,6 +49,7 @@ def main() -> None:
     signal.signal(
         signal.SIGTERM, _leave
     )  # before the imports of a command: a container's first process ends no other way
+    hide_secrets()
     try:
         app()
     except MillstreamError as error:

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from millstream.common.process.folders import default_state_dir
 from millstream.common.settings import ClusterSettings, RedisUrl, Settings
 
-EngineName = Literal["transformers", "simulated"]
+EngineName = Literal["transformers", "simulated", "openai"]
 
 
 class UpSettings(ClusterSettings):
@@ -23,7 +23,13 @@ class UpSettings(ClusterSettings):
     )
     engine: EngineName = Field(
         default="transformers",
-        description="What computes: transformers, or simulated (no model, for trying things out).",
+        description="What computes: transformers, simulated (no model, for trying things out), or openai (--upstream).",
+    )
+    upstream: list[str] = Field(
+        default=[], description="OpenAI servers that compute (llama.cpp, Ollama, vLLM, ...), such as http://HOST:8080."
+    )
+    upstream_key: SecretStr | None = Field(
+        default=None, description="Their API key. Better in the variable: a flag is seen by others."
     )
     workers: int = Field(default=1, ge=0, description="Worker processes to start.")
     host: str = Field(default="127.0.0.1", description="Address the gateway listens on.")

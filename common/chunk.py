@@ -51,7 +51,9 @@ class Start(msgspec.Struct, frozen=True, omit_defaults=True):
     fingerprint: str = ""
     echo: str = ""
     prompt_logprobs: list[TokenLogprob] = []
+    prompt_ids: list[int] = []  # where they are asked for
     repeats: bool = False  # the prompt is counted with another job of the request
+    exactness: str = ""  # how exact a continuation may be: `common.job.Exactness`
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -64,13 +66,23 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     reasoning: int = 0
 
 
+class ContextSizes(msgspec.Struct, frozen=True, array_like=True):
+    """The numbers of tokens of a request that is too long: those the model has room for, those of the prompt, and those
+    asked for in the completion (0: the prompt alone is too long)."""
+
+    room: int
+    prompt: int
+    completion: int = 0
+
+
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     """The cause of a job's failure: `code` is one of `common.errors`, `message` is for the client, `param` names its
-    parameter."""
+    parameter; `sizes` are told of a request that is too long."""
 
     code: str
     message: str
     param: str | None = None
+    sizes: ContextSizes | None = None
 
 
 class Result(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -97,7 +109,14 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     finish: FinishReason | None = None
     stopped_by: str = ""  # with finish: the client's stop string that ended the text, if one did
     usage: Usage | None = None
+    ended: int = 0  # with finish or error: when that was, in seconds since the epoch; 0: not told
     error: Failure | None = None
+    count: int = 0  # tokens it stands for where the engine does not tell their ids
+
+    @property
+    def tokens(self) -> int:
+        """Returns how many tokens it stands for."""
+        return len(self.ids) or self.count
 
     @property
     def last(self) -> bool:

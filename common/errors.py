@@ -6,6 +6,7 @@
     │   ├── BadGrammar          a schema or pattern that cannot be compiled
     │   ├── ModelNotFound
     │   ├── NotFound
+    │   │   └── RecordLost      it was made just before a restart of Redis, which lost it
     │   ├── BodyTooLarge
     │   ├── TooLargeToWait      by itself more than a queue's bound, so that it could be refused for ever
     │   ├── IdempotencyConflict
@@ -20,7 +21,8 @@
     └── JobFailed               the worker's or the model's fault
         ├── WorkerLost          the job's workers died `max_attempts` times
         ├── EngineError         this job failed inside the engine
-        └── StreamLost          chunks that cannot be restored
+        ├── StreamLost          chunks that cannot be restored
+        └── Interrupted         the engine died in mid-answer, and no other can go on without splicing
 
 A worker writes them into the job's last chunk as `Failure(code, message, param)`; `from_failure` builds them again in
 the gateway, and `gateway/errors.py` is the one table that turns a code into OpenAI's status and type.
@@ -29,7 +31,7 @@ the gateway, and `gateway/errors.py` is the one table that turns a code into Ope
 from collections.abc import Mapping
 from typing import ClassVar
 
-from millstream.common.chunk import Failure
+from millstream.common.chunk import ContextSizes, Failure
 
 
 class MillstreamError(Exception):
@@ -54,7 +56,26 @@ class BadRequest(MillstreamError):
 
 
 class ContextLengthExceeded(BadRequest):
+    """`sizes` are the numbers, for the APIs that tell them in words of their own; None from whoever does not know.
+    `needed` is the context that the request asks for, in tokens, 0 where that is not known."""
+
     code = "context_length_exceeded"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after: float | None = None,
+        sizes: ContextSizes | None = None,
+        needed: int = 0,
+    ) -> None:
+        super().__init__(message, param=param, retry_after=retry_after)
+        self.sizes = sizes
+        self.needed = needed
+
+    def failure(self) -> Failure:
+        return Failure(self.code, self.message, self.param, self.sizes)
 
 
 class BadGrammar(BadRequest):
@@ -67,6 +88,10 @@ class ModelNotFound(BadRequest):
 
 class NotFound(BadRequest):
     code = "not_found"
+
+
+class RecordLost(NotFound):
+    code = "record_lost"
 
 
 class BodyTooLarge(BadRequest):
@@ -142,6 +167,10 @@ class StreamLost(JobFailed):
     code = "stream_lost"
 
 
+class Interrupted(JobFailed):
+    code = "answer_interrupted"
+
+
 def _tree(root: type[MillstreamError]) -> dict[str, type[MillstreamError]]:
     found = {root.code: root}
     for child in root.__subclasses__():
@@ -154,4 +183,7 @@ BY_CODE: dict[str, type[MillstreamError]] = _tree(MillstreamError)
 
 def from_failure(failure: Failure) -> MillstreamError:
     """Returns the error a job's last chunk tells of; an unknown code becomes `JobFailed`."""
-    return BY_CODE.get(failure.code, JobFailed)(failure.message, param=failure.param)
+    error = BY_CODE.get(failure.code, JobFailed)(failure.message, param=failure.param)
+    if isinstance(error, ContextLengthExceeded):
+        error.sizes = failure.sizes
+    return error

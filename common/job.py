@@ -17,8 +17,18 @@ Lease = NewType("Lease", str)  # "<grant>:<worker>": one worker's time-limited r
 Tier = Literal["priority", "default", "flex", "batch"]
 TIERS: tuple[Tier, ...] = ("priority", "default", "flex", "batch")
 
+Exactness = Literal["exact", "tokens", "text", "restart"]
+"""The exactness of a continuation, when what computes a job dies. `exact`: the answer is the same as undisturbed.
+`tokens`: no token is lost or repeated, what follows may differ from an undisturbed run. `text`: it goes on from its
+text. `restart`: it goes on only if nothing was delivered yet, else it ends with an error."""
+EXACTNESSES: tuple[Exactness, ...] = ("exact", "tokens", "text", "restart")
+
 JobState = Literal["queued", "running", "finished", "failed", "cancelled", "expired"]
 SETTLED: frozenset[JobState] = frozenset(("finished", "failed", "cancelled", "expired"))
+
+
+# The fields of a sampling for which a model may come with defaults of its own.
+MODEL_DEFAULTS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
 
 class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -29,6 +39,7 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     seed: int = 0
     max_tokens: int | None = None  # completion tokens; None: whatever room the context has left
     at_most: int | None = None  # where `max_tokens` is None: what the API key's limits allow an answer
+    clamp: bool = False  # a `max_tokens` beyond the room that the context has left is cut to it, not refused
     min_tokens: int = 0
     temperature: float = 1.0  # 0 is greedy
     top_p: float = 1.0
@@ -38,11 +49,14 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     logit_bias: dict[str, float] = {}  # token id (as JSON wants, a string) -> added to its logit
+    allowed_token_ids: list[int] = []  # nothing else is chosen; empty: any token may be
+    bad_words: list[str] = []  # never said, with or without a blank before them
     stop: list[str] = []
     stop_token_ids: list[int] = []
     include_stop: bool = False  # deliver the stop string itself as well
     ignore_eos: bool = False
     logprobs: int | None = None  # None: off; 0: the chosen token only; n: also the n most likely
+    unset: list[str] = []  # of MODEL_DEFAULTS, those that the client left to the model
 
 
 class ChatPrompt(msgspec.Struct, frozen=True, tag="chat", omit_defaults=True):
@@ -100,11 +114,13 @@ GuideKind = Literal["json_object", "json_schema", "regex", "choice", "grammar"]
 class Guide(msgspec.Struct, frozen=True, omit_defaults=True):
     """A grammar the output must follow. `value` is a JSON schema (as JSON text) for `json_schema`, a pattern for
     `regex`, a JSON list of strings for `choice`, a Lark grammar for `grammar`, and empty for `json_object`. `param`:
-    the request's parameter it came from, which errors name."""
+    the request's parameter it came from, which errors name. `strict`: a schema is followed to the letter or refused;
+    otherwise what the compiler does not know of it is left out."""
 
     kind: GuideKind
     value: str = ""
     param: str = "response_format"
+    strict: bool = False
 
 
 class ToolUse(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -124,6 +140,7 @@ class JobRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     guide: Guide | None = None
     tool_use: ToolUse | None = None
     echo: bool = False  # completions: deliver the prompt's text first
-    prompt_logprobs: int | None = None  # completions with echo: logprobs of the prompt's own tokens
+    prompt_logprobs: int | None = None  # logprobs of the prompt's own tokens, with so many alternatives each
+    prompt_ids: bool = False  # tell the prompt's token ids with the start
     repeats_prompt: bool = False  # another job of the request has the same prompt, and counts it
     cache_salt: str = ""  # cached prompt beginnings are shared by jobs of the same salt alone: a tenant's digest

@@ -12,7 +12,7 @@ import secrets
 import time
 import zlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from millstream.common.errors import NotFound
 from millstream.common.job import JobId, ModelName
@@ -34,6 +34,11 @@ class RequestId:
     created: int  # seconds since the epoch
     count: int  # jobs
     model: str  # the model's checksum
+
+    @property
+    def family(self) -> Family:
+        """Returns the kind of answer that it names."""
+        return cast(Family, self.text[:-33])
 
     def jobs(self) -> list[JobId]:
         """Returns the ids of its jobs, in the order of the choices."""

@@ -90,6 +90,12 @@ class ClusterSettings(Settings):
     max_attempts: int = Field(
         default=3, ge=1, description="A job whose workers died so often is failed and kept for an operator."
     )
+    fair_after: float = Field(
+        default=5.0,
+        ge=0,
+        description="Seconds that a tenant waits before tenants above their fair share of the slots give some back, in "
+        "mid-stream and without loss; 0: never.",
+    )
     retention: float = Field(
         default=600.0, gt=0, description="Seconds a finished job and its chunk log are kept, for replay and resumption."
     )

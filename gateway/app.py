@@ -13,8 +13,9 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from millstream.common.process.tasks import tell_why_it_ends
-from millstream.gateway.access.authentication import check_exposure, keys_of
+from millstream.gateway.access.authentication import check_exposure
 from millstream.gateway.access.browsers import browser_rules
+from millstream.gateway.access.static_keys import keys_of
 from millstream.gateway.apis.registry import DIALECTS
 from millstream.gateway.apis.shared.examples import MISSING, failures
 from millstream.gateway.connection.protocol import BoundedHeadProtocol
@@ -55,7 +56,7 @@ def create_app(settings: GatewaySettings, connect: Connect, failed: Callable[[],
     keys = keys_of(settings)
     aliases = parse_aliases(settings.aliases)
     metrics = Metrics()
-    check_exposure(settings, keys)
+    check_exposure(settings, keyed=bool(keys.records))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:

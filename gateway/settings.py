@@ -1,7 +1,7 @@
 """Settings of a gateway process. Read once at the composition root; each field is also a flag of the command."""
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -38,6 +38,10 @@ class IntakeSettings(FilesSettings):
     keep_alive: float = Field(default=15.0, gt=0, description="Seconds of silence after which a stream gets a comment.")
     default_max_tokens: int | None = Field(
         default=None, ge=1, description="Output length when a client sends none; unset: whatever the context has left."
+    )
+    excess_max_tokens: Literal["refuse", "clamp"] = Field(
+        default="refuse",
+        description="When a request's max_tokens is more than its context has left: refuse it, or cut the number.",
     )
     max_jobs: int = Field(
         default=256, ge=1, le=4095, description="Most sequences one request may ask for (n x prompts)."
@@ -87,16 +91,21 @@ class GatewaySettings(IntakeSettings):
 
     api_keys: list[str] = Field(
         default=[],
-        description="Static API keys as `tenant:key`. Without any, only loopback is served. On a command line other "
-        "users of the machine can read them: there give a file.",
+        description="Static API keys as `tenant:key`, perhaps with limits (`team-a:sk-1 rpm=60 concurrent=8`). Without "
+        "any, only loopback is served. On a command line other users of the machine can read them: there give a file.",
     )
     api_keys_file: Path | None = Field(
-        default=None, description="File with static API keys, one `tenant:key` a line; let its owner alone read it."
+        default=None, description="File with static API keys, one a line in the same form; let its owner alone read it."
     )
     admins: list[str] = Field(
         default=["default", "admin"],
         description="Tenants that may load and unload models and see everybody's usage over HTTP; without keys "
         "everybody is `default`.",
+    )
+    local_workers: bool = Field(
+        default=False,
+        description="Let the tenants in `admins` kill and drain workers of this machine over HTTP; `millstream up` "
+        "sets it.",
     )
     require_keys: bool = Field(
         default=False,

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from millstream.common.settings import ClusterSettings
 from millstream.worker.text.parsers.formats import FormatName
@@ -31,9 +31,22 @@ class WorkerSettings(ClusterSettings):
     idle_unload: float = Field(
         default=0.0, ge=0, description="Seconds without a job after which a model loaded on demand goes; 0: never."
     )
-    engine: Literal["transformers", "simulated"] = Field(
+    engine: Literal["transformers", "simulated", "openai"] = Field(
         default="transformers",
-        description="What computes: a real model, or deterministic tokens for load and fault tests.",
+        description="What computes: a real model, deterministic tokens for load and fault tests, or OpenAI servers.",
+    )
+    upstream: list[str] = Field(
+        default=[], description="OpenAI servers that compute instead of an engine here, such as http://127.0.0.1:8080."
+    )
+    upstream_key: SecretStr | None = Field(
+        default=None, description="Their API key. Better in the variable, or in a file: a flag is seen by others."
+    )
+    upstream_key_file: Path | None = Field(default=None, description="A file that holds their API key.")
+    upstream_ca: Path | None = Field(
+        default=None, description="Certificates (PEM) that may sign theirs, beside the system's."
+    )
+    upstream_wait: float = Field(
+        default=300.0, gt=0, description="Seconds an upstream may take to an answer's first sign of life."
     )
     slots: int | None = Field(default=None, ge=1, description="Jobs that run at once; unset: the engine decides.")
     supervise: bool = Field(default=False, description="Restart the worker when it dies and move its jobs at once.")
@@ -67,6 +80,11 @@ class WorkerSettings(ClusterSettings):
     )
     chat_template: Path | None = Field(
         default=None, description="A Jinja file used instead of the model's own template."
+    )
+    generation_config: Literal["auto", "none"] = Field(
+        default="auto",
+        description="Sampling where a request is silent: `auto` as the model's generation_config.json says, `none` as "
+        "OpenAI does.",
     )
     max_model_len: int | None = Field(
         default=None, ge=1, description="Longest prompt and completion together, in tokens."

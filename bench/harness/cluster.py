@@ -34,6 +34,7 @@ class ClusterShape:
     rate: float = 50.0
     step_tokens: int = 1
     extra: Sequence[str] = ()  # flags of every gateway
+    upstream: str = ""  # URL of an OpenAI server in front of which the workers stand
 
 
 @dataclass(slots=True)
@@ -136,7 +137,10 @@ async def _gateway(redis_url: str, shape: ClusterShape) -> AsyncGenerator[tuple[
 @asynccontextmanager
 async def _worker(redis_url: str, shape: ClusterShape) -> AsyncGenerator[asyncio.subprocess.Process]:
     simulated = ["--simulated-rate", f"{shape.rate:g}", "--simulated-step-tokens", str(shape.step_tokens)]
-    command = own_command("worker", "--engine", "simulated", "--slots", str(shape.slots), "--drain", "0", *simulated)
+    engine = ["--engine", "simulated", *simulated]
+    if shape.upstream:
+        engine = ["--engine", "openai", "--upstream", shape.upstream, "--served-model-name", MODEL]
+    command = own_command("worker", *engine, "--slots", str(shape.slots), "--drain", "0")
     async with process(command, redis_url=redis_url) as child:
         yield child
 

@@ -10,18 +10,16 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from millstream.common.broker.chunks import FrameChannel
 from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.embedded import EmbeddedValkey
 from millstream.common.broker.jobs import Envelope, NewJob, read, submit
 from millstream.common.broker.models.directory import model_info
+from millstream.common.chunk import Chunk
 from millstream.common.job import ChatPrompt, GatewayId, JobId, JobRequest, ModelName, Sampling, Tier, WorkerId
-from millstream.common.process.identity import incarnation
 from millstream.gateway.queue.client import Submission
-from millstream.gateway.queue.hub import FrameHub
+from millstream.gateway.queue.connected import connected_queue
 from millstream.gateway.queue.redis_client import RedisQueueClient, Terms
-from millstream.gateway.queue.wait_estimate import WaitEstimator
-from millstream.gateway.queue.watchdog import Watchdog
+from millstream.gateway.queue.sink import CallbackSink
 from millstream.worker.engines.simulated.engine import SimulatedEngine, SimulatedSettings
 from millstream.worker.service.service import ModelService
 from millstream.worker.settings import WorkerSettings
@@ -71,10 +69,13 @@ class InProcessCluster:
         request = JobRequest(ChatPrompt([{"role": "user", "content": "hello"}]), sampling)
         began, first, made = monotonic(), 0.0, 0
         await self._dispatch.submit(Submission(name, [(id, request)], tenant, tier))
-        async for items in self._dispatch.follow(name, id, tenant=tenant):
-            for _, chunk in items:
-                made += len(chunk.ids)
-                first = first or (monotonic() - began if chunk.ids else 0.0)
+
+        def take(chunk: Chunk) -> None:
+            nonlocal first, made
+            made += len(chunk.ids)
+            first = first or (monotonic() - began if chunk.ids else 0.0)
+
+        await self._dispatch.follow(name, id, CallbackSink(take), tenant=tenant)
         last = monotonic() - began
         return Served(first, last, (await read(self.broker, name, id)).get("worker", ""), made)
 
@@ -93,16 +94,12 @@ async def leave_work(broker: Broker, model: str, tier: Tier, count: int, tokens:
 async def in_process_cluster(directory: Path, **terms: Any) -> AsyncGenerator[InProcessCluster]:
     """Opens an empty cluster around a Valkey of its own."""
     async with EmbeddedValkey(directory) as valkey, Broker(valkey.url) as broker, AsyncExitStack() as scope:
-        gateway = GatewayId(incarnation("gateway"))
-        board, wait_estimator = FrameHub(), WaitEstimator(broker)
-        watchdog = Watchdog(broker, gateway, board, wait_estimator, keep_alive=15)
-        frames = board.read(FrameChannel(valkey.url, gateway))
-        loops = [asyncio.create_task(frames), asyncio.create_task(watchdog.watch())]
-        scope.push_async_callback(_end, loops)
-        yield InProcessCluster(broker, RedisQueueClient(broker, gateway, board, wait_estimator, Terms(**terms)), scope)
+        queue = connected_queue(broker, Terms(**terms))
+        scope.push_async_callback(_end, [asyncio.ensure_future(loop()) for loop in queue.loops.values()])
+        yield InProcessCluster(broker, queue.client, scope)
 
 
-async def _end(loops: list[asyncio.Task[None]]) -> None:
+async def _end(loops: list[asyncio.Future[None]]) -> None:
     for loop in loops:
         loop.cancel()
     await asyncio.gather(*loops, return_exceptions=True)

@@ -15,6 +15,7 @@ from millstream.common.job import ChatPrompt, JobId, JobRequest, Lease, ModelNam
 from millstream.common.process import loop
 from millstream.common.telemetry import configure
 from millstream.worker.engines.simulated.engine import SimulatedEngine, SimulatedSettings
+from millstream.worker.jobs.drivers.choice import driver_of
 from millstream.worker.jobs.outbox import Outbox
 from millstream.worker.jobs.runner import Runner
 from millstream.worker.jobs.running_jobs import RunningJob, RunningJobs
@@ -43,8 +44,9 @@ async def spend(streams: int, tokens: int, rate: float) -> float:
     outbox = WorkerWithoutOutbox(
         broker, ModelName(MODEL), WorkerId("without_outbox"), running_jobs, lambda job, answer: None
     )
-    runner = Runner(broker, engine, engine.load(), running_jobs, outbox)
-    engine.start(runner.on_outputs)
+    driver = driver_of(engine, engine.load(), broker, running_jobs)
+    runner = Runner(broker, WorkerId("without_outbox"), running_jobs, outbox, driver)
+    runner.driver.start()
     loops = [asyncio.create_task(outbox.run()), asyncio.create_task(runner.run())]
     request = JobRequest(PROMPT, Sampling(max_tokens=tokens))
     began = time.process_time()

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from millstream.cli.settings import BatchesSettings
 from millstream.common.broker.connection.broker import Broker
@@ -74,7 +75,7 @@ def table(found: list[Row]) -> Table:
     for each in found:
         bar = ProgressBar(total=max(each.total, 1), completed=each.done)
         figures = (f"{each.done}/{each.total}", str(each.failed), f"{each.rate:.1f}", each.left)
-        made.add_row(each.id, each.tenant, each.model, each.status, bar, *figures)
+        made.add_row(*map(Text, (each.id, each.tenant, each.model, each.status)), bar, *figures)
     return made
 
 

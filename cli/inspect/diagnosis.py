@@ -37,7 +37,8 @@ def remedy_for(complaint: str) -> str:
 def loaders(models: Sequence[ModelInfo], model: ModelName) -> int:
     """Returns how many live worker processes could load a model on demand."""
     alive = [worker for info in models for worker in info.workers if worker.alive]
-    return len({worker.id for worker in alive if model in worker.details.get("on_demand", "").split()})
+    offering = {worker.id for worker in alive if model in worker.details.get("on_demand", "").split()}
+    return len(offering | {each.worker for info in models if info.name == model for each in info.loaders})
 
 
 def waiting(info: ModelInfo, queued: Sequence[Queue], policy: Policy, loaders: int = 0) -> Iterator[DoctorFinding]:
@@ -79,6 +80,25 @@ def versions(models: Sequence[ModelInfo]) -> Iterator[DoctorFinding]:
         yield DoctorFinding("note", f"workers run versions {', '.join(sorted(found))}", "Bring them to one version.")
 
 
+def differences(models: Sequence[ModelInfo]) -> Iterator[DoctorFinding]:
+    """Finds workers under one name that are not the same: other weights, words or arithmetic, or less context."""
+    for info in models:
+        alive = [worker for worker in info.workers if worker.alive]
+        prints = {worker.fingerprint or "none" for worker in alive}
+        if len(prints) > 1:
+            remedy = (
+                "An answer that one began ends with an error if none like it is left. Give each model its own name."
+            )
+            what = f"model {info.name}: its workers have different fingerprints: {', '.join(sorted(prints))}"
+            yield DoctorFinding("note", what, remedy)
+        contexts = {worker.context_length for worker in alive}
+        if len(contexts) > 1:
+            what = f"model {info.name}: its workers' contexts have {', '.join(map(str, sorted(contexts)))} tokens"
+            yield DoctorFinding(
+                "note", what, "Long requests go only to those they fit; --max-model-len makes them equal."
+            )
+
+
 def processors(models: Sequence[ModelInfo]) -> Iterator[DoctorFinding]:
     """Tells which instruction sets torch uses where a model computes on CPUs, as its workers said; alike ones
     together."""
@@ -94,6 +114,23 @@ def processors(models: Sequence[ModelInfo]) -> Iterator[DoctorFinding]:
             yield DoctorFinding("note", what, "--dtype float32 is faster there, if twice the memory is free.")
         else:
             yield DoctorFinding("good", what)
+
+
+def upstreams(models: Sequence[ModelInfo]) -> Iterator[DoctorFinding]:
+    """Tells which servers compute where an OpenAI server is the engine, and what was found that they can do."""
+    alive = [worker for info in models for worker in info.workers if worker.alive and "upstream" in worker.details]
+    for worker in alive:
+        told = worker.details
+        what = f"worker {worker.id} asks {told['upstream']} ({told['upstream_server']}), which can: "
+        yield DoctorFinding("good", f"{what}{told['upstream_can']}; and cannot: {told['upstream_cannot'] or 'nothing'}")
+
+
+def exactnesses(models: Sequence[ModelInfo]) -> Iterator[DoctorFinding]:
+    """Tells how exactly the answers of each model go on when what computes them dies."""
+    for info in models:
+        if info.live and info.exactness:
+            levels = ", ".join(f"{kind} {level}" for kind, level in info.exactness.items())
+            yield DoctorFinding("good", f"model {info.name} goes on after a death so: {levels}")
 
 
 def clocks(skew: float) -> Iterator[DoctorFinding]:

@@ -5,11 +5,14 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from millstream.cli.settings import JobsSettings, WorkersSettings
 from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.models.directory import ModelInfo, WorkerInfo, census, model_names
 from millstream.common.broker.models.inspection import LiveJob, dead_jobs, live_jobs
+from millstream.common.broker.models.load_requests import ModelLoader
+from millstream.common.job import ModelName
 from millstream.common.process.command import host_name
 from millstream.common.settings import ClusterSettings
 
@@ -31,12 +34,16 @@ async def show_models(settings: ClusterSettings) -> None:
 async def show_workers(settings: WorkersSettings) -> int:
     """Print every registered worker. Returns the exit status: 1 if asked for this machine's and none is alive."""
     async with Broker(settings.redis_url) as broker:
-        workers = [worker for model in await census(broker) for worker in model.workers]
+        models = await census(broker)
+    workers = [worker for model in models for worker in model.workers]
+    loaders = [(model.name, loader) for model in models for loader in model.loaders]
     if settings.here:
         workers = [worker for worker in workers if worker.details.get("host") == host_name()]
-    header = ("worker", "model", "state", "jobs", "tokens/s", "host", "pid")
-    print_table(header, map(_worker_row, workers), "No worker is registered.")
-    return int(settings.here and not any(worker.alive for worker in workers))
+        loaders = [(model, loader) for model, loader in loaders if loader.host == host_name()]
+    header = ("worker", "model", "state", "jobs", "tokens/s", "context", "fingerprint", "host", "pid")
+    rows = [*map(_worker_row, workers), *(_loader_row(model, loader) for model, loader in loaders)]
+    print_table(header, rows, "No worker is registered.")
+    return int(settings.here and not loaders and not any(worker.alive for worker in workers))
 
 
 async def show_jobs(settings: JobsSettings) -> None:
@@ -69,8 +76,13 @@ def _model_row(info: ModelInfo) -> tuple[str, ...]:
 
 def _worker_row(worker: WorkerInfo) -> tuple[str, ...]:
     state, jobs = worker.details.get("state", "alive") if worker.alive else "silent", f"{worker.load}/{worker.slots}"
+    card = (str(worker.context_length or ""), worker.fingerprint)
     place = (worker.details.get("host", ""), worker.details.get("pid", ""))
-    return (worker.id, worker.model, state, jobs, f"{worker.speed:.1f}", *place)
+    return (worker.id, worker.model, state, jobs, f"{worker.speed:.1f}", *card, *place)
+
+
+def _loader_row(model: ModelName, loader: ModelLoader) -> tuple[str, ...]:
+    return (loader.worker, model, "not loaded", "", "", "", "", loader.host, str(loader.pid))
 
 
 def _job_row(job: LiveJob) -> tuple[str, ...]:
@@ -83,5 +95,5 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], if_none: s
     console = Console(soft_wrap=True, width=WIDE)
     table = Table(*header, box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # names are data: no markup in them is obeyed
     console.print(table if table.row_count else if_none, markup=False)

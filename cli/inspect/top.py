@@ -77,7 +77,7 @@ def _models(now: TopView, made: Mapping[str, float]) -> Table:
         load, slots = sum(worker.load for worker in alive), sum(worker.slots for worker in alive)
         speed = sum(made.get(f"{info.name} {worker.id}", 0.0) for worker in alive)
         figures = (str(load), str(slots), str(info.waiting), f"{speed:.1f}", wait_of(info))
-        table.add_row(info.name, now.policies[info.name].rule, str(info.live), *figures)
+        table.add_row(*map(Text, (info.name, now.policies[info.name].rule, str(info.live), *figures)))
     return table
 
 
@@ -85,7 +85,7 @@ def _workers(now: TopView, made: Mapping[str, float]) -> Table:
     table = _table("worker", "model", "state", "load", "", "tokens/s", "speed", "KV", "prefix hits", "host")
     for info in now.models:
         for worker in info.workers:
-            table.add_row(*_worker_row(worker, made.get(f"{info.name} {worker.id}", 0.0)))
+            table.add_row(*map(Text, _worker_row(worker, made.get(f"{info.name} {worker.id}", 0.0))))
     return table
 
 
@@ -111,7 +111,7 @@ def _queues(now: TopView) -> RenderableType:
     for model, found in now.queues.items():
         for queue in found:
             served = "" if queue.served is None else f"{queue.served:.0f}"
-            table.add_row(model, queue.tier, queue.tenant, str(queue.waiting), served)
+            table.add_row(*map(Text, (model, queue.tier, queue.tenant, str(queue.waiting), served)))
     return table if table.row_count else Text("Nothing waits.")
 
 

@@ -34,6 +34,7 @@ def banner(
         "",
         "Millstream is ready.",
         f"  address  {base_url}/v1",
+        f"  page     {base_url}/",
         *served,
         f"  queue    {without_secrets(redis_url)}",
         *([f"  password {shlex.quote(str(password_file))}, for redis-cli"] if password_file else []),

@@ -29,6 +29,7 @@ from millstream.common.process.stopping import on_stop_signals
 from millstream.common.process.supervise import Child, GaveUp, Program
 from millstream.common.process.tasks import TaskGroup
 from millstream.common.settings import ClusterSettings, child_environment
+from millstream.gateway.access.authentication import loopback
 from millstream.gateway.settings import GatewaySettings
 
 LOOK_INTERVAL = 0.1  # seconds between two looks whether a child is ready
@@ -161,7 +162,9 @@ def _cluster(settings: UpSettings, screen: Screen, broker: Broker, port: int) ->
     what = ["--engine", settings.engine, "--model", settings.model]
     files = gateway.files_url if "files_url" in gateway.model_fields_set else str(settings.state_dir / "files")
     shared = {name: str(getattr(settings, name)) for name in ClusterSettings.model_fields}
-    environment = child_environment(**{**shared, "redis_url": broker.url, "log_format": "json", "files_url": files})
+    local = gateway.local_workers if "local_workers" in gateway.model_fields_set else loopback(settings.host)
+    own = {"redis_url": broker.url, "log_format": "json", "files_url": files, "local_workers": str(local).lower()}
+    environment = child_environment(**{**shared, **own, **_upstream(settings)})
 
     def child(name: str, *arguments: str, worker: bool = False) -> Child:
         program = Program(name, own_command(*arguments), environment)
@@ -178,6 +181,12 @@ def _cluster(settings: UpSettings, screen: Screen, broker: Broker, port: int) ->
         background=child("background", "background"),
         workers=[child(f"worker-{n}", "worker", *what, *common, worker=True) for n in range(1, settings.workers + 1)],
     )
+
+
+def _upstream(settings: UpSettings) -> dict[str, str]:
+    """Returns the upstreams as variables: an address may hold a password, which a flag would show."""
+    key = settings.upstream_key.get_secret_value() if settings.upstream_key else ""
+    return {"upstream": ",".join(settings.upstream), "upstream_key": key}
 
 
 def _why(failure: GaveUp) -> str:

@@ -14,10 +14,14 @@ from millstream.common.broker.connection.broker import Broker, redis_errors
 from millstream.common.broker.scripts.job_calls import (
     ATTACH,
     CANCEL,
+    MISSING,
+    RECALL,
     SUBMIT,
     WATCH,
     AttachArgs,
     CancelArgs,
+    MissingArgs,
+    RecallArgs,
     SubmitArgs,
     SubmittedJob,
     WatchArgs,
@@ -193,6 +197,21 @@ async def attach(
             return JobPosition("missing", Seq(0))
 
 
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """A server that does not know a job: for how long the job may still be put back after a restart, and for how long
+    the server has run, in seconds."""
+
+    may_return: float
+    uptime: float
+
+
+async def absence(broker: Broker, model: ModelName) -> Absence:
+    """Asked when a model's server does not know a job."""
+    may_return, uptime = await broker.run(MISSING, model, MissingArgs())
+    return Absence(int(may_return) / 1000, int(uptime) / 1000)
+
+
 async def watch(
     broker: Broker, model: ModelName, gateway: GatewayId, ttl_ms: int, jobs: Sequence[tuple[JobId, Seq]]
 ) -> dict[JobId, JobPosition]:
@@ -211,6 +230,12 @@ async def cancel(
     """Stop jobs wherever they are (of any tenant if `tenant` is empty); the state of each afterwards. `left`: only the
     reader at that gateway has gone, a job that is read at another goes on (`read`)."""
     return await broker.run(CANCEL, model, CancelArgs(tenant=tenant, gateway=left, ids=jobs))
+
+
+async def recall(broker: Broker, model: ModelName, tenant: str, job: JobId) -> str:
+    """Ask for a running job back (of any tenant if `tenant` is empty): its worker gives it up, and it goes on from its
+    next token. Returns `requeueing`, the state of one that does not run, or `missing`."""
+    return str(await broker.run(RECALL, model, RecallArgs(tenant=tenant, id=job)))
 
 
 async def owner(broker: Broker, model: ModelName, job: JobId) -> str | None:

@@ -10,6 +10,7 @@ MODELS = "ms:models"
 NAMES = "ms:names"
 BATCHES = "ms:batches"
 RESPONSES = "ms:responses"
+UNFINISHED = "ms:unfinished"
 DEAD_WEBHOOKS = "ms:webhooks:dead"
 API_KEYS = "ms:keys"  # hash: sha256 of an API key -> whose it is and its limits, JSON
 
@@ -53,6 +54,11 @@ def backlog(model: ModelName, tier: Tier, tenant: str) -> str:
 def tenants(model: ModelName, tier: Tier) -> str:
     """Sorted set: tenants with a backlog in this tier -> virtual time (tokens served / weight). Gone when empty."""
     return f"{prefix(model)}tenants:{tier}"
+
+
+def loaders(model: ModelName) -> str:
+    """Sorted set: workers (JSON) that have the model but have not loaded it -> until when they count. TTL."""
+    return f"{prefix(model)}loaders"
 
 
 def resume(model: ModelName) -> str:

@@ -6,11 +6,11 @@ from typing import Any, Literal, NamedTuple
 
 from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.jobs import decode_request
+from millstream.common.broker.scripts.job_calls import GRACE_MS
 from millstream.common.broker.scripts.script import Script
 from millstream.common.chunk import Seq
 from millstream.common.job import JobId, JobRequest, Lease, ModelName, WorkerId
 
-GRACE_MS = 2000  # after the server restarted: time for gateways to put back what was lost and for leases to be renewed
 CLAIM_CHARGE = 256  # tokens charged at claim, corrected at settle, so that a burst of claims is already fair
 EVICT_BATCH = 32  # jobs a call: keeps the script near a millisecond
 
@@ -30,6 +30,11 @@ class Claimed:
     @property
     def grant(self) -> int:
         return int(self.lease.partition(":")[0])
+
+    @property
+    def worker(self) -> WorkerId:
+        """Returns who holds it."""
+        return WorkerId(self.lease.partition(":")[2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,15 @@ class StepArgs:
     ids: Sequence[JobId]
 
 
+@dataclass(slots=True, kw_only=True)
+class RetryArgs:
+    """The worker, and what losing their work costs its jobs."""
+
+    worker: WorkerId
+    attempts: int
+    max_attempts: int
+
+
 class StepPart(NamedTuple):
     """A `JobStep` without its id."""
 
@@ -134,11 +148,23 @@ class EvictArgs:
     limit: int = EVICT_BATCH
 
 
+@dataclass(slots=True, kw_only=True)
+class PassArgs:
+    """A job, by which lease it is held, and the context it needs, in tokens."""
+
+    worker: WorkerId
+    id: JobId
+    lease: Lease
+    room: int
+
+
 BEAT = Script("worker/beat", BeatArgs)
 CLAIM = Script("job/claim", ClaimArgs)
 STEP = Script[StepArgs, tuple[Lease, Seq, Sequence[bytes], End | None]]("job/step", StepArgs, StepPart)
 HANDOFF = Script[WorkerArgs, tuple[JobId, Lease]]("job/handoff", WorkerArgs, GivenBack)
+PASS = Script("job/pass", PassArgs)
 PREEMPT = Script[WorkerArgs, tuple[JobId, Lease]]("job/preempt", WorkerArgs, GivenBack)
+RETRY = Script[RetryArgs, tuple[JobId, Lease]]("job/retry", RetryArgs, GivenBack)
 EVICT = Script("worker/evict", EvictArgs)
 
 StepAnswer = Literal["ok", "fenced", "lagging", "cancel", "preempt"]
@@ -191,6 +217,27 @@ async def handoff(broker: Broker, model: ModelName, worker: WorkerId, jobs: Sequ
 async def preempt(broker: Broker, model: ModelName, worker: WorkerId, jobs: Sequence[tuple[JobId, Lease]]) -> list[str]:
     """Give jobs back that were asked for, without counting an attempt; the inbox stays."""
     return await broker.run(PREEMPT, model, WorkerArgs(worker=worker), jobs)
+
+
+async def retry(
+    broker: Broker,
+    model: ModelName,
+    worker: WorkerId,
+    jobs: Sequence[tuple[JobId, Lease]],
+    attempts: int,
+    max_attempts: int,
+) -> list[str]:
+    """Give jobs back whose work was lost without the worker's dying; `attempts` counts as when a worker died."""
+    args = RetryArgs(worker=worker, attempts=attempts, max_attempts=max_attempts)
+    return await broker.run(RETRY, model, args, jobs)
+
+
+async def pass_on(broker: Broker, job: Claimed, room: int) -> int | None:
+    """Gives a job that has no tokens yet to a worker whose context holds `room` tokens. Returns the longest context
+    there is if none does, else None: the job is another's now."""
+    args = PassArgs(worker=job.worker, id=job.id, lease=job.lease, room=room)
+    status, *rest = await broker.run(PASS, job.model, args)
+    return int(rest[0]) if status == "none" else None
 
 
 async def withdraw(broker: Broker, model: ModelName, worker: WorkerId) -> None:

@@ -170,7 +170,7 @@ echo "# changed" >> source/gateway/app.py
 check "a changed source line installs nothing anew" \
   bash -c 'cd source && docker compose -f docker-compose.yml -f ../build.yml build --progress plain gateway 2>&1 |
     grep -A1 "requirements.txt" | grep -q CACHED'
-[ -z "${INDEX_PID:-}" ] || kill "$INDEX_PID"
+[ -z "${INDEX_PID:-}" ] || kill "$INDEX_PID" 2> /dev/null
 say "sizes: $(docker images --format '{{.Repository}} {{.Size}}' | grep millstream | tr '\n' ' ')"
 stop_daemon
 run_daemon || die "dockerd does not start in a namespace: see dockerd.log"

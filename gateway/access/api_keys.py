@@ -7,7 +7,7 @@ import structlog
 
 from millstream.common.broker.accounts.keyring import ApiKey, count_keys, digest, find_key
 from millstream.common.broker.connection.broker import Broker, RedisAway
-from millstream.gateway.access.authentication import StaticKeys
+from millstream.gateway.access.static_keys import StaticKeys
 
 FRESH = 1.0  # seconds a key's record is used again: for so long a revoked key may still be let in
 MOST = 10_000  # records kept; beyond them all are looked up anew
@@ -22,7 +22,7 @@ class Keyring:
     def __init__(self, broker: Broker, static: StaticKeys, *, demand: bool) -> None:
         self._broker = broker
         self._static = static
-        self._demand = demand or bool(static.tenants)
+        self._demand = demand or bool(static.records)
         self._any: bool | None = None  # None: Redis was not asked yet
         self._found: dict[str, tuple[float, ApiKey | None]] = {}
 

@@ -1,19 +1,19 @@
 """Authentication: finds the tenant of an API key, and decides where the gateway may listen without any key."""
 
 import ipaddress
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from starlette.datastructures import Headers
 
-from millstream.common.broker.accounts.keyring import ApiKey, digest
+from millstream.common.broker.accounts.keyring import ApiKey
 from millstream.common.errors import Unauthorized
 from millstream.gateway.settings import GatewaySettings
 
 ANYONE = "default"  # the tenant of a gateway without keys
 HEALTH, READINESS = "/health", "/ready"  # for whoever watches over the process; they tell no secret
 DESCRIPTIONS = ("/docs", "/redoc", "/openapi.json")  # for browsers, which have no key yet; the same for everybody
-OPEN_PATHS = frozenset((HEALTH, READINESS, *DESCRIPTIONS))
+PAGE, PAGE_FILES = ("/", "/ui"), "/ui/"  # the web page, which asks for a key itself; it tells nothing of the cluster
+OPEN_PATHS = frozenset((HEALTH, READINESS, *DESCRIPTIONS, *PAGE))
 SCHEME = {
     "type": "http",
     "scheme": "bearer",
@@ -33,44 +33,6 @@ class Keys(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class StaticKeys:
-    """Keys from the settings. Only their hashes are kept, and looked up, so timing tells nothing of a key."""
-
-    tenants: dict[str, str]
-
-    async def owner(self, key: str) -> ApiKey | None:
-        tenant = self.tenants.get(digest(key))
-        return None if tenant is None else ApiKey("", tenant)
-
-    async def demanded(self) -> bool:
-        return bool(self.tenants)
-
-
-def static_keys(entries: list[str]) -> StaticKeys:
-    """Reads the keys of the settings, `tenant:key` each. Raises `ValueError` for another form, without repeating the
-    entry: it may hold a key."""
-    tenants: dict[str, str] = {}
-    for index, entry in enumerate(entries):
-        tenant, colon, key = entry.partition(":")
-        if not (tenant and colon and key):
-            raise ValueError(f"api_keys[{index}]: expected `tenant:key`")
-        tenants[digest(key)] = tenant
-    return StaticKeys(tenants)
-
-
-def keys_of(settings: GatewaySettings) -> StaticKeys:
-    """The keys of the settings, those in the file included: one `tenant:key` a line; empty lines and those with `#` are
-    passed over. Raises `ValueError`."""
-    if settings.api_keys_file is None:
-        return static_keys(settings.api_keys)
-    try:
-        lines = [line.strip() for line in settings.api_keys_file.read_text().splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"api_keys_file (MILLSTREAM_API_KEYS_FILE): {error}") from error
-    return static_keys([*settings.api_keys, *(line for line in lines if line and not line.startswith("#"))])
-
-
 async def authenticate(headers: Headers, keys: Keys) -> ApiKey:
     """Returns the key of the caller, read from `Authorization: Bearer` or Anthropic's `x-api-key`. Raises
     `Unauthorized`."""
@@ -86,6 +48,11 @@ async def authenticate(headers: Headers, keys: Keys) -> ApiKey:
     if owner is None:
         raise Unauthorized(f"Incorrect API key provided: {redacted(key)}.")
     return owner
+
+
+def is_open(path: str) -> bool:
+    """Tells whether a path needs no key."""
+    return path in OPEN_PATHS or path.startswith(PAGE_FILES)
 
 
 def told_of_keys(document: dict[str, Any]) -> dict[str, Any]:
@@ -111,9 +78,10 @@ def redacted(key: str) -> str:
     return f"{key[:3]}***{key[-4:]}" if len(key) > 12 else "***"
 
 
-def check_exposure(settings: GatewaySettings, keys: StaticKeys) -> None:
-    """Raises `ValueError` where anyone on the network could use the gateway without a key."""
-    if keys.tenants or settings.require_keys or settings.insecure_no_auth or loopback(settings.host):
+def check_exposure(settings: GatewaySettings, *, keyed: bool) -> None:
+    """Raises `ValueError` where anyone on the network could use the gateway without a key. `keyed`: the settings have
+    keys."""
+    if keyed or settings.require_keys or settings.insecure_no_auth or loopback(settings.host):
         return
     raise ValueError(
         f"Refusing to listen on {settings.host} without API keys: anyone who reaches it could use it. Configure "

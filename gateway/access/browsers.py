@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from millstream.gateway.access.authentication import OPEN_PATHS, loopback
+from millstream.gateway.access.authentication import is_open, loopback
 from millstream.gateway.settings import GatewaySettings
 
 TELLING = (b"host", b"origin", b"sec-fetch-site", b"sec-fetch-mode")
@@ -34,7 +34,7 @@ class BrowserRules:
                 "http://127.0.0.1 or localhost, list the name in allowed_hosts (MILLSTREAM_ALLOWED_HOSTS), or demand "
                 "keys (`millstream keys create`)."
             )
-        harmless = method in SAFE and (mode == "navigate" or path in OPEN_PATHS)
+        harmless = method in SAFE and (mode == "navigate" or is_open(path))
         if not harmless and (origin or site == "cross-site") and self._foreign(origin, host):
             return (
                 f"A gateway without API keys does not answer pages of other sites ('{origin[:100] or site}'). List the "

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from millstream.common.errors import MillstreamError
+from millstream.common.job import ModelName
 from millstream.common.request_id import Family
 from millstream.gateway.errors.table import error_object
 from millstream.gateway.requests.accumulator import Accumulator
@@ -17,7 +18,9 @@ from millstream.gateway.requests.handler import Writers, request_handler
 from millstream.gateway.requests.prepared import PreparedRequest, RequestContext
 from millstream.gateway.requests.presenter import Presenter
 from millstream.gateway.requests.response_meta import ResponseMeta
+from millstream.gateway.services.caller import Caller
 from millstream.gateway.services.services import Services
+from millstream.gateway.settings import IntakeSettings
 
 WholeWriter = Callable[[ResponseMeta, list[Accumulator]], dict[str, Any]]
 StreamWriter = Callable[[ResponseMeta], Presenter]
@@ -47,6 +50,18 @@ class Dialect:
 
 
 OPENAI = Dialect("/", error_object)
+LEFT_OUT = "x-millstream-tools-left-out"  # the tools that were offered and that nobody runs here, by family
+
+
+def context_of(family: Family, model: ModelName, caller: Caller, settings: IntakeSettings) -> RequestContext:
+    """Returns the context of a request, by the settings of the process that reads it."""
+    clamp = settings.excess_max_tokens == "clamp"
+    return RequestContext(family, model, caller, settings.max_jobs, settings.default_max_tokens, clamp)
+
+
+def nothing_left_out(body: object) -> list[str]:
+    """Is the `left_out` of an endpoint whose bodies have no tools."""
+    return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +76,7 @@ class Endpoint(Generic[B]):
     whole: Callable[[B], WholeWriter]
     examples: dict[int | str, dict[str, Any]]  # what FastAPI calls `responses`
     stream: Callable[[B], StreamWriter] | None = None  # None: it answers only as a whole
+    left_out: Callable[[B], list[str]] = nothing_left_out
 
     def writers(self, body: B) -> Writers:
         """Returns how the answer to this body is written."""
@@ -70,12 +86,21 @@ class Endpoint(Generic[B]):
         """Returns the context of a request for the model `asked`, by what its headers say. Raises `BadRequest`."""
         settings = services.settings
         model, caller = await services.model(asked), services.caller(request)
-        return RequestContext(self.id_family, model, caller, settings.max_jobs, settings.default_max_tokens)
+        return context_of(self.id_family, model, caller, settings)
 
     async def answer(self, body: B, request: Request, services: Services) -> Response:
         """Returns the response to an ordinary request. Raises what keeps the answer from beginning."""
         order = self.read(body, await self.context(body.model, request, services))
-        return await request_handler(services, request, order).answer(order, self.writers(body))
+        response = await request_handler(services, request, order).answer(order, self.writers(body))
+        return self.noted(body, response, services)
+
+    def noted(self, body: B, response: Response, services: Services) -> Response:
+        """Returns the response that tells which of the offered tools were left out; they are counted, too."""
+        if families := self.left_out(body):
+            response.headers[LEFT_OUT] = ", ".join(families)
+            for family in families:
+                services.metrics.tools_left_out.labels(family).inc()
+        return response
 
 
 @dataclass(frozen=True, slots=True)

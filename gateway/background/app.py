@@ -9,11 +9,12 @@ import structlog
 from millstream.common import telemetry
 from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.records.pending import EndedResponse, Pending
+from millstream.common.broker.records.unfinished import AnswerKind, UnfinishedAnswer, UnfinishedAnswers
 from millstream.common.process import loop
 from millstream.common.process.identity import incarnation
 from millstream.common.process.stopping import on_stop_signals
 from millstream.common.process.tasks import TaskGroup, leaves, tell_why_it_ends
-from millstream.gateway.background.answers import BackgroundResponses
+from millstream.gateway.background.answers import BackgroundResponses, KeptAnswers
 from millstream.gateway.background.arq_worker import ArqQueue, ArqRunner, Periodic, Task
 from millstream.gateway.background.batches.batch_worker import BackgroundContext, BatchWorker
 from millstream.gateway.background.health import QUEUE
@@ -40,16 +41,24 @@ class Background:
     """One background process, connected to its cluster. Raises `ValueError` for settings that cannot be meant."""
 
     def __init__(
-        self, context: BackgroundContext, pending: Pending, house: BackgroundUpkeep, http: httpx.AsyncClient
+        self,
+        context: BackgroundContext,
+        pending: Pending,
+        unfinished: UnfinishedAnswers,
+        house: BackgroundUpkeep,
+        http: httpx.AsyncClient,
     ) -> None:
         settings = context.settings
         self._context = context
         self._answers = BackgroundResponses(context, pending)
+        self._kept = KeptAnswers(context, unfinished)
         self._webhooks = Webhooks(settings, pending, http)
         tasks = [Task("work_on_batch", self._work_on_batch), Task("end_response", self._end_response)]
+        tasks.append(Task("store_answer", self._store_answer))
         periodic = [
             Periodic("look_for_batches", LOOK_EVERY, self._look_for_batches),
             Periodic("look_for_responses", LOOK_EVERY, self._look_for_responses),
+            Periodic("look_for_answers", LOOK_EVERY, self._look_for_answers),
             Periodic("evict", EVICT_EVERY, house.evict),
             Periodic("remove_expired_files", CLEAN_EVERY, house.remove_expired_files),
         ]
@@ -102,6 +111,16 @@ class Background:
             await self._tell(tenant, kind, identity)
         await self._answers.settle(response)
 
+    async def _look_for_answers(self) -> None:
+        """Asks for work on answers that are to be stored and are complete; see `_look_for_responses`."""
+        minute = int(time.time()) // 60
+        for answer in await self._kept.ended():
+            which = (answer.kind, answer.id, answer.tenant, answer.model)
+            await self._work.ask("store_answer", *which, id=f"answer:{answer.id}:{minute}")
+
+    async def _store_answer(self, kind: AnswerKind, identity: str, tenant: str, model: str) -> None:
+        await self._kept.store(UnfinishedAnswer(kind, identity, tenant, model))
+
     async def _tell(self, tenant: str, kind: str, subject: str) -> None:
         for delivery in self._webhooks.deliveries(tenant, kind, subject):
             await self._send(delivery, 0)
@@ -145,7 +164,9 @@ async def work(settings: BackgroundSettings) -> None:
     on_stop_signals(stop.set)
     async with connect(settings) as cluster, Broker(settings.redis_url) as broker, mailbox() as http:
         context = office_of(settings, cluster)
-        background = Background(context, Pending(broker), BackgroundUpkeep(broker, context), http)
+        background = Background(
+            context, Pending(broker), UnfinishedAnswers(broker), BackgroundUpkeep(broker, context), http
+        )
         async with TaskGroup() as tasks:
             running = tasks.keep(background.run, "background")
             log.info("background_started")

@@ -11,6 +11,7 @@ from millstream.common.broker.upkeep import keep_up
 from millstream.common.errors import MillstreamError
 from millstream.gateway.background.batches.batch_worker import BackgroundContext
 from millstream.gateway.records.files.catalogue import has_expired
+from millstream.gateway.services.connect import upkeep_rules
 
 KEPT_PARTS = 3600  # seconds that parts stay after the last one was written, at least
 log = structlog.stdlib.get_logger(part="upkeep")
@@ -26,10 +27,10 @@ class BackgroundUpkeep:
     async def evict(self) -> None:
         """Handles stale workers, passed deadlines and orphaned jobs. Gateways and workers do this too, when there are
         any."""
-        settings = self._context.settings
+        rules = upkeep_rules(self._context.settings)
         try:
             for model in await model_names(self._broker):
-                await keep_up(self._broker, model, settings.max_attempts, int(settings.orphan_grace * 1000))
+                await keep_up(self._broker, model, rules)
         except MillstreamError as error:
             log.warning("upkeep_postponed", error=error.message)
 

@@ -1,1 +1,1 @@
-"""The client's socket: the server's protocol, the SSE response, the direct write, and noticing that a client left."""
+"""The client's socket: the server's protocol, the SSE response, the outlet, and noticing that a client left."""

@@ -6,7 +6,7 @@ from types import TracebackType
 from starlette.requests import Request
 
 from millstream.common.errors import Cancelled, MillstreamError
-from millstream.gateway.connection.direct_write import DirectWrite
+from millstream.gateway.connection.outlet import Outlet
 
 
 class ClientGone(Cancelled):
@@ -20,7 +20,7 @@ class ClientWatch:
 
     def __init__(self, request: Request, served: "set[ClientWatch]") -> None:
         """Begins without listening. `served`: the set in which it is found as long as it is listened for."""
-        self.direct = DirectWrite(request.scope)
+        self._scope = request.scope
         self.comes_back = _comes_back(request)  # it knows how to go on with a stream that breaks off, and where
         self._receive = request.receive
         self._served = served
@@ -53,6 +53,10 @@ class ClientWatch:
             self._reason = reason
             if self._working and self._task is not None:
                 self._task.cancel()
+
+    def outlet(self) -> Outlet:
+        """Returns the client's socket, to be written to once the response's head has been sent."""
+        return Outlet(self._scope)
 
     def release(self) -> None:
         """Ends the watch: nothing more will be done for the client."""

@@ -1,20 +1,19 @@
-"""The stream as an HTTP response: sse-starlette's, fed with bytes that are events already."""
+"""The stream as an HTTP response: sse-starlette's, around a body that writes itself to the socket."""
 
 # pyright: reportUnknownMemberType=false
 # sse-starlette's constructor takes a bare `dict` among its contents.
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Self
 
 from sse_starlette.sse import EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
 from millstream.common.errors import Unavailable
-from millstream.gateway.connection.direct_write import hang_up
 from millstream.gateway.connection.disconnect import ClientGone, ClientWatch
 from millstream.gateway.connection.framing import Framing
+from millstream.gateway.connection.outlet import hang_up
 
 # The notice of a gateway that stops: come back, to another one, in so many milliseconds. The line counts when it is
 # read; no blank line ends it, for the same reason as with `gateway.requests.writer.KEEP_ALIVE`.
@@ -30,24 +29,21 @@ STOPPING = "This gateway is stopping: please ask again."
 CUT_INTERVAL = 0.1  # seconds until those are cut off, too, whose jobs were just being submitted
 
 
-class Final(bytes):
-    """A stream's last events. They leave in one write with its end."""
-
-
 class DrainTimeout(Unavailable):
     """The answer outlived the drain window of a gateway that stops."""
 
 
 class EventStream(EventSourceResponse):
-    """Sends what the iterator yields as it is: one socket write for each item. No pings of its own: the flow tells
-    when it is silent. `closing` runs in every case: the client left, the process stops, or all was sent.
+    """Sends the head, lets the body write itself, and sends the last bytes, which `body` returns, in one write with the
+    end. No pings of its own: the body shows signs of life. `closing` runs in every case: the client left, the process
+    stops, or all was sent.
 
     It runs in the request's own task. sse-starlette's way, a group of three tasks and their cancel scopes for each
     stream, cost a fifth of a request: `client` knows when to end it, and `DrainNotifier` listens once for all."""
 
     def __init__(
         self,
-        events: AsyncGenerator[bytes],
+        body: Callable[[], Awaitable[bytes]],
         *,
         headers: Mapping[str, str],
         closing: Callable[[], Awaitable[None]],
@@ -59,7 +55,7 @@ class EventStream(EventSourceResponse):
         named = ((name.encode(), value.encode("latin-1")) for name, value in headers.items())
         self.raw_headers = [*FIXED_HEADERS, (b"content-type", framing.media_type), *named]
         self._framing = framing
-        self._events = events
+        self._body = body
         self._closing = closing
         self._client = client
 
@@ -72,7 +68,7 @@ class EventStream(EventSourceResponse):
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             with self._client:
-                await self._stream_response(send)
+                await send({"type": "http.response.body", "body": await self._body(), "more_body": False})
         except ClientGone:
             pass  # there is nobody to tell
         except DrainTimeout:  # no end, or it would look whole
@@ -81,15 +77,6 @@ class EventStream(EventSourceResponse):
         finally:
             self._client.release()
             await self._closing()
-
-    async def _stream_response(self, send: Send) -> None:
-        async with aclosing(self._events) as events:
-            async for event in events:
-                more = not isinstance(event, Final)
-                await send({"type": "http.response.body", "body": event, "more_body": more})
-                if not more:
-                    return
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class DrainNotifier:

@@ -43,6 +43,12 @@ class WrongMethod(BadRequest):
     code = "method_not_allowed"
 
 
+class UpgradeRefused(BadRequest):
+    """A WebSocket was asked for where there is only HTTP: clients that read this go on over HTTP at once."""
+
+    code = "upgrade_required"
+
+
 class HeadTooLarge(BadRequest):
     """The request's headers exceed the limit."""
 
@@ -74,9 +80,11 @@ TABLE: dict[str, WireError] = {
     Forbidden.code: WireError(403, "permission_error", "forbidden"),
     ModelNotFound.code: WireError(404, INVALID, "model_not_found"),
     NotFound.code: WireError(404, INVALID, "not_found"),
+    "record_lost": WireError(404, INVALID, "record_lost"),
     WrongMethod.code: WireError(405, INVALID, "method_not_allowed"),
     IdempotencyConflict.code: WireError(409, INVALID, "idempotency_conflict"),
     LogExpired.code: WireError(410, INVALID, "stream_expired"),
+    UpgradeRefused.code: WireError(426, INVALID, "upgrade_required"),
     BodyTooLarge.code: WireError(413, INVALID, "request_too_large"),
     HeadTooLarge.code: WireError(431, INVALID, "headers_too_large"),
     Overloaded.code: WireError(429, "rate_limit_error", "rate_limit_exceeded"),
@@ -87,6 +95,7 @@ TABLE: dict[str, WireError] = {
     "engine_error": WireError(500, "server_error", "engine_error"),
     "worker_lost": WireError(500, "server_error", "worker_lost"),
     "stream_lost": WireError(500, "server_error", "stream_lost"),
+    "answer_interrupted": WireError(500, "server_error", "answer_interrupted"),
     Unavailable.code: WireError(503, "service_unavailable", "service_unavailable"),
     StorageFailed.code: WireError(507, "server_error", "storage_failed"),
     Expired.code: WireError(504, "timeout", "deadline_exceeded"),

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from millstream.gateway.access.authentication import told_of_keys
 from millstream.gateway.apis.endpoint import Dialect
-from millstream.gateway.connection.direct_write import SERVER
+from millstream.gateway.connection.outlet import SERVER
 
 
 class DirectApp(FastAPI):

@@ -20,6 +20,7 @@ GAUGES = (
 COUNTERS = (
     ("steps", "engine_steps", "Iterations of the engine's batch."),
     ("tokens", "tokens", "Completion tokens made."),
+    ("continued", "continued_answers", "Answers gone on with that another lease began."),
     ("wasted", "tokens_after_client_left", "Completion tokens made for jobs that nobody wanted any more."),
 )
 

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from millstream.common.errors import Unavailable
-from millstream.gateway.connection.direct_write import begun, hang_up
+from millstream.gateway.connection.outlet import begun, hang_up
 from millstream.gateway.connection.sse import STOPPING
 from millstream.gateway.http.middleware import error_response
 from millstream.gateway.http.normalize import own_path

@@ -32,15 +32,15 @@ async def health() -> dict[str, str]:
     "/ready", summary="Can a request be served now", responses=answers({"status": "ready", "redis": True, "workers": 1})
 )
 async def ready(request: Request, services: InServices) -> JSONResponse:
-    """Answers 200 if Redis answers and at least one worker is alive, else 503 saying which is missing; 503 as well once
-    this process has been told to stop."""
+    """Answers 200 if Redis answers and at least one worker is alive (it may load its model when it is asked for), else
+    503 saying which is missing; 503 as well once this process has been told to stop."""
     try:
         await services.cluster.directory.ping()
         models = await services.cluster.directory.models()
     except MillstreamError as error:
         log.info("not_ready", error=error.message)  # which may name Redis's address: not for everybody who asks
         return _readiness(False, redis=False, workers=0, reason=NO_REDIS)
-    workers = sum(model.live for model in models)
+    workers = sum(model.live for model in models) or len({each.worker for model in models for each in model.loaders})
     if draining(request.app):
         return _readiness(False, redis=True, workers=workers, reason=STOPPING)
     reason = "" if workers else "no live worker: start one with `millstream worker --model ...`"

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from millstream.common.errors import BadRequest, BodyTooLarge, Forbidden, MillstreamError, Unavailable
-from millstream.gateway.access.authentication import OPEN_PATHS, authenticate
+from millstream.gateway.access.authentication import authenticate, is_open
 from millstream.gateway.access.browsers import BrowserRules
 from millstream.gateway.apis.endpoint import Dialect, dialect_of
 from millstream.gateway.connection.protocol import http_id
@@ -116,7 +116,7 @@ class Authentication:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and own_path(scope) not in OPEN_PATHS:
+        if scope["type"] == "http" and not is_open(own_path(scope)):
             try:
                 keys = cast(Services, scope["app"].state.services).keys
                 owner = await authenticate(Headers(scope=scope), keys)

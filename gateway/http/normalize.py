@@ -22,10 +22,11 @@ class PathNormalization:
 
 
 def canonical(path: str, root: str) -> str:
-    """Returns the path without a trailing slash, below the root path. A redirect instead would make some clients drop
-    their body or key, and behind a proxy it may name the wrong scheme."""
+    """Returns the path without a trailing slash (but for the root's own), below the root path. A redirect instead would
+    make some clients drop their body or key, and behind a proxy it may name the wrong scheme."""
     inside = path == root or path.startswith(f"{root}/")
-    return (path if inside else root + path).rstrip("/") or "/"
+    below = (path if inside else root + path).rstrip("/")
+    return f"{root}/" if below == root else below
 
 
 def own_path(scope: Scope) -> str:

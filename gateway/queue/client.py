@@ -2,13 +2,14 @@
 has the real client; tests of the HTTP surface have their own.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from millstream.common.broker.accounts.keyring import ApiKey
-from millstream.common.chunk import NOTHING_YET, Chunk, Seq
+from millstream.common.chunk import NOTHING_YET, Seq
 from millstream.common.job import JobId, JobRequest, ModelName, Tier
+from millstream.gateway.queue.sink import ChunkSink, LoggedChunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Submission:
     idempotency_key: str | None = None
     fingerprint: str = ""  # of the body: the same key with another fingerprint is a conflict
     resumable: bool = False  # the jobs run on when their client leaves
+    kept: bool = False  # the answer is to be stored: the jobs run on when their gateway dies
     affinity: tuple[str, ...] = ()  # session and prompt beginnings, for routing: `gateway.requests.affinity`
     key: ApiKey | None = None  # whose limits count, and with which weight among tenants
 
@@ -49,10 +51,6 @@ class Waiting:
     loading: str = ""  # what the worker that loads the model just now is at
 
 
-# Offers a chunk to the fast path (none: a sign of life); whether it was taken.
-DirectSink = Callable[[Seq, Chunk | None], bool]
-
-
 class QueueClient(Protocol):
     """The gateway's way to the queue."""
 
@@ -61,25 +59,17 @@ class QueueClient(Protocol):
         `Unavailable`."""
         ...
 
-    def follow(
-        self,
-        model: ModelName,
-        job: JobId,
-        *,
-        tenant: str,
-        after: Seq = NOTHING_YET,
-        direct: DirectSink | None = None,
-    ) -> AsyncIterator[list[tuple[Seq, Chunk]]]:
-        """Yields the job's chunks from seq `after` + 1 to its last one, in order, without holes or repeats; each item
-        is all that is there now (at least one). An empty list is a sign of life: nothing new for a keep-alive interval,
-        or another place in the queue. Works for any job of the tenant on any gateway, running or settled. While the
-        iterator has nothing and is waited for, chunks may go to `express` instead. Raises `NotFound` (no such job of
-        this tenant), `LogExpired`, `StreamLost`."""
+    async def follow(
+        self, model: ModelName, job: JobId, sink: ChunkSink, *, tenant: str, after: Seq = NOTHING_YET
+    ) -> None:
+        """Pushes the job's chunks into `sink`, from seq `after` + 1 on, and returns after its last one. Works for any
+        job of the tenant on any gateway, running or settled. Raises `NotFound` (no such job of this tenant),
+        `LogExpired`, `StreamLost`, and what the sink raises."""
         ...
 
     async def logged(
         self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET, most: int | None = None
-    ) -> list[tuple[Seq, Chunk]]:
+    ) -> list[LoggedChunk]:
         """Returns what the job's log has now from seq `after` + 1 on, in order, at most `most` chunks: a look that
         waits for no chunk and does not take the stream over from who follows it. A Redis that is away is waited for, up
         to half a minute. Raises `NotFound` (no such job of this tenant), `LogExpired` (the same, and `after` says that

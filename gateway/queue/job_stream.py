@@ -1,7 +1,7 @@
 """One stream's place in one job's chunk log: which frames to deliver, which to drop, when there is a hole.
 
 Pure bookkeeping, no I/O. `seq` below the next: drop. Older grant than seen: drop. Equal: deliver. Above: a hole, to be
-repaired from the log. The buffer is bounded; a slow client's overflow is a hole too, and caught up from the log later.
+repaired from the log. What a full sink does not take is a hole too: the stream lags until the sink has drained.
 """
 
 import asyncio
@@ -11,15 +11,18 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Literal
 
+import structlog
+
 from millstream.common.broker.jobs import Delivered, Envelope, JobPosition
-from millstream.common.chunk import NOTHING_YET, Chunk, Seq, decode_chunk
+from millstream.common.chunk import Seq, decode_chunk
 from millstream.common.job import JobId, JobRequest, Lease, ModelName
-from millstream.gateway.queue.client import DirectSink, Waiting
+from millstream.gateway.queue.client import Waiting
+from millstream.gateway.queue.sink import ChunkSink, LoggedChunk
 
 SILENT = 0.5  # seconds without a frame until Redis is asked about a stream
-BUFFER = 1024  # chunks kept for a slow client; beyond, they are read from the log again when it is ready for them
+BUFFER = 1024  # chunks kept until somebody reads the stream; what comes after them is read from the log
 
-LoggedChunk = tuple[Seq, Chunk]
+log = structlog.stdlib.get_logger(part="stream")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +47,10 @@ class JobStream:
         self.lease: Lease | Literal[""] = ""  # under which the last chunk was delivered
         self.newest: Lease | Literal[""] = ""  # the newest heard of: what older ones send is not delivered any more
         self.grant = 0  # its number
-        self.lagging = False  # the log has more than the buffer: read it
+        self.lagging = False  # the log has more than was delivered: read it
         self.unsure = origin is None  # our place in Redis must be found (again) before going on
-        self.done = False  # the last chunk has arrived
+        self.done = False  # the last chunk was delivered, or the sink has failed
+        self.failure: Exception | None = None  # of the sink
         self.heard = monotonic()
         self.asked = 0.0  # when the watchdog last asked about it
         self.look_at = 0.0  # when the watchdog looks at it again
@@ -54,25 +58,26 @@ class JobStream:
         self.spread = random.uniform(0.8, 1)  # many that came together are not asked about together for ever
         self.nudged = 0.0  # when it last showed a sign of life
         self.read = False  # somebody reads it
-        self.direct: DirectSink | None = None  # the reader's fast path
         self._place: Waiting | None = None  # in the queue, as last told
         self._chunks: list[bytes] = []  # all since `first`: what Redis may have to be given back
-        self._ready: list[LoggedChunk] = []
+        self._sink: ChunkSink | None = None
+        self._early: list[LoggedChunk] = []  # what came before there was a sink
         self._waiter: asyncio.Future[None] | None = None
+
+    def open(self, sink: ChunkSink) -> None:
+        """Delivers to `sink` from now on, beginning with what has come already."""
+        self._sink, early, self._early = sink, self._early, []
+        if early:
+            self._put(early)
 
     def take(self, lease: str, seq: int, raw: bytes) -> None:
         """Takes a frame that arrived. While our place is not known it may be of a log that went another way: the log
         tells."""
-        if self.unsure or seq < self.next or not self._valid(lease):
+        if self.unsure or self.done or seq < self.next or not self._valid(lease):
             return
-        if seq > self.next or len(self._ready) >= BUFFER:
+        if seq > self.next or not self._deliver([(Seq(seq), decode_chunk(raw))], [bytes(raw)]):
             self.lagging = True
-        else:
-            chunk = self._keep(raw)
-            if self._parked and self.direct is not None and self.direct(Seq(seq), chunk):
-                return
-            self._ready.append((Seq(seq), chunk))
-        self.wake()
+            self.wake()
 
     def _valid(self, lease: str) -> bool:
         """Tells whether this lease is the newest seen; it is from now on."""
@@ -81,20 +86,40 @@ class JobStream:
             self.grant, self.newest = grant, Lease(lease)
         return grant >= self.grant
 
-    def accept(self, raw: bytes) -> None:
-        """Takes the next chunk, from the log."""
-        self._ready.append((Seq(self.next), self._keep(raw)))
+    def accept(self, page: list[tuple[Seq, bytes]]) -> None:
+        """Takes a page of the log that begins at or before the next chunk: frames may have come since it was read."""
+        new = [(seq, raw) for at, (seq, raw) in enumerate(page, page[0][0] if page else 0) if seq == at >= self.next]
+        chunks = [(seq, decode_chunk(raw)) for seq, raw in new]
+        if new and not self._deliver(chunks, [raw for _, raw in new]):
+            self.lagging = True
 
-    def _keep(self, raw: bytes) -> Chunk:
-        """Keeps the next chunk and returns it."""
-        chunk = decode_chunk(raw)
-        self._chunks.append(bytes(raw))
-        self.next += 1
+    def _deliver(self, chunks: list[LoggedChunk], raws: list[bytes]) -> bool:
+        """Delivers the next chunks. Tells whether they were taken."""
+        if not self._put(chunks):
+            return False
+        self._chunks += raws
+        self.next += len(raws)
         self.lease = self.newest
-        self.done = chunk.last
         self.heard = monotonic()
         self.look_at = min(self.look_at, self.heard + SILENT)  # it may have been waiting for long until now
-        return chunk
+        if chunks[-1][1].last:
+            self.done = True
+            self.wake()
+        return True
+
+    def _put(self, chunks: list[LoggedChunk]) -> bool:
+        """Never raises: it is called by the one reader of all streams."""
+        if self._sink is None:
+            if len(self._early) >= BUFFER:
+                return False
+            self._early += chunks
+            return True
+        try:
+            return self._sink.put(chunks)
+        except Exception as error:  # noqa: BLE001 (whoever follows raises it)
+            self.failure, self.done = error, True
+            self.wake()
+            return True
 
     @property
     def waiting(self) -> Waiting | None:
@@ -110,8 +135,11 @@ class JobStream:
     def show_life(self) -> None:
         """Makes a sign of life due."""
         self.nudged = monotonic()
-        if not (self._parked and self.direct is not None and self.direct(NOTHING_YET, None)):
-            self.wake()
+        if self._sink is not None:
+            try:
+                self._sink.show_life()
+            except Exception:
+                log.exception("sign_of_life_failed", job=self.job)
 
     def told(self, place: JobPosition, had: Seq) -> None:
         """Takes Redis's answer on the job's place; it was asked when `had` was the last chunk here. Less than that is a
@@ -134,14 +162,10 @@ class JobStream:
         self.unsure = True
         self.wake()
 
-    def drain(self) -> list[LoggedChunk]:
-        """Returns all chunks that are ready, in order."""
-        ready, self._ready = self._ready, []
-        return ready
-
-    @property
-    def full(self) -> bool:
-        return len(self._ready) >= BUFFER
+    async def drained(self) -> None:
+        """Returns when the sink takes chunks."""
+        assert self._sink is not None
+        await self._sink.drained()
 
     @property
     def delivered(self) -> Delivered:
@@ -155,11 +179,6 @@ class JobStream:
         return self._chunks if self.first == 1 else None
 
     @property
-    def ended(self) -> bool:
-        """Tells whether everything up to the last chunk has been read."""
-        return self.done and not self._ready
-
-    @property
     def overdue(self) -> bool:
         """Tells whether the job's deadline, as far as it is known here, has passed."""
         return self.origin is not None and monotonic() - self.born > self.origin.envelope.timeout_ms / 1000
@@ -170,24 +189,14 @@ class JobStream:
         if last is not None and self.next > last:
             self.done = True
 
-    @property
-    def _parked(self) -> bool:
-        """Tells whether the reader waits, with nothing left to read: then all it was given before has been sent."""
-        return self._waiter is not None and not self._waiter.done() and not (self._ready or self.lagging)
-
     def wake(self) -> None:
-        """Let the reader of this stream look again."""
+        """Lets whoever follows this stream look again."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def wait(self) -> bool:
-        """Waits for `wake` and tells whether there is something to do (else it is time for a sign of life). One plain
-        future: no timer and no task on the token path, the watchdog wakes idle streams."""
-        if not self._pending:
+    async def wait(self) -> None:
+        """Waits until there is something to do but to deliver frames. One plain future: no timer on the token path, the
+        watchdog looks after silent streams."""
+        if not (self.lagging or self.unsure or self.done):
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-        return self._pending
-
-    @property
-    def _pending(self) -> bool:
-        return bool(self._ready) or self.lagging or self.unsure

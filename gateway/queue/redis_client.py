@@ -2,8 +2,9 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from time import monotonic
 from typing import Literal
 
@@ -13,17 +14,21 @@ from millstream.common.broker import jobs
 from millstream.common.broker.accounts.keyring import ApiKey
 from millstream.common.broker.connection.broker import Broker, RedisAway
 from millstream.common.broker.connection.retry import retry_while_away
+from millstream.common.broker.keys import prefix
 from millstream.common.broker.models.directory import model_names
-from millstream.common.chunk import NOTHING_YET, Chunk, Seq
+from millstream.common.broker.records.uptime import LOOK_EVERY, sought
+from millstream.common.chunk import NOTHING_YET, Seq
 from millstream.common.errors import IdempotencyConflict, ModelNotFound, Overloaded, TooLargeToWait, Unavailable
 from millstream.common.job import GatewayId, JobId, ModelName
 from millstream.common.process.backoff import Backoff
 from millstream.common.single_flight import SingleFlight
-from millstream.gateway.queue.client import Admission, DirectSink, Submission, Waiting
+from millstream.gateway.queue.client import Admission, Submission, Waiting
 from millstream.gateway.queue.hub import FrameHub
 from millstream.gateway.queue.job_stream import JobStream, Origin
+from millstream.gateway.queue.model_names import ModelNames
 from millstream.gateway.queue.rate_limits import RateLimiter, within_limits
 from millstream.gateway.queue.replay import LogReader
+from millstream.gateway.queue.sink import ChunkSink, LoggedChunk
 from millstream.gateway.queue.wait_estimate import WaitEstimator
 
 UNKNOWN_WAIT = 5.0  # seconds until a refused client comes back while no service rate is measured
@@ -43,7 +48,8 @@ class Terms:
 
 
 class RedisQueueClient:
-    """Implements `gateway.queue.client.QueueClient` over Redis."""
+    """Implements `gateway.queue.client.QueueClient` over Redis. A model may be called by any of the `names` that its
+    workers announced. Answers and records keep the name that was asked for, so the model's own is found here."""
 
     def __init__(
         self, broker: Broker, gateway: GatewayId, hub: FrameHub, wait_estimator: WaitEstimator, terms: Terms
@@ -51,11 +57,12 @@ class RedisQueueClient:
         self._broker = broker
         self._gateway = gateway
         self._hub = hub
-        self._reader = LogReader(broker, gateway, hub)
+        self._reader = LogReader(broker, gateway, hub, terms.retention)
         self._wait_estimator = wait_estimator
         self._terms = terms
         self._limiter = RateLimiter(broker)
-        self._names = SingleFlight(model_names)
+        self.names = ModelNames(broker)
+        self._read_models = SingleFlight(model_names)
         self._known: frozenset[str] = frozenset()
         self._known_at = 0.0
         self._unanswered: asyncio.Queue[Submission] = asyncio.Queue()
@@ -63,8 +70,7 @@ class RedisQueueClient:
     # ------------------------------------------------------------------------------------------------------ submit
 
     async def submit(self, submission: Submission) -> Admission:
-        await self._check_model(submission.model, submission.key)
-        submission = within_limits(submission)
+        submission = within_limits(await self._by_own_name(submission))
         envelope = self._envelope(submission)
         limits = await self._reserve(submission, envelope)
         job_streams = [
@@ -92,6 +98,19 @@ class RedisQueueClient:
         admission = await self._admission(submission, answer)
         return replace(admission, headers=limits) if limits else admission
 
+    async def _by_own_name(self, submission: Submission) -> Submission:
+        """Returns the submission by its model's own name. Raises `ModelNotFound`."""
+        model = self.names.model(submission.model)
+        try:
+            await self._check_model(model, submission.key)
+        except ModelNotFound:
+            now = (await self.names.refresh()).get(submission.model, submission.model)  # another since a moment ago?
+            if now == model:
+                raise
+            model = now
+            await self._check_model(model, submission.key)
+        return submission if model == submission.model else replace(submission, model=model)
+
     async def _reserve(self, submission: Submission, envelope: jobs.Envelope) -> Mapping[str, str]:
         """Reserves the tokens of a request. One that has entered already costs nothing more, so no limit keeps its
         client from coming back to it."""
@@ -103,12 +122,14 @@ class RedisQueueClient:
             return {}
 
     async def _check_model(self, model: ModelName, key: ApiKey | None) -> None:
-        """Raises `ModelNotFound`, naming the models that the key may use."""
+        """Raises `ModelNotFound`, naming the models that the key may use; a server that was just restarted may have
+        forgotten a model, which its workers then announce again."""
         if model in self._known and monotonic() - self._known_at < KNOWN:
             return
         try:
-            self._known = frozenset(await retry_while_away(lambda: self._names(self._broker), SUBMIT_PATIENCE))
-            self._known_at = monotonic()
+            await retry_while_away(
+                lambda: sought(self._broker, prefix(model), partial(self._look, model)), SUBMIT_PATIENCE
+            )
         except RedisAway:
             if model not in self._known:
                 raise
@@ -118,6 +139,11 @@ class RedisQueueClient:
             message = f"The model `{model}` does not exist. Models here: {there_are}."
             raise ModelNotFound(message, param="model")
 
+    async def _look(self, model: ModelName) -> bool | None:
+        self._known = frozenset(await self._read_models(self._broker))
+        self._known_at = monotonic()
+        return True if model in self._known else None
+
     def _envelope(self, submission: Submission) -> jobs.Envelope:
         key = submission.idempotency_key
         return jobs.Envelope(
@@ -126,7 +152,7 @@ class RedisQueueClient:
             tier=submission.tier,
             timeout_ms=int(submission.timeout * 1000),
             retention_ms=int(self._terms.retention * 1000),
-            resumable=submission.resumable,
+            resumable=submission.resumable or submission.kept,
             idempotency_digest=hashlib.sha256(key.encode()).hexdigest()[:32] if key else "",
             fingerprint=submission.fingerprint,
             bounds=self._terms.bounds,
@@ -203,21 +229,15 @@ class RedisQueueClient:
 
     # ------------------------------------------------------------------------------------------------------ follow
 
-    def follow(
-        self,
-        model: ModelName,
-        job: JobId,
-        *,
-        tenant: str,
-        after: Seq = NOTHING_YET,
-        direct: DirectSink | None = None,
-    ) -> AsyncIterator[list[tuple[Seq, Chunk]]]:
-        return self._reader.follow(model, job, tenant=tenant, after=after, direct=direct)
+    async def follow(
+        self, model: ModelName, job: JobId, sink: ChunkSink, *, tenant: str, after: Seq = NOTHING_YET
+    ) -> None:
+        await self._reader.follow(self.names.model(model), job, sink, tenant=tenant, after=after)
 
     async def logged(
         self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET, most: int | None = None
-    ) -> list[tuple[Seq, Chunk]]:
-        return await self._reader.logged(model, job, tenant=tenant, after=after, most=most)
+    ) -> list[LoggedChunk]:
+        return await self._reader.logged(self.names.model(model), job, tenant=tenant, after=after, most=most)
 
     def waiting(self, job: JobId) -> Waiting | None:
         return self._hub.waiting(job)
@@ -226,12 +246,20 @@ class RedisQueueClient:
 
     async def cancel(self, model: ModelName, ids: list[JobId], *, tenant: str = "") -> Sequence[str]:
         self._forget(ids)
-        return await self._stop(model, ids, tenant)
+        model = self.names.model(model)
+        states = await self._stop(model, ids, tenant)
+        while set(states) == {"missing"} and (await self._absence(model)).may_return > 0:
+            await asyncio.sleep(LOOK_EVERY)  # whoever puts them back must not be the only one who knows
+            states = await self._stop(model, ids, tenant)
+        return states
+
+    async def _absence(self, model: ModelName) -> jobs.Absence:
+        return await retry_while_away(lambda: jobs.absence(self._broker, model), SUBMIT_PATIENCE)
 
     async def leave(self, model: ModelName, ids: list[JobId]) -> None:
         self._forget(ids)
         if unread := [job for job in ids if not self._hub.reads(job)]:
-            await self._stop(model, unread, left=self._gateway)
+            await self._stop(self.names.model(model), unread, left=self._gateway)
 
     def _forget(self, ids: list[JobId]) -> None:
         """Forgets the streams prepared at submit that nobody came to read."""

@@ -1,6 +1,6 @@
 """Streams read from their jobs' chunk logs: the place found in Redis, holes filled, what Redis lost put back."""
 
-from collections.abc import AsyncIterator
+import time
 from dataclasses import replace
 from time import monotonic
 
@@ -10,13 +10,14 @@ from millstream.common.broker import jobs
 from millstream.common.broker.chunks import PAGE, read_log
 from millstream.common.broker.connection.broker import Broker, RedisAway
 from millstream.common.broker.connection.retry import retry_while_away
-from millstream.common.chunk import NOTHING_YET, Chunk, Seq, decode_chunk
+from millstream.common.chunk import NOTHING_YET, Seq, decode_chunk
 from millstream.common.errors import Expired, LogExpired, MillstreamError, NotFound, StreamLost
 from millstream.common.job import GatewayId, JobId, ModelName
 from millstream.common.process.backoff import Backoff
-from millstream.gateway.queue.client import DirectSink
+from millstream.common.request_id import request_of
 from millstream.gateway.queue.hub import FrameHub
-from millstream.gateway.queue.job_stream import JobStream, LoggedChunk
+from millstream.gateway.queue.job_stream import JobStream
+from millstream.gateway.queue.sink import ChunkSink, LoggedChunk
 
 LOOK_PATIENCE = 30.0  # seconds a look waits for a Redis that restarts or fails over; proxies cut a silence after 60
 
@@ -26,39 +27,34 @@ log = structlog.stdlib.get_logger(part="dispatch")
 class LogReader:
     """The reading half of a `QueueClient`; the frame hub brings the news."""
 
-    def __init__(self, broker: Broker, gateway: GatewayId, hub: FrameHub) -> None:
+    def __init__(self, broker: Broker, gateway: GatewayId, hub: FrameHub, retention: float = 600.0) -> None:
+        """`retention`: seconds for which a job is known at least, if no restart of Redis loses it."""
+        self._retention = retention
         self._broker = broker
         self._gateway = gateway
         self._hub = hub
 
     async def follow(
-        self,
-        model: ModelName,
-        job: JobId,
-        *,
-        tenant: str,
-        after: Seq = NOTHING_YET,
-        direct: DirectSink | None = None,
-    ) -> AsyncIterator[list[tuple[Seq, Chunk]]]:
+        self, model: ModelName, job: JobId, sink: ChunkSink, *, tenant: str, after: Seq = NOTHING_YET
+    ) -> None:
         job_stream = self._take_up(model, job, tenant, after)
-        job_stream.direct = direct
         backoff = Backoff()
         try:
-            while not job_stream.ended:
+            job_stream.open(sink)
+            while not job_stream.done:
                 try:
                     await self.catch_up(job_stream)
                 except RedisAway:
                     if job_stream.overdue:
                         raise Expired("The queue (Redis) was away until the request's deadline passed.") from None
                     await backoff.sleep()
-                    yield []
-                    continue
-                if items := job_stream.drain():
-                    yield items
-                elif not job_stream.ended and not await job_stream.wait():
-                    yield []
+                    job_stream.show_life()
+                else:
+                    await job_stream.wait()
         finally:
             self._hub.remove(job_stream)
+        if job_stream.failure is not None:
+            raise job_stream.failure
 
     def _take_up(self, model: ModelName, job: JobId, tenant: str, after: Seq) -> JobStream:
         """Returns the stream prepared at submit, or a new one that must find its place first."""
@@ -73,7 +69,8 @@ class LogReader:
         """Find our place in Redis if we are unsure of it, and fill a hole from the log. Raises `RedisAway`."""
         if job_stream.unsure:
             await self._attach(job_stream)
-        while job_stream.lagging and not job_stream.full and not job_stream.unsure:
+        while job_stream.lagging and not job_stream.unsure:
+            await job_stream.drained()
             await self._read_on(job_stream)
 
     async def _read_on(self, job_stream: JobStream) -> None:
@@ -89,9 +86,7 @@ class LogReader:
             return
         if page and page[0][0] != asked:
             raise StreamLost(f"Chunk {asked} of `{job_stream.job}` is no longer in its log.")
-        for seq, raw in page:
-            if seq == job_stream.next:
-                job_stream.accept(raw)
+        job_stream.accept(page)
         job_stream.lagging = (job_stream.lagging or bool(page)) and not job_stream.done
 
     async def _attach(self, job_stream: JobStream) -> None:
@@ -119,7 +114,7 @@ class LogReader:
         """Handles a job that Redis does not know. If we submitted it and have all its chunks, it goes on from them."""
         origin, prefix = job_stream.origin, job_stream.prefix
         if origin is None or prefix is None:
-            raise _unknown(job_stream.job, Seq(job_stream.first - 1))
+            raise await self._missing(job_stream.model, job_stream.job, Seq(job_stream.first - 1))
         log.warning("job_submitted_again", job=job_stream.job, model=job_stream.model, chunks=len(prefix))
         left = max(1, int(origin.envelope.timeout_ms - (monotonic() - job_stream.born) * 1000))
         envelope = replace(origin.envelope, timeout_ms=left, idempotency_digest="", bounds=jobs.Bounds())
@@ -127,12 +122,23 @@ class LogReader:
         await jobs.submit(self._broker, job_stream.model, envelope, [again])
         job_stream.unsure = False
 
+    async def _missing(self, model: ModelName, job: JobId, after: Seq) -> MillstreamError:
+        """Returns why there is no such job. After a restart, a gateway may be about to put it back: that is waited for
+        like a Redis that is away."""
+        absence = await jobs.absence(self._broker, model)
+        if absence.may_return > 0:
+            return RedisAway(f"Redis was restarted and does not know `{job}`; it may still be put back.")
+        return _lost_in_restart(job, absence.uptime, self._retention) or _unknown(job, after)
+
     async def logged(
         self, model: ModelName, job: JobId, *, tenant: str, after: Seq = NOTHING_YET, most: int | None = None
     ) -> list[LoggedChunk]:
-        async def look() -> tuple[list[tuple[Seq, bytes]], str | None]:
+        async def look() -> tuple[list[tuple[Seq, bytes]], str]:
             found = await self._from(model, job, after, most)
-            return found, await jobs.owner(self._broker, model, job)  # last: a log that expired is not an empty one
+            owner = await jobs.owner(self._broker, model, job)  # last: a log that expired is not an empty one
+            if owner is None:
+                raise await self._missing(model, job, after)
+            return found, owner
 
         found, owner = await retry_while_away(look, LOOK_PATIENCE)
         if owner != tenant:
@@ -149,6 +155,18 @@ class LogReader:
             page = await read_log(self._broker, model, job, found[-1][0])
             found += page
         return found
+
+
+def _lost_in_restart(job: JobId, uptime: float, retention: float) -> StreamLost | None:
+    """Returns the error for a job that was made before the last restart, and so lately that it cannot have expired."""
+    try:
+        age = time.time() - request_of(job).created
+    except NotFound:
+        return None
+    if not uptime <= age < retention:
+        return None
+    message = f"The stream of `{job}` was lost: Redis was restarted {uptime:.0f} s ago, and no gateway had its tokens."
+    return StreamLost(message)
 
 
 def _unknown(job: JobId, after: Seq) -> MillstreamError:

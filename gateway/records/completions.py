@@ -7,6 +7,7 @@ import msgspec
 
 from millstream.common.errors import NotFound
 from millstream.common.request_id import parse_request_id
+from millstream.gateway.records.lost import missing
 from millstream.gateway.records.store import Record, RecordStore
 
 PAGE = 100  # records read at once while a filtered list is gathered
@@ -51,13 +52,13 @@ class StoredCompletions:
         """Raises `NotFound`."""
         record = await self._store.get(self._tenant, "completion", identity)
         if record is None:
-            raise _unknown(identity)
+            raise await self._unknown(identity)
         return msgspec.json.decode(record.body, type=StoredCompletion)
 
     async def delete(self, identity: str) -> None:
         """Raises `NotFound`."""
         if not await self._store.delete(self._tenant, "completion", identity):
-            raise _unknown(identity)
+            raise await self._unknown(identity)
 
     async def walk(self, after: str | None, *, descending: bool) -> AsyncGenerator[StoredCompletion]:
         """Yields all completions after `after`, by their age."""
@@ -69,6 +70,6 @@ class StoredCompletions:
                 return
             after = page[-1].id
 
-
-def _unknown(identity: str) -> NotFound:
-    return NotFound(f"Completion '{identity[:80]}' not found: it was not stored, expired, or deleted.", param="id")
+    async def _unknown(self, identity: str) -> NotFound:
+        what = f"Completion '{identity[:80]}' not found: it was not stored, expired, or deleted"
+        return missing(what, "id", identity, await self._store.uptime(self._tenant))

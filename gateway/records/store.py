@@ -1,10 +1,11 @@
 """The store of answers for later: stored completions and responses."""
 
-from typing import Literal, Protocol
+from typing import Protocol
 
 from millstream.common.broker.records.store import Record
 
-Kind = Literal["completion", "response", "file", "batch"]
+# completion, draft, response, conversation, file, batch, vote; and item/<conversation> for the items of each
+Kind = str
 
 __all__ = ["Kind", "Record", "RecordStore"]
 
@@ -25,6 +26,10 @@ class RecordStore(Protocol):
 
     async def get(self, tenant: str, kind: Kind, identity: str) -> Record | None:
         """Returns the record; None if it was never stored, has expired, was deleted, or is another tenant's."""
+        ...
+
+    async def uptime(self, tenant: str) -> float:
+        """Returns for how many seconds the server has run that has the tenant's records. Raises `Unavailable`."""
         ...
 
     async def delete(self, tenant: str, kind: Kind, identity: str) -> bool:

@@ -28,6 +28,8 @@ class Accumulator:
     usage: Usage = field(default_factory=Usage)
     result: Result | None = None
     stopped_by: str = ""
+    ended: int = 0  # seconds since the epoch
+    ids: list[int] = field(default_factory=list[int])  # of all tokens made
 
     def add(self, chunk: Chunk) -> None:
         """Raises the chunk's own error, if it tells of one."""
@@ -42,6 +44,8 @@ class Accumulator:
         for delta in chunk.tools:
             self._grow(delta)
         self.logprobs += chunk.logprobs
+        self.ids += chunk.ids
+        self.ended = chunk.ended or self.ended
         self.result = chunk.result or self.result
         self.finish = chunk.finish or self.finish
         self.stopped_by = chunk.stopped_by or self.stopped_by

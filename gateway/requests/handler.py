@@ -3,20 +3,22 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from millstream.common.chunk import NOTHING_YET, Seq
+from millstream.common.chunk import NOTHING_YET, Seq, Start
 from millstream.common.errors import Cancelled, LogExpired, MillstreamError, NotFound, Unavailable, from_failure
+from millstream.common.job import EXACTNESSES
 from millstream.gateway.connection.disconnect import ClientGone, ClientWatch
 from millstream.gateway.connection.sse import STOPPING, DrainTimeout
-from millstream.gateway.queue.merge import MergedStream
+from millstream.gateway.queue.client import QueueClient
+from millstream.gateway.queue.sink import CallbackSink
 from millstream.gateway.requests.accumulator import Accumulator
-from millstream.gateway.requests.admitted import AdmittedRequest, Desk
+from millstream.gateway.requests.admitted import AdmittedRequest, admit, admit_anew, chunk_after, follow
 from millstream.gateway.requests.prepared import PreparedRequest
 from millstream.gateway.requests.presenter import Presenter
 from millstream.gateway.requests.response_meta import ResponseMeta
@@ -43,11 +45,11 @@ class RequestHandler:
         self._services = services
         self._client = ClientWatch(request, services.drain_notifier.served)
         self._resumable = resumable
-        self._desk = Desk(services.cluster.queue)
+        self._queue = services.cluster.queue
 
     async def admit(self, order: PreparedRequest) -> AdmittedRequest:
         """Returns the jobs to follow: the request's own, or an earlier request's."""
-        admitted = await self._desk.admit(order)
+        admitted = await admit(self._queue, order)
         if admitted.repeated:
             self._services.metrics.resumptions.labels(admitted.model).inc()
         return admitted
@@ -67,11 +69,12 @@ class RequestHandler:
         except Cancelled as error:
             if isinstance(error, ClientGone) or not admitted.repeated:
                 raise
-        return await reply(answer, await self._desk.again(order))
+        return await reply(answer, await admit_anew(self._queue, order))
 
     async def whole(self, answer: Writers, admitted: AdmittedRequest) -> Response:
         """Returns all of the answer at once."""
         accumulators = await self.accumulators(admitted)
+        admitted = self._stated(admitted, accumulators[0].start)
         body = msgspec.json.encode(answer.whole(admitted.head(), accumulators))
         if answer.ended is not None:
             await answer.ended(admitted, True)
@@ -79,15 +82,15 @@ class RequestHandler:
 
     async def accumulators(self, admitted: AdmittedRequest) -> list[Accumulator]:
         """Returns every job's chunks, accumulated. Raises a job's failure, `ClientGone`."""
-        flow = self._desk.follow(admitted, [NOTHING_YET] * len(admitted.jobs))
+        accumulators = [Accumulator() for _ in admitted.jobs]
+        sinks = [CallbackSink(accumulator.add) for accumulator in accumulators]
         try:
             with self._client:
-                accumulators = await accumulate_all(flow, len(admitted.jobs))
+                await follow(self._queue, admitted, sinks)
         except BaseException as error:
-            await self._abandon(admitted, flow, error)
+            await self._abandon(admitted, error, begun=any(sink.begun for sink in sinks))
             raise
         self._client.release()
-        await flow.aclose()
         if admitted.admission is None:
             self._services.metrics.resumptions.labels(admitted.model).inc()
         self._services.metrics.count(
@@ -107,20 +110,22 @@ class RequestHandler:
         elif admitted.resumed:
             await self._reread_start(admitted, presenter)
             after = [await self._within(admitted, choice) for choice in range(len(admitted.jobs))]
-        flow = self._desk.follow(admitted, after, self._client.direct)
+        streaming = Streaming(self._services, admitted, presenter, self._client, resumable=self._resumable)
         try:
             with self._client:
-                await self._begin(admitted, flow)
+                admitted = self._stated(admitted, await self._begin(admitted, streaming, after))
         except BaseException as error:
-            await self._abandon(admitted, flow, error)
+            await streaming.stop()
+            await self._abandon(admitted, error, begun=streaming.begun)
             raise
-        streaming = Streaming(self._services, admitted, flow, presenter, self._client, resumable=self._resumable)
-        return streaming.response(answer.ended)
+        return streaming.response(admitted.headers(), answer.ended)
 
     async def _reread_start(self, admitted: AdmittedRequest, presenter: Presenter) -> None:
         """Reads the first chunk again: it says who computes, and every event repeats it."""
         for choice, seq in enumerate(admitted.after):
-            found = await self._desk.chunk_after(admitted, choice, NOTHING_YET) if seq > NOTHING_YET else None
+            if seq == NOTHING_YET:
+                continue
+            found = await chunk_after(self._queue, admitted, choice, NOTHING_YET)
             if found is not None:
                 presenter.event(choice, found[1], b"")
                 return
@@ -131,36 +136,44 @@ class RequestHandler:
         had = admitted.after[choice]
         if had < SHORTEST + 1:
             return had
-        found = await self._desk.chunk_after(admitted, choice, Seq(had - 2))
+        found = await chunk_after(self._queue, admitted, choice, Seq(had - 2))
         return Seq(had - 1) if found is not None and found[1].finish is not None else had
 
-    async def _begin(self, admitted: AdmittedRequest, flow: MergedStream) -> None:
-        """Waits for the first chunk, for a while, so that a failure at the start is an HTTP error. Raises it."""
+    def _stated(self, admitted: AdmittedRequest, start: Start | None) -> AdmittedRequest:
+        """Returns the request with the exactness that its worker stated."""
+        if start is None or start.exactness not in EXACTNESSES:
+            return admitted
+        self._services.metrics.answers.labels(admitted.model, start.exactness).inc()
+        return replace(admitted, exactness=start.exactness)
+
+    async def _begin(self, admitted: AdmittedRequest, streaming: Streaming, after: list[Seq]) -> Start | None:
+        """Waits for the first chunk, for a while, so that a failure at the start is an HTTP error. Raises it, else
+        returns what the chunk tells of who computes."""
         began = time.monotonic()
-        first = await flow.look(self._services.settings.first_chunk_wait)
-        if first is None:
-            return
+        first = await streaming.begin(after, self._services.settings.first_chunk_wait)
+        if not first:
+            return None
         self._services.metrics.first_chunk_seconds.labels(admitted.model).observe(time.monotonic() - began)
-        if (opening := first[1][0][1].error) is not None:
+        if (opening := first[0][1].error) is not None:
             raise from_failure(opening)
-        given_up = any(chunk.error is not None and chunk.error.code == Cancelled.code for _, chunk in first[1])
+        given_up = any(chunk.error is not None and chunk.error.code == Cancelled.code for _, chunk in first)
         if admitted.repeated and given_up:
             raise Cancelled("The earlier request with this idempotency key was cancelled.")
+        return first[0][1].start
 
-    async def _abandon(self, admitted: AdmittedRequest, flow: MergedStream, error: BaseException) -> None:
+    async def _abandon(self, admitted: AdmittedRequest, error: BaseException, *, begun: bool) -> None:
         self._client.release()
-        await flow.aclose()
         if isinstance(error, asyncio.CancelledError | DrainTimeout):
             # This process stops, the jobs run on: a retry finds them.
             raise Unavailable(STOPPING, retry_after=1) from None
         if isinstance(error, ClientGone):
-            if admitted.found(flow.begun):
+            if admitted.found(begun):
                 self._services.metrics.departures.labels(admitted.model).inc()
             if self._resumable:
                 return
         if isinstance(error, MillstreamError) and not isinstance(error, ClientGone) and len(admitted.jobs) == 1:
             return  # the job itself ended
-        await self._desk.leave(admitted)
+        await self._queue.leave(admitted.model, admitted.jobs)
 
 
 def request_handler(services: Services, request: Request, order: PreparedRequest) -> RequestHandler:
@@ -168,10 +181,8 @@ def request_handler(services: Services, request: Request, order: PreparedRequest
     return RequestHandler(services, request, resumable=order.caller.resumable)
 
 
-async def accumulate_all(flow: MergedStream, jobs: int) -> list[Accumulator]:
-    """Returns all chunks of all jobs, accumulated. Raises the first failure."""
-    accumulators = [Accumulator() for _ in range(jobs)]
-    async for choice, chunks in flow.items():
-        for _, chunk in chunks:
-            accumulators[choice].add(chunk)
+async def accumulate_all(queue: QueueClient, admitted: AdmittedRequest) -> list[Accumulator]:
+    """Returns every job's chunks, accumulated. Raises the first failure."""
+    accumulators = [Accumulator() for _ in admitted.jobs]
+    await follow(queue, admitted, [CallbackSink(accumulator.add) for accumulator in accumulators])
     return accumulators

@@ -8,7 +8,7 @@ import msgspec
 from pydantic import BaseModel
 
 from millstream.common.errors import BadRequest, Forbidden
-from millstream.common.job import JobId, JobInput, JobRequest, ModelName, Tier
+from millstream.common.job import JobInput, JobRequest, ModelName, Tier
 from millstream.common.request_id import Family, RequestId, new_request_id
 from millstream.gateway.queue.client import Submission
 from millstream.gateway.requests.affinity import affinity as affinity_keys
@@ -51,6 +51,8 @@ class RequestContext:
     caller: Caller
     max_jobs: int
     default_max_tokens: int | None = None  # for a body that sets no bound
+    sees: bool = False  # the model reads images
+    clamp: bool = False  # a bound beyond the context's room is cut to it, not refused
 
 
 def prepared(
@@ -67,8 +69,7 @@ def prepared(
         there = ", ".join(f"'{name}'" for name in caller.key.models)
         raise Forbidden(f"This API key may not use the model '{place.model}', only: {there}.", param="model")
     identity = new_request_id(place.family, place.model, len(requests))
-    salted = [msgspec.structs.replace(request, cache_salt=caller.cache_salt) for request in requests]
-    jobs: list[tuple[JobId, JobRequest]] = list(zip(identity.jobs(), salted, strict=True))
+    jobs = list(zip(identity.jobs(), (_placed(request, place) for request in requests), strict=True))
     submission = Submission(
         model=place.model,
         jobs=jobs,
@@ -84,6 +85,12 @@ def prepared(
         key=caller.key,
     )
     return PreparedRequest(identity, caller, submission)
+
+
+def _placed(request: JobRequest, place: RequestContext) -> JobRequest:
+    """Returns the job with what its place says of it, beside the body."""
+    sampling = msgspec.structs.replace(request.sampling, clamp=True) if place.clamp else request.sampling
+    return msgspec.structs.replace(request, cache_salt=place.caller.cache_salt, sampling=sampling)
 
 
 def _check_copies(size: int, choices: int) -> None:

@@ -36,7 +36,6 @@ class RememberedStream:
     def __init__(self, inner: Presenter) -> None:
         self.framing = inner.framing
         self._inner = inner
-        self.framing = inner.framing
         self.said: dict[int, Accumulator] = defaultdict(Accumulator)
 
     def event(self, choice: int, chunk: Chunk, place: bytes) -> bytes:

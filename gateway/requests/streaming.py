@@ -1,19 +1,19 @@
-"""A stream that has begun: its events until the last, its notice of a drain, and what it leaves when it ends."""
+"""A stream that has begun: its jobs followed until the last has ended, and what it leaves when it ends."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 
-from millstream.common.chunk import NOTHING_YET, Chunk, Seq
+from millstream.common.chunk import NOTHING_YET, Seq
 from millstream.common.errors import MillstreamError, from_failure
 from millstream.gateway.connection.disconnect import ClientWatch
-from millstream.gateway.connection.sse import STOPPING, DrainTimeout, EventStream, Final
-from millstream.gateway.queue.merge import MergedStream
-from millstream.gateway.requests.admitted import AdmittedRequest, Desk
-from millstream.gateway.requests.event_id import EventIds
+from millstream.gateway.connection.sse import EventStream
+from millstream.gateway.queue.sink import LoggedChunk
+from millstream.gateway.requests.admitted import AdmittedRequest, chunk_after, follow
+from millstream.gateway.requests.event_sink import EventSink
 from millstream.gateway.requests.presenter import Presenter
 from millstream.gateway.requests.usage import total
-from millstream.gateway.requests.writer import KEEP_ALIVE, Writer
 from millstream.gateway.services.services import Services
 
 StreamEnded = Callable[[AdmittedRequest, bool], Awaitable[None]]
@@ -27,24 +27,40 @@ class Streaming:
         self,
         services: Services,
         admitted: AdmittedRequest,
-        flow: MergedStream,
         presenter: Presenter,
         client: ClientWatch,
         *,
         resumable: bool,
     ) -> None:
-        self._desk = Desk(services.cluster.queue)
+        self._queue = services.cluster.queue
         self._metrics = services.metrics
         self._drain_notifier = services.drain_notifier
         self._admitted = admitted
-        self._flow = flow
         self._client = client
         self._framing = presenter.framing
-        self._writer = Writer(presenter, EventIds(admitted.id, admitted.after), admitted.after)
+        self._sink = EventSink(services, admitted, presenter, client)
+        self._writer = self._sink.writer
         self._resumable = resumable
         self._complete = False
+        self._following: asyncio.Task[None] | None = None
 
-    def response(self, ended: StreamEnded | None = None) -> EventStream:
+    @property
+    def begun(self) -> bool:
+        """Tells whether something of the jobs has been read."""
+        return self._sink.begun
+
+    async def begin(self, after: Sequence[Seq], wait: float) -> list[LoggedChunk]:
+        """Follows the jobs from now on. Returns the first chunks; none if none came within `wait` seconds, or none ever
+        will. Raises what following raises."""
+        sinks = [self._sink.of(choice) for choice in range(len(self._admitted.jobs))]
+        self._following = asyncio.create_task(follow(self._queue, self._admitted, sinks, after))
+        await self._sink.news(self._following, wait)
+        if self._following.done():
+            self._following.result()
+            self._sink.begun = True
+        return self._sink.held[0][1] if self._sink.held else []
+
+    def response(self, headers: Mapping[str, str], ended: StreamEnded | None = None) -> EventStream:
         """Returns the HTTP response. `ended` is told whether the stream was complete."""
 
         async def closing() -> None:
@@ -53,79 +69,56 @@ class Streaming:
                 await ended(self._admitted, self._complete)
 
         return EventStream(
-            self._events(),
-            headers=self._admitted.headers(),
+            self._run,
+            headers=headers,
             closing=closing,
             client=self._client,
             framing=self._framing,
         )
 
-    async def _events(self) -> AsyncGenerator[bytes]:
-        if not self._flow.begun:
-            yield self._sign_of_life()
-        self._client.direct.open(self._at_once)
-        last = b""
+    async def _run(self) -> bytes:
+        """Lets events be written until the jobs have ended. Returns the last ones."""
+        assert self._following is not None
         try:
-            async for choice, chunks in self._flow.items():
-                out = self._writer.write(choice, chunks) if chunks else self._sign_of_life()
-                if self._writer.error is not None:
-                    yield Final(out)
-                    return
-                if not self._writer.unsettled:  # nothing comes after the last chunks: the end leaves with them
-                    last = out
-                    continue
-                if out:
-                    yield out
-                if self._client.comes_back and self._drain_notifier.draining:
-                    self._client.interrupt(DrainTimeout(STOPPING))
-            failure = await self._recall()
-            yield Final(failure) if failure else self._end(last)
+            self._sink.open()
+            await self._following
+            return await self._recall() or self._end()
         except MillstreamError as error:
-            yield Final(self._writer.fail(error))
+            return self._sink.last if error is self._writer.error else self._writer.fail(error)
         except Exception:
-            yield self._writer.fail(MillstreamError("The server had an error while processing your request."))
+            self._sink.fail()
             raise
+        finally:
+            self._sink.close()
 
-    def _end(self, out: bytes) -> Final:
+    def _end(self) -> bytes:
         self._complete = True
-        return Final(out + self._writer.close())
-
-    def _at_once(self, choice: int, seq: Seq, chunk: Chunk | None) -> bytes | None:
-        """Returns the event of a chunk that needs nothing but to be sent."""
-        if self._drain_notifier.draining:
-            return None
-        if chunk is None:
-            return self._sign_of_life()
-        return None if chunk.last else self._writer.event(choice, seq, chunk)
-
-    def _sign_of_life(self) -> bytes:
-        """Returns what is sent in a silence, for proxies; while the job is queued also for people."""
-        if not self._framing.comments:
-            return b""
-        waiting = self._desk.waiting(self._admitted)
-        if waiting is None:
-            return KEEP_ALIVE
-        about = "" if waiting.wait is None else f", about {waiting.wait:.0f} s"
-        nobody = ", no worker serves the model now" if waiting.workers == 0 else ""
-        if waiting.loading:
-            nobody = f", a worker loads the model: {waiting.loading}"
-        return f": queued {waiting.position}{about}{nobody}\n".encode()
+        return self._sink.last + self._writer.close()
 
     async def _recall(self) -> bytes:
         """Reads a job's last chunk once more for a client that resumed after it: for the usage, or for the error that
         ended the job. After the usage event there is none, and nothing but the end is left to tell."""
         for choice in self._writer.unsettled:
             had = self._admitted.after[choice]
-            found = await self._desk.chunk_after(self._admitted, choice, Seq(had - 1)) if had > NOTHING_YET else None
+            found = await self._looked_up(choice, Seq(had - 1)) if had > NOTHING_YET else None
             if found is not None and found[1].finish is not None:
                 self._writer.settle(choice, *found)
             elif found is not None and found[1].error is not None:
                 return self._writer.fail(from_failure(found[1].error))
         return b""
 
+    async def _looked_up(self, choice: int, after: Seq) -> LoggedChunk | None:
+        return await chunk_after(self._queue, self._admitted, choice, after)
+
+    async def stop(self) -> None:
+        """Follows the jobs no more."""
+        self._sink.close()
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+
     async def _close(self) -> None:
-        self._client.direct.close()
-        await self._flow.aclose()
+        await self.stop()
         error = self._writer.error
         admitted = self._admitted
         if self._complete and not self._writer.unsettled:
@@ -133,12 +126,12 @@ class Streaming:
         if error is not None:
             self._metrics.failures.labels(error.code).inc()
             log.warning("request_failed", request=admitted.id.text, code=error.code, error=error.message)
-        elif admitted.found(self._flow.begun):
+        elif admitted.found(self.begun):
             self._count(admitted)
         if error is None and not self._complete:
             log.info("client_left", request=admitted.id.text, resumable=self._resumable)
         if self._abandoned(error):
-            await self._desk.leave(admitted)
+            await self._queue.leave(admitted.model, admitted.jobs)
 
     def _count(self, admitted: AdmittedRequest) -> None:
         if admitted.admission is None:

@@ -1,9 +1,8 @@
 """Chunks in, bytes of a stream out: the presenter's events with their places, in one write per list of chunks."""
 
-from collections.abc import Iterable
-
 from millstream.common.chunk import NOTHING_YET, Chunk, Seq, Usage
 from millstream.common.errors import MillstreamError, from_failure
+from millstream.gateway.queue.sink import LoggedChunk
 from millstream.gateway.requests.event_id import EventIds
 from millstream.gateway.requests.presenter import Presenter
 
@@ -23,11 +22,14 @@ class Writer:
         self._lasts: list[Seq] = list(event_ids.seqs)
         self._usages: list[Usage | None] = [None] * event_ids.request.count
         self.error: MillstreamError | None = None
+        self.complete = False  # the end of every choice has been seen
         self.tokens = 0
 
-    def write(self, choice: int, chunks: Iterable[tuple[Seq, Chunk]]) -> bytes:
+    def write(self, choice: int, chunks: list[LoggedChunk]) -> bytes:
         """Returns the events of a list of chunks; nothing if there is nothing to read yet. `error` is set by a failed
         job."""
+        if len(chunks) == 1:
+            return self.event(choice, *chunks[0])
         out: list[bytes] = []
         for seq, chunk in chunks:
             out.append(self.event(choice, seq, chunk))
@@ -50,6 +52,7 @@ class Writer:
         """Notes a choice's end."""
         self._lasts[choice] = seq
         self._usages[choice] = chunk.usage or Usage()
+        self.complete = None not in self._usages
 
     @property
     def unsettled(self) -> list[int]:

@@ -12,11 +12,14 @@ from millstream.common.broker.models.directory import ModelInfo
 from millstream.common.broker.models.load_requests import LoadVerb
 from millstream.common.broker.records.batches import Batches
 from millstream.common.broker.records.pending import Pending
+from millstream.common.broker.records.unfinished import UnfinishedAnswers
 from millstream.common.job import ModelName
 from millstream.gateway.access.authentication import Keys
 from millstream.gateway.queue.client import QueueClient
 from millstream.gateway.records.files.storage import Storage
 from millstream.gateway.records.store import RecordStore
+from millstream.gateway.services.cluster_feed import ClusterFeed
+from millstream.gateway.services.operations import Operations
 from millstream.gateway.settings import GatewaySettings
 
 
@@ -47,8 +50,11 @@ class ClusterServices:
     storage: Storage | None = None  # of files
     batches: Batches | None = None
     pending: Pending | None = None  # background responses
+    unfinished: UnfinishedAnswers | None = None  # answers that are to be stored
     usage: UsageBook | None = None
     keys: Keys | None = None  # None: the settings' own
+    operations: Operations | None = None
+    feed: ClusterFeed | None = None
     find_key: Callable[[str], Awaitable[ApiKey | None]] | None = None  # by its digest; None for one that is revoked
 
 

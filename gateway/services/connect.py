@@ -9,30 +9,30 @@ import structlog
 
 from millstream.common.broker.accounts.keyring import find_key
 from millstream.common.broker.accounts.usage import UsageBook
-from millstream.common.broker.chunks import FrameChannel
 from millstream.common.broker.connection.broker import Broker, RedisAway
 from millstream.common.broker.jobs import Bounds
 from millstream.common.broker.models.directory import ModelInfo, census, model_names
 from millstream.common.broker.models.inspection import server_facts
 from millstream.common.broker.models.load_requests import LoadVerb, request_load
+from millstream.common.broker.models.overview import overview
 from millstream.common.broker.records.batches import Batches
 from millstream.common.broker.records.pending import Pending
 from millstream.common.broker.records.quotas import Quota
 from millstream.common.broker.records.store import RedisStore
-from millstream.common.broker.upkeep import keep_up
-from millstream.common.job import GatewayId, ModelName
+from millstream.common.broker.records.unfinished import UnfinishedAnswers
+from millstream.common.broker.upkeep import UpkeepRules, keep_up
+from millstream.common.job import ModelName
 from millstream.common.process.backoff import Backoff
-from millstream.common.process.identity import incarnation
 from millstream.common.process.tasks import TaskGroup
 from millstream.gateway.access.api_keys import Keyring
-from millstream.gateway.access.authentication import keys_of
-from millstream.gateway.queue.hub import FrameHub
-from millstream.gateway.queue.redis_client import RedisQueueClient, Terms
-from millstream.gateway.queue.wait_estimate import WaitEstimator
-from millstream.gateway.queue.watchdog import Watchdog
+from millstream.gateway.access.static_keys import keys_of
+from millstream.gateway.queue.connected import connected_queue
+from millstream.gateway.queue.model_names import ModelNames, under_all_names
+from millstream.gateway.queue.redis_client import Terms
 from millstream.gateway.records.files.storage import Storage
 from millstream.gateway.services.cluster import ClusterServices
-from millstream.gateway.services.model_names import ModelNames, NamedQueueClient, under_all_names
+from millstream.gateway.services.cluster_feed import ClusterFeed
+from millstream.gateway.services.operations import Operations
 from millstream.gateway.settings import GatewaySettings, IntakeSettings
 
 UPKEEP_EVERY = 0.5  # seconds; workers do it too, a key in Redis elects one
@@ -61,35 +61,27 @@ class RedisDirectory:
 async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
     """Returns at once; a Redis that is not there yet is waited for in the background. When one of the loops that keep
     the connection going ends, the block is cancelled, and the reason raised in a group."""
-    gateway = GatewayId(incarnation("gateway"))
-    storage = Storage(settings.files_url)
     async with Broker(settings.redis_url) as broker, TaskGroup() as tasks:
-        channel = FrameChannel(settings.redis_url, gateway)
-        hub = FrameHub()
-        terms = Terms(settings.retention, bounds_of(settings))
+        queue = connected_queue(broker, Terms(settings.retention, bounds_of(settings)), settings.keep_alive)
         keyring = keyring_of(settings, broker)
-        wait_estimator = WaitEstimator(broker)
-        queue = RedisQueueClient(broker, gateway, hub, wait_estimator, terms)
-        watchdog = Watchdog(broker, gateway, hub, wait_estimator, settings.keep_alive)
-        names = ModelNames(broker)
         loops = [
-            tasks.keep(names.watch, "names"),
-            tasks.keep(partial(hub.read, channel), "frames"),
-            tasks.keep(watchdog.watch, "watchdog"),
-            tasks.keep(queue.tidy, "tidy"),
+            *(tasks.keep(loop, name) for name, loop in queue.loops.items()),
             tasks.keep(partial(tend, broker, settings), "upkeep"),
             *([tasks.keep(keyring.watch, "keys")] if keyring else []),
         ]
         try:
             yield ClusterServices(
-                NamedQueueClient(queue, names),
-                RedisDirectory(broker, names),
+                queue.client,
+                RedisDirectory(broker, queue.client.names),
                 RedisStore(broker, quotas_of(settings)),
-                storage=storage,
+                storage=Storage(settings.files_url),
                 batches=Batches(broker),
                 pending=Pending(broker),
+                unfinished=UnfinishedAnswers(broker),
                 usage=UsageBook(broker),
                 keys=keyring,
+                operations=Operations(broker, queue.gateway, queue.wait_estimator),
+                feed=ClusterFeed(partial(overview, broker)),
                 find_key=partial(find_key, broker),
             )
         finally:
@@ -105,13 +97,14 @@ def keyring_of(settings: IntakeSettings, broker: Broker) -> Keyring | None:
 
 
 def quotas_of(settings: IntakeSettings) -> dict[str, Quota]:
-    """Returns how much a tenant may keep, by kind of record. Stored completions and responses share one quota."""
+    """Returns how much a tenant may keep, by kind of record. Stored completions, responses, conversations with
+    their items, and votes share one quota."""
     answers = Quota(
         "answers",
         settings.max_stored,
         settings.max_stored_bytes,
         ("max_stored", "max_stored_bytes"),
-        "stored completions and responses",
+        "stored completions, responses, conversations, items and votes",
         "Delete some, or send 'store': false.",
     )
     files = Quota(
@@ -123,7 +116,8 @@ def quotas_of(settings: IntakeSettings) -> dict[str, Quota]:
         "Delete some (DELETE /v1/files/{id}).",
     )
     batches = Quota("batches", settings.max_batches, 0, ("max_batches", ""), "batches", "Old ones go with time.")
-    return {"completion": answers, "response": answers, "file": files, "batch": batches}
+    kinds = dict.fromkeys(("completion", "response", "conversation", "item", "vote"), answers)
+    return {**kinds, "file": files, "batch": batches}
 
 
 def bounds_of(settings: IntakeSettings) -> Bounds:
@@ -134,6 +128,11 @@ def bounds_of(settings: IntakeSettings) -> Bounds:
         tenant_jobs=settings.max_waiting_tenant,
         tenant_bytes=settings.max_waiting_tenant_bytes,
     )
+
+
+def upkeep_rules(settings: IntakeSettings) -> UpkeepRules:
+    """Returns the rules of upkeep, as the settings say."""
+    return UpkeepRules(settings.max_attempts, int(settings.fair_after * 1000), int(settings.orphan_grace * 1000))
 
 
 async def warn_of_eviction(broker: Broker) -> None:
@@ -147,13 +146,14 @@ async def warn_of_eviction(broker: Broker) -> None:
 async def tend(broker: Broker, settings: IntakeSettings) -> None:
     """Keeps every known model up, for ever; says in the log when Redis is away and when it is back."""
     backoff, away, looked = Backoff(most=1.0), False, False
+    rules = upkeep_rules(settings)
     while True:
         try:
             if not looked:
                 await warn_of_eviction(broker)
                 looked = True
             for model in await model_names(broker):
-                await keep_up(broker, model, settings.max_attempts, int(settings.orphan_grace * 1000))
+                await keep_up(broker, model, rules)
         except RedisAway as error:
             if not away:
                 log.warning("waiting_for_redis", error=error.message)

@@ -51,8 +51,14 @@ class Metrics:
         self.departures = self._counter(
             "departures", "Clients that left before their answer was complete, by model.", "model"
         )
+        self.answers = self._counter(
+            "answers", "Answers begun, by model and how exactly they could be gone on with.", "model", "exactness"
+        )
         self.resumptions = self._counter(
             "resumptions", "Streams gone on with by Last-Event-ID or Idempotency-Key, by model.", "model"
+        )
+        self.tools_left_out = self._counter(
+            "tools_left_out", "Requests whose offer of a hosted tool was left out, by the tool's family.", "family"
         )
 
     def _counter(self, name: str, tells: str, *labels: str) -> Counter:

@@ -72,6 +72,23 @@ async def test_stored_answers(site: Cluster) -> None:
     await wait_until(site.idle, what="nothing runs for what was refused")
 
 
+async def test_conversations_and_their_items(site: Cluster) -> None:
+    async def post(path: str, gateway: str = "", **body: Any) -> httpx.Response:
+        return await site.http.post(f"{gateway}/v1/conversations{path}", json=body, headers=of("flood"))
+
+    item = {"type": "message", "role": "user", "content": "x"}
+    made = (await post("", items=[item])).json()["id"]
+    over(await post(f"/{made}/items", items=[item] * 3), "max_stored")
+    kept = await site.http.get(f"{urls(site)[1]}/v1/conversations/{made}/items", headers=of("flood"))
+    assert len(kept.json()["data"]) == 3
+    over(await post("", urls(site)[1]), "max_stored")
+    answer = await turn(site, "flood", conversation=made, store=False)
+    assert answer.status_code == 200, "what was computed is kept"
+    assert len((await site.http.get(kept.url, headers=of("flood"))).json()["data"]) == 5
+    assert (await site.http.delete(f"/v1/conversations/{made}", headers=of("flood"))).json()["deleted"]
+    assert (await post("")).status_code == 200
+
+
 async def test_files_and_batches(site: Cluster, tmp_path: Path) -> None:
     assert (await file(site, "flood", 600)).status_code == 200
     over(await file(site, "flood", 600), "max_files_bytes")

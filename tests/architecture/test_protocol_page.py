@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "common" / "broker" / "scripts"
 PAGE = (ROOT / "docs" / "protocol.md").read_text()
 ASIDE = {"stream_key"}  # takes the name of any stream
-PYTHON_ALONE = {"ms:{model}:load_request", "ms:{model}:loading", "ms:{model}:upkeep"}
+PYTHON_ALONE = {"ms:{model}:load_request", "ms:{model}:loading", "ms:{model}:loaders", "ms:{model}:upkeep"}
 NAMES = {"model": "model", "job_id": "<job>", "worker_id": "<worker>", "digest": "<digest>"}
 
 

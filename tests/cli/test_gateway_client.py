@@ -19,12 +19,18 @@ from tests.gateway.conftest import gateway as gateway_of
 from tests.gateway.scripted import MODEL as SCRIPTED
 from tests.gateway.scripted import ScriptedCluster
 
+LISTED: list[dict[str, object]] = [
+    {"id": "a-gone", "workers": 0, "capabilities": ["chat"]},
+    {"id": "b-vectors", "workers": 1, "capabilities": ["embeddings"]},
+    {"id": "m", "workers": 1, "capabilities": ["chat", "completions"]},
+]
 
-class OneModel(BaseHTTPRequestHandler):
-    """Answers every GET with a list of one model."""
+
+class ModelList(BaseHTTPRequestHandler):
+    """Answers every GET with a list of models, of which one can be talked to."""
 
     def do_GET(self) -> None:
-        body = json.dumps({"data": [{"id": "m"}]}).encode()
+        body = json.dumps({"data": LISTED}).encode()
         self.send_response(200)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -39,7 +45,7 @@ def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A server on loopback, in an environment whose proxy answers nobody."""
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    with HTTPServer(("127.0.0.1", 0), OneModel) as server:
+    with HTTPServer(("127.0.0.1", 0), ModelList) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -47,14 +53,14 @@ def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         thread.join()
 
 
-def test_chat_reaches_loopback(url: str) -> None:
+def test_chat_reaches_loopback_and_talks_to_the_first_model_that_can(url: str) -> None:
     with client(ClientSettings(gateway_url=url)) as http:
         assert first_model(http) == "m"
 
 
 async def test_doctor_reaches_loopback(url: str) -> None:
     finding = await asyncio.wait_for(gateway(DoctorSettings(gateway_url=url), None), 30)
-    assert (finding.grade, finding.what) == ("good", f"gateway {url}: ready, serves m")
+    assert (finding.grade, finding.what) == ("good", f"gateway {url}: ready, serves a-gone, b-vectors, m")
 
 
 def test_other_machines_are_reached_as_the_environment_says() -> None:

@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 from typer.testing import CliRunner, Result
 
-from millstream.cli.inspect.diagnosis import clocks, processors, versions, waiting
+from millstream.cli.inspect.diagnosis import clocks, differences, processors, versions, waiting
 from millstream.cli.main import app
 from millstream.common.broker import keys
 from millstream.common.broker.accounts.keyring import ApiKey, digest, find_key
@@ -145,6 +145,18 @@ def test_doctor_sees_sickness_versions_and_clocks() -> None:
     assert [finding.grade for finding in waiting(sick, [], Policy())] == ["bad"]
     assert [finding.what for finding in versions([sick])] == ["workers run versions 1, 2"]
     assert not list(clocks(0.1)) and "behind" in next(clocks(-9.0)).what
+
+
+def test_doctor_notes_workers_of_one_name_that_are_not_the_same() -> None:
+    alike = {"fingerprint": "fp_1", "context_length": "500"}
+    assert not list(differences([info(worker("a", **alike), worker("b", **alike))]))
+    other = worker("c", fingerprint="fp_2", context_length="20000")
+    found = [finding.what for finding in differences([info(worker("a", **alike), other)])]
+    assert found == [
+        f"model {MODEL}: its workers have different fingerprints: fp_1, fp_2",
+        f"model {MODEL}: its workers' contexts have 500, 20000 tokens",
+    ]
+    assert not list(differences([info(worker("a", **alike), worker("d", alive=False, fingerprint="fp_3"))]))
 
 
 def test_doctor_says_what_torch_makes_of_the_processors() -> None:

@@ -41,7 +41,7 @@ def test_the_banner_hides_passwords() -> None:
     text = banner("http://127.0.0.1:8000", "redis://me:secret@host:6379/0", [info], "curl ...")
     assert "secret" not in text
     assert "redis://me:***@host:6379/0" in text
-    assert "http://127.0.0.1:8000/v1" in text
+    assert "http://127.0.0.1:8000/v1" in text and "page     http://127.0.0.1:8000/\n" in text
 
 
 def test_plain_progress_is_a_line_for_each_stage_not_for_each_percent(capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,6 +73,9 @@ def test_text_of_a_stream_and_its_error() -> None:
         return "data: " + json.dumps({"choices": [{"delta": {"content": text}}]})
 
     assert "".join(texts(["id: 1", event("Par"), "", event("is"), ": keep-alive", "data: [DONE]"])) == "Paris"
+    news: list[str] = []
+    waiting = [": queued 2, about 4 s", ": keep-alive", ": queued 2, about 4 s", ": queued 1", event("x")]
+    assert list(texts(waiting, news.append)) == ["x"] and news == ["queued 2, about 4 s", "queued 1"]
     with pytest.raises(ChatError, match="worker died"):
         list(texts([event("x"), 'data: {"error": {"message": "worker died"}}']))
 

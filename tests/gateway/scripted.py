@@ -1,7 +1,7 @@
 """The queue's edge with scripted chunks: jobs live in memory, their chunk logs are written by the test."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -9,7 +9,8 @@ from millstream.common.broker.models.directory import ModelInfo, WorkerInfo
 from millstream.common.chunk import NOTHING_YET, Chunk, Failure, FinishReason, Seq, Start, Usage
 from millstream.common.errors import IdempotencyConflict, MillstreamError, ModelNotFound, NotFound, StreamLost
 from millstream.common.job import JobId, JobRequest, ModelName, WorkerId
-from millstream.gateway.queue.client import Admission, DirectSink, Submission, Waiting
+from millstream.gateway.queue.client import Admission, Submission, Waiting
+from millstream.gateway.queue.sink import ChunkSink
 from millstream.gateway.records.store import Kind, Record
 from millstream.gateway.services.cluster import ClusterServices
 from millstream.gateway.settings import GatewaySettings
@@ -50,11 +51,13 @@ class ScriptedDispatch:
         self.keys: dict[tuple[str, str], tuple[str, list[JobId]]] = {}
         self.cancelled: list[JobId] = []
         self.job_streams = 0
+        self.lagging = 0  # of them, those whose sinks are full
         self.script: Callable[[JobRequest], list[Chunk]] = lambda request: said("Hello", " wor", "ld")
         self.at_first: int | None = None
         self.refusal: MillstreamError | None = None
         self.admission = Admission("routed", [])
         self.keep_alive = 0.05
+        self.loading = ""  # what a worker says that loads the model
 
     @property
     def submissions(self) -> list[Submission]:
@@ -86,14 +89,8 @@ class ScriptedDispatch:
         return replace(self.admission, jobs=ids)
 
     async def follow(
-        self,
-        model: ModelName,
-        job: JobId,
-        *,
-        tenant: str,
-        after: Seq = NOTHING_YET,
-        direct: DirectSink | None = None,
-    ) -> AsyncGenerator[list[tuple[Seq, Chunk]]]:
+        self, model: ModelName, job: JobId, sink: ChunkSink, *, tenant: str, after: Seq = NOTHING_YET
+    ) -> None:
         found = self._job_of(model, job, tenant)
         if after > len(found.script):
             raise StreamLost(f"The stream of '{job}' ends before {after}.")
@@ -102,12 +99,12 @@ class ScriptedDispatch:
             while after < len(found.script):
                 there = [(Seq(index + 1), found.script[index]) for index in range(after, found.happened)]
                 if there:
-                    yield there
-                    after = there[-1][0]
-                    if there[-1][1].last:
+                    await self._drained(sink)
+                    after = there[-1][0] if sink.put(there) else after
+                    if after == there[-1][0] and there[-1][1].last:
                         return
                 elif not await self._changed(found):
-                    yield []
+                    sink.show_life()
         finally:
             self.job_streams -= 1
 
@@ -129,7 +126,14 @@ class ScriptedDispatch:
         found = self.jobs.get(job)
         if found is None or found.happened or self.admission.outcome != "queued":
             return None
-        return Waiting(self.admission.position, self.admission.wait, 1)
+        return Waiting(self.admission.position, self.admission.wait, 1, self.loading)
+
+    async def _drained(self, sink: ChunkSink) -> None:
+        self.lagging += 1
+        try:
+            await sink.drained()
+        finally:
+            self.lagging -= 1
 
     async def _changed(self, job: Job) -> bool:
         async with job.changed:
@@ -209,6 +213,9 @@ class MemoryStore:
     async def get(self, tenant: str, kind: Kind, identity: str) -> Record | None:
         identity.encode()  # a key of Redis is bytes: half a surrogate pair fails there as it does here
         return self._shelf(tenant, kind).get(identity)
+
+    async def uptime(self, tenant: str) -> float:
+        return float("inf")
 
     async def delete(self, tenant: str, kind: Kind, identity: str) -> bool:
         return self._shelf(tenant, kind).pop(identity, None) is not None

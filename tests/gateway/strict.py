@@ -7,7 +7,8 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, TypeAdapter
 
 T = TypeVar("T", bound=BaseModel)
-OURS = {"reasoning_content"}  # open-weights servers' field beside OpenAI's
+# Fields beside OpenAI's: open-weights servers', and what the Open Responses specification asks of a response.
+OURS = {"reasoning_content", "presence_penalty", "frequency_penalty", "store"}
 
 
 def strictly(kind: type[T], body: dict[str, Any] | str) -> T:

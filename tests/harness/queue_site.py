@@ -6,17 +6,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from millstream.common.broker import jobs, keys, workers
-from millstream.common.broker.chunks import FrameChannel
 from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.models.directory import announce, model_info
-from millstream.common.chunk import Seq
+from millstream.common.chunk import Chunk, Seq
 from millstream.common.job import ChatPrompt, GatewayId, JobId, JobRequest, ModelName, Sampling, Tier, WorkerId
-from millstream.common.process.identity import incarnation
-from millstream.gateway.queue.client import Submission
-from millstream.gateway.queue.hub import FrameHub
+from millstream.gateway.queue.client import QueueClient, Submission
+from millstream.gateway.queue.connected import connected_queue
 from millstream.gateway.queue.redis_client import RedisQueueClient, Terms
-from millstream.gateway.queue.wait_estimate import WaitEstimator
-from millstream.gateway.queue.watchdog import Watchdog
+from millstream.gateway.queue.sink import CallbackSink
 from millstream.worker.engines.simulated.engine import SimulatedEngine, SimulatedSettings
 from millstream.worker.service.service import ModelService
 from millstream.worker.settings import WorkerSettings
@@ -30,6 +27,13 @@ def request(tokens: int = 8, text: str = "hi") -> JobRequest:
     return JobRequest(ChatPrompt([{"role": "user", "content": text}]), sampling)
 
 
+async def chunks_of(queue: QueueClient, job: JobId, *, tenant: str = "default") -> list[Chunk]:
+    """All chunks of one job, in order."""
+    chunks: list[Chunk] = []
+    await queue.follow(MODEL, job, CallbackSink(chunks.append), tenant=tenant)
+    return chunks
+
+
 class Site:
     """Workers that compute, with the simulated engine; `beat` and `claim` make ones that only ask."""
 
@@ -38,9 +42,12 @@ class Site:
         self._scope = scope
         self._made = 0
 
-    async def worker(self, name: str, *, slots: int = 4, rate: float = 0.0, **settings: Any) -> ModelService:
+    async def worker(
+        self, name: str, *, slots: int = 4, rate: float = 0.0, context: int = 131_072, **settings: Any
+    ) -> ModelService:
         """A worker in service; it drains at the end."""
-        engine = SimulatedEngine(SimulatedSettings(name=MODEL, slots=slots, rate=rate, default_length=1000))
+        simulated = SimulatedSettings(MODEL, slots, rate=rate, context_length=context, default_length=1000)
+        engine = SimulatedEngine(simulated)
         chosen = WorkerSettings(redis_url=self.broker.url, drain=0, lease=1, **settings)
         service = ModelService(self.broker, WorkerId(name), engine, engine.load(), chosen)
         stop = asyncio.Event()
@@ -61,13 +68,9 @@ class Site:
 
     async def gateway(self, *, watchful: bool = True, **terms: Any) -> RedisQueueClient:
         """A gateway's queue, with its reader and its watchdog."""
-        gateway = GatewayId(incarnation("gateway"))
-        board, wait_estimator = FrameHub(), WaitEstimator(self.broker)
-        channel = FrameChannel(self.broker.url, gateway)
-        tasks = [asyncio.create_task(board.read(channel))]
-        if watchful:
-            watchdog = Watchdog(self.broker, gateway, board, wait_estimator, keep_alive=0.2)
-            tasks.append(asyncio.create_task(watchdog.watch()))
+        queue = connected_queue(self.broker, Terms(**terms), keep_alive=0.2)
+        loops = [queue.loops[name] for name in ("frames", "watchdog") if watchful or name != "watchdog"]
+        tasks = [asyncio.ensure_future(loop()) for loop in loops]
 
         async def leave() -> None:
             for task in tasks:
@@ -75,7 +78,7 @@ class Site:
             await asyncio.gather(*tasks, return_exceptions=True)
 
         self._scope.push_async_callback(leave)
-        return RedisQueueClient(self.broker, gateway, board, wait_estimator, Terms(**terms))
+        return queue.client
 
     def submission(self, tokens: int = 8, **changes: Any) -> Submission:
         self._made += 1

@@ -1,19 +1,24 @@
-"""The contract between the worker and an engine: sequences in, outputs out, token ids only. Text belongs to
-`worker.engines.tokenizer` and `worker.text`.
+"""The contract between the worker and its engines. There are three kinds, told apart by `kind`; what the worker does
+with each is in `worker.jobs.drivers`.
 
-An engine runs all its sequences in one batch and calls `sink` once per step, on the event loop's thread, with one
-`Output` for each token it made. Generation ends inside the engine for an end-of-sequence token, a `stop_token_ids`
-token or `max_tokens`; stop *strings* are the worker's business, which then calls `abort`.
+A *token engine* takes and gives token ids only; text belongs to `worker.engines.tokenizer` and `worker.text`. It runs
+all its sequences in one batch and calls `sink` once per step, on the event loop's thread, with one `Output` for each
+token it made. Generation ends inside the engine for an end-of-sequence token, a `stop_token_ids` token or `max_tokens`;
+stop *strings* are the worker's business, which then calls `abort`.
+
+A *text engine* takes a whole request and gives what its answer says, piece by piece: templates, stop strings, tool
+calls and grammars are its own business. A *computing engine* makes vectors and scores, and generates nothing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NewType, Protocol
 
 import msgspec
 
-from millstream.common.errors import MillstreamError
-from millstream.common.job import Guide, Sampling
+from millstream.common.chunk import Chunk, Result
+from millstream.common.errors import BadRequest, EngineError, MillstreamError
+from millstream.common.job import Exactness, Guide, JobRequest, Sampling, TokenizeInput
 
 SequenceKey = NewType("SequenceKey", str)  # "<job>#<grant>": ours, never the client's id
 
@@ -30,6 +35,7 @@ class SequenceSpec:
     generated: list[int] = field(default_factory=list[int])
     guide: Guide | None = None
     prompt_logprobs: int | None = None
+    banned: list[list[int]] = field(default_factory=list[list[int]])  # sequences of tokens that are never completed
     cache_salt: str = ""  # only sequences of the same salt share what the prefix cache holds
 
 
@@ -88,6 +94,13 @@ class ModelCard:
     fingerprint: str = ""  # model, weights revision, engine and dtype, hashed
     capabilities: tuple[str, ...] = ("chat", "completions")  # also "embeddings", "rerank"
     details: Mapping[str, str] = field(default_factory=dict[str, str])  # dtype, device, revision, ...
+    defaults: Mapping[str, float] = field(default_factory=dict[str, float])  # of sampling, where a request is silent
+    exactness: Mapping[str, Exactness] = field(default_factory=dict[str, Exactness])  # by kind of request
+
+
+def always(level: Exactness) -> dict[str, Exactness]:
+    """Returns the exactness of an engine that treats all kinds of requests alike."""
+    return {"chat": level, "completions": level, "tools": level, "formats": level}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +113,30 @@ class EngineStats:
     prefix_hit_rate: float = 0.0  # of prompt tokens, 0 to 1
 
 
+class TemplateRefused(BadRequest):
+    """The chat template refuses these messages as they stand; the same said in other messages it might accept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Tells what a chat template puts before its model's eyes by itself. Calls count with their results."""
+
+    tools: bool
+    calls: bool  # of the history, where no tools are offered
+    calls_with_tools: bool
+    systems: bool = True  # several system messages, and such as come later
+    parallel: bool = True  # all calls of a message
+
+
 class Tokenizer(Protocol):
     """The model's words: text to ids and back. `decode` of a prefix of a character gives U+FFFD at the end.
 
-    `encode` and `chat` raise `BadRequest` for what the template refuses."""
+    `chat` raises `BadRequest`, and `TemplateRefused` for what the template refuses."""
 
     eos_ids: frozenset[int]
+
+    @property
+    def shown(self) -> Shown: ...
 
     def encode(self, text: str, *, special: bool = True) -> list[int]: ...
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str: ...
@@ -115,10 +146,11 @@ class Tokenizer(Protocol):
     ) -> list[int]: ...
 
 
-class Engine(Protocol):
+class TokenEngine(Protocol):
     """Turns sequences into tokens. Every method but `load` and `close` is called on the event loop and returns at
     once; `load`, `prepare` and `close` block and are called in a thread."""
 
+    kind: Literal["tokens"]
     slots: int
     guide_limits: GuideLimits
 
@@ -162,14 +194,68 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
-class EmbeddingEngine(Protocol):
+class UpstreamLost(EngineError):
+    """The server that computes an answer is gone, or cannot be reached. The job is not at fault: it goes on at another
+    one, or later. `attempts` is 1 where its work was lost, so that a request that kills all servers ends at last."""
+
+    def __init__(self, message: str, *, attempts: int) -> None:
+        super().__init__(message)
+        self.attempts = attempts
+
+
+@dataclass(frozen=True, slots=True)
+class TextSpec:
+    """One job as a text engine sees it. `earlier` is what earlier leases delivered: the engine goes on after it, or
+    raises `Interrupted` for what it cannot go on with."""
+
+    key: SequenceKey
+    request: JobRequest
+    earlier: Sequence[Chunk] = ()
+
+
+class TextEngine(Protocol):
+    """Answers requests as a whole, several at once. `load` and `close` block and are called in a thread, all else on
+    the event loop."""
+
+    kind: Literal["text"]
+
+    @property
+    def slots(self) -> int:
+        """Returns how many requests it takes at once now; 0 while it cannot compute."""
+        ...
+
+    def load(self, progress: LoadProgress = silent) -> ModelCard:
+        """Does what `TokenEngine.load` does."""
+        ...
+
+    def start(self, changed: Callable[[], None]) -> None:
+        """Begin to serve; `changed` is called on the event loop whenever `slots` has changed."""
+        ...
+
+    def answer(self, spec: TextSpec) -> AsyncGenerator[Chunk]:
+        """Yields the answer: first the chunk with `start` (unless earlier leases have told it), then what it says, at
+        last the chunk with `finish`. Closed, it stops computing. Raises `MillstreamError` for what is refused,
+        `UpstreamLost`, `Interrupted`."""
+        ...
+
+    async def tokenize(self, work: TokenizeInput) -> Result:
+        """Raises `BadRequest` where the engine does not tell its tokens."""
+        ...
+
+    def stats(self) -> EngineStats: ...
+
+    def close(self) -> None: ...
+
+
+class ComputingEngine(Protocol):
     """Turns inputs into vectors and scores, generating nothing. All methods block and are called in a thread."""
 
+    kind: Literal["vectors"]
     slots: int
 
     def load(self, progress: LoadProgress = silent) -> ModelCard:
-        """Loads as `Engine.load` does; the capabilities tell whether the model makes vectors ("embeddings") and scores
-        ("rerank")."""
+        """Loads as `TokenEngine.load` does; the capabilities tell whether the model makes vectors ("embeddings") and
+        scores ("rerank")."""
         ...
 
     @property
@@ -186,3 +272,6 @@ class EmbeddingEngine(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+Engine = TokenEngine | TextEngine | ComputingEngine

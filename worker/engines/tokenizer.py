@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from typing import Any
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from millstream.common.errors import BadRequest
+from millstream.worker.engines.base import Shown
+from millstream.worker.engines.chat_template import ChatTemplate
 
 KNOWN = 1 << 16  # texts of single tokens kept: every token is decoded once more alone, as the next one's context
 
@@ -25,16 +26,18 @@ class HuggingFaceTokenizer:
         self.inner = inner
         own = {inner.eos_token_id} if isinstance(inner.eos_token_id, int) else set[int]()
         self.eos_ids = frozenset(eos_ids | own)
-        self._template = chat_template
+        self._template = ChatTemplate(inner, chat_template)
         self._one = lru_cache(KNOWN)(self._decode)
 
     @property
     def chat_template(self) -> str:
         """Returns the template's text, empty if the model has none: a parser is chosen by it."""
-        template = self._template or self.inner.chat_template
-        if isinstance(template, dict):
-            template = template.get("default") or next(iter(template.values()), "")
-        return template or ""
+        return self._template.text
+
+    @property
+    def shown(self) -> Shown:
+        """Returns what the chat template shows."""
+        return self._template.shown
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         return list(self.inner.encode(text, add_special_tokens=special))
@@ -69,26 +72,7 @@ class HuggingFaceTokenizer:
                 "This model has no chat template: use /v1/completions, or start its worker with --chat-template FILE.",
                 param="messages",
             )
-        text = self._render([_plain(m) for m in messages], tools, go_on, kwargs)
-        return self.encode(text, special=False)
-
-    def _render(
-        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]], go_on: bool, kwargs: dict[str, Any]
-    ) -> str:
-        try:
-            return str(
-                self.inner.apply_chat_template(
-                    messages,
-                    tools=[*tools] or None,
-                    chat_template=self.chat_template,
-                    tokenize=False,
-                    add_generation_prompt=not go_on,
-                    continue_final_message=go_on,
-                    **_free(kwargs),
-                )
-            )
-        except (TemplateError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-            raise BadRequest(f"The model's chat template refuses these messages: {error}", param="messages") from error
+        return self.encode(self._template.render(messages, tools, go_on, kwargs), special=False)
 
     @cached_property
     def _added(self) -> frozenset[int]:
@@ -101,41 +85,6 @@ class HuggingFaceTokenizer:
         if backend is None:
             return False
         return '"ByteLevel"' in json.dumps(json.loads(backend.to_str()).get("decoder"))
-
-
-_RESERVED = {
-    *("messages", "conversation", "tools", "tokenize", "chat_template", "add_generation_prompt"),
-    *("continue_final_message", "return_dict", "return_tensors", "padding", "truncation", "max_length"),
-}
-
-
-def _free(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Returns the template's own variables, without what would change the call itself."""
-    if taken := _RESERVED & kwargs.keys():
-        raise BadRequest(f"chat_template_kwargs cannot set {', '.join(sorted(taken))}.", param="chat_template_kwargs")
-    return kwargs
-
-
-def _plain(message: dict[str, Any]) -> dict[str, Any]:
-    """Returns a message as templates expect it: `developer` is `system`, no null content, tool arguments as an
-    object."""
-    plain = dict(message)
-    if plain.get("role") == "developer":
-        plain["role"] = "system"
-    if plain.get("content") is None:
-        plain["content"] = ""
-    if plain.get("tool_calls"):
-        plain["tool_calls"] = [_plain_call(call) for call in plain["tool_calls"]]
-    return plain
-
-
-def _plain_call(call: dict[str, Any]) -> dict[str, Any]:
-    function = dict(call.get("function") or {})
-    try:
-        function["arguments"] = json.loads(function.get("arguments") or "{}")
-    except (TypeError, ValueError):
-        pass  # already an object, or text the template may show as it is
-    return {**call, "function": function}
 
 
 def _gpt2_bytes() -> dict[str, int]:

@@ -3,37 +3,39 @@
 from millstream.common.chunk import Result
 from millstream.common.errors import BadRequest, ContextLengthExceeded
 from millstream.common.job import EmbedInput, RerankInput, TokenizeInput
-from millstream.worker.engines.base import Engine, ModelCard, Tokenizer
-from millstream.worker.engines.embedding.computing import Computing
-from millstream.worker.text.prompt import characters, check_characters
+from millstream.worker.engines.base import ComputingEngine, ModelCard, TokenEngine, Tokenizer
+from millstream.worker.text.parsers.formats import CallFormat, parser_for
+from millstream.worker.text.prompt import characters, chat_ids, check_characters, template_of
 
 Work = EmbedInput | RerankInput | TokenizeInput
 
 
-def compute(engine: Engine, card: ModelCard, work: Work) -> tuple[Result, int]:
-    """The result, and how many tokens went in. Raises `BadRequest` if this model cannot do it,
-    `ContextLengthExceeded` for more to tokenize than it could ever read."""
+def compute(
+    engine: TokenEngine | ComputingEngine, card: ModelCard, work: Work, notation: CallFormat | None = None
+) -> tuple[Result, int]:
+    """The result, and how many tokens went in. `notation`: how tool calls are written. Raises `BadRequest` if
+    this model cannot do it, `ContextLengthExceeded` for more to tokenize than it could ever read."""
     match work:
         case TokenizeInput():
-            result = _tokenize(engine.tokenizer, card.context_length, work)
+            result = _tokenize(engine.tokenizer, card.context_length, work, notation)
             return result, len(result.ids)
         case EmbedInput():
             inputs = [engine.tokenizer.encode(each) if isinstance(each, str) else each for each in work.inputs]
-            vectors = _vectors(engine).vectors.embed(inputs, dimensions=work.dimensions, truncate=work.truncate)
+            vectors = _vectors(engine).embed(inputs, dimensions=work.dimensions, truncate=work.truncate)
             return Result(vectors=vectors), sum(map(len, inputs))
         case RerankInput(query, documents):
-            scores = _vectors(engine).vectors.score(query, documents)
+            scores = _vectors(engine).score(query, documents)
             texts = [query, *documents]
             return Result(scores=scores), sum(len(engine.tokenizer.encode(text)) for text in texts)
 
 
-def _vectors(engine: Engine) -> Computing:
-    if isinstance(engine, Computing):
+def _vectors(engine: TokenEngine | ComputingEngine) -> ComputingEngine:
+    if engine.kind == "vectors":
         return engine
     raise BadRequest("This model generates text and makes no embeddings; use an embedding model.", param="model")
 
 
-def _tokenize(tokenizer: Tokenizer, most: int, work: TokenizeInput) -> Result:
+def _tokenize(tokenizer: Tokenizer, most: int, work: TokenizeInput, notation: CallFormat | None) -> Result:
     """Text that the model could never read is refused: by its characters before the work, by its tokens before each of
     them is spelt out."""
     if work.ids is not None:
@@ -41,7 +43,7 @@ def _tokenize(tokenizer: Tokenizer, most: int, work: TokenizeInput) -> Result:
         return Result(ids=work.ids, text=tokenizer.decode(work.ids, skip_special=False))
     if work.messages is not None:
         check_characters(characters(work.messages), most, "messages")
-        ids = tokenizer.chat(work.messages, work.tools, go_on=False, kwargs={})
+        ids = chat_ids(tokenizer, work.messages, work.tools, notation or parser_for(template_of(tokenizer)))
     else:
         check_characters(len(work.text or ""), most, "prompt")
         ids = tokenizer.encode(work.text or "", special=work.add_special_tokens)
@@ -55,4 +57,5 @@ def _check(count: int, most: int, param: str) -> None:
             f"This model's maximum context length is {most} tokens. However, '{param}' has {count} tokens. Please "
             "send it in parts.",
             param=param,
+            needed=count,
         )

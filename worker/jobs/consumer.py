@@ -2,6 +2,7 @@
 rings, a slot frees, or a heartbeat wakes it as a backstop."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 import structlog
@@ -24,7 +25,7 @@ class Runs(Protocol):
 
 
 class Consumer:
-    """The claiming loop of one model."""
+    """The claiming loop of one model. `slots` tells how many jobs it may hold now."""
 
     def __init__(
         self,
@@ -32,7 +33,7 @@ class Consumer:
         model: ModelName,
         worker: WorkerId,
         running_jobs: RunningJobs,
-        slots: int,
+        slots: Callable[[], int],
         runner: Runs,
     ) -> None:
         self._broker = broker
@@ -47,7 +48,7 @@ class Consumer:
 
     @property
     def room(self) -> int:
-        return 0 if self.draining or self.resting else self._slots - len(self._running_jobs)
+        return 0 if self.draining or self.resting else self._slots() - len(self._running_jobs)
 
     def wake(self) -> None:
         """Look again whether there is something to claim."""

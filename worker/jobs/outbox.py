@@ -71,7 +71,7 @@ class Outbox:
         for job in batch:
             job.sent_at = now
         steps = [job.take_step() for job in batch]
-        tokens = [len(job.tokens) for job in batch]
+        tokens = [job.completion for job in batch]
         answers = await self._send(steps)
         for job, sent, made, (answer, seq) in zip(batch, steps, tokens, answers, strict=True):
             if self._running_jobs.has(job):

@@ -4,20 +4,25 @@ It may take a while (a long text, many tokens to be fed again), so it runs in a 
 nothing shared. What a grammar takes comes after it, where it delays nobody else.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import msgspec
 
 from millstream.common.chunk import Chunk, FinishReason, Start
 from millstream.common.errors import BadGrammar, BadRequest
 from millstream.common.job import ChatPrompt, Guide, JobRequest, TextPrompt, TokensPrompt, ToolUse
-from millstream.worker.engines.base import Engine, GuideLimits, ModelCard, SequenceKey, SequenceSpec, Tokenizer
+from millstream.worker.engines.base import GuideLimits, ModelCard, SequenceKey, SequenceSpec, TokenEngine, Tokenizer
 from millstream.worker.engines.grammar.limits import check, check_parameters
 from millstream.worker.engines.grammar.tool_guides import TOOLS, functions_of, tool_guide
+from millstream.worker.text.bad_words import banned_sequences
 from millstream.worker.text.parsers.formats import CallFormat, parser_for
 from millstream.worker.text.prompt import characters, check_characters, prompt_ids, room_for, template_of
 from millstream.worker.text.transcript import Transcript
 
 BRIEF = 2000  # characters (or token ids) of a prompt: half a millisecond of a fast tokenizer
+_OF_THE_GRAMMAR = re.compile(r"at \d+\(\d+\): failed to compile JSON schema: |\n +\d+ \| .*", re.DOTALL)
 BRIEF_STOPS = 200  # characters of all stop strings: as long for the automaton that finds them
 
 
@@ -49,7 +54,7 @@ def brief(request: JobRequest, earlier: Sequence[int]) -> bool:
 
 
 def begin_sequence(
-    engine: Engine,
+    engine: TokenEngine,
     card: ModelCard,
     request: JobRequest,
     key: SequenceKey,
@@ -57,11 +62,10 @@ def begin_sequence(
     notation: CallFormat | None = None,
 ) -> Beginning:
     """Prepares a job for the engine. `notation`: how tool calls are written, if not as the chat template tells. Raises
-    `BadRequest` (a model that does not generate, an empty or too long prompt, a template that refuses it) and
-    `BadGrammar` (tools that cannot be forced)."""
-    if "completions" not in card.capabilities:
-        raise BadRequest(f"The model `{card.name}` does not generate: use /v1/embeddings or /v1/rerank.", param="model")
+    `BadRequest` (an empty or too long prompt, a template that refuses it) and `BadGrammar` (tools that cannot be
+    forced)."""
     tokenizer = engine.tokenizer
+    request = with_defaults(request, card.defaults)
     _check_text(request, card.context_length)
     notation = notation or parser_for(template_of(tokenizer))
     ids = prompt_ids(tokenizer, request, notation)
@@ -76,17 +80,39 @@ def begin_sequence(
         generated=list(earlier),
         guide=_guide(request, notation, engine.guide_limits),
         prompt_logprobs=request.prompt_logprobs,
+        banned=banned_sequences(tokenizer, request.sampling.bad_words),
         cache_salt=request.cache_salt,
     )
     _prepare(engine, spec)
-    echo = tokenizer.decode(ids) if request.echo else ""
-    start = Start(prompt_tokens=len(ids), fingerprint=card.fingerprint, echo=echo, repeats=request.repeats_prompt)
+    start = _start(tokenizer, card, request, ids)
     return Beginning(spec, transcript, start, _over(transcript, spec, tokenizer), notation)
+
+
+def _start(tokenizer: Tokenizer, card: ModelCard, request: JobRequest, ids: list[int]) -> Start:
+    """Returns what chunk 1 tells. A token engine goes on with all kinds of requests alike."""
+    return Start(
+        len(ids),
+        card.fingerprint,
+        tokenizer.decode(ids, skip_special=False) if request.echo else "",
+        repeats=request.repeats_prompt,
+        prompt_ids=ids if request.prompt_ids else [],
+        exactness=card.exactness.get("chat", ""),
+    )
+
+
+def with_defaults(request: JobRequest, defaults: Mapping[str, float]) -> JobRequest:
+    """Returns the request with the model's own sampling where the client left it to the model."""
+    chosen = {name: defaults[name] for name in request.sampling.unset if name in defaults}
+    if not chosen:
+        return request
+    return msgspec.structs.replace(request, sampling=msgspec.structs.replace(request.sampling, **chosen))
 
 
 def _check_text(request: JobRequest, context_length: int) -> None:
     match request.input:
         case ChatPrompt(messages):
+            if any(isinstance(message.get("content"), list) for message in messages):
+                raise BadRequest("This worker's engine reads no images.", param="messages")
             check_characters(characters(messages), context_length, "messages")
         case TextPrompt(text):
             check_characters(len(text), context_length, "prompt")
@@ -94,7 +120,7 @@ def _check_text(request: JobRequest, context_length: int) -> None:
             pass
 
 
-def _prepare(engine: Engine, spec: SequenceSpec) -> None:
+def _prepare(engine: TokenEngine, spec: SequenceSpec) -> None:
     try:
         engine.prepare(spec)
     except BadGrammar as error:
@@ -103,7 +129,7 @@ def _prepare(engine: Engine, spec: SequenceSpec) -> None:
         raise
 
 
-async def compile_guide(engine: Engine, begun: Beginning, request: JobRequest, tenant: str) -> None:
+async def compile_guide(engine: TokenEngine, begun: Beginning, request: JobRequest, tenant: str) -> None:
     """Does what takes longest of a beginning, and harms nobody if it fails. Raises `BadGrammar`; cancelled, it
     stops."""
     guide = begun.spec.guide
@@ -118,7 +144,7 @@ async def compile_guide(engine: Engine, begun: Beginning, request: JobRequest, t
         raise
 
 
-async def _blame_a_tool(engine: Engine, notation: CallFormat, request: JobRequest, tenant: str) -> None:
+async def _blame_a_tool(engine: TokenEngine, notation: CallFormat, request: JobRequest, tenant: str) -> None:
     """Raises `BadGrammar` naming the first tool that cannot be compiled by itself; returns if there is none."""
     if request.tool_use is None or not isinstance(request.input, ChatPrompt):
         return
@@ -128,13 +154,18 @@ async def _blame_a_tool(engine: Engine, notation: CallFormat, request: JobReques
         try:
             await engine.compile(guide, tenant)
         except BadGrammar as error:
-            why = error.message.removeprefix("Cannot compile the grammar guide: ").partition("\n")[0]
-            message = f"A call of the tool `{function['name']}` cannot be forced by its parameters: {why}"
+            message = f"A call of the tool `{function['name']}` cannot be forced by its parameters: {_why(error)}"
             raise BadGrammar(message, param=f"tools[{index}].function.parameters") from error
 
 
+def _why(error: BadGrammar) -> str:
+    """Returns the compiler's reason in one line, without the grammar, which the client never saw."""
+    own = _OF_THE_GRAMMAR.sub("", error.message.removeprefix("Cannot compile the grammar guide: "))
+    return " ".join(own.split())
+
+
 def _not_forced(error: BadGrammar) -> BadGrammar:
-    return BadGrammar(f"The tools' parameters cannot be forced: {error.message}", param=TOOLS)
+    return BadGrammar(f"The tools' parameters cannot be forced: {_why(error)}", param=TOOLS)
 
 
 def _guide(request: JobRequest, notation: CallFormat, limits: GuideLimits) -> Guide | None:

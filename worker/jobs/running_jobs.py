@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
-from time import monotonic
+from time import monotonic, time
+
+from msgspec.structs import replace
 
 from millstream.common.broker.workers import Claimed, End, JobStep
 from millstream.common.chunk import Chunk, Seq, Start, Usage, encode_chunk
@@ -27,6 +29,8 @@ class RunningJob:
     spec: SequenceSpec | None = None
     start: Start | None = None  # chunk 1, until it is drafted
     tokens: list[int] = field(default_factory=list[int])  # completion tokens so far, of all leases
+    counted: int = 0  # the same where the engine does not tell their ids
+    earlier: int = 0  # of the tokens, those that earlier leases made
     delivered: int = 0  # of the tokens, those in chunks Redis has confirmed
     cached: int = 0  # prompt tokens served from the prefix cache
     sent_at: float = 0.0  # when a step last took its chunks along, monotonic
@@ -51,13 +55,18 @@ class RunningJob:
     @property
     def made(self) -> int:
         """Returns the number of completion tokens of this lease alone."""
-        return len(self.tokens) - (len(self.spec.generated) if self.spec else 0)
+        return self.completion - self.earlier
+
+    @property
+    def completion(self) -> int:
+        """Returns the number of completion tokens so far, of all leases."""
+        return len(self.tokens) or self.counted
 
     @property
     def usage(self) -> Usage:
         """Returns what its tenant has used with it so far. A prompt that several jobs share counts once."""
         if self.spec is None or self.claimed.request.repeats_prompt:
-            return Usage(completion=len(self.tokens))
+            return Usage(completion=self.completion)
         return Usage(len(self.spec.prompt), len(self.tokens), self.cached)
 
     @property
@@ -77,8 +86,8 @@ class RunningJob:
             self.drafts += chunks
 
     def finish(self, end: End, *last: Chunk) -> None:
-        """Ends the job; its last chunk goes with the next step."""
-        self.draft(*last)
+        """Ends the job; its last chunk, which tells when that was, goes with the next step."""
+        self.draft(*last[:-1], *(replace(chunk, ended=int(time())) for chunk in last[-1:]))
         self.end = self.end or end
 
     def stop_beginning(self) -> None:

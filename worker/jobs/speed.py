@@ -9,12 +9,14 @@ LONGEST_GAP = 60.0  # seconds: a longer time between two beats says nothing abou
 
 @dataclass(slots=True)
 class SpeedMeter:
-    """`tokens` counts all tokens made, `wasted` those made for jobs that nobody wanted any more. `speed` is tokens/s of
+    """`tokens` counts all tokens made, `wasted` those made for jobs that nobody wanted any more,
+    `continued` the answers gone on with that another lease began. `speed` is tokens/s of
     one sequence, `job_seconds` a job's time from claim to end; both are smoothed, and 0 until measured. Whole jobs tell
     the speed best, what a beat sees depends on when it falls: beats tell it only until the first job has ended."""
 
     tokens: int = 0
     wasted: int = 0
+    continued: int = 0
     speed: float = 0.0
     job_seconds: float = 0.0
     _by_jobs: bool = False

@@ -1,6 +1,7 @@
 """Proof of life, and the comparing of notes that comes with it; also this process's share of the upkeep."""
 
 import asyncio
+import json
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -8,7 +9,7 @@ import structlog
 
 from millstream.common.broker.connection.broker import Broker, RedisAway
 from millstream.common.broker.models.directory import announce
-from millstream.common.broker.upkeep import keep_up
+from millstream.common.broker.upkeep import UpkeepRules, keep_up
 from millstream.common.broker.workers import Claimed, Pulse, beat
 from millstream.common.job import ModelName, WorkerId
 from millstream.common.process.backoff import Backoff
@@ -39,7 +40,7 @@ class Heartbeat:
         self._model = model
         self._worker = worker
         self._lease = settings.lease
-        self._max_attempts = settings.max_attempts
+        self._rules = UpkeepRules(settings.max_attempts, int(settings.fair_after * 1000))
         self._names = settings.served_model_name[1:] if model in settings.served_model_name[:1] else []
         self._now = asyncio.Event()
         self.signed_in = asyncio.Event()  # set by the first beat
@@ -54,7 +55,7 @@ class Heartbeat:
         while True:
             try:
                 await self.once(running_jobs, notes)
-                await keep_up(self._broker, self._model, self._max_attempts)
+                await keep_up(self._broker, self._model, self._rules)
             except RedisAway as error:
                 if not away:
                     log.warning("waiting_for_redis", model=self._model, error=error.message)
@@ -79,7 +80,8 @@ class Heartbeat:
         await announce(self._broker, self._model, self._names)  # each time: an operator may have emptied Redis
         async with running_jobs.ledger:
             lease_ms = int(self._lease * 1000)
-            pulse = await beat(self._broker, self._model, self._worker, lease_ms, notes.about(), running_jobs.ids)
+            about = {**notes.about(), "names": json.dumps(self._names)}
+            pulse = await beat(self._broker, self._model, self._worker, lease_ms, about, running_jobs.ids)
             self._compare(pulse, running_jobs, notes)
         self.signed_in.set()
         notes.wake()

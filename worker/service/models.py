@@ -1,6 +1,7 @@
 """The models of one worker process: those that are there from the start, and those that come and go on demand."""
 
 import asyncio
+import os
 from time import monotonic
 
 import structlog
@@ -9,13 +10,17 @@ from millstream.common.broker.connection.broker import Broker, RedisAway
 from millstream.common.broker.models.directory import announce, model_info
 from millstream.common.broker.models.load_requests import (
     LOADING_MS,
+    OFFER_MS,
+    ModelLoader,
     begin_loading,
     end_loading,
     load_request_of,
+    offer,
     tell_loading,
 )
 from millstream.common.errors import MillstreamError
 from millstream.common.job import ModelName, WorkerId
+from millstream.common.process.command import host_name
 from millstream.common.process.tasks import TaskGroup
 from millstream.worker.engines.base import Engine, ModelCard
 from millstream.worker.service.registry import ModelOffer
@@ -23,6 +28,7 @@ from millstream.worker.service.service import ModelService
 from millstream.worker.settings import WorkerSettings
 
 LOOK_EVERY = 1.0  # seconds between two looks at the load requests
+PRESSED = 3  # such looks at a model whose workers are all busy, until another worker loads it too
 RETRY_AFTER = 60.0  # seconds until a model that could not be loaded is tried again
 
 log = structlog.stdlib.get_logger(part="roster")
@@ -42,6 +48,7 @@ class Entry:
         self.seen = ""  # the load request that stood when it was loaded: fulfilled, or older than it
         self.not_before = 0.0  # monotonic time of the next try after a failure
         self.stage = "beginning"
+        self.pressed = 0  # looks in a row at which requests waited and every worker that has it was busy
 
     def progress(self, stage: str, fraction: float | None) -> None:
         """Writes one line of the log for each stage of loading; `up` draws its bar from them."""
@@ -66,7 +73,7 @@ class Entry:
     async def close(self) -> None:
         """Frees what the engine holds."""
         engine, self.engine, self.card, self.service = self.engine, None, None, None
-        if engine is not None and engine.broken is None:
+        if engine is not None and not (engine.kind == "tokens" and engine.broken):
             await asyncio.to_thread(engine.close)
 
 
@@ -78,6 +85,7 @@ class WorkerModels:
         self._worker = worker
         self._settings = settings
         self._entries = [Entry(offer) for offer in offers]
+        self._loader = ModelLoader(worker, host_name(), os.getpid())
         self.loading = False
 
     async def load_residents(self, stop: asyncio.Event) -> bool:
@@ -100,9 +108,18 @@ class WorkerModels:
                 for entry in self._entries:
                     entry.stop.set()
         finally:
+            await self._withdraw_offers()
             for entry in self._entries:
                 if not (self.loading and entry.card is None):
                     await entry.close()
+
+    async def _withdraw_offers(self) -> None:
+        try:
+            async with asyncio.timeout(OFFER_MS / 1000):
+                for entry in self._entries:
+                    await offer(self._broker, entry.name, self._loader, gone=True)
+        except (RedisAway, TimeoutError):
+            pass  # they lapse by themselves
 
     async def _start(self, entry: Entry, services: TaskGroup) -> None:
         assert entry.engine is not None
@@ -143,7 +160,8 @@ class WorkerModels:
 
     async def _perhaps_load(self, entry: Entry, services: TaskGroup, stop: asyncio.Event) -> None:
         await announce(self._broker, entry.name)  # so that requests for it wait instead of failing
-        if not await self._wanted(entry.name) or not await begin_loading(self._broker, entry.name, self._worker):
+        await offer(self._broker, entry.name, self._loader)
+        if not await self._wanted(entry) or not await begin_loading(self._broker, entry.name, self._worker):
             return
         self.loading = True
         telling = asyncio.create_task(self._tell(entry))
@@ -161,7 +179,9 @@ class WorkerModels:
             entry.engine, entry.not_before = None, monotonic() + RETRY_AFTER
         else:
             await self._start(entry, services)
+            entry.pressed = 0
             await self._signed_in(entry, stop)
+            await offer(self._broker, entry.name, self._loader, gone=True)
         await end_loading(self._broker, entry.name, fulfilled=entry.card is not None)
 
     async def _signed_in(self, entry: Entry, stop: asyncio.Event) -> None:
@@ -172,17 +192,24 @@ class WorkerModels:
         for task in either:
             task.cancel()
 
-    async def _wanted(self, model: ModelName) -> bool:
-        """Tells whether somebody asked for it to be loaded, or requests wait and no worker has it."""
-        if (await load_request_of(self._broker, model)).startswith("load"):
+    async def _wanted(self, entry: Entry) -> bool:
+        """Tells whether somebody asked for it to be loaded, or requests wait and no worker has it, or all that have it
+        were busy at each of the last looks."""
+        if (await load_request_of(self._broker, entry.name)).startswith("load"):
             return True
-        info = await model_info(self._broker, model)
-        return info.waiting > 0 and info.live == 0
+        info = await model_info(self._broker, entry.name)
+        busy = all(worker.load >= worker.slots for worker in info.workers if worker.alive)
+        entry.pressed = entry.pressed + 1 if info.waiting and busy else 0
+        return info.waiting > 0 and (info.live == 0 or entry.pressed >= PRESSED)
 
     async def _tell(self, entry: Entry) -> None:
-        """Say how far the loading is, until cancelled; those who wait are told."""
+        """Say how far the loading is, until cancelled; those who wait are told. Meanwhile nobody looks at the other
+        models."""
         while True:
             try:
+                for each in self._entries:
+                    if each.service is None:
+                        await offer(self._broker, each.name, self._loader)
                 await tell_loading(self._broker, entry.name, self._worker, entry.stage)
             except RedisAway:
                 pass  # it is only news

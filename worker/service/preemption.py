@@ -1,6 +1,7 @@
 """Gives slots back to interactive jobs: a flex or batch job stops where it is, and goes on later, here or elsewhere."""
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
@@ -8,7 +9,6 @@ from millstream.common.broker.connection.broker import Broker, RedisAway
 from millstream.common.broker.workers import preempt
 from millstream.common.job import ModelName, WorkerId
 from millstream.common.process.backoff import Backoff
-from millstream.worker.engines.base import Engine
 from millstream.worker.jobs.running_jobs import RunningJob, RunningJobs
 
 log = structlog.stdlib.get_logger(part="preemption")
@@ -32,22 +32,22 @@ class Preemption:
             self._asked[job.claimed.id] = job
             self._ring.set()
 
-    async def run(self, engine: Engine) -> None:
-        """Lets go of the jobs that were asked for; ends by cancellation only."""
+    async def run(self, forget: Callable[[RunningJob], None]) -> None:
+        """Lets go of the jobs that were asked for, which `forget` takes from the engine; ends by cancellation only."""
         backoff = Backoff()
         while True:
             await self._ring.wait()
             self._ring.clear()
             try:
-                await self._give_back(engine, list(self._asked.values()))
+                await self._give_back(forget, list(self._asked.values()))
                 backoff.reset()
             except RedisAway:  # they stay ours, stopped, until Redis is back
                 self._ring.set()
                 await backoff.sleep()
 
-    async def _give_back(self, engine: Engine, jobs: list[RunningJob]) -> None:
+    async def _give_back(self, forget: Callable[[RunningJob], None], jobs: list[RunningJob]) -> None:
         for job in jobs:
-            engine.abort(job.key)
+            forget(job)
         async with self._running_jobs.ledger:
             ours = [job for job in jobs if self._running_jobs.has(job) and job.end is None]
             held = [(job.claimed.id, job.claimed.lease) for job in ours]
@@ -56,6 +56,6 @@ class Preemption:
                 log.info("jobs_preempted", model=self._model, worker=self._worker, jobs=[id for id, _ in held])
             for job in ours:
                 self._running_jobs.remove(job)
-                engine.abort(job.key)  # again: its prompt may have been rendered meanwhile
+                forget(job)  # again: its prompt may have been rendered meanwhile
         for job in jobs:
             self._asked.pop(job.claimed.id, None)

@@ -10,6 +10,8 @@ from millstream.common.errors import BadRequest
 from millstream.worker.engines.base import Engine, GuideLimits
 from millstream.worker.settings import WorkerSettings
 
+SAMPLE = "smollm2"  # the default of `model`, which stands for none where the engine has models of its own
+
 
 @dataclass(frozen=True, slots=True)
 class ModelOffer:
@@ -27,12 +29,45 @@ def offers(settings: WorkerSettings) -> list[ModelOffer]:
     match settings.engine:
         case "simulated":
             return _simulated_offers(settings)
-        case "transformers":
+        case "transformers" if not settings.upstream:
             return _transformers_offers(settings)
+        case _:
+            return [ModelOffer(first_name(settings), partial(_upstreams, settings))]
+
+
+def _upstreams(settings: WorkerSettings) -> Engine:
+    from millstream.worker.engines.openai.engine import OpenAIEngine
+    from millstream.worker.engines.openai.settings import UpstreamSettings
+
+    if not settings.upstream:
+        raise BadRequest("--engine openai needs --upstream URL: the address of an OpenAI server.")
+    return OpenAIEngine(
+        UpstreamSettings(
+            urls=tuple(settings.upstream),
+            key=_upstream_key(settings),
+            model=None if settings.model == SAMPLE else settings.model,
+            served_name=first_name(settings),
+            slots=settings.slots,
+            context_length=settings.max_model_len,
+            authority=settings.upstream_ca,
+            first=settings.upstream_wait,
+            silence=settings.stall,
+        )
+    )
+
+
+def _upstream_key(settings: WorkerSettings) -> str:
+    """Raises `BadRequest` for a file that cannot be read."""
+    if settings.upstream_key_file is None:
+        return settings.upstream_key.get_secret_value() if settings.upstream_key else ""
+    try:
+        return settings.upstream_key_file.read_text().strip()
+    except OSError as error:
+        raise BadRequest(f"--upstream-key-file {str(settings.upstream_key_file)!r} cannot be read: {error}") from error
 
 
 def _simulated_offers(settings: WorkerSettings) -> list[ModelOffer]:
-    first = first_name(settings) or ("simulated" if settings.model == "smollm2" else settings.model)
+    first = first_name(settings) or ("simulated" if settings.model == SAMPLE else settings.model)
     later = [ModelOffer(name, partial(_simulated, settings, name), resident=False) for name, _ in on_demand(settings)]
     return [ModelOffer(first, partial(_simulated, settings, first)), *later]
 
@@ -68,7 +103,6 @@ def _transformers_offers(settings: WorkerSettings) -> list[ModelOffer]:
 def _transformers(
     settings: WorkerSettings, model: str, name: str | None, adapter: str | None = None, *, embedding: bool = False
 ) -> Engine:
-    from millstream.worker.engines.embedding.computing import Computing
     from millstream.worker.engines.embedding.engine import TransformersEmbedding
     from millstream.worker.engines.transformers.engine import TransformersEngine
     from millstream.worker.engines.transformers.settings import SAMPLE_EMBEDDING, EngineSettings, ModelSource
@@ -86,7 +120,7 @@ def _transformers(
         **{field: getattr(settings, field) for field in PASSED_ON},
     )
     if embedding or model == SAMPLE_EMBEDDING:
-        return Computing(TransformersEmbedding(wanted))
+        return TransformersEmbedding(wanted)
     return TransformersEngine(wanted)
 
 
@@ -102,6 +136,7 @@ PASSED_ON = (
     "max_gpu_memory",
     "quantization",
     "chat_template",
+    "generation_config",
     "max_model_len",
     "slots",
     "kv_tokens",

@@ -1,6 +1,7 @@
 """One model on one engine, in service: the loops that claim, run, send and beat, and how they end."""
 
 import asyncio
+import json
 import os
 import platform
 import time
@@ -21,6 +22,7 @@ from millstream.common.process.backoff import Backoff
 from millstream.common.process.tasks import TaskGroup
 from millstream.worker.engines.base import Engine, ModelCard
 from millstream.worker.jobs.consumer import Consumer
+from millstream.worker.jobs.drivers.choice import driver_of
 from millstream.worker.jobs.outbox import Outbox
 from millstream.worker.jobs.runner import Runner
 from millstream.worker.jobs.running_jobs import RunningJob, RunningJobs
@@ -49,7 +51,6 @@ class ModelService:
     ) -> None:
         self._broker = broker
         self._worker = worker
-        self._engine = engine
         self._card = card
         self._settings = settings
         self.model = ModelName(card.name)
@@ -59,9 +60,14 @@ class ModelService:
         self._outbox = Outbox(broker, self.model, worker, self._running_jobs, self._on_answer)
         self._heartbeat = Heartbeat(broker, self.model, worker, settings)
         notation = FORMATS[settings.tool_parser] if settings.tool_parser else None
-        self._runner = Runner(broker, engine, card, self._running_jobs, self._outbox, notation)
+        driver = driver_of(engine, card, broker, self._running_jobs, notation)
+        self._runner = Runner(broker, worker, self._running_jobs, self._outbox, driver, settings.max_attempts)
+        self._driver = self._runner.driver
         self._preemption = Preemption(broker, self.model, worker, self._running_jobs)
-        self._consumer = Consumer(broker, self.model, worker, self._running_jobs, engine.slots, self._runner)
+        self._consumer = Consumer(broker, self.model, worker, self._running_jobs, self._slots, self._runner)
+
+    def _slots(self) -> int:
+        return self._driver.slots
 
     @property
     def signed_in(self) -> asyncio.Event:
@@ -75,7 +81,7 @@ class ModelService:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then drain. Raises `EngineGone` after moving all jobs elsewhere."""
-        self._engine.start(self._runner.on_outputs)
+        self._driver.start()
         bell = Doorbell(self._broker.url, self.model, self._worker)
         control = ControlChannel(self._broker.url, self._worker)
         try:
@@ -87,7 +93,7 @@ class ModelService:
                     loops.keep(partial(self._consumer.listen, bell), "doorbell"),
                     loops.keep(partial(self._obey, control), "control"),
                     loops.keep(self._runner.run, "beginnings"),
-                    loops.keep(partial(self._preemption.run, self._engine), "preemption"),
+                    loops.keep(partial(self._preemption.run, self._driver.forget), "preemption"),
                 ]
                 await self._serve(stop, beating)
                 for task in background:
@@ -113,16 +119,17 @@ class ModelService:
 
     def about(self) -> Mapping[str, str]:
         """Returns the heartbeat hash."""
-        stats = self._engine.stats()
+        stats = self._driver.stats()
         self._runner.pace.measure(stats.running)
         return {
             "state": self._state,
-            "slots": str(self._engine.slots),
-            "speed": f"{self._runner.pace.speed * self._engine.slots:.3f}",
+            "slots": str(self._driver.slots),
+            "speed": f"{self._runner.pace.speed * self._driver.slots:.3f}",
             "job_seconds": f"{self._runner.pace.job_seconds:.3f}",
             "running": str(stats.running),
             "steps": str(stats.steps),
             "tokens": str(self._runner.pace.tokens),
+            "continued": str(self._runner.pace.continued),
             "wasted": str(self._runner.pace.wasted),
             "kv_use": f"{stats.kv_use:.4f}",
             "prefix_hit_rate": f"{stats.prefix_hit_rate:.4f}",
@@ -130,11 +137,13 @@ class ModelService:
             "context_length": str(self._card.context_length),
             "fingerprint": self._card.fingerprint,
             "capabilities": " ".join(self._card.capabilities),
+            "defaults": json.dumps(dict(self._card.defaults)),
             "host": platform.node(),
             "pid": str(os.getpid()),
             "started": str(self._started),
             "on_demand": " ".join(name for name, _ in on_demand(self._settings)),
             "version": version("millstream"),
+            "exactness": " ".join(f"{kind}={level}" for kind, level in self._card.exactness.items()),
             **self._card.details,
         }
 
@@ -180,16 +189,16 @@ class ModelService:
         or hangs."""
         steps, moved = -1, monotonic()
         while not stop.is_set():
-            stats = self._engine.stats()
+            stats = self._driver.stats()
             if stats.steps != steps or not stats.running:
                 steps, moved = stats.steps, monotonic()
-            if self._engine.broken is not None:
-                raise EngineGone(f"The engine broke: {self._engine.broken}")
-            if monotonic() - moved > self._settings.stall:
+            if self._driver.broken is not None:
+                raise EngineGone(f"The engine broke: {self._driver.broken}")
+            if self._driver.steps and monotonic() - moved > self._settings.stall:
                 raise EngineGone(f"The engine has made no step for {self._settings.stall:g} s with work to do.")
             away = self._outbox.away_since
-            await self._rest_if(self._runner.health.sick(monotonic()))
-            self._runner.pause_if(away is not None and monotonic() - away > self._settings.decode_ahead)
+            await self._rest_if(self._runner.health.sick(monotonic()) or not self._driver.slots)
+            self._driver.pause_if(away is not None and monotonic() - away > self._settings.decode_ahead)
             try:
                 async with asyncio.timeout(HEALTH_EVERY):
                     await stop.wait()
@@ -226,7 +235,7 @@ class ModelService:
         """Gives back what was handed to us, after letting the change be known: in the other order a job could come in
         between and would wait here for the whole window."""
         await self._heartbeat.once(self._running_jobs, self)
-        for _ in range(1 + self._engine.slots // HANDED_BACK):
+        for _ in range(1 + self._driver.slots // HANDED_BACK):
             await handoff(self._broker, self.model, self._worker, [])
 
     async def _hand_over(self) -> None:
@@ -234,7 +243,7 @@ class ModelService:
         there."""
         jobs = list(self._running_jobs)
         for job in jobs:
-            self._engine.abort(job.key)
+            self._driver.forget(job)
         await self._outbox.settle()
         held = [(job.claimed.id, job.claimed.lease) for job in jobs if self._running_jobs.has(job)]
         log.info("jobs_handed_over", model=self.model, worker=self._worker, jobs=[id for id, _ in held])

@@ -14,22 +14,25 @@ _INTRODUCTION = (
 )
 
 
-def teaches_tools(chat_template: str) -> bool:
-    """Tells whether the template shows tools to its model by itself."""
-    return "tools" in chat_template
-
-
 def tell_tools(
     messages: list[dict[str, Any]], tools: list[dict[str, Any]], notation: CallFormat
 ) -> list[dict[str, Any]]:
-    """Returns the messages with a system message that introduces the tools, and with earlier calls and results as
-    text."""
+    """Returns the messages with a system message that introduces the tools."""
     functions = "\n".join(json.dumps(tool.get("function", tool), ensure_ascii=False) for tool in tools)
     words = _INTRODUCTION.format(tools=functions, example=_call(notation, "function_name", {"parameter": "value"}))
-    told = [_in_words(message, notation) for message in messages]
-    if told and told[0]["role"] in ("system", "developer"):
-        return [{**told[0], "content": f"{told[0]['content']}\n\n{words}"}, *told[1:]]
-    return [{"role": "system", "content": words}, *told]
+    if messages and messages[0]["role"] in ("system", "developer"):
+        return [{**messages[0], "content": f"{messages[0]['content']}\n\n{words}"}, *messages[1:]]
+    return [{"role": "system", "content": words}, *messages]
+
+
+def has_calls(messages: list[dict[str, Any]]) -> bool:
+    """Tells whether calls or results are in the history."""
+    return any(message.get("tool_calls") or message["role"] == "tool" for message in messages)
+
+
+def calls_in_words(messages: list[dict[str, Any]], notation: CallFormat) -> list[dict[str, Any]]:
+    """Returns the messages with earlier calls and results as text."""
+    return [_in_words(message, notation) for message in messages]
 
 
 def _in_words(message: dict[str, Any], notation: CallFormat) -> dict[str, Any]:

@@ -143,6 +143,7 @@ def merge(chunks: Sequence[Chunk]) -> Chunk:
     """Returns several tokens' chunks of one job as one; neither a start nor a last chunk is among them."""
     return Chunk(
         ids=[token for chunk in chunks for token in chunk.ids],
+        count=sum(chunk.count for chunk in chunks),
         text="".join(chunk.text for chunk in chunks),
         reasoning="".join(chunk.reasoning for chunk in chunks),
         tools=join_tools([delta for chunk in chunks for delta in chunk.tools]),

@@ -16,6 +16,7 @@ from millstream.common.errors import NotFound
 from millstream.common.job import TIERS, ModelName, Tier
 
 UNCOUNTED = -1
+STATIC = "static_"  # so begin the ids of keys that are in a gateway's settings and have limits
 
 
 class KeyLimits(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -39,6 +40,11 @@ class ApiKey(msgspec.Struct, frozen=True, omit_defaults=True):
     models: tuple[str, ...] = ()
     limits: KeyLimits = KeyLimits()
     created: int = 0  # seconds since the epoch
+
+    @property
+    def static(self) -> bool:
+        """Tells whether it is in a gateway's settings, not in Redis; so is the right to come without a key."""
+        return not self.id or self.id.startswith(STATIC)
 
     def may_use(self, model: ModelName) -> bool:
         return not self.models or model in self.models

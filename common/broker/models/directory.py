@@ -2,12 +2,15 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 """The directory of what is served, read from Redis: models, their workers, and how long each queue is."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
+import msgspec
+
 from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker, redis_errors
+from millstream.common.broker.models.load_requests import ModelLoader, loaders_of
 from millstream.common.broker.scripts.script import NoArguments, Script
 from millstream.common.job import ModelName, WorkerId
 
@@ -31,10 +34,26 @@ class WorkerInfo:
         """Returns when its process started, seconds since the epoch."""
         return int(self.details.get("started", 0))
 
+    @property
+    def context_length(self) -> int:
+        """Returns how many tokens a job may have there; 0 if it has not said."""
+        return int(self.details.get("context_length") or 0)
+
+    def announces(self, name: str) -> bool:
+        """Tells whether it can be asked by that other name; one of an older version does not say."""
+        told = self.details.get("names")
+        return told is None or name in msgspec.json.decode(told, type=list[str])
+
+    @property
+    def fingerprint(self) -> str:
+        """Returns what the tokens it makes depend on; empty if it has not said."""
+        return self.details.get("fingerprint", "")
+
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """One model that has (or had) workers. `card` is the newest worker's, empty when all are gone."""
+    """One model that has (or had) workers. What is told of the model is the newest worker's word, but the context
+    length is the longest of them: jobs go where they fit."""
 
     name: ModelName
     workers: list[WorkerInfo]
@@ -43,6 +62,9 @@ class ModelInfo:
     context_length: int = 0
     fingerprint: str = ""
     capabilities: tuple[str, ...] = ()
+    exactness: dict[str, str] = field(default_factory=dict[str, str])  # by kind of request
+    defaults: dict[str, float] = field(default_factory=dict[str, float])  # of sampling, where a request is silent
+    loaders: tuple[ModelLoader, ...] = ()  # live workers that have not loaded it, but could
     created: int = 0  # seconds since the epoch: when its oldest live worker started
 
     @property
@@ -61,9 +83,27 @@ async def announce(broker: Broker, model: ModelName, others: Sequence[str] = ())
 
 
 async def other_names(broker: Broker) -> dict[str, ModelName]:
-    """Returns the names that stand for a model of another name."""
+    """Returns the names that stand for a model of another name. One that the workers which are left do not announce is
+    none, nor is that of a model itself, unless only the other has live workers."""
     async with redis_errors():
-        return await cast(Awaitable[dict[str, ModelName]], broker.redis.hgetall(keys.NAMES))
+        names = await cast(Awaitable[dict[str, ModelName]], broker.redis.hgetall(keys.NAMES))
+    if not names:
+        return {}
+    listed = await model_names(broker)
+    asked = {*names.values(), *(ModelName(name) for name in names)}.intersection(listed)
+    infos = {model: await model_info(broker, model) for model in asked}
+    return {name: model for name, model in names.items() if _stands_for(name, model, infos)}
+
+
+def _stands_for(name: str, model: ModelName, infos: Mapping[ModelName, ModelInfo]) -> bool:
+    """Tells whether a name that was announced for the model still means it; what is not in `infos` was forgotten."""
+    if model not in infos:
+        return False
+    alive = [worker for worker in infos[model].workers if worker.alive]
+    own = infos.get(ModelName(name))
+    if own is not None and (own.live or not alive):
+        return False
+    return not alive or any(worker.announces(name) for worker in alive)
 
 
 async def model_names(broker: Broker) -> list[ModelName]:
@@ -74,8 +114,11 @@ async def model_names(broker: Broker) -> list[ModelName]:
 
 
 async def forget_model(broker: Broker, model: ModelName) -> None:
-    """Unlist a model, with its policy. A worker that serves it brings it back."""
+    """Unlist a model, with its other names and its policy. A worker that serves it brings it back."""
     async with redis_errors():
+        names = await cast(Awaitable[dict[str, str]], broker.redis.hgetall(keys.NAMES))
+        if own := [name for name, meant in names.items() if meant == model]:
+            await cast(Awaitable[int], broker.redis.hdel(keys.NAMES, *own))
         await cast(Awaitable[int], broker.redis.srem(keys.MODELS, model))
         await cast(Awaitable[int], broker.redis.delete(keys.policy(model), keys.server(model)))
 
@@ -102,11 +145,21 @@ async def model_info(broker: Broker, model: ModelName) -> ModelInfo:
         workers=workers,
         waiting=int(waiting or 0),
         engine=card.get("engine", ""),
-        context_length=int(card.get("context_length") or 0),
+        context_length=max((worker.context_length for worker in alive or workers), default=0),
         fingerprint=card.get("fingerprint", ""),
         capabilities=tuple(card.get("capabilities", "").split()),
+        exactness=dict(pair.split("=", 1) for pair in card.get("exactness", "").split()),
+        defaults=_defaults(card.get("defaults", "")),
+        loaders=await loaders_of(broker, model, now),
         created=min((worker.started for worker in alive), default=0),
     )
+
+
+def _defaults(told: str) -> dict[str, float]:
+    try:
+        return msgspec.json.decode(told or "{}", type=dict[str, float])
+    except msgspec.MsgspecError:
+        return {}  # a heartbeat of another version
 
 
 async def _vitals(broker: Broker, model: ModelName) -> tuple[float, str | None, dict[str, float], dict[str, float]]:

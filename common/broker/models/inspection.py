@@ -72,6 +72,10 @@ class ServerFacts:
     eviction: str  # maxmemory-policy
     memory: str
     role: str
+    memory_bytes: int = 0
+    memory_limit: int = 0  # bytes; 0: none
+    clients: int = 0
+    commands_per_second: float = 0.0
 
 
 async def live_jobs(broker: Broker, model: ModelName, limit: int = 1000) -> list[LiveJob]:
@@ -85,10 +89,11 @@ async def live_jobs(broker: Broker, model: ModelName, limit: int = 1000) -> list
             pipe.xlen(keys.chunks(model, JobId(id)))
         (seconds, micros), *rows = await pipe.execute()
     now, told = seconds + micros / 1e6, zip(ids, rows[::2], rows[1::2], strict=True)
-    return [_live(model, id, row, seq, now) for id, row, seq in told if row[0]]
+    return [live_job(model, id, row, seq, now) for id, row, seq in told if row[0]]
 
 
-def _live(model: ModelName, id: str, row: Sequence[str | None], seq: int, now: float) -> LiveJob:
+def live_job(model: ModelName, id: str, row: Sequence[str | None], seq: int, now: float) -> LiveJob:
+    """Returns a job of the fields `SHOWN`, the last seq of its log and Redis' time in seconds."""
     state, worker, tenant, tier, attempt, submitted, deadline = (value or "" for value in row)
     age, left = now - float(submitted or 0) / 1000, float(deadline or 0) / 1000 - now
     return LiveJob(JobId(id), model, state, worker, tenant, tier, int(attempt or 0), seq, age, left)
@@ -144,6 +149,10 @@ async def server_facts(broker: Broker) -> ServerFacts:
         eviction=str(info.get("maxmemory_policy")),
         memory=str(info.get("used_memory_human")),
         role=str(info.get("role")),
+        memory_bytes=int(str(info.get("used_memory", 0))),
+        memory_limit=int(str(info.get("maxmemory", 0))),
+        clients=int(str(info.get("connected_clients", 0))),
+        commands_per_second=float(str(info.get("instantaneous_ops_per_sec", 0))),
     )
 
 

@@ -6,9 +6,13 @@ import secrets
 from collections.abc import Awaitable
 from typing import Any, Literal, cast
 
+import msgspec
+
 from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker, redis_errors
 from millstream.common.job import ModelName, WorkerId
+
+OFFER_MS = 10_000  # how long a worker that says nothing more counts as one that could load a model
 
 LoadVerb = Literal["load", "unload"]
 REQUEST_MS = 60_000  # a request nobody could fulfil by then is forgotten
@@ -26,6 +30,36 @@ async def load_request_of(broker: Broker, model: ModelName) -> str:
     """Returns the request as it was made (`load …` or `unload …`), empty if there is none."""
     async with redis_errors():
         return await cast(Awaitable[str | None], broker.redis.get(keys.load_request(model))) or ""
+
+
+class ModelLoader(msgspec.Struct, frozen=True):
+    """A live worker process that could load a model."""
+
+    worker: WorkerId
+    host: str
+    pid: int
+
+
+async def offer(broker: Broker, model: ModelName, loader: ModelLoader, *, gone: bool = False) -> None:
+    """Says that a worker could load the model, or (`gone`) can no more; to be repeated before `OFFER_MS` is over."""
+    key, member = keys.loaders(model), msgspec.json.encode(loader).decode()
+    async with redis_errors():
+        if gone:
+            await cast(Awaitable[int], broker.redis.zrem(key, member))
+            return
+        seconds, micros = await broker.redis.time()
+        pipe = broker.redis.pipeline(transaction=False)
+        pipe.zremrangebyscore(key, "-inf", seconds * 1000)
+        pipe.zadd(key, {member: seconds * 1000 + micros // 1000 + OFFER_MS})
+        pipe.pexpire(key, OFFER_MS)
+        await pipe.execute()
+
+
+async def loaders_of(broker: Broker, model: ModelName, now_ms: float) -> tuple[ModelLoader, ...]:
+    """Returns the workers that could load the model, as of that moment of the server's clock."""
+    async with redis_errors():
+        told = await cast(Awaitable[list[str]], broker.redis.zrangebyscore(keys.loaders(model), f"({now_ms}", "+inf"))
+    return tuple(msgspec.json.decode(each, type=ModelLoader) for each in told)
 
 
 async def begin_loading(broker: Broker, model: ModelName, worker: WorkerId) -> bool:

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, cast
 
 from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker, redis_errors
+from millstream.common.broker.records.uptime import sought
 from millstream.common.broker.scripts.script import NoArguments, Script
 
 BatchStatus = Literal[
@@ -108,9 +109,14 @@ class Batches:
             await pipe.execute()
 
     async def state(self, batch: str) -> dict[str, str]:
-        """Returns all fields; empty when there is no such batch."""
-        async with redis_errors():
-            return await cast(Awaitable[dict[str, str]], self._broker.redis.hgetall(keys.batch_state(batch)))
+        """Returns all fields; empty when there is no such batch, nor will be after a restart of the server."""
+
+        async def look() -> dict[str, str] | None:
+            async with redis_errors():
+                found = self._broker.redis.hgetall(keys.batch_state(batch))
+                return await cast(Awaitable[dict[str, str]], found) or None
+
+        return await sought(self._broker, keys.batch_prefix(batch), look) or {}
 
     async def active(self) -> list[str]:
         """Returns the batches that are not over, the oldest first."""

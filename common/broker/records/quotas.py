@@ -42,7 +42,8 @@ TAKE = Script("quota/take", TakeArgs)
 
 
 class Quotas:
-    """The quotas of every tenant, by kind of record. Kinds without one are not counted."""
+    """The quotas of every tenant, by kind of record: for a kind such as `item/conv_1` by what it begins with. Kinds
+    without one are not counted."""
 
     def __init__(self, broker: Broker, by_kind: Mapping[str, Quota]) -> None:
         self._broker = broker
@@ -51,7 +52,7 @@ class Quotas:
     async def take(self, tenant: str, kind: str, identity: str, size: int, ttl_ms: int, *, always: bool) -> None:
         """Counts an object that is about to be kept; `always`: even beyond the quota. With an empty identity it only
         looks whether there is room. Raises `QuotaExceeded`."""
-        quota = self._by_kind.get(kind)
+        quota = self._by_kind.get(_counted_as(kind))
         if quota is None:
             return
         name = f"{kind}:{identity}" if identity else ""
@@ -70,8 +71,12 @@ class Quotas:
 
     async def free(self, tenant: str, kind: str, identity: str) -> None:
         """The object is gone."""
-        if kind in self._by_kind:
+        if _counted_as(kind) in self._by_kind:
             await self.take(tenant, kind, identity, DELETED, 0, always=True)
+
+
+def _counted_as(kind: str) -> str:
+    return kind.partition("/")[0]
 
 
 def _exceeded(quota: Quota, why: str) -> QuotaExceeded:

@@ -10,6 +10,7 @@ from typing import cast
 from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker, redis_errors
 from millstream.common.broker.records.quotas import Quota, Quotas
+from millstream.common.broker.records.uptime import sought, uptime
 from millstream.common.broker.scripts.script import Script
 
 PAGE = 100  # records looked at in one round trip while a list is gathered
@@ -65,8 +66,17 @@ class RedisStore:
         await self._quotas.take(tenant, kind, "", 0, 0, always=False)
 
     async def get(self, tenant: str, kind: str, identity: str) -> Record | None:
-        """Returns the record; None if it was never stored, has expired, was deleted, or is another tenant's."""
-        return (await self._read(tenant, kind, [identity]))[0]
+        """Returns the record; None if it was never stored, has expired, was deleted, or is another tenant's. One that a
+        server does not know which has just started is waited for: whoever has it may be about to write it again."""
+
+        async def look() -> Record | None:
+            return (await self._read(tenant, kind, [identity]))[0]
+
+        return await sought(self._broker, keys.tenant_prefix(tenant), look)
+
+    async def uptime(self, tenant: str) -> float:
+        """Returns for how many seconds the server has run that has the tenant's records."""
+        return await uptime(self._broker, keys.tenant_prefix(tenant))
 
     async def delete(self, tenant: str, kind: str, identity: str) -> bool:
         """Tells whether there was one."""

@@ -8,6 +8,8 @@ from millstream.common.broker.scripts.script import Script
 from millstream.common.chunk import Seq
 from millstream.common.job import GatewayId, JobId, Lease, Tier
 
+GRACE_MS = 2000  # after the server restarted: time for gateways to put back what was lost and for leases to be renewed
+
 
 @dataclass(slots=True, kw_only=True)
 class SubmitArgs:
@@ -77,7 +79,24 @@ class CancelArgs:
     ids: Sequence[JobId]
 
 
+@dataclass(slots=True, kw_only=True)
+class RecallArgs:
+    """A job that is to be given back, and whose it must be; empty: anybody's."""
+
+    tenant: str
+    id: JobId
+
+
+@dataclass(slots=True, kw_only=True)
+class MissingArgs:
+    """The restart grace, in which jobs are put back."""
+
+    grace_ms: int = GRACE_MS
+
+
 SUBMIT = Script("job/submit", SubmitArgs, SubmittedJob)
 ATTACH = Script("job/attach", AttachArgs)
 WATCH = Script[WatchArgs, tuple[JobId, Seq]]("job/watch", WatchArgs, Watched)
 CANCEL = Script("job/cancel", CancelArgs)
+MISSING = Script("job/missing", MissingArgs)
+RECALL = Script("job/recall", RecallArgs)

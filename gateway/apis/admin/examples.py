@@ -13,7 +13,9 @@ SERVED: dict[str, Any] = {
     "max_model_len": 8192,
     "capabilities": ["chat", "completions"],
     "engine": "transformers",
+    "generation_config": {"temperature": 0.7, "top_p": 0.8},
     "system_fingerprint": "fp_5d33f1fbf8e3",
+    "exactness": {"chat": "exact", "completions": "exact", "tools": "exact", "formats": "exact"},
     "workers": 1,
     "waiting": 0,
 }

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from millstream.common.broker.models.directory import ModelInfo
 from millstream.common.broker.models.load_requests import LoadVerb
 from millstream.common.errors import Forbidden, ModelNotFound
+from millstream.gateway.apis.admin.anthropic_models import anthropic_model, anthropic_models, speaks_anthropic
 from millstream.gateway.apis.admin.examples import SERVED
 from millstream.gateway.apis.shared.examples import answers
 from millstream.gateway.services.services import InServices, Services, key_of, tenant_of
@@ -19,6 +20,8 @@ async def list_models(request: Request, services: InServices) -> dict[str, Any]:
     """Lists models with live workers, and those whose workers are away while jobs may wait for them; of these the ones
     that the key may use."""
     models = await usable_models(request, services)
+    if speaks_anthropic(request):
+        return anthropic_models(models, request.query_params)
     return {"object": "list", "data": [model_object(model) for model in models]}
 
 
@@ -34,7 +37,7 @@ async def retrieve_model(model: str, request: Request, services: InServices) -> 
     models = await usable_models(request, services)
     for info in models:
         if info.name == name:
-            return model_object(info)
+            return anthropic_model(info) if speaks_anthropic(request) else model_object(info)
     raise unknown_model(model, models)
 
 
@@ -73,17 +76,20 @@ async def _request_load(model: str, verb: LoadVerb, request: Request, services: 
 
 
 def model_object(info: ModelInfo) -> dict[str, Any]:
-    """Returns OpenAI's model object, with what else the cluster knows."""
+    """Returns OpenAI's model object, with what else the cluster knows: null for what a model without live workers does
+    not tell."""
     return {
         "id": info.name,
         "object": "model",
         "created": info.created,
         "owned_by": "millstream",
-        "context_length": info.context_length,
-        "max_model_len": info.context_length,
-        "capabilities": list(info.capabilities),
-        "engine": info.engine,
-        "system_fingerprint": info.fingerprint,
+        "context_length": info.context_length or None,
+        "max_model_len": info.context_length or None,
+        "capabilities": list(info.capabilities) or None,
+        "engine": info.engine or None,
+        "generation_config": info.defaults,
+        "system_fingerprint": info.fingerprint or None,
+        "exactness": info.exactness or None,
         "workers": info.live,
         "waiting": info.waiting,
     }

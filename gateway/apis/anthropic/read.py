@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from millstream.common.job import JobRequest, TokenizeInput
+from millstream.gateway.apis.anthropic.blocks import block_text, result_text, system_text
 from millstream.gateway.apis.anthropic.shape import (
     AnthropicChoice,
     AnthropicMessage,
@@ -14,21 +15,22 @@ from millstream.gateway.apis.anthropic.shape import (
 )
 from millstream.gateway.apis.chat.read import prepare_chat, rewritten
 from millstream.gateway.apis.chat.shape import ChatRequest
+from millstream.gateway.apis.shared.read.hosted import families_of, hosted_choice, hosted_family, unknown_kind
 from millstream.gateway.apis.shared.read.messages import ChatMessage, missing, unsupported
+from millstream.gateway.apis.shared.read.tools import shown_tools
 from millstream.gateway.requests.prepared import PreparedRequest, RequestContext, prepared
 
 
 def prepare_message(body: MessageRequest, place: RequestContext) -> PreparedRequest:
     """Returns the one job of a message. Raises `BadRequest` naming the field at fault."""
-    for name in ("container", "mcp_servers"):
-        if getattr(body, name) is not None:
-            raise unsupported(name, "nothing is executed here")
+    if body.container is not None:
+        raise unsupported("container", "nothing is executed here")
     return prepare_chat(_chat(body), place)
 
 
 def prepare_count(body: CountRequest, place: RequestContext) -> PreparedRequest:
     """Returns a job that only counts."""
-    work = TokenizeInput(messages=messages(body), tools=_tools(body.tools) or [])
+    work = TokenizeInput(messages=messages(body), tools=shown_tools(_tools(body.tools) or []))
     return prepared(place, body, [JobRequest(work)])
 
 
@@ -45,7 +47,7 @@ def _chat(body: MessageRequest) -> ChatRequest:
         "top_p": body.top_p,
         "top_k": body.top_k,
         "tools": _tools(body.tools),
-        "tool_choice": _choice(choice),
+        "tool_choice": _choice(choice, body.tools),
         "parallel_tool_calls": None if choice is None else not choice.disable_parallel_tool_use,
         "continue_final_message": written[-1]["role"] == "assistant",
         "reasoning_effort": config.effort if config else None,
@@ -69,8 +71,8 @@ def _format(body: MessageRequest) -> dict[str, Any] | None:
 def messages(body: CountRequest) -> list[ChatMessage]:
     """Returns the messages in the form that chat templates read."""
     written: list[ChatMessage] = []
-    if body.system:
-        written.append({"role": "system", "content": _text(body.system, "system")})
+    if system := system_text(body.system):
+        written.append({"role": "system", "content": system})
     for index, message in enumerate(body.messages):
         written += _written(message, f"messages[{index}].content")
     return written
@@ -80,20 +82,26 @@ def _written(message: AnthropicMessage, path: str) -> list[ChatMessage]:
     """Makes messages of their own from a user's tool results, before what else the user says."""
     if isinstance(message.content, str):
         return [{"role": message.role, "content": message.content}]
+    if message.role == "assistant":
+        return [_assistant(message.content, path)]
     results = [_result(block, path) for block in message.content if block.type == "tool_result"]
     rest = [block for block in message.content if block.type != "tool_result"]
-    if message.role == "assistant":
-        return [_assistant(rest, path)]
-    return results + ([{"role": message.role, "content": _text(rest, path)}] if rest or not results else [])
+    return results + ([{"role": message.role, "content": block_text(rest, path)}] if rest or not results else [])
 
 
 def _assistant(blocks: list[Block], path: str) -> ChatMessage:
     calls = [_call(block, path) for block in blocks if block.type == "tool_use"]
     thoughts = [block.thinking or "" for block in blocks if block.type == "thinking"]
-    said = _text([block for block in blocks if block.type not in ("tool_use", "thinking")], path)
+    said = block_text([block for block in blocks if not _apart(block.type)], path)
     message: ChatMessage = {"role": "assistant", "content": said or (None if calls else "")}
     message |= {"tool_calls": calls} if calls else {}
     return message | ({"reasoning_content": "".join(thoughts)} if thoughts else {})
+
+
+def _apart(kind: str) -> bool:
+    """Tells whether a block of the assistant's is not part of its text: calls and thoughts, and what Anthropic's own
+    tools were asked and answered, which nobody else can read."""
+    return kind in ("tool_use", "thinking", "server_tool_use", "mcp_tool_use") or kind.endswith("_tool_result")
 
 
 def _call(block: Block, path: str) -> dict[str, Any]:
@@ -106,32 +114,34 @@ def _call(block: Block, path: str) -> dict[str, Any]:
 def _result(block: Block, path: str) -> ChatMessage:
     if block.tool_use_id is None:
         raise missing(f"{path}.tool_use_id")
-    said = _text(block.content or "", path)
+    said = result_text(block.content, path)
     return {"role": "tool", "tool_call_id": block.tool_use_id, "content": f"Error: {said}" if block.is_error else said}
 
 
-def _text(content: str | list[Block], path: str) -> str:
-    if isinstance(content, str):
-        return content
-    for index, block in enumerate(content):
-        if block.type not in ("text", "redacted_thinking"):
-            raise unsupported(f"{path}[{index}].type", f"'{block.type}' blocks are not understood by the models here")
-    return "".join(block.text or "" for block in content)
-
-
 def _tools(tools: list[AnthropicTool] | None) -> list[dict[str, Any]] | None:
+    """Returns the tools as a chat has them, hosted ones included: the chat's reader leaves them out."""
     return [_tool(tool, index) for index, tool in enumerate(tools)] if tools else None
 
 
 def _tool(tool: AnthropicTool, index: int) -> dict[str, Any]:
     if tool.type not in (None, "custom"):
-        raise unsupported(f"tools[{index}].type", f"'{tool.type}' tools are not supported, only 'custom' tools are")
+        if hosted_family(tool.type) is None:
+            raise unknown_kind(f"tools[{index}].type", tool.type, "'custom'")
+        return {"type": tool.type}
+    if tool.name is None:
+        raise missing(f"tools[{index}].name")
     function: dict[str, Any] = {"name": tool.name, "parameters": tool.input_schema or {"type": "object"}}
     function |= {"description": tool.description} if tool.description else {}
     return {"type": "function", "function": function}
 
 
-def _choice(choice: AnthropicChoice | None) -> str | dict[str, Any] | None:
+def left_out_tools(body: CountRequest) -> list[str]:
+    """Returns the families of the tools that nobody runs here, connected servers among them."""
+    servers = ["mcp"] if isinstance(body, MessageRequest) and body.mcp_servers else []
+    return families_of([*(tool.type for tool in body.tools or []), *servers])
+
+
+def _choice(choice: AnthropicChoice | None, tools: list[AnthropicTool] | None) -> str | dict[str, Any] | None:
     match choice:
         case None:
             return None
@@ -140,6 +150,9 @@ def _choice(choice: AnthropicChoice | None) -> str | dict[str, Any] | None:
         case AnthropicChoice(type="tool", name=name):
             if name is None:
                 raise missing("tool_choice.name")
+            for tool in tools or []:
+                if tool.name == name and tool.type not in (None, "custom"):
+                    raise hosted_choice("tool_choice.name", tool.type)
             return {"type": "function", "function": {"name": name}}
         case _:
             return choice.type

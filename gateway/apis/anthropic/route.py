@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from millstream.gateway.apis.anthropic.errors import anthropic_error
 from millstream.gateway.apis.anthropic.examples import MESSAGE, MESSAGE_STREAM
-from millstream.gateway.apis.anthropic.read import prepare_count, prepare_message
+from millstream.gateway.apis.anthropic.read import left_out_tools, prepare_count, prepare_message
 from millstream.gateway.apis.anthropic.shape import CountRequest, MessageRequest
 from millstream.gateway.apis.anthropic.write import MessageStream, count_body, message_body
 from millstream.gateway.apis.endpoint import Api, Dialect, Endpoint, StreamWriter, WholeWriter
@@ -36,6 +36,7 @@ MESSAGES = Endpoint(
     whole=_whole,
     stream=_stream,
     examples=answers(MESSAGE, MESSAGE_STREAM),
+    left_out=left_out_tools,
 )
 COUNT_TOKENS = Endpoint(
     path="/v1/messages/count_tokens",
@@ -44,6 +45,7 @@ COUNT_TOKENS = Endpoint(
     read=prepare_count,
     whole=_counted,
     examples=answers({"input_tokens": 12}),
+    left_out=left_out_tools,
 )
 API = Api(router, [MESSAGES, COUNT_TOKENS], Dialect(MESSAGES.path, anthropic_error, b"request-id"))
 

@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field
 
 from millstream.gateway.apis.chat.shape import Effort
 from millstream.gateway.apis.shared.shapes.base import INT32, MESSAGES, TOOLS, Most, Shape, Stops, Unit
+from millstream.gateway.apis.shared.shapes.foreign import ForeignAware
 
 COUNTED: dict[str, Any] = {
     "model": "smollm2-135m-instruct",
@@ -24,8 +25,15 @@ class Block(Shape):
     name: str | None = None
     input: dict[str, Any] | None = None
     tool_use_id: str | None = None
-    content: "str | Annotated[list[Block], Most(MESSAGES)] | None" = None
+    content: "str | Annotated[list[Block], Most(MESSAGES)] | dict[str, Any] | None" = None
     is_error: bool | None = None
+    source: dict[str, Any] | str | None = None  # of an image, a document, a search result
+    title: str | None = None
+    context: str | None = None
+    tool_name: str | None = None  # of a reference to a tool
+
+
+Content = str | list[Block] | dict[str, Any]
 
 
 class AnthropicMessage(Shape):
@@ -36,10 +44,10 @@ class AnthropicMessage(Shape):
 
 
 class AnthropicTool(Shape):
-    """A tool of the client's own. Anthropic's server tools are refused by name."""
+    """A tool of the client's own, or one of Anthropic's, which is left out."""
 
     type: str | None = None
-    name: str
+    name: str | None = None
     description: str | None = None
     input_schema: dict[str, Any] | None = None
 
@@ -79,7 +87,7 @@ class RequestMetadata(Shape):
     user_id: str | None = None
 
 
-class CountRequest(Shape):
+class CountRequest(ForeignAware):
     """The messages, system prompt and tools whose tokens are to be counted."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [COUNTED]})
@@ -108,4 +116,4 @@ class MessageRequest(CountRequest):
     output_config: OutputConfig | None = None
     seed: int | None = None
     container: Any = None  # refused
-    mcp_servers: Any = None  # refused
+    mcp_servers: Annotated[list[dict[str, Any]], Most(TOOLS)] | None = None  # left out: an offer, like a tool

@@ -15,6 +15,8 @@ from millstream.gateway.requests.response_meta import ResponseMeta
 
 encode = msgspec.json.Encoder().encode
 MessageEvent = dict[str, Any]
+AT_START = ("service_tier", "cache_creation", "inference_geo")  # of the usage: told once, with the message's start
+DIRECT = {"type": "direct"}  # the model itself calls, no program of its own
 UNSIGNED = "dW5zaWduZWQ="  # many clients send back only those thoughts that have a signature; nothing is checked by it
 
 
@@ -74,9 +76,8 @@ class MessageStream:
 
     def _end(self, chunk: Chunk) -> list[MessageEvent]:
         reason, sequence = _stop(chunk.finish, chunk.stopped_by)
-        delta = {"stop_reason": reason, "stop_sequence": sequence}
-        usage = _usage(chunk.usage or Usage())
-        del usage["service_tier"]
+        delta = {"stop_reason": reason, "stop_sequence": sequence, "stop_details": None, "container": None}
+        usage = {name: value for name, value in _usage(chunk.usage or Usage()).items() if name not in AT_START}
         ending: list[MessageEvent] = [
             {"type": "message_delta", "delta": delta, "usage": usage},
             {"type": "message_stop"},
@@ -101,12 +102,12 @@ def told(events: list[MessageEvent], place: bytes) -> bytes:
 def _opened(block: OpenBlock, tool: ToolDelta | None) -> MessageEvent:
     match block.kind:
         case "text":
-            return {"type": "text", "text": ""}
+            return {"type": "text", "text": "", "citations": None}
         case "thinking":
             return {"type": "thinking", "thinking": "", "signature": ""}
         case "tool_use":
             assert tool is not None
-            return {"type": "tool_use", "id": tool.id, "name": tool.name, "input": {}}
+            return {"type": "tool_use", "id": tool.id, "name": tool.name, "input": {}, "caller": DIRECT}
 
 
 def _tool_delta(delta: ToolDelta) -> MessageEvent:
@@ -120,13 +121,14 @@ def message_body(head: ResponseMeta, accumulators: list[Accumulator]) -> dict[st
     if accumulator.thoughts:
         content.append({"type": "thinking", "thinking": accumulator.reasoning, "signature": UNSIGNED})
     if accumulator.texts:
-        content.append({"type": "text", "text": accumulator.text})
+        content.append({"type": "text", "text": accumulator.text, "citations": None})
     content += [_used(call) for call in accumulator.calls]
     return _message(head, content, accumulator.finish, accumulator.stopped_by, _usage(accumulator.usage))
 
 
 def _used(call: CalledTool) -> dict[str, Any]:
-    return {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments_object(call.arguments)}
+    given = arguments_object(call.arguments)
+    return {"type": "tool_use", "id": call.id, "name": call.name, "input": given, "caller": DIRECT}
 
 
 def _message(
@@ -141,6 +143,8 @@ def _message(
         "model": head.model,
         "stop_reason": reason,
         "stop_sequence": sequence,
+        "stop_details": None,
+        "container": None,
         "usage": usage | {"service_tier": "priority" if head.tier == "priority" else "standard"},
     }
 
@@ -164,8 +168,12 @@ def _usage(usage: Usage) -> dict[str, Any]:
     return {
         "input_tokens": usage.prompt - usage.cached,
         "output_tokens": usage.completion,
+        "output_tokens_details": {"thinking_tokens": usage.reasoning},
+        "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": usage.cached,
+        "server_tool_use": None,
+        "inference_geo": None,
         "service_tier": "standard",
     }
 

@@ -18,6 +18,7 @@ from millstream.gateway.apis.files.route import catalogue_of, listing
 from millstream.gateway.apis.shared.examples import answers, listed
 from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.records.batches import Batch, batch_object, window_seconds
+from millstream.gateway.records.lost import missing
 from millstream.gateway.records.store import Record, RecordStore
 from millstream.gateway.services.services import InServices, Services, key_of
 
@@ -61,7 +62,8 @@ class Ledger:
         """Raises `NotFound`."""
         state = await self._batches.state(identity)
         if state.get("tenant") != self._tenant or "status" not in state:
-            raise NotFound(f"No such batch: {identity[:80]}", param="batch_id")
+            uptime = await self._store.uptime(self._tenant)
+            raise missing(f"No such batch: {identity[:80]}", "batch_id", identity, uptime)
         return Batch(identity, state)
 
     async def list(self, after: str | None, limit: int) -> tuple[list[Batch], bool]:
@@ -86,7 +88,7 @@ def _ledger(request: Request, services: Services) -> Ledger:
     if cluster.batches is None or cluster.store is None:
         raise Unavailable("This gateway keeps no batches.")
     key = key_of(request)
-    found_again = digest(presented(request.headers) or "") if key.id else ""  # keys of the settings have no id
+    found_again = "" if key.static else digest(presented(request.headers) or "")
     return Ledger(cluster.batches, cluster.store, key, found_again)
 
 

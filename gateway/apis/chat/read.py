@@ -7,9 +7,17 @@ import msgspec
 from millstream.common.errors import BadRequest
 from millstream.common.job import ChatPrompt, JobRequest, Sampling
 from millstream.gateway.apis.chat.shape import ChatRequest
+from millstream.gateway.apis.chat.write import ChatForm
 from millstream.gateway.apis.shared.read.guides import guide
 from millstream.gateway.apis.shared.read.messages import template_messages, unsupported
-from millstream.gateway.apis.shared.read.sampling import check_stream_options, choice_seed, sampling, tier
+from millstream.gateway.apis.shared.read.sampling import (
+    check_prompt_logprobs,
+    check_stream_options,
+    choice_seed,
+    sampling,
+    tier,
+    wants_running_usage,
+)
 from millstream.gateway.apis.shared.read.tools import Tools, tools
 from millstream.gateway.errors.validation import shaped
 from millstream.gateway.requests.prepared import PreparedRequest, RequestContext, prepared, streamed
@@ -24,18 +32,33 @@ REFUSED = {
 def prepare_chat(body: ChatRequest, place: RequestContext) -> PreparedRequest:
     """Returns the jobs of a chat completion, one per choice. Raises `BadRequest` naming the field at fault."""
     _refuse(body)
+    check_prompt_logprobs(body)
     used = tools(body)
     base = JobRequest(
-        input=_prompt(body, used),
+        input=_prompt(body, used, place.sees),
         sampling=sampling(body, _max_tokens(body, place.default_max_tokens), _logprobs(body)),
         guide=guide(body, body.response_format),
         tool_use=used.use,
+        prompt_logprobs=body.prompt_logprobs,
+        prompt_ids=bool(body.return_token_ids),
     )
     first_seed = choice_seed(body.seed, 0)
     jobs = [choice_request(base, first_seed, index) for index in range(body.n or 1)]
     affinity = body.prompt_cache_key or body.safety_identifier or body.user or ""
     made = prepared(place, body, jobs, tier(body), affinity)
     return streamed(made, body.stream, check_stream_options(body))
+
+
+def form_of(body: ChatRequest) -> ChatForm:
+    """Returns the form in which the body's answer is to be written."""
+    customs = frozenset(tool.custom.name for tool in body.tools or [] if tool.type == "custom" and tool.custom)
+    return ChatForm(
+        bool(body.functions),
+        customs,
+        token_ids=bool(body.return_token_ids),
+        prompt_logprobs=body.prompt_logprobs is not None,
+        running_usage=wants_running_usage(body),
+    )
 
 
 def rewritten(fields: dict[str, Any]) -> ChatRequest:
@@ -57,8 +80,8 @@ def _refuse(body: ChatRequest) -> None:
         raise unsupported("modalities", "only ['text'] is supported")
 
 
-def _prompt(body: ChatRequest, used: Tools) -> ChatPrompt:
-    messages = template_messages(body.messages)
+def _prompt(body: ChatRequest, used: Tools, sees: bool) -> ChatPrompt:
+    messages = template_messages(body.messages, sees=sees)
     continued = bool(body.continue_final_message)
     if continued and messages[-1]["role"] != "assistant":
         message = "'continue_final_message' needs a last message of the role 'assistant' to go on from."

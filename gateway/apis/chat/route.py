@@ -1,41 +1,41 @@
 """`POST /v1/chat/completions`."""
 
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
-import structlog
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from millstream.common.errors import QuotaExceeded
+from millstream.common.errors import MillstreamError
 from millstream.gateway.apis.chat.examples import CHAT, CHAT_STREAM
-from millstream.gateway.apis.chat.read import prepare_chat
+from millstream.gateway.apis.chat.keeping import Keeping, draft_of
+from millstream.gateway.apis.chat.read import form_of, prepare_chat
 from millstream.gateway.apis.chat.shape import ChatRequest
-from millstream.gateway.apis.chat.stored_route import completions_of
+from millstream.gateway.apis.chat.stored_route import completions_of, promised_of
 from millstream.gateway.apis.chat.write import ChatStream, chat_body
 from millstream.gateway.apis.endpoint import Api, Endpoint, StreamWriter, WholeWriter
 from millstream.gateway.apis.shared.examples import answers
 from millstream.gateway.apis.shared.json_route import JsonRoute
+from millstream.gateway.apis.shared.read.hosted import families_of
+from millstream.gateway.apis.shared.read.messages import shows_images
 from millstream.gateway.apis.shared.read.sampling import check_stream_options
-from millstream.gateway.records.completions import StoredCompletion, StoredCompletions
-from millstream.gateway.requests.accumulator import Accumulator
-from millstream.gateway.requests.admitted import AdmittedRequest
-from millstream.gateway.requests.handler import Writers, request_handler
-from millstream.gateway.requests.presenter import RememberedStream
-from millstream.gateway.requests.response_meta import ResponseMeta
-from millstream.gateway.services.background_tasks import BackgroundTasks
-from millstream.gateway.services.services import InServices
+from millstream.gateway.requests.handler import request_handler
+from millstream.gateway.requests.prepared import PreparedRequest, RequestContext
+from millstream.gateway.services.services import InServices, Services
 
-log = structlog.stdlib.get_logger(part="chat")
 router = APIRouter(tags=["chat"], route_class=JsonRoute)
 
 
 def _whole(body: ChatRequest) -> WholeWriter:
-    return partial(chat_body, logprobs=bool(body.logprobs), legacy=bool(body.functions))
+    return partial(chat_body, logprobs=bool(body.logprobs), form=form_of(body))
 
 
 def _stream(body: ChatRequest) -> StreamWriter:
-    return partial(ChatStream, include_usage=check_stream_options(body), legacy=bool(body.functions))
+    return partial(ChatStream, include_usage=check_stream_options(body), form=form_of(body))
+
+
+def _left_out(body: ChatRequest) -> list[str]:
+    return families_of(tool.type for tool in body.tools or [])
 
 
 CHAT_COMPLETIONS = Endpoint(
@@ -46,6 +46,7 @@ CHAT_COMPLETIONS = Endpoint(
     whole=_whole,
     stream=_stream,
     examples=answers(CHAT, CHAT_STREAM),
+    left_out=_left_out,
 )
 API = Api(router, [CHAT_COMPLETIONS])
 
@@ -54,56 +55,36 @@ API = Api(router, [CHAT_COMPLETIONS])
 async def create_chat_completion(body: ChatRequest, request: Request, services: InServices) -> Response:
     """A whole answer, or a stream of server-sent events. Reconnect with `Last-Event-ID` to read on from any gateway."""
     if not body.store:
-        return await CHAT_COMPLETIONS.answer(body, request, services)
+        order = prepare_chat(body, await _context(body, request, services))
+        response = await request_handler(services, request, order).answer(order, CHAT_COMPLETIONS.writers(body))
+        return CHAT_COMPLETIONS.noted(body, response, services)
     completions = completions_of(request, services)
     await completions.check_room()
-    order = prepare_chat(body, await CHAT_COMPLETIONS.context(body.model, request, services))
-    writers = CHAT_COMPLETIONS.writers(body)
-    keeping = Keeping(body, writers, completions, services.background_tasks)
-    return await request_handler(services, request, order).answer(order, keeping.answer())
+    order = prepare_chat(body, await _context(body, request, services))
+    order = replace(order, submission=replace(order.submission, kept=True))
+    return CHAT_COMPLETIONS.noted(body, await _stored(body, order, request, services), services)
 
 
-class Keeping:
-    """An answer that is stored when it is complete, from what this gateway has itself: Redis may have died meanwhile,
-    and have forgotten the end that the client has seen."""
+async def _context(body: ChatRequest, request: Request, services: Services) -> RequestContext:
+    """Asks whether the model sees only where something is shown to it."""
+    context = await CHAT_COMPLETIONS.context(body.model, request, services)
+    if not shows_images(body.messages):
+        return context
+    models = await services.cluster.directory.models()
+    return replace(context, sees=any("images" in info.capabilities for info in models if info.name == context.model))
 
-    def __init__(
-        self, body: ChatRequest, answer: Writers, completions: StoredCompletions, background_tasks: BackgroundTasks
-    ) -> None:
-        self._body = body
-        self._answer = answer
-        self._completions = completions
-        self._background_tasks = background_tasks
-        self._stream: RememberedStream | None = None
-        self._written: dict[str, Any] | None = None
 
-    def answer(self) -> Writers:
-        """Returns the same answer, and keeps it."""
-        return Writers(whole=self._whole, stream=self._streamed, ended=self._ended)
-
-    def _streamed(self, head: ResponseMeta) -> RememberedStream:
-        assert self._answer.stream is not None
-        self._stream = RememberedStream(self._answer.stream(head))
-        return self._stream
-
-    def _whole(self, head: ResponseMeta, accumulators: list[Accumulator]) -> dict[str, Any]:
-        self._written = self._answer.whole(head, accumulators)
-        return self._written
-
-    async def _ended(self, admitted: AdmittedRequest, complete: bool) -> None:
-        if not complete:
-            return
-        if self._written is None and self._stream is not None:
-            said = [self._stream.said[choice] for choice in range(len(admitted.jobs))]
-            self._written = self._answer.whole(admitted.head(), said)
-        assert self._written is not None
-        messages = [message.model_dump(exclude_none=True) for message in self._body.messages]
-        completion = self._written | {"metadata": self._body.metadata or {}}
-        kept = StoredCompletion(completion, messages)
-        await self._background_tasks.promise(partial(self._put, kept), f"store {kept.id}")
-
-    async def _put(self, kept: StoredCompletion) -> None:
+async def _stored(body: ChatRequest, order: PreparedRequest, request: Request, services: Services) -> Response:
+    """An answer that is stored at its end. The draft is there before the client hears of the answer."""
+    exchange = request_handler(services, request, order)
+    admitted = await exchange.admit(order)
+    promised = promised_of(request, services)
+    draft = draft_of(body, admitted.model, admitted.tier)
+    if not admitted.resumed:
         try:
-            await self._completions.put(kept)
-        except QuotaExceeded as error:  # others of the tenant took the room meanwhile; the answer itself is good
-            log.warning("completion_not_stored", completion=kept.id, error=error.message)
+            await promised.promise(admitted.id.text, draft, order.submission.timeout + services.settings.retention)
+        except MillstreamError:
+            await services.cluster.queue.cancel(admitted.model, admitted.jobs)
+            raise
+    keeping = Keeping(draft, CHAT_COMPLETIONS.writers(body), promised, services.background_tasks)
+    return await exchange.answer(order, keeping.answer(), admitted)

@@ -7,8 +7,9 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import ConfigDict
 from starlette.responses import JSONResponse
 
-from millstream.common.errors import BadRequest
+from millstream.common.errors import BadRequest, NotFound
 from millstream.gateway.apis.chat.examples import STORED, STORED_MESSAGE
+from millstream.gateway.apis.chat.keeping import PromisedCompletions
 from millstream.gateway.apis.shared.examples import ID, answers, deleted, listed
 from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.apis.shared.shapes.base import Metadata, Shape
@@ -33,6 +34,24 @@ def completions_of(request: Request, services: Services) -> StoredCompletions:
     if services.cluster.store is None:
         raise BadRequest("This gateway stores no completions.", param="store")
     return StoredCompletions(services.cluster.store, tenant_of(request), services.settings.stored_ttl)
+
+
+def promised_of(request: Request, services: Services) -> PromisedCompletions:
+    """Returns the tenant's completions that are to be stored. Raises `BadRequest` where nothing is kept."""
+    completions, store = completions_of(request, services), services.cluster.store
+    assert store is not None
+    return PromisedCompletions(store, services.cluster.unfinished, completions, tenant_of(request))
+
+
+async def _found(identity: str, request: Request, services: Services) -> StoredCompletion:
+    """Returns a stored completion; one whose gateway died before it stored it is stored now. Raises `NotFound`."""
+    completions = completions_of(request, services)
+    try:
+        return await completions.get(identity)
+    except NotFound:
+        if not await promised_of(request, services).finish(services.cluster.queue, identity):
+            raise NotFound(f"Completion '{identity[:80]}' is not complete yet.", param="id") from None
+        return await completions.get(identity)
 
 
 def _completions(request: Request, services: InServices) -> StoredCompletions:
@@ -68,9 +87,9 @@ async def list_completions(
 
 
 @router.get("/v1/chat/completions/{id}", summary="Read a stored completion", responses=answers(STORED))
-async def retrieve_completion(id: str, completions: InCompletions) -> dict[str, Any]:
+async def retrieve_completion(id: str, request: Request, services: InServices) -> dict[str, Any]:
     """Returns the completion as it was answered."""
-    return (await completions.get(id)).completion
+    return (await _found(id, request, services)).completion
 
 
 @router.get(
@@ -79,10 +98,15 @@ async def retrieve_completion(id: str, completions: InCompletions) -> dict[str, 
     responses=listed(STORED_MESSAGE),
 )
 async def list_messages(
-    id: str, completions: InCompletions, after: str | None = None, limit: Limit = 20, order: ListOrder = "asc"
+    id: str,
+    request: Request,
+    services: InServices,
+    after: str | None = None,
+    limit: Limit = 20,
+    order: ListOrder = "asc",
 ) -> dict[str, Any]:
     """Lists the messages in the order of the conversation, or from its end."""
-    kept = await completions.get(id)
+    kept = await _found(id, request, services)
     shown = [{"id": f"{id}-{index}", **message} for index, message in enumerate(kept.messages)]
     shown = shown if order == "asc" else shown[::-1]
     ids = [message["id"] for message in shown]
@@ -99,7 +123,7 @@ async def list_messages(
 async def update_completion(id: str, body: MetadataUpdate, request: Request, services: InServices) -> JSONResponse:
     """Replaces all of the metadata."""
     completions = completions_of(request, services)
-    kept = await completions.get(id)
+    kept = await _found(id, request, services)
     kept.completion["metadata"] = body.metadata or {}
     await completions.put(kept)
     return JSONResponse(kept.completion)

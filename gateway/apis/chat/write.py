@@ -4,13 +4,16 @@ This is the fast path of streaming: per request everything of an event but the d
 the text is. It keeps the gateway's cost per token to a few microseconds; the general way (`_whole`) builds a dict.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from millstream.common.chunk import Chunk, ToolDelta, Usage
 from millstream.common.errors import MillstreamError
+from millstream.gateway.apis.shared.write.custom_input import CustomInput, custom_input
 from millstream.gateway.apis.shared.write.logprobs import chat_logprobs
+from millstream.gateway.apis.shared.write.open_weights import RunningUsage, about_prompt
 from millstream.gateway.connection.sse import SSE
 from millstream.gateway.errors.table import error_json
 from millstream.gateway.requests.accumulator import Accumulator, CalledTool
@@ -27,16 +30,40 @@ def sse(payload: bytes, place: bytes) -> bytes:
     return b"data: %b\n\n" % payload if not place else b"id: %b\ndata: %b\n\n" % (place, payload)
 
 
+@dataclass(frozen=True, slots=True)
+class ChatForm:
+    """The form in which an answer is written. `legacy`: calls as function calls; `customs`: the tools whose input is
+    text; then what vLLM's clients may have asked to be told."""
+
+    legacy: bool = False
+    customs: frozenset[str] = frozenset()
+    token_ids: bool = False
+    prompt_logprobs: bool = False
+    running_usage: bool = False  # of a stream, with each chunk
+
+    @property
+    def plain(self) -> bool:
+        """Tells whether a chunk of text alone is told by its text alone."""
+        return not (self.token_ids or self.running_usage)
+
+
+PLAIN = ChatForm()
+
+
 class ChatStream:
-    """A chat completion as a stream of `chat.completion.chunk`. `legacy`: tool calls are written as function calls."""
+    """A chat completion as a stream of `chat.completion.chunk`. A custom tool's input is told piece by piece, so a
+    resumed stream with such tools is folded from its beginning."""
 
     framing = SSE
-    needs_history = False
 
-    def __init__(self, head: ResponseMeta, *, include_usage: bool, legacy: bool = False) -> None:
+    def __init__(self, head: ResponseMeta, *, include_usage: bool, form: ChatForm = PLAIN) -> None:
+        self.needs_history = bool(form.customs) or form.running_usage
+        self._plain = form.plain
+        self._usage = RunningUsage()
         self._head = head
         self._include_usage = include_usage
-        self._legacy = legacy
+        self._form = form
+        self._inputs: dict[tuple[int, int], CustomInput] = {}  # (choice, index of the call): a custom call's input
         self._prepare()
 
     def _prepare(self) -> None:
@@ -56,21 +83,58 @@ class ChatStream:
         self._close = usage + b"}"
 
     def event(self, choice: int, chunk: Chunk, place: bytes) -> bytes:
-        if chunk.text and not (chunk.logprobs or chunk.reasoning or chunk.tools or chunk.start or chunk.finish):
+        if (
+            self._plain
+            and chunk.text
+            and not (chunk.logprobs or chunk.reasoning or chunk.tools or chunk.start or chunk.finish)
+        ):
             return self._text_event % (place, choice, encode(chunk.text))
         if chunk.start is not None:
             self._head.learn(chunk.start)
             self._prepare()
-        return self._whole(choice, chunk, place) if _visible(chunk) else b""
+        usage = self._usage.add(chunk) if self._form.running_usage else None
+        if not (_visible(chunk) or (self._form.token_ids and chunk.ids)):
+            return b""
+        return self._whole(choice, chunk, usage, place)
 
-    def _whole(self, choice: int, chunk: Chunk, place: bytes) -> bytes:
+    def _whole(self, choice: int, chunk: Chunk, usage: dict[str, Any] | None, place: bytes) -> bytes:
         entry: dict[str, Any] = {
             "index": choice,
-            "delta": _delta(chunk, self._legacy),
+            "delta": self._delta(choice, chunk),
             "logprobs": chat_logprobs(chunk.logprobs) if chunk.logprobs else None,
-            "finish_reason": _finish(chunk.finish, self._legacy),
+            "finish_reason": _finish(chunk.finish, self._form.legacy),
         }
-        return sse(b'%b,"choices":[%b]%b' % (self._open, encode(entry), self._close), place)
+        head, tail = self._open, self._close if usage is None else b',"usage":%b}' % encode(usage)
+        if self._form.token_ids:
+            entry["token_ids"] = chunk.ids
+        if self._form.token_ids and chunk.start is not None:
+            head += b',"prompt_token_ids":' + encode(chunk.start.prompt_ids)
+        return sse(b'%b,"choices":[%b]%b' % (head, encode(entry), tail), place)
+
+    def _delta(self, choice: int, chunk: Chunk) -> dict[str, Any]:
+        delta = _text_delta(chunk)
+        if chunk.tools and self._form.legacy:
+            return delta | {"function_call": _function_delta(chunk.tools)}
+        calls = [self._tool_delta(choice, tool) for tool in per_call(chunk.tools)]
+        if chunk.finish is not None:
+            calls += self._last_inputs(choice)
+        return delta | {"tool_calls": calls} if calls else delta
+
+    def _tool_delta(self, choice: int, tool: ToolDelta) -> dict[str, Any]:
+        if tool.id and tool.name in self._form.customs:
+            self._inputs[choice, tool.index] = CustomInput()
+        custom = self._inputs.get((choice, tool.index))
+        if custom is None:
+            return _tool_delta(tool)
+        said = custom.grow(tool.arguments)
+        if not tool.id:
+            return {"index": tool.index, "custom": {"input": said}}
+        return {"index": tool.index, "id": tool.id, "type": "custom", "custom": {"name": tool.name, "input": said}}
+
+    def _last_inputs(self, choice: int) -> list[dict[str, Any]]:
+        """Returns what is left of the custom tools' inputs at the end of a choice."""
+        left = [(index, custom.finish()) for (owner, index), custom in self._inputs.items() if owner == choice]
+        return [{"index": index, "custom": {"input": said}} for index, said in left if said]
 
     def closing(self, usages: list[Usage] | None, place: bytes) -> bytes:
         if not self._include_usage or not usages:
@@ -86,7 +150,7 @@ def _visible(chunk: Chunk) -> bool:
     return bool(chunk.start or chunk.text or chunk.reasoning or chunk.tools or chunk.logprobs or chunk.finish)
 
 
-def _delta(chunk: Chunk, legacy: bool) -> dict[str, Any]:
+def _text_delta(chunk: Chunk) -> dict[str, Any]:
     delta: dict[str, Any] = {}
     if chunk.start is not None:
         delta = {"role": "assistant", "content": "", "refusal": None}
@@ -94,11 +158,17 @@ def _delta(chunk: Chunk, legacy: bool) -> dict[str, Any]:
         delta["reasoning_content"] = chunk.reasoning
     if chunk.text:
         delta["content"] = chunk.text
-    if chunk.tools and legacy:
-        delta["function_call"] = _function_delta(chunk.tools)
-    elif chunk.tools:
-        delta["tool_calls"] = [_tool_delta(tool) for tool in chunk.tools]
     return delta
+
+
+def per_call(tools: list[ToolDelta]) -> list[ToolDelta]:
+    """Returns one delta for each call: a client may look only at the first entry of an index."""
+    joined: dict[int, ToolDelta] = {}
+    for tool in tools:
+        first = joined.get(tool.index, ToolDelta(tool.index))
+        name, arguments = first.name + tool.name, first.arguments + tool.arguments
+        joined[tool.index] = ToolDelta(tool.index, first.id or tool.id, name, arguments)
+    return list(joined.values())
 
 
 def _tool_delta(tool: ToolDelta) -> dict[str, Any]:
@@ -122,7 +192,7 @@ def _finish(reason: str | None, legacy: bool) -> str | None:
 
 
 def chat_body(
-    head: ResponseMeta, accumulators: list[Accumulator], *, logprobs: bool, legacy: bool = False
+    head: ResponseMeta, accumulators: list[Accumulator], *, logprobs: bool, form: ChatForm = PLAIN
 ) -> dict[str, Any]:
     """Returns the whole answer of a chat completion that was not streamed."""
     for accumulator in accumulators:
@@ -135,30 +205,35 @@ def chat_body(
         "choices": [
             {
                 "index": index,
-                "message": _message(accumulator, legacy),
+                "message": _message(accumulator, form),
                 "logprobs": chat_logprobs(accumulator.logprobs) if logprobs else None,
-                "finish_reason": _finish(accumulator.finish, legacy),
+                "finish_reason": _finish(accumulator.finish, form.legacy),
+                **({"token_ids": accumulator.ids} if form.token_ids else {}),
             }
             for index, accumulator in enumerate(accumulators)
         ],
         "usage": usage_object(total([accumulator.usage for accumulator in accumulators], per_prompt=len(accumulators))),
         "service_tier": head.tier,
         "system_fingerprint": head.fingerprint,
+        **about_prompt(accumulators[0].start, ids=form.token_ids, logprobs=form.prompt_logprobs),
     }
 
 
-def _message(accumulator: Accumulator, legacy: bool) -> dict[str, Any]:
+def _message(accumulator: Accumulator, form: ChatForm) -> dict[str, Any]:
     calls = accumulator.calls
     content = accumulator.text if accumulator.texts or not calls else None
     message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None, "annotations": []}
     if accumulator.thoughts:
         message["reasoning_content"] = accumulator.reasoning
-    if calls and legacy:
+    if calls and form.legacy:
         message["function_call"] = {"name": calls[0].name, "arguments": calls[0].arguments}
     elif calls:
-        message["tool_calls"] = [_call(call) for call in calls]
+        message["tool_calls"] = [_call(call, form) for call in calls]
     return message
 
 
-def _call(call: CalledTool) -> dict[str, Any]:
+def _call(call: CalledTool, form: ChatForm) -> dict[str, Any]:
+    if call.name in form.customs:
+        custom = {"name": call.name, "input": custom_input(call.arguments)}
+        return {"id": call.id, "type": "custom", "custom": custom}
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}

@@ -8,7 +8,14 @@ from millstream.gateway.apis.chat.read import choice_request
 from millstream.gateway.apis.completions.shape import CompletionRequest
 from millstream.gateway.apis.shared.read.guides import guide
 from millstream.gateway.apis.shared.read.messages import unsupported
-from millstream.gateway.apis.shared.read.sampling import check_stream_options, choice_seed, sampling, tier
+from millstream.gateway.apis.shared.read.sampling import (
+    check_prompt_logprobs,
+    check_stream_options,
+    choice_seed,
+    sampling,
+    tier,
+    wants_running_usage,
+)
 from millstream.gateway.requests.prepared import PreparedRequest, RequestContext, prepared, streamed
 
 LEGACY_MAX_TOKENS = 16  # OpenAI's default of this endpoint
@@ -21,6 +28,10 @@ class Candidates:
     made: int
     kept: int
     logprobs: int | None  # as the client asked; ranking may have needed them beside
+    echo: bool = False
+    token_ids: bool = False
+    prompt_logprobs: int | None = None
+    running_usage: bool = False  # of a stream, with each chunk
 
 
 def prepare_completion(body: CompletionRequest, place: RequestContext) -> PreparedRequest:
@@ -28,17 +39,19 @@ def prepare_completion(body: CompletionRequest, place: RequestContext) -> Prepar
     fault."""
     if body.suffix:
         raise unsupported("suffix", "the models here continue a prompt, they cannot insert text before a suffix")
+    check_prompt_logprobs(body)
     asked = candidates(body)
     ranked = asked.made > asked.kept
     logprobs = 0 if ranked and body.logprobs is None else body.logprobs
     max_tokens = body.max_tokens if body.max_tokens is not None else place.default_max_tokens or LEGACY_MAX_TOKENS
     chosen = sampling(body, max_tokens, logprobs)
     bound = guide(body, body.response_format)
-    echo = bool(body.echo)
+    echo, ids = bool(body.echo), bool(body.return_token_ids)
+    scored = most([body.prompt_logprobs, body.logprobs if echo else None])
     seed = choice_seed(body.seed, 0)
     jobs = [
         choice_request(
-            JobRequest(prompt, chosen, bound, echo=echo, prompt_logprobs=body.logprobs if echo else None), seed, index
+            JobRequest(prompt, chosen, bound, echo=echo, prompt_logprobs=scored, prompt_ids=ids), seed, index
         )
         for prompt in prompts(body)
         for index in range(asked.made)
@@ -72,6 +85,11 @@ def _prompt(entry: str | int | list[int], index: int) -> TextPrompt | TokensProm
             raise BadRequest(f"Invalid 'prompt[{index}]': expected at least one token.", param=f"prompt[{index}]")
 
 
+def most(asked: list[int | None]) -> int | None:
+    """Returns the largest number asked for; None if there is none."""
+    return max((each for each in asked if each is not None), default=None)
+
+
 def candidates(body: CompletionRequest) -> Candidates:
     """Raises `BadRequest` for fewer candidates than choices, and for a choice among them that is streamed."""
     kept = body.n or 1
@@ -80,4 +98,12 @@ def candidates(body: CompletionRequest) -> Candidates:
         raise BadRequest(f"'best_of' ({made}) must be at least 'n' ({kept}).", param="best_of")
     if made > kept and body.stream:
         raise BadRequest("'best_of' above 'n' cannot be streamed: the best is known at the end.", param="best_of")
-    return Candidates(made, kept, body.logprobs)
+    return Candidates(
+        made,
+        kept,
+        body.logprobs,
+        echo=bool(body.echo),
+        token_ids=bool(body.return_token_ids),
+        prompt_logprobs=body.prompt_logprobs,
+        running_usage=wants_running_usage(body),
+    )

@@ -5,11 +5,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from millstream.common.chunk import Chunk, TokenLogprob, Usage
+from millstream.common.chunk import Chunk, Start, TokenLogprob, Usage
 from millstream.common.errors import MillstreamError
 from millstream.gateway.apis.chat.write import DONE, sse
 from millstream.gateway.apis.completions.read import Candidates
 from millstream.gateway.apis.shared.write.logprobs import completion_logprobs, finite
+from millstream.gateway.apis.shared.write.open_weights import RunningUsage, about_prompt
 from millstream.gateway.connection.sse import SSE
 from millstream.gateway.errors.table import error_json
 from millstream.gateway.requests.accumulator import Accumulator
@@ -26,7 +27,9 @@ class CompletionStream:
     framing = SSE
 
     def __init__(self, head: ResponseMeta, candidates: Candidates, *, include_usage: bool) -> None:
-        self.needs_history = candidates.logprobs is not None
+        self.needs_history = candidates.logprobs is not None or candidates.running_usage
+        self._plain = not (candidates.token_ids or candidates.running_usage)
+        self._usage = RunningUsage()
         self._head = head
         self._candidates = candidates
         self._include_usage = include_usage
@@ -43,22 +46,27 @@ class CompletionStream:
         self._text_event = opening + choice + usage + b"}\n\n"
 
     def event(self, choice: int, chunk: Chunk, place: bytes) -> bytes:
-        if chunk.text and not (chunk.logprobs or chunk.start or chunk.finish):
+        if self._plain and chunk.text and not (chunk.logprobs or chunk.start or chunk.finish):
             return self._text_event % (place, choice, encode(chunk.text))
         echo, tokens = "", chunk.logprobs
         if chunk.start is not None:
             self._head.learn(chunk.start)
             self._prepare()
-            echo, tokens = chunk.start.echo, chunk.start.prompt_logprobs + chunk.logprobs
-        if not (echo or chunk.text or tokens or chunk.finish):
+            echo, tokens = chunk.start.echo, _told(chunk.start, self._candidates) + chunk.logprobs
+        tail = self._close
+        if self._candidates.running_usage:
+            tail = b',"usage":%b}' % encode(self._usage.add(chunk))
+        if not (echo or chunk.text or tokens or chunk.finish or (self._candidates.token_ids and chunk.ids)):
             return b""
-        entry = {
+        entry: dict[str, Any] = {
             "index": choice,
             "text": echo + chunk.text,
             "logprobs": self._logprobs(choice, tokens),
             "finish_reason": _finish(chunk.finish),
         }
-        return sse(b'%b,"choices":[%b]%b' % (self._open, encode(entry), self._close), place)
+        if self._candidates.token_ids:
+            entry |= {"token_ids": chunk.ids, "prompt_token_ids": chunk.start.prompt_ids if chunk.start else None}
+        return sse(b'%b,"choices":[%b]%b' % (self._open, encode(entry), tail), place)
 
     def _logprobs(self, choice: int, tokens: list[TokenLogprob]) -> dict[str, object] | None:
         if self._candidates.logprobs is None or not tokens:
@@ -87,9 +95,7 @@ def completion_body(head: ResponseMeta, accumulators: list[Accumulator], candida
         for accumulator in best(accumulators[first : first + candidates.made], candidates.kept)
     ]
     return _head(head) | {
-        "choices": [
-            _choice(index, accumulator, candidates.logprobs is not None) for index, accumulator in enumerate(kept)
-        ],
+        "choices": [_choice(index, accumulator, candidates) for index, accumulator in enumerate(kept)],
         "usage": usage_object(total([accumulator.usage for accumulator in accumulators], candidates.made)),
         "system_fingerprint": head.fingerprint,
     }
@@ -106,13 +112,27 @@ def _likelihood(accumulator: Accumulator) -> float:
     return sum(finite(token.logprob) for token in accumulator.logprobs) / len(accumulator.logprobs)
 
 
-def _choice(index: int, accumulator: Accumulator, logprobs: bool) -> dict[str, Any]:
-    tokens = accumulator.start.prompt_logprobs + accumulator.logprobs
+def _told(start: Start, candidates: Candidates) -> list[TokenLogprob]:
+    """Returns the prompt's tokens that belong to the text: those echoed, with as many alternatives as asked for."""
+    if not candidates.echo or candidates.logprobs is None:
+        return []
+    return [
+        TokenLogprob(token.token, token.logprob, token.id, token.top[: candidates.logprobs], token.bytes)
+        for token in start.prompt_logprobs
+    ]
+
+
+def _choice(index: int, accumulator: Accumulator, candidates: Candidates) -> dict[str, Any]:
+    start, scored = accumulator.start, candidates.prompt_logprobs
+    tokens = _told(start, candidates) + accumulator.logprobs
+    about = about_prompt(start, ids=candidates.token_ids, logprobs=scored is not None)
     return {
         "index": index,
         "text": accumulator.start.echo + accumulator.text,
-        "logprobs": completion_logprobs(tokens, 0) if logprobs else None,
+        "logprobs": completion_logprobs(tokens, 0) if candidates.logprobs is not None else None,
         "finish_reason": _finish(accumulator.finish),
+        **({"token_ids": accumulator.ids} if candidates.token_ids else {}),
+        **about,
     }
 
 

@@ -8,7 +8,7 @@ from millstream.gateway.apis.ollama.models import process, shown, tag
 from millstream.gateway.apis.shared.examples import MODEL
 
 SERVED = ModelInfo(
-    ModelName(MODEL), [], 0, "transformers", 8192, "fp_5d33f1fbf8e3", ("chat", "completions"), 1763767713
+    ModelName(MODEL), [], 0, "transformers", 8192, "fp_5d33f1fbf8e3", ("chat", "completions"), created=1763767713
 )
 ENDED: dict[str, Any] = {
     "done": True,

@@ -8,6 +8,7 @@ RESPONSE: dict[str, Any] = {
     "id": "resp_6920f5a1001a3f2c9d5c7be12f6a4410",
     "object": "response",
     "created_at": 1763767713,
+    "completed_at": 1763767714,
     "status": "completed",
     "model": MODEL,
     "output": [
@@ -25,6 +26,9 @@ RESPONSE: dict[str, Any] = {
     "metadata": {},
     "parallel_tool_calls": True,
     "temperature": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "store": True,
     "tool_choice": "auto",
     "tools": [],
     "top_p": 1.0,
@@ -40,6 +44,26 @@ RESPONSE_STREAM = (
     'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","item_id":"msg_…","output_index":0,'
     '"content_index":0,"delta":"The","logprobs":[],"sequence_number":4}\n\n'
 )
+COMPACTION: dict[str, Any] = {
+    "id": "resp_6920f5a1001a3f2c9d5c7be12f6a4410",
+    "object": "response.compaction",
+    "created_at": 1763767713,
+    "output": [
+        {
+            "id": "msg_6920f5a1001a3f2c9d5c7be12f6a4410000",
+            "type": "message",
+            "role": "user",
+            "status": "completed",
+            "content": [{"type": "input_text", "text": "Why do mills need streams?"}],
+        },
+        {
+            "id": "cmp_6920f5a1001a3f2c9d5c7be12f6a4410",
+            "type": "compaction",
+            "encrypted_content": "millstream:V2hhdCBtaWxscyBuZWVkIHdhcyBhc2tlZC4=",
+        },
+    ],
+    "usage": RESPONSE["usage"],
+}
 INPUT_ITEM: dict[str, Any] = {
     "id": "msg_6920f5a1001a3f2c9d5c7be12f6a4410000",
     "type": "message",

@@ -1,15 +1,19 @@
 """Reads what a turn refers to: the response before it, and single items of any stored response."""
 
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from millstream.common.errors import BadRequest, NotFound
+from millstream.gateway.apis.responses.input.items import Item
 from millstream.gateway.apis.responses.service import ResponseService
-from millstream.gateway.apis.responses.shape import ResponseItem
+from millstream.gateway.apis.responses.shape import read_item
 from millstream.gateway.apis.responses.store import StoredResponse
+from millstream.gateway.apis.shared.shapes.base import MESSAGES
 from millstream.gateway.errors.table import FieldError
+from millstream.gateway.records.conversations import Conversations
 
 MOST_TURNS = 1024  # looked up for one request
 RECORD = 4  # a stored turn repeats itself (its own input, the conversation, the answer), so it may be so much larger
@@ -20,13 +24,13 @@ class Remembered:
     """One turn, read once; its items as far as they have been asked for."""
 
     items: dict[str, dict[str, Any]]
-    made: dict[str, tuple[ResponseItem, int]] = field(default_factory=dict[str, tuple[ResponseItem, int]])
+    made: dict[str, tuple[Item, int]] = field(default_factory=dict[str, tuple[Item, int]])
 
-    def item(self, identity: str) -> tuple[ResponseItem, int] | None:
+    def item(self, identity: str) -> tuple[Item, int] | None:
         """Returns the item with the number of its bytes as JSON, or `None` if the turn has no such item."""
         if identity not in self.made and identity in self.items:
             found = self.items[identity]
-            self.made[identity] = ResponseItem.model_validate(found), len(msgspec.json.encode(found))
+            self.made[identity] = read_item(found), len(msgspec.json.encode(found))
         return self.made.get(identity)
 
 
@@ -42,7 +46,7 @@ class Recall:
         self._unread = RECORD * most  # bytes that may still be read from the store
         self._turns: dict[str, Remembered | None] = {}
 
-    async def previous(self, identity: str | None) -> list[ResponseItem]:
+    async def previous(self, identity: str | None) -> list[Item]:
         """The conversation so far. Raises `BadRequest` if that turn is unknown, not over, or too large."""
         if identity is None:
             return []
@@ -55,14 +59,30 @@ class Recall:
         if turn.under_way:
             message = f"Previous response '{identity}' is still being generated."
             raise BadRequest(message, param="previous_response_id")
-        self._take(len(msgspec.json.encode(turn.conversation())), "previous_response_id")
+        self._take(len(msgspec.json.encode(turn.all_items())), "previous_response_id")
         return turn.history()
 
-    async def referred(self, items: list[ResponseItem]) -> list[ResponseItem]:
+    async def conversation(self, identity: str | None, conversations: Conversations | None) -> list[Item]:
+        """The items of a conversation. Raises `NotFound`, and `BadRequest` if it is too large."""
+        if identity is None:
+            return []
+        if conversations is None:
+            raise BadRequest("This gateway keeps no conversations.", param="conversation")
+        await conversations.get(identity)
+        items: list[Item] = []
+        async with aclosing(conversations.walk(identity)) as walk:
+            async for item, size in walk:
+                self._take(size, "conversation")
+                items.append(read_item(item))
+                if len(items) > MESSAGES:
+                    raise _too_much("conversation", f"{MESSAGES} items")
+        return items
+
+    async def referred(self, items: list[Item]) -> list[Item]:
         """The items, those that only refer to one of a stored turn replaced by it. Raises `NotFound`, `BadRequest`."""
         return [item if item.type != "item_reference" else await self._referred(item.id or "") for item in items]
 
-    async def _referred(self, identity: str) -> ResponseItem:
+    async def _referred(self, identity: str) -> Item:
         """An item's id holds its response's, whatever the item is."""
         turn = await self._remembered(f"resp_{identity.partition('_')[2][:32]}")
         found = turn.item(identity) if turn else None

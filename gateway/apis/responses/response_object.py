@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from millstream.common.chunk import FinishReason, Usage
 from millstream.common.errors import Cancelled, MillstreamError
-from millstream.gateway.apis.responses.shape import FlatChoice, FlatTool, ResponseRequest
+from millstream.gateway.apis.responses.shape import ConversationReference, FlatChoice, FlatTool, ResponseRequest
 from millstream.gateway.requests.accumulator import Accumulator
 from millstream.gateway.requests.response_meta import ResponseMeta
 
@@ -23,7 +23,7 @@ class ResponseFrame:
 
 def frame_fields(body: ResponseRequest) -> dict[str, Any]:
     """Returns the request's part of the object, with OpenAI's defaults."""
-    reasoning, text = body.reasoning, body.text
+    reasoning, text, conversation = body.reasoning, body.text, conversation_id(body)
     wanted = {"type": "text"}
     if text is not None and text.format is not None:
         wanted = text.format.model_dump(by_alias=True, exclude_none=True)
@@ -33,12 +33,16 @@ def frame_fields(body: ResponseRequest) -> dict[str, Any]:
         "parallel_tool_calls": body.parallel_tool_calls is not False,
         "temperature": 1.0 if body.temperature is None else body.temperature,
         "top_p": 1.0 if body.top_p is None else body.top_p,
+        "presence_penalty": body.presence_penalty or 0.0,
+        "frequency_penalty": body.frequency_penalty or 0.0,
+        "store": body.store is not False,
         "tool_choice": _choice(body.tool_choice),
         "tools": [_tool(tool) for tool in body.tools or []],
         "background": bool(body.background),
         "max_output_tokens": body.max_output_tokens,
         "max_tool_calls": body.max_tool_calls,
         "previous_response_id": body.previous_response_id,
+        "conversation": conversation and {"id": conversation},
         "prompt_cache_key": body.prompt_cache_key,
         "reasoning": {"effort": reasoning.effort if reasoning else None, "summary": None},
         "safety_identifier": body.safety_identifier,
@@ -49,18 +53,29 @@ def frame_fields(body: ResponseRequest) -> dict[str, Any]:
     }
 
 
+def conversation_id(body: ResponseRequest) -> str | None:
+    """Returns the conversation that the turn belongs to."""
+    given = body.conversation
+    return given.id if isinstance(given, ConversationReference) else given
+
+
 def _choice(choice: str | FlatChoice | None) -> str | dict[str, Any]:
     return choice.model_dump(exclude_none=True) if isinstance(choice, FlatChoice) else choice or "auto"
 
 
 def _tool(tool: FlatTool) -> dict[str, Any]:
-    return {
-        "type": "function",
-        "name": tool.name,
+    """Returns the tool as it came, a function with its defaults."""
+    given = tool.model_dump(by_alias=True, exclude_unset=True, exclude={"tools"})
+    if tool.type == "namespace":
+        return {"description": "", **given, "tools": [_tool(each) for each in tool.tools or []]}
+    if tool.type != "function":
+        return given | ({} if tool.tools is None else {"tools": [_tool(each) for each in tool.tools]})
+    defaults = {
         "description": tool.description,
         "parameters": tool.parameters or {},
         "strict": tool.strict is not False,
     }
+    return given | defaults
 
 
 def response_object(
@@ -71,6 +86,7 @@ def response_object(
         "id": head.id,
         "object": "response",
         "created_at": head.created,
+        "completed_at": None,
         "status": status,
         "error": None,
         "incomplete_details": None,
@@ -88,12 +104,18 @@ def counted_body(head: ResponseMeta, accumulators: list[Accumulator]) -> dict[st
     return {"object": "response.input_tokens", "input_tokens": len(result.ids) if result else 0}
 
 
-def ended(response: dict[str, Any], finish: FinishReason | None, usage: Usage) -> dict[str, Any]:
-    """Returns the same response at its end: complete, or cut."""
+def ended(response: dict[str, Any], finish: FinishReason | None, usage: Usage, at: int) -> dict[str, Any]:
+    """Returns the same response at its end: complete at the moment `at`, or cut."""
     cut = {"length": "max_output_tokens", "content_filter": "content_filter"}.get(finish or "")
     details = {"reason": cut} if cut else None
     status: Status = "incomplete" if cut else "completed"
-    return response | {"status": status, "incomplete_details": details, "usage": _usage(usage)}
+    completed = None if cut else at
+    return response | {
+        "status": status,
+        "completed_at": completed,
+        "incomplete_details": details,
+        "usage": response_usage(usage),
+    }
 
 
 def broken(response: dict[str, Any], error: MillstreamError) -> dict[str, Any]:
@@ -103,7 +125,8 @@ def broken(response: dict[str, Any], error: MillstreamError) -> dict[str, Any]:
     return response | {"status": "failed", "error": {"code": "server_error", "message": error.message}}
 
 
-def _usage(usage: Usage) -> dict[str, Any]:
+def response_usage(usage: Usage) -> dict[str, Any]:
+    """Returns the usage as this API tells it."""
     return {
         "input_tokens": usage.prompt,
         "input_tokens_details": {"cached_tokens": usage.cached, "cache_write_tokens": 0},

@@ -7,10 +7,15 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
-from millstream.common.errors import BadRequest, ContextLengthExceeded, MillstreamError, QuotaExceeded
+from millstream.common.errors import BadRequest, ContextLengthExceeded, MillstreamError
+from millstream.common.request_id import RequestId
 from millstream.gateway.apis.endpoint import Api, Endpoint, StreamWriter, WholeWriter
+from millstream.gateway.apis.responses.conversations.route import conversations_of
 from millstream.gateway.apis.responses.examples import INPUT_ITEM, RESPONSE, RESPONSE_STREAM
-from millstream.gateway.apis.responses.items import listed_items
+from millstream.gateway.apis.responses.input.items import Item
+from millstream.gateway.apis.responses.input.listing import listed_items
+from millstream.gateway.apis.responses.input.tools import left_out_tools
+from millstream.gateway.apis.responses.promise import TurnPromise
 from millstream.gateway.apis.responses.read import (
     droppings,
     in_own_terms,
@@ -23,19 +28,20 @@ from millstream.gateway.apis.responses.read import (
 from millstream.gateway.apis.responses.recall import Recall
 from millstream.gateway.apis.responses.response_object import (
     ResponseFrame,
+    conversation_id,
     counted_body,
     frame_fields,
     response_object,
 )
 from millstream.gateway.apis.responses.service import ResponseService, admitted_response
-from millstream.gateway.apis.responses.shape import ResponseItem, ResponseRequest
+from millstream.gateway.apis.responses.shape import ResponseRequest
 from millstream.gateway.apis.responses.store import StoredResponse, StoredResponses, whole_response
 from millstream.gateway.apis.responses.write import ResponseStream
 from millstream.gateway.apis.responses.writing import Writing
 from millstream.gateway.apis.shared.examples import answers, deleted, listed
 from millstream.gateway.apis.shared.json_route import JsonRoute
+from millstream.gateway.records.conversations import Conversations
 from millstream.gateway.requests.accumulator import Accumulator
-from millstream.gateway.requests.admitted import AdmittedRequest, Desk
 from millstream.gateway.requests.handler import RequestHandler
 from millstream.gateway.requests.prepared import PreparedRequest, RequestContext
 from millstream.gateway.requests.response_meta import ResponseMeta
@@ -80,6 +86,7 @@ RESPONSES = Endpoint(
     whole=_whole,
     stream=_stream,
     examples=answers(RESPONSE, RESPONSE_STREAM),
+    left_out=lambda body: left_out_tools(body.tools),
 )
 INPUT_TOKENS = Endpoint(
     path="/v1/responses/input_tokens",
@@ -97,10 +104,15 @@ def _turns(request: Request, services: Services) -> StoredResponses:
 
 
 def _response_service(request: Request, services: Services) -> ResponseService:
-    return ResponseService(Desk(services.cluster.queue), _turns(request, services), tenant_of(request))
+    return ResponseService(services.cluster.queue, _turns(request, services), tenant_of(request))
 
 
-def _recall(request: Request, services: Services) -> Recall:
+def _kept_conversations(request: Request, services: Services) -> Conversations | None:
+    return None if services.cluster.store is None else conversations_of(request, services)
+
+
+def recall_of(request: Request, services: Services) -> Recall:
+    """Returns what reads the items that a request of this caller refers to."""
     return Recall(_response_service(request, services), services.settings.max_body_bytes)
 
 
@@ -108,14 +120,14 @@ def _recall(request: Request, services: Services) -> Recall:
 async def create_response(body: ResponseRequest, request: Request, services: InServices) -> Response:
     """A whole response, a stream of typed events, or (`background`) its id to be read later."""
     try:
-        return await _create(body, request, services)
+        return RESPONSES.noted(body, await _create(body, request, services), services)
     except MillstreamError as error:
-        in_own_terms(error)
+        in_own_terms(error, body)
         raise
 
 
 async def _create(body: ResponseRequest, request: Request, services: Services) -> Response:
-    body, history = await _recalled(body, _recall(request, services))
+    body, history = await _recalled(body, recall_of(request, services), _kept_conversations(request, services))
     place = await RESPONSES.context(body.model, request, services)
     failure: ContextLengthExceeded | None = None
     for dropped in droppings([*history, *own_items(body)], body.truncation):
@@ -129,48 +141,52 @@ async def _create(body: ResponseRequest, request: Request, services: Services) -
     raise failure
 
 
-async def _recalled(body: ResponseRequest, recall: Recall) -> tuple[ResponseRequest, list[ResponseItem]]:
+async def _recalled(
+    body: ResponseRequest, recall: Recall, conversations: Conversations | None
+) -> tuple[ResponseRequest, list[Item]]:
     """The body with the items it refers to, and those of the turns before."""
     if not isinstance(body.input, str):
         body = body.model_copy(update={"input": await recall.referred(body.input)})
+    if (identity := conversation_id(body)) is not None:
+        return body, await recall.conversation(identity, conversations)
     return body, await recall.previous(body.previous_response_id)
 
 
 @router.post(INPUT_TOKENS.path, summary="Count a turn's input tokens", responses=INPUT_TOKENS.examples)
 async def count_input_tokens(body: ResponseRequest, request: Request, services: InServices) -> Response:
     """Counts the tokens of the messages as the model's own template writes them."""
-    body, history = await _recalled(body, _recall(request, services))
+    body, history = await _recalled(body, recall_of(request, services), _kept_conversations(request, services))
     order = prepare_count(body, await INPUT_TOKENS.context(body.model, request, services), history)
     return await RequestHandler(services, request, resumable=False).answer(order, INPUT_TOKENS.writers(body))
 
 
 async def _take(
-    body: ResponseRequest, order: PreparedRequest, history: list[ResponseItem], request: Request, services: Services
+    body: ResponseRequest, order: PreparedRequest, history: list[Item], request: Request, services: Services
 ) -> Response:
     """One attempt at the turn. Raises `ContextLengthExceeded` if the worker says so before the answer begins."""
     turns = _turns(request, services)
     stored = turns.kept and body.store is not False
     if body.background and not stored:
         raise BadRequest("Background responses need a store, and this gateway has none.", param="background")
-    if body.background:  # its job runs on when this gateway dies; a background process then stores its end
-        order = replace(order, submission=replace(order.submission, resumable=True))
-    turn = _turn(body, order, history)
     resumable = order.caller.resumable or bool(body.background)
+    # The job runs on when this gateway dies; a background process then stores its end.
+    order = replace(order, submission=replace(order.submission, kept=stored, resumable=resumable))
     exchange = RequestHandler(services, request, resumable=resumable)
     admitted = await exchange.admit(order)
-    turn.response["id"] = admitted.id.text
+    turn = _turn(body, order, admitted.id, history)
+    seconds = order.submission.timeout + services.settings.retention
+    promise = TurnPromise(turn, order.submission, services.cluster, seconds)
     earlier = await turns.find(turn.id) if stored and admitted.repeated else None
     if stored and earlier is None and not admitted.resumed:  # a gateway that died may have submitted and not stored it
-        await _keep(turn, turns, Desk(services.cluster.queue), admitted)
-        if body.background and services.cluster.pending is not None:
-            await services.cluster.pending.add(turn.id, tenant_of(request), order.submission.model)
+        await promise.make(turns, admitted)
     if body.background and not body.stream and earlier is not None:
         turn = await _response_service(request, services).refresh(earlier)
         return JSONResponse(turn.response, headers=admitted.headers())
     if body.background and not body.stream:
         services.background_tasks.start(_response_service(request, services).finish(turn), admitted.id.text)
         return JSONResponse(turn.response, headers=admitted.headers())
-    writing = Writing(turn, turns if stored else None, services.background_tasks, resumable=resumable)
+    kept = turns if stored or turn.conversation else None
+    writing = Writing(turn, kept, services.background_tasks, promise.kept if stored else None, resumable=resumable)
     try:
         return await exchange.answer(order, writing.answer(), admitted)
     except ContextLengthExceeded:
@@ -179,27 +195,26 @@ async def _take(
         raise
 
 
-async def _keep(turn: StoredResponse, turns: StoredResponses, desk: Desk, admitted: AdmittedRequest) -> None:
-    """Raises `QuotaExceeded` where the tenant may keep no more: then nothing is to be computed either."""
-    try:
-        await turns.put(turn)
-    except QuotaExceeded:
-        await desk.cancel(admitted)
-        raise
+def _fresh(items: list[Item]) -> list[Item]:
+    """Returns the items without their clients' ids: in a conversation each item has one of its own."""
+    return [item.model_copy(update={"id": None}) for item in items]
 
 
-def _turn(body: ResponseRequest, order: PreparedRequest, history: list[ResponseItem]) -> StoredResponse:
+def _turn(body: ResponseRequest, order: PreparedRequest, identity: RequestId, history: list[Item]) -> StoredResponse:
+    """`identity`: of the jobs that are followed; an earlier request's, if this one repeats it."""
     own = own_items(body)
-    head = ResponseMeta(order.id.text, order.id.created, order.submission.model, order.submission.tier)
+    head = ResponseMeta(identity.text, identity.created, order.submission.model, order.submission.tier)
     turn = StoredResponse(
         response={},
         frame=frame_fields(body),
-        input=listed_items(own, order.id.text.partition("_")[2]),
+        input=listed_items(_fresh(own) if body.conversation else own, identity.text.partition("_")[2]),
         context=[item.model_dump(exclude_none=True) for item in [*history, *own]],
         model=order.submission.model,
         tier=order.submission.tier,
         sealed=wants_sealed(body),
         logprobs=wants_logprobs(body),
+        conversation=conversation_id(body) or "",
+        kept=body.store is not False,
     )
     turn.response = response_object(head, turn.framed(), "queued", [])
     return turn
@@ -236,8 +251,11 @@ async def retrieve_response(
     responses=answers(RESPONSE | {"status": "cancelled"}),
 )
 async def cancel_response(response_id: str, request: Request, services: InServices) -> JSONResponse:
-    """Stops it wherever it runs. One that is over stays as it is."""
+    """Stops a background response wherever it runs. One that is over stays as it is."""
     turn = await _turns(request, services).get(response_id)
+    if not turn.response.get("background"):
+        message = "Cannot cancel a response that is not a background one: close its connection instead."
+        raise BadRequest(message, param="response_id")
     turn = await _response_service(request, services).cancel(turn)
     return JSONResponse(turn.response)
 

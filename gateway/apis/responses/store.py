@@ -1,5 +1,6 @@
 """Stored responses: a turn of a conversation, kept so that it can be read again, gone on with, and referred to."""
 
+from math import inf
 from typing import Any, cast
 
 import msgspec
@@ -8,13 +9,17 @@ from millstream.common.chunk import Chunk, Start, ToolDelta
 from millstream.common.errors import MillstreamError, NotFound
 from millstream.common.job import ModelName, Tier
 from millstream.common.request_id import parse_request_id
+from millstream.gateway.apis.responses.input.items import Item
 from millstream.gateway.apis.responses.response_object import ResponseFrame
-from millstream.gateway.apis.responses.shape import ResponseItem
+from millstream.gateway.apis.responses.shape import read_item
 from millstream.gateway.apis.responses.write import ResponseFold
+from millstream.gateway.records.conversations import Conversations
+from millstream.gateway.records.lost import missing
 from millstream.gateway.records.store import Record, RecordStore
 from millstream.gateway.requests.accumulator import Accumulator
 from millstream.gateway.requests.response_meta import ResponseMeta
 
+ANSWERED = ("completed", "incomplete")
 UNDER_WAY = ("queued", "in_progress")
 
 
@@ -30,6 +35,13 @@ class StoredResponse(msgspec.Struct):
     tier: Tier
     sealed: bool = False
     logprobs: bool = False
+    conversation: str = ""  # to which its items are added at its end
+    kept: bool = True  # false: only for the conversation's sake
+
+    @property
+    def answered(self) -> bool:
+        """Tells whether it has an answer, if a cut one."""
+        return self.response["status"] in ANSWERED
 
     @property
     def id(self) -> str:
@@ -49,11 +61,11 @@ class StoredResponse(msgspec.Struct):
         """Returns the part of the request that the response repeats."""
         return ResponseFrame(self.frame, self.sealed, self.logprobs)
 
-    def history(self) -> list[ResponseItem]:
+    def history(self) -> list[Item]:
         """Returns all items of the conversation, this turn's answer included, for the next turn."""
-        return [ResponseItem.model_validate(item) for item in self.conversation()]
+        return [read_item(item) for item in self.all_items()]
 
-    def conversation(self) -> list[dict[str, Any]]:
+    def all_items(self) -> list[dict[str, Any]]:
         """Returns all items of the conversation, this turn's answer included, as they are stored."""
         return [*self.context, *self._output]
 
@@ -80,12 +92,17 @@ class StoredResponses:
         return self._store is not None
 
     async def put(self, turn: StoredResponse, *, anew: bool = False, always: bool = False) -> None:
-        """Keeps the turn; with `anew` only one that is kept already: a deleted one does not come back. One that is new
-        needs room, unless it is kept `always`: then its answer is there. Raises `QuotaExceeded`, `Unavailable`."""
+        """Keeps the turn, and adds what it said to its conversation; with `anew` only one that is kept already: a
+        deleted one does not come back. One that is new needs room, unless it is kept `always`: then its answer is
+        there. Raises `QuotaExceeded`, `Unavailable`."""
         if self._store is None:
             return
-        record = Record(turn.id, parse_request_id(turn.id).created, msgspec.json.encode(turn))
-        await self._store.put(self._tenant, "response", record, self._ttl, anew=anew, always=always)
+        if turn.kept:
+            record = Record(turn.id, parse_request_id(turn.id).created, msgspec.json.encode(turn))
+            await self._store.put(self._tenant, "response", record, self._ttl, anew=anew, always=always)
+        if turn.conversation and turn.answered:
+            conversations = Conversations(self._store, self._tenant, self._ttl)
+            await conversations.add(turn.conversation, turn.items(), always=True)
 
     async def get(self, identity: str) -> StoredResponse:
         """Returns the stored response. Raises `NotFound`."""
@@ -95,7 +112,7 @@ class StoredResponses:
         """The turn, and how many bytes the store has of it. Raises `NotFound`."""
         record = await self._record(identity)
         if record is None:
-            raise NotFound(f"Response with id '{identity[:80]}' not found.", param="response_id")
+            raise await self._unknown(identity)
         return msgspec.json.decode(record.body, type=StoredResponse), len(record.body)
 
     async def find(self, identity: str) -> StoredResponse | None:
@@ -110,7 +127,11 @@ class StoredResponses:
     async def delete(self, identity: str) -> None:
         """Deletes the stored response. Raises `NotFound`."""
         if self._store is None or not await self._store.delete(self._tenant, "response", identity):
-            raise NotFound(f"Response with id '{identity[:80]}' not found.", param="response_id")
+            raise await self._unknown(identity)
+
+    async def _unknown(self, identity: str) -> NotFound:
+        uptime = await self._store.uptime(self._tenant) if self._store else inf
+        return missing(f"Response with id '{identity[:80]}' not found", "response_id", identity, uptime)
 
 
 def whole_response(order_head: ResponseMeta, frame: ResponseFrame, accumulator: Accumulator) -> dict[str, Any]:
@@ -121,7 +142,7 @@ def whole_response(order_head: ResponseMeta, frame: ResponseFrame, accumulator: 
     growing.take(
         Chunk(reasoning=accumulator.reasoning, text=accumulator.text, logprobs=accumulator.logprobs, tools=calls)
     )
-    growing.take(Chunk(finish=accumulator.finish or "stop", usage=accumulator.usage))
+    growing.take(Chunk(finish=accumulator.finish or "stop", usage=accumulator.usage, ended=accumulator.ended))
     return growing.response
 
 

@@ -6,13 +6,9 @@ import msgspec
 
 from millstream.common.chunk import Chunk, FinishReason, ToolDelta, Usage
 from millstream.common.errors import MillstreamError
-from millstream.gateway.apis.responses.output_items import (
-    CallItem,
-    MessageItem,
-    OutputItem,
-    ReasoningItem,
-    ResponseEvent,
-)
+from millstream.gateway.apis.responses.input.tools import called_names
+from millstream.gateway.apis.responses.output.calls import CallItem, CustomCallItem, call_item
+from millstream.gateway.apis.responses.output.items import MessageItem, OutputItem, ReasoningItem, ResponseEvent
 from millstream.gateway.apis.responses.response_object import ResponseFrame, Status, broken, ended, response_object
 from millstream.gateway.connection.sse import SSE
 from millstream.gateway.requests.response_meta import ResponseMeta
@@ -27,6 +23,7 @@ class ResponseFold:
         self._head = head
         self._frame = frame
         self._digits = head.id.partition("_")[2]
+        self._offered = called_names(frame.fields["tools"])
         self._output: list[dict[str, Any]] = []
         self._open: OutputItem | None = None
         self.response = response_object(head, frame, "queued", self._output)
@@ -43,7 +40,7 @@ class ResponseFold:
         for delta in chunk.tools:
             events += self._call(delta)
         if chunk.finish is not None:
-            events += self._end(chunk.finish, chunk.usage or Usage())
+            events += self._end(chunk.finish, chunk.usage or Usage(), chunk.ended)
         return events
 
     def fail(self, error: MillstreamError) -> list[ResponseEvent]:
@@ -76,10 +73,10 @@ class ResponseFold:
 
     def _call(self, delta: ToolDelta) -> list[ResponseEvent]:
         events: list[ResponseEvent] = []
-        if not isinstance(self._open, CallItem) or self._open.tool != delta.index:
-            events += self._turn(CallItem(self._digits, self._next(), delta))
-        assert isinstance(self._open, CallItem)
-        return [*events, self._open.grow(delta.arguments)] if delta.arguments else events
+        if not isinstance(self._open, CallItem | CustomCallItem) or self._open.tool != delta.index:
+            events += self._turn(call_item(self._digits, self._next(), delta, self._offered.get(delta.name)))
+        assert isinstance(self._open, CallItem | CustomCallItem)
+        return [*events, *self._open.grow(delta.arguments)] if delta.arguments else events
 
     def _next(self) -> int:
         return len(self._output) + (self._open is not None)
@@ -94,16 +91,17 @@ class ResponseFold:
         item, self._open = self._open, None
         if item is None:
             return []
+        events = item.closing(status)
         self._output.append(item.object(status))
-        return item.closing(status)
+        return events
 
-    def _end(self, finish: FinishReason, usage: Usage) -> list[ResponseEvent]:
+    def _end(self, finish: FinishReason, usage: Usage, at: int) -> list[ResponseEvent]:
         cut = finish in ("length", "content_filter")
         events: list[ResponseEvent] = []
         if self._open is None and not self._output:
             events += self._turn(MessageItem(self._digits, 0, self._frame.logprobs))  # an answer, if an empty one
         events += self._close("incomplete" if cut else "completed")
-        self.response = ended(self._now("in_progress"), finish, usage)
+        self.response = ended(self._now("in_progress"), finish, usage, at or self._head.created)
         return [*events, {"type": "response.incomplete" if cut else "response.completed", "response": self.response}]
 
 

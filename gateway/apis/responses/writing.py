@@ -1,5 +1,6 @@
 """The answer of one turn as it is written, whole or streamed, and stored at its end."""
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -12,15 +13,19 @@ from millstream.gateway.requests.handler import Writers
 from millstream.gateway.requests.response_meta import ResponseMeta
 from millstream.gateway.services.background_tasks import BackgroundTasks
 
+TurnStored = Callable[[], Awaitable[None]]
+
 
 class Writing:
-    """A turn being answered, and stored at its end. `turns` is None where nothing is to be kept."""
+    """A turn being answered, and stored at its end. `turns` is None where nothing is to be kept. `settled` is called
+    when the end is stored."""
 
     def __init__(
         self,
         turn: StoredResponse,
         turns: StoredResponses | None,
         background_tasks: BackgroundTasks,
+        settled: TurnStored | None = None,
         *,
         resumable: bool,
         after: int = -1,
@@ -28,6 +33,7 @@ class Writing:
         self._turn = turn
         self._turns = turns
         self._background_tasks = background_tasks
+        self._settled = settled
         self._resumable = resumable
         self._after = after
         self._stream: ResponseStream | None = None
@@ -52,5 +58,10 @@ class Writing:
         if self._turn.under_way:
             self._turn.response = failed_response(self._turn, Cancelled("The client left."))
         if self._turns is not None:
-            store = partial(self._turns.put, self._turn, anew=not admitted.repeated, always=True)
+            store = partial(self._put, self._turns, anew=not admitted.repeated)
             await self._background_tasks.promise(store, f"store {self._turn.id}")
+
+    async def _put(self, turns: StoredResponses, *, anew: bool) -> None:
+        await turns.put(self._turn, anew=anew, always=True)
+        if self._settled is not None:
+            await self._settled()

@@ -9,17 +9,17 @@ import msgspec
 import structlog
 
 from millstream.common.broker.records.batches import LineResult
-from millstream.common.chunk import NOTHING_YET
 from millstream.common.errors import BadRequest, Expired, LogExpired, MillstreamError, NotFound, Overloaded, Unavailable
 from millstream.common.process.backoff import Backoff
+from millstream.gateway.apis.responses.input.items import Item
 from millstream.gateway.apis.responses.recall import Recall
 from millstream.gateway.apis.responses.service import ResponseService
-from millstream.gateway.apis.responses.shape import ResponseItem
 from millstream.gateway.background.batches.endpoints import LineReader, Prepared
 from millstream.gateway.background.batches.lines import BatchLine, named, parse_line
 from millstream.gateway.errors.table import error_object, wire
+from millstream.gateway.queue.client import QueueClient
 from millstream.gateway.records.batches import Batch
-from millstream.gateway.requests.admitted import Desk
+from millstream.gateway.requests.admitted import admit
 from millstream.gateway.requests.handler import accumulate_all
 from millstream.gateway.requests.prepared import PreparedRequest
 
@@ -36,11 +36,16 @@ class LineRunner:
     """The lines of one batch."""
 
     def __init__(
-        self, batch: Batch, reception: LineReader, desk: Desk, response_service: ResponseService, line_timeout: float
+        self,
+        batch: Batch,
+        reception: LineReader,
+        queue: QueueClient,
+        response_service: ResponseService,
+        line_timeout: float,
     ) -> None:
         self._batch = batch
         self._reception = reception
-        self._desk = desk
+        self._queue = queue
         self._response_service = response_service
         self._line_timeout = line_timeout
 
@@ -64,7 +69,7 @@ class LineRunner:
         line = parse_line(text, self._batch.endpoint)
         return self._named(self._reception.prepare(line.body, await self._history(line)).order, index, 0)
 
-    async def _history(self, line: BatchLine) -> list[ResponseItem]:
+    async def _history(self, line: BatchLine) -> list[Item]:
         previous = line.body.get("previous_response_id") if self._batch.endpoint == "/v1/responses" else None
         recall = Recall(self._response_service, self._reception.settings.max_body_bytes)
         return await recall.previous(previous) if isinstance(previous, str) else []
@@ -87,12 +92,8 @@ class LineRunner:
                 attempt += 1
 
     async def _try(self, order: PreparedRequest, prepared: Prepared) -> tuple[str, dict[str, Any]]:
-        admitted = await self._desk.admit(order)
-        flow = self._desk.follow(admitted, [NOTHING_YET] * len(admitted.jobs))
-        try:
-            accumulators = await accumulate_all(flow, len(admitted.jobs))
-        finally:
-            await flow.aclose()
+        admitted = await admit(self._queue, order)
+        accumulators = await accumulate_all(self._queue, admitted)
         return admitted.id.text, prepared.whole(admitted.head(), accumulators)
 
     def _named(self, order: PreparedRequest, index: int, attempt: int) -> PreparedRequest:

@@ -30,7 +30,6 @@ from millstream.gateway.records.batches import Batch
 from millstream.gateway.records.files.catalogue import Catalogue
 from millstream.gateway.records.files.storage import Storage
 from millstream.gateway.records.store import RecordStore
-from millstream.gateway.requests.admitted import Desk
 from millstream.gateway.services.aliases import Aliases
 from millstream.gateway.services.cluster import ClusterServices
 
@@ -123,9 +122,9 @@ class BatchWorker:
         context, model = self._context, ModelName(batch.state["model"])
         reception = LineReader(batch.endpoint, key.now, context.settings, lambda _: model)
         turns = StoredResponses(context.store, batch.tenant, context.settings.stored_ttl)
-        desk = Desk(context.cluster.queue)
-        response_service = ResponseService(desk, turns, batch.tenant)
-        return LineRunner(batch, reception, desk, response_service, context.settings.batch_line_timeout)
+        queue = context.cluster.queue
+        response_service = ResponseService(queue, turns, batch.tenant)
+        return LineRunner(batch, reception, queue, response_service, context.settings.batch_line_timeout)
 
     async def _validate(self, batch: Batch, key: BatchKey, lease: BatchLease) -> None:
         context, catalogue = self._context, self._catalogue(batch)

@@ -7,14 +7,16 @@ from typing import Any
 from millstream.common.broker.accounts.keyring import ApiKey
 from millstream.common.errors import BadRequest
 from millstream.common.job import ModelName
-from millstream.gateway.apis.endpoint import WholeWriter
+from millstream.gateway.apis.endpoint import WholeWriter, context_of
 from millstream.gateway.apis.registry import ENDPOINTS
+from millstream.gateway.apis.responses.input.items import Item
 from millstream.gateway.apis.responses.read import prepare_response
-from millstream.gateway.apis.responses.shape import ResponseItem
 from millstream.gateway.errors.validation import shaped
-from millstream.gateway.requests.prepared import PreparedRequest, RequestContext
+from millstream.gateway.requests.prepared import PreparedRequest
 from millstream.gateway.services.caller import Caller
 from millstream.gateway.settings import IntakeSettings
+
+MEANINGLESS = ("stream", "background", "conversation")  # in a batch: its lines have no order
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +36,10 @@ class LineReader:
     settings: IntakeSettings
     resolve: Callable[[str], ModelName]  # the model a line means: an alias may have changed its meaning since
 
-    def prepare(self, fields: dict[str, Any], history: list[ResponseItem]) -> Prepared:
+    def prepare(self, fields: dict[str, Any], history: list[Item]) -> Prepared:
         """`history`: the conversation before a response's turn; no other endpoint has one. Raises `BadRequest` naming
         the field at fault."""
-        if fields.get("stream") or fields.get("background"):
-            field = "stream" if fields.get("stream") else "background"
+        if (field := next((name for name in MEANINGLESS if fields.get(name)), None)) is not None:
             raise BadRequest(f"'{field}' has no meaning in a batch; leave it out.", param=field)
         endpoint = ENDPOINTS[self.endpoint]
         body = shaped(endpoint.shape, fields)
@@ -46,6 +47,6 @@ class LineReader:
             self.key(), self.settings.retention, resumable=True, prefixes_shared=self.settings.share_prefixes
         )
         model, settings = self.resolve(body.model), self.settings
-        context = RequestContext(endpoint.id_family, model, caller, settings.max_jobs, settings.default_max_tokens)
+        context = context_of(endpoint.id_family, model, caller, settings)
         order = prepare_response(body, context, history) if history else endpoint.read(body, context)
         return Prepared(order, endpoint.whole(body))

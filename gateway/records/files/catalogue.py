@@ -11,9 +11,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from millstream.common.errors import BadRequest, NotFound
+from millstream.common.errors import BadRequest
 from millstream.common.process.cancellation import cancellation_wins
 from millstream.gateway.records.files.storage import Storage
+from millstream.gateway.records.lost import missing
 from millstream.gateway.records.store import Record, RecordStore
 
 PAGE = 100  # records looked at while a list of one purpose is gathered
@@ -87,7 +88,8 @@ class Catalogue:
         """Raises `NotFound`."""
         record = await self._store.get(self._tenant, "file", identity)
         if record is None:
-            raise NotFound(f"No such File object: {identity[:80]}", param="id")
+            uptime = await self._store.uptime(self._tenant)
+            raise missing(f"No such File object: {identity[:80]}", "id", identity, uptime)
         return msgspec.json.decode(record.body, type=StoredFile)
 
     async def content(self, identity: str) -> AsyncIterator[bytes]:

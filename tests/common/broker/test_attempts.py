@@ -7,10 +7,10 @@ import pytest
 
 from millstream.common.broker import jobs, workers
 from millstream.common.broker.connection.broker import Broker
-from millstream.common.broker.upkeep import keep_up
+from millstream.common.broker.upkeep import UpkeepRules, keep_up
 from millstream.common.chunk import Seq
 from millstream.common.job import JobId
-from tests.common.broker.test_life_of_a_job import MODEL, claim, register, step, submit
+from tests.common.broker.test_life_of_a_job import MODEL, claim, load_of, register, step, submit
 
 
 async def test_a_death_after_progress_is_no_attempt(broker: Broker) -> None:
@@ -72,7 +72,7 @@ async def test_the_last_try_of_a_job_that_kills_takes_no_other_with_it(broker: B
 async def test_a_job_on_its_last_try_comes_to_a_worker_that_sleeps(broker: Broker) -> None:
     await suspects(broker, "j1", "j2")
     worker, other = await register(broker, "w1", slots=8), await register(broker, "w2", slots=8)
-    await keep_up(broker, MODEL, max_attempts=3)
+    await keep_up(broker, MODEL, UpkeepRules(3))
     found = {len(await claim(broker, each, 8)) for each in (worker, other)}
     assert found == {1}, "one for each"
 
@@ -87,7 +87,22 @@ async def test_what_a_deadline_cuts_off_costs_its_prompt_too(broker: Broker, sta
     made = workers.JobStep(job.id, job.lease, Seq(1), [start, b'{"text":"a"}', b'{"text":"b"}'])
     await workers.step(broker, MODEL, worker, [made])
     await asyncio.sleep(0.35)
-    await keep_up(broker, MODEL, max_attempts=3)
+    await keep_up(broker, MODEL, UpkeepRules(3))
     told = await jobs.read(broker, MODEL, JobId("j1"))
     assert (told["state"], told["tokens"]) == ("expired", str(counted + 2))
     assert json.loads(told["usage"]) == {"prompt": counted, "completion": 2}
+
+
+async def test_work_lost_without_its_worker_counts_as_often_as_it_is_said_to(broker: Broker) -> None:
+    """The worker goes on with its other jobs; the one that kills whatever computes it ends at last."""
+    worker = await register(broker, "w1")
+    await submit(broker, "j1")
+    for _ in range(5):
+        [job] = await claim(broker, worker)
+        assert await workers.retry(broker, MODEL, worker, [(job.id, job.lease)], 0, 3) == ["queued"]
+    for _ in range(3):
+        [job] = await claim(broker, worker)
+        assert await workers.retry(broker, MODEL, worker, [(job.id, job.lease)], 1, 3) == ["queued"]
+        assert await workers.retry(broker, MODEL, worker, [(job.id, job.lease)], 1, 3) == ["fenced"]
+    assert (await jobs.read(broker, MODEL, JobId("j1")))["state"] == "failed"
+    assert await load_of(broker, "w1") == 0

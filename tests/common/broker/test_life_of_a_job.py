@@ -7,7 +7,7 @@ import pytest
 
 from millstream.common.broker import chunks, jobs, keys, workers
 from millstream.common.broker.connection.broker import Broker
-from millstream.common.broker.upkeep import keep_up
+from millstream.common.broker.upkeep import UpkeepRules, keep_up
 from millstream.common.chunk import Seq
 from millstream.common.errors import IdempotencyConflict
 from millstream.common.job import ChatPrompt, GatewayId, JobId, JobRequest, Lease, ModelName, WorkerId
@@ -259,7 +259,7 @@ async def test_a_gateway_that_comes_back_from_idleness_is_not_taken_for_dead(bro
     await submit(broker, "j1")
     await silent_for_long(broker, GATEWAY)
     await submit(broker, "j2")
-    await keep_up(broker, MODEL, max_attempts=3, orphan_grace_ms=0)
+    await keep_up(broker, MODEL, UpkeepRules(3, orphan_grace_ms=0))
     assert await states(broker, "j1", "j2") == ["queued", "queued"]
 
 
@@ -275,7 +275,7 @@ async def test_a_silent_gateway_that_is_still_connected_is_only_frozen(broker: B
             await pubsub.subscribe(keys.frames(GATEWAY) if connected else "another")  # type: ignore[misc]
             await pubsub.get_message(timeout=5)
             await broker.redis.delete(keys.upkeep(MODEL))
-            await keep_up(broker, MODEL, max_attempts=3, orphan_grace_ms=0)
+            await keep_up(broker, MODEL, UpkeepRules(3, orphan_grace_ms=0))
         assert await states(broker, id) == [state]
 
 
@@ -285,9 +285,9 @@ async def test_no_gateway_is_taken_for_dead_while_redis_was(broker: Broker) -> N
     await register(broker, "w1")
     await silent_for_long(broker, GATEWAY)
     await broker.redis.hset(keys.server(MODEL), mapping={"wrote": 1})  # type: ignore[misc]
-    await keep_up(broker, MODEL, max_attempts=3, orphan_grace_ms=0)
+    await keep_up(broker, MODEL, UpkeepRules(3, orphan_grace_ms=0))
     assert await states(broker, "j1") == ["queued"]
     await broker.redis.hset(keys.server(MODEL), mapping={"stalled": 1})  # type: ignore[misc]
     await broker.redis.delete(keys.upkeep(MODEL))
-    await keep_up(broker, MODEL, max_attempts=3, orphan_grace_ms=0)
+    await keep_up(broker, MODEL, UpkeepRules(3, orphan_grace_ms=0))
     assert await states(broker, "j1") == ["cancelled"]

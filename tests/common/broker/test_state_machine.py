@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from millstream.common.broker import jobs, keys, workers
 from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.embedded import EmbeddedValkey
-from millstream.common.broker.upkeep import keep_up
+from millstream.common.broker.upkeep import SHARE, ShareArgs, UpkeepRules, keep_up
 from millstream.common.job import TIERS, GatewayId, JobId, WorkerId
 from millstream.common.process.loop import loop_factory
 from tests.common.broker.accounts import check_accounts, check_jobs, check_nothing_immortal, check_readers, look
@@ -81,6 +81,11 @@ class JobsLife(RuleBasedStateMachine):
         self.run(jobs.cancel(self.broker, MODEL, "", ids))
         self.run(jobs.cancel(self.broker, MODEL, "", ids))
 
+    @precondition(lambda self: self.submitted)
+    @rule(at=index)
+    def recall(self, at: int) -> None:
+        self.run(jobs.recall(self.broker, MODEL, "", JobId(f"j{1 + at % self.submitted}")))
+
     # -------------------------------------------------------------------------------------------------------- workers
 
     @rule(name=st.sampled_from(NAMES), slots=st.integers(1, 3))
@@ -112,6 +117,22 @@ class JobsLife(RuleBasedStateMachine):
         for _ in range(2):
             self.run(workers.handoff(self.broker, MODEL, mind.id, [(id, held.job.lease)]))
         del mind.holds[id]
+
+    @precondition(lambda self: any(mind.holds for mind in self.world.minds.values()))
+    @rule(at=index)
+    def an_upstream_is_lost(self, at: int) -> None:
+        busy = [mind for mind in self.world.minds.values() if mind.holds]
+        mind = busy[at % len(busy)]
+        id, held = next(iter(mind.holds.items()))
+        for _ in range(2):
+            self.run(workers.retry(self.broker, MODEL, mind.id, [(id, held.job.lease)], 1, MAX_ATTEMPTS))
+        del mind.holds[id]
+
+    @precondition(lambda self: any(mind.holds for mind in self.world.minds.values()))
+    @rule(at=index)
+    def give_way(self, at: int) -> None:
+        busy = [mind for mind in self.world.minds.values() if mind.holds]
+        self.run(self.world.give_way(busy[at % len(busy)]))
 
     @precondition(lambda self: self.world.minds)
     @rule(at=index)
@@ -145,6 +166,20 @@ class JobsLife(RuleBasedStateMachine):
         for reader in list(self.world.readers):
             self.run(self.world.read(reader))
 
+    @precondition(lambda self: self.world.minds)
+    @rule(tiers=st.lists(st.sampled_from(TIERS), min_size=2, max_size=2), gateway=st.sampled_from(GATEWAYS))
+    def one_fills_the_slots_and_another_waits(self, tiers: list[Any], gateway: GatewayId) -> None:
+        slots = sum(mind.slots for mind in self.world.minds.values())
+        for tenant in "a" * (slots + 1) + "b":
+            self.submitted += 1
+            key = f"own key {self.submitted}"
+            self.run(self.world.submit(f"j{self.submitted}", gateway, tenant, tiers[tenant == "b"], key))
+            if tenant == "a":
+                self.all_goes_well_for_a_while([[1, 1]] * 4)
+        self.run(self.broker.run(SHARE, MODEL, ShareArgs(patience_ms=0, pause_ms=0)))
+        for mind in self.world.minds.values():
+            self.run(self.world.give_way(mind))
+
     # ---------------------------------------------------------------------------------------------------------- time
 
     @precondition(lambda self: self.submitted)
@@ -158,7 +193,7 @@ class JobsLife(RuleBasedStateMachine):
     @rule()
     def upkeep(self) -> None:
         self.run(self.broker.redis.delete(keys.upkeep(MODEL)))
-        self.run(keep_up(self.broker, MODEL, MAX_ATTEMPTS))
+        self.run(keep_up(self.broker, MODEL, UpkeepRules(MAX_ATTEMPTS, fair_after_ms=1)))
 
     @rule()
     def append_only_file_is_synced(self) -> None:

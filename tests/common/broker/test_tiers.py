@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from millstream.common.broker import keys, workers
 from millstream.common.broker.jobs import watch
-from millstream.common.broker.upkeep import keep_up
+from millstream.common.broker.upkeep import UpkeepRules, keep_up
 from millstream.common.chunk import Seq
 from millstream.common.job import TIERS, GatewayId, JobId, Tier, WorkerId
 from tests.harness.queue_site import MODEL, Site, open_site
@@ -181,7 +181,7 @@ async def test_a_position_counts_what_is_served_before(site: Site) -> None:
 async def test_thousands_with_the_same_deadline_hear_of_it_in_one_round(site: Site) -> None:
     await site.put(*(f"j{i}" for i in range(200)), timeout_ms=1)
     await asyncio.sleep(0.01)  # the deadline passes
-    assert (await keep_up(site.broker, MODEL, 3)).expired == 200
+    assert (await keep_up(site.broker, MODEL, UpkeepRules(3))).expired == 200
     assert not await site.broker.redis.exists(keys.waiting(MODEL), keys.deadlines(MODEL))
 
 

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 
 from millstream.common.broker import jobs, keys, workers
 from millstream.common.broker.chunks import read_log
-from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.connection.broker import Broker, RedisAway
 from millstream.common.chunk import Chunk, Seq, Usage, decode_chunk, encode_chunk
 from millstream.common.errors import LogExpired, NotFound, StreamLost
 from millstream.common.job import ChatPrompt, GatewayId, JobId, JobRequest, ModelName, Tier, WorkerId
 from millstream.gateway.queue.hub import FrameHub
 from millstream.gateway.queue.job_stream import JobStream, Origin
 from millstream.gateway.queue.replay import LogReader
+from millstream.gateway.queue.sink import CallbackSink
 
 MODEL = ModelName("world")
 REQUEST = JobRequest(input=ChatPrompt(messages=[{"role": "user", "content": "hi"}]))
@@ -70,9 +71,8 @@ class Reader:
     had: list[int]
     tokens: list[int] = field(default_factory=list[int])
 
-    def take_all(self) -> None:
-        for _, chunk in self.follower.drain():
-            self.tokens += chunk.ids
+    def __post_init__(self) -> None:
+        self.follower.open(CallbackSink(lambda chunk: self.tokens.extend(chunk.ids)))
 
 
 @dataclass
@@ -120,6 +120,14 @@ class World:
         written = [raw for _, raw in page]
         mind.holds[claimed.id] = Held(claimed, written, len(written))
 
+    async def give_way(self, mind: WorkerMind) -> None:
+        """The worker gives back what it was asked for, whatever it has made meanwhile."""
+        for id, held in list(mind.holds.items()):
+            if "preempt" in await self.hash(id):
+                for _ in range(2):
+                    await workers.preempt(self.broker, MODEL, mind.id, [(id, held.job.lease)])
+                del mind.holds[id]
+
     async def step(self, mind: WorkerMind, reply_lost: bool) -> None:
         held = list(mind.holds.values())
         steps = [one.step() for one in held]
@@ -146,7 +154,6 @@ class World:
         for reader in self.readers:
             if reader.follower.job == job:
                 reader.follower.take(lease, seq, raw)
-                reader.take_all()
 
     async def read(self, reader: Reader) -> None:
         """The gateway's watchdog looks, and the stream catches up."""
@@ -165,7 +172,8 @@ class World:
         except (NotFound, LogExpired):
             assert follower.origin is None, "the gateway that submitted a job can do so again"
             self.readers.remove(reader)
-        reader.take_all()
+        except RedisAway:  # the server is young, and somebody may put the job back
+            return
 
     async def resume(self, reader: Reader, gateway: GatewayId) -> None:
         """The client comes back to another gateway with the place it had."""

@@ -14,7 +14,7 @@ from millstream.common.errors import Overloaded, QuotaExceeded, TooLargeToWait
 from millstream.common.job import JobId, WorkerId
 from millstream.gateway.queue.client import Submission
 from millstream.gateway.queue.redis_client import RedisQueueClient
-from tests.harness.queue_site import MODEL, Site
+from tests.harness.queue_site import MODEL, Site, chunks_of
 from tests.harness.support import wait_until
 
 
@@ -24,8 +24,7 @@ def key(**limits: int) -> ApiKey:
 
 async def read(queue: RedisQueueClient, submission: Submission) -> None:
     """Follow a job to its end."""
-    async for _ in queue.follow(MODEL, submission.jobs[0][0], tenant=submission.tenant):
-        pass
+    await chunks_of(queue, submission.jobs[0][0], tenant=submission.tenant)
 
 
 async def spent(site: Site) -> int:

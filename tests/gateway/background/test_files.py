@@ -36,18 +36,6 @@ async def url(redis_url: str, folder: Path) -> AsyncIterator[str]:
         yield address
 
 
-@pytest_asyncio.fixture
-async def client(url: str) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as made:
-        yield made
-
-
-@pytest_asyncio.fixture
-async def http(url: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=url, timeout=20) as made:
-        yield made
-
-
 def stored(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 

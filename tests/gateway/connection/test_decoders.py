@@ -114,6 +114,16 @@ async def test_a_place_in_the_queue(address: str, quiet: ScriptedCluster, ask: s
     assert {"queued 3, about 4 s", "keep-alive"} <= set(told(reading.came).comments)
 
 
+async def test_what_a_worker_says_of_its_loading_stays_one_comment(address: str, quiet: ScriptedCluster) -> None:
+    quiet.queue.admission = Admission("queued", [], position=1, wait=4.0)
+    quiet.queue.loading = 'half\n\ndata: {"error": {}}\r\rdata: [DONE]'
+    reading = Reading(address, quiet, next(iter(ASKS)))
+    await reading.run()
+    found = told(reading.came)
+    assert any("a worker loads the model: half data: " in comment for comment in found.comments)
+    assert sum(event == "[DONE]" for event in found.events) == 1 and not any('"error"' in each for each in found.events)
+
+
 @pytest.mark.parametrize("ask", ASKS)
 async def test_going_on_after_a_silence(address: str, quiet: ScriptedCluster, ask: str) -> None:
     first = Reading(address, quiet, ask, headers=COMES_BACK)

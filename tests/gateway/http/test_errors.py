@@ -70,7 +70,7 @@ WRONG: list[tuple[dict[str, Any], str | None, str | None, str]] = [
     ({"response_format": {"type": "xml"}}, "response_format.type", "invalid_value", "json_schema"),
     ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "missing_required_parameter", ""),
     ({"tools": [{"type": "function"}]}, "tools[0].function", "missing_required_parameter", ""),
-    ({"tools": [{"type": "custom"}]}, "tools[0].type", "unsupported_parameter", "custom"),
+    ({"tools": [{"type": "tool_of_tomorrow"}]}, "tools[0].type", "unsupported_parameter", "custom"),
     ({"tool_choice": "required"}, "tool_choice", None, "tools"),
     (allowing({"type": "function", "function": "f"}), f"{ALLOWED}[0].function", "invalid_type", "expected an object"),
     (allowing({"type": "function", "name": "f"}), f"{ALLOWED}[0].function", "missing_required_parameter", ""),

@@ -8,7 +8,10 @@ from openai.types import Batch, Completion, CreateEmbeddingResponse, FileObject,
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response
 
+from millstream.common.broker.models.directory import ModelInfo
+from millstream.common.broker.models.load_requests import ModelLoader
 from millstream.common.errors import Unavailable
+from millstream.common.job import WorkerId
 from millstream.gateway.apis.anthropic.examples import MESSAGE
 from millstream.gateway.apis.batches.examples import BATCH
 from millstream.gateway.apis.chat.examples import CHAT, CHAT_STREAM
@@ -49,6 +52,8 @@ async def test_ready(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
     cluster.directory.listed = []
     nobody = await http.get("/ready")
     assert nobody.status_code == 503 and "worker" in nobody.json()["reason"]
+    cluster.directory.listed = [ModelInfo(MODEL, [], 0, loaders=(ModelLoader(WorkerId("w"), "host", 1),))]
+    assert (await http.get("/ready")).status_code == 200  # loaded as soon as somebody asks for it
     cluster.directory.fault = Unavailable("Redis does not answer.")
     away = await http.get("/ready")
     assert (away.status_code, away.json()["redis"]) == (503, False)

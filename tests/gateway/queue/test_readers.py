@@ -7,6 +7,7 @@ from millstream.common.broker.jobs import read
 from millstream.common.chunk import Chunk
 from millstream.common.job import JobId, WorkerId
 from millstream.gateway.queue.redis_client import RedisQueueClient
+from millstream.gateway.queue.sink import CallbackSink, LoggedChunk
 from tests.harness.queue_site import MODEL, Site
 from tests.harness.support import wait_until
 
@@ -15,8 +16,7 @@ WORKER = WorkerId("w1")
 
 
 async def follow(gateway: RedisQueueClient, into: list[Chunk]) -> None:
-    async for items in gateway.follow(MODEL, JOB, tenant="acme"):
-        into += [chunk for _, chunk in items]
+    await gateway.follow(MODEL, JOB, CallbackSink(into.append), tenant="acme")
 
 
 async def readers(site: Site) -> list[str]:
@@ -59,6 +59,35 @@ async def test_who_has_left_is_told_nothing_more(site: Site) -> None:
     assert await readers(site) == []
 
 
+class Slow(CallbackSink):
+    """Takes one piece, and the rest when it has `room`."""
+
+    def __init__(self, into: list[Chunk]) -> None:
+        super().__init__(into.append)
+        self.room = asyncio.Event()
+
+    def put(self, chunks: list[LoggedChunk]) -> bool:
+        return (self.room.is_set() or not self.begun) and super().put(chunks)
+
+    async def drained(self) -> None:
+        if self.begun:
+            await self.room.wait()
+
+
+async def test_what_a_full_sink_did_not_take_is_nowhere_but_in_the_log_until_it_has_drained(site: Site) -> None:
+    await site.worker(WORKER, rate=100)
+    gateway = await site.gateway()
+    await gateway.submit(site.submission(tokens=100, tenant="acme"))
+    slow = Slow(had := [])
+    reading = asyncio.create_task(gateway.follow(MODEL, JOB, slow, tenant="acme"))
+    await wait_until(lambda: finished(site))
+    before = len(had)
+    slow.room.set()
+    await reading
+    logged = [chunk for _, chunk in await gateway.logged(MODEL, JOB, tenant="acme")]
+    assert 0 < before < len(logged) and had == logged and had[-1].finish == "length"
+
+
 async def leave(gateway: RedisQueueClient, reading: asyncio.Task[None]) -> None:
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)
@@ -67,3 +96,7 @@ async def leave(gateway: RedisQueueClient, reading: asyncio.Task[None]) -> None:
 
 async def settled(site: Site) -> bool:
     return (await read(site.broker, MODEL, JOB))["state"] == "cancelled"
+
+
+async def finished(site: Site) -> bool:
+    return (await read(site.broker, MODEL, JOB))["state"] == "finished"

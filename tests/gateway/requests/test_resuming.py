@@ -1,6 +1,7 @@
 """Going on with a stream: by Last-Event-ID or Idempotency-Key, on any gateway, exactly."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import httpx
@@ -10,7 +11,7 @@ import pytest
 from millstream.common.chunk import NOTHING_YET, Seq
 from millstream.common.errors import StreamLost
 from millstream.common.request_id import request_of
-from millstream.gateway.requests.admitted import AdmittedRequest, Desk
+from millstream.gateway.requests.admitted import AdmittedRequest, chunk_after
 from tests.gateway.conftest import gateway
 from tests.gateway.scripted import MODEL, ScriptedCluster, failed, said
 from tests.harness.support import wait_until
@@ -120,16 +121,16 @@ async def test_what_the_client_has_had_is_looked_up_and_never_missed_in_silence(
     await http.post(CHAT, json=ASK | {"stream": False} | NO_OPTIONS)
     [(id, job)] = cluster.queue.jobs.items()
     ticket = AdmittedRequest(request_of(id), MODEL, job.submission.tenant, "default", [id], [NOTHING_YET])
-    desk = Desk(cluster.queue)
+    find = partial(chunk_after, cluster.queue, ticket, 0)
     for after, chunk in enumerate(job.script):
-        assert await desk.chunk_after(ticket, 0, Seq(after)) == (after + 1, chunk)
+        assert await find(Seq(after)) == (after + 1, chunk)
     last = Seq(len(job.script))
-    assert await desk.chunk_after(ticket, 0, last) is None  # the usage event's place
+    assert await find(last) is None  # the usage event's place
     with pytest.raises(StreamLost):
-        await desk.chunk_after(ticket, 0, Seq(last + 1))
+        await find(Seq(last + 1))
     for job.happened in range(last):  # the log has lost the end that the client has read
         with pytest.raises(StreamLost):
-            await desk.chunk_after(ticket, 0, Seq(job.happened))
+            await find(Seq(job.happened))
 
 
 NO_OPTIONS: dict[str, Any] = {"stream_options": None}

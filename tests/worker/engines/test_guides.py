@@ -8,8 +8,10 @@ import jsonschema
 import pytest
 
 from millstream.common.errors import BadGrammar
-from millstream.common.job import Guide, ToolUse
+from millstream.common.job import ChatPrompt, Guide, JobRequest, ToolUse
+from millstream.worker.engines.base import SequenceKey
 from millstream.worker.engines.grammar.tool_guides import CallSyntax, tool_guide
+from millstream.worker.jobs.prepare import begin_sequence, compile_guide
 from tests.worker.engines.rig import Rig, choice
 
 PROMPT = [60, 61, 62]
@@ -90,8 +92,8 @@ def test_min_tokens_yields_to_a_finished_grammar(tiny: Rig) -> None:
     ("guide", "why", "param"),
     [
         (Guide("json_schema", '{"type": "objet"}'), "objet", "response_format"),
-        (Guide("json_schema", "{nope"), "key must be a string", "response_format"),
-        (Guide("json_schema", '{"type": "array", "uniqueItems": true}'), "uniqueItems", "response_format"),
+        (Guide("json_schema", "{nope"), "Expecting property name", "response_format"),
+        (Guide("json_schema", '{"type": "array", "uniqueItems": true}', strict=True), "uniqueItems", "response_format"),
         (Guide("regex", "(a", "guided_regex"), "unclosed group", "guided_regex"),
         (Guide("choice", "[]", "guided_choice"), "non-empty JSON list", "guided_choice"),
         (Guide("grammar", "start: nope", "guided_grammar"), "unknown name", "guided_grammar"),
@@ -175,6 +177,43 @@ def test_references_in_parameters_mean_the_parameters(tiny: Rig) -> None:
 def test_a_function_without_parameters_gets_none(tiny: Rig, parameters: dict[str, Any]) -> None:
     calls = [written(tiny, tool_guide(CallSyntax(), tool(parameters), ToolUse("required", parallel=False)), 1)]
     assert [json.loads(call) for call in calls] == [{"name": "f", "arguments": {}}]
+
+
+def test_objects_in_parameters_get_no_invented_properties(tiny: Rig) -> None:
+    inner = {"type": "object", "properties": {"street": {"type": "string"}}}
+    schema = {"type": "object", "properties": {"to": inner, "all": {"type": "array", "items": {"$ref": "#/$defs/i"}}}}
+    tools = tool(schema | {"$defs": {"i": inner}})
+    for syntax, call in ((CallSyntax(), '{"name": "f", "arguments": {"%s": '), (CallSyntax(style="pythonic"), "f(%s=")):
+        guide = tool_guide(syntax, tools, ToolUse("required", parallel=False))
+        for name, opening in (("to", '{"'), ("all", '[{"')):
+            assert allows(tiny, guide, call % name + opening + 'street": "x"}')
+            assert not allows(tiny, guide, call % name + opening + "s2")
+
+
+def test_a_tool_with_unknown_keywords_does_not_spoil_the_others(tiny: Rig) -> None:
+    odd = {"type": "object", "properties": {"tags": {"type": "array", "uniqueItems": True, "items": {"enum": ["a"]}}}}
+    for style in ("json", "pythonic"):
+        guide = tool_guide(CallSyntax(style=style), [*tool(odd), *TOOLS], ToolUse("required"))
+        assert allows(tiny, guide, '{"name": "now"' if style == "json" else "now()")
+        assert not allows(tiny, guide, '{"name": "f", "arguments": {"tags": [2' if style == "json" else "f(tags=[2")
+
+
+def test_a_strict_tool_that_cannot_be_followed_is_named_without_the_grammar(tiny: Rig) -> None:
+    odd = {"type": "object", "properties": {"tags": {"type": "array", "uniqueItems": True}}}
+    wrong = tool({"type": "object", "properties": {"x": {"type": "string", "pattern": "("}}})
+    strict = [{"type": "function", "function": {"name": "tag", "strict": True, "parameters": odd}}]
+    for tools, name, why in (
+        (strict, "tag", "uniqueItems"),
+        (wrong, "f", "unclosed group"),
+    ):
+        prompt = ChatPrompt([{"role": "user", "content": "hi"}], [*TOOLS[1:], *tools])
+        request = JobRequest(prompt, tool_use=ToolUse("required"))
+        with pytest.raises(BadGrammar) as refused:
+            begun = begin_sequence(tiny.engine, tiny.card, request, SequenceKey("k#1"), [])
+            tiny.drive(compile_guide(tiny.engine, begun, request, "t"))
+        assert f"the tool `{name}`" in refused.value.message and why in refused.value.message
+        assert "%json" not in refused.value.message and "\n" not in refused.value.message
+        assert refused.value.param == "tools[1].function.parameters"
 
 
 def test_classes_of_a_pattern_are_ascii(tiny: Rig) -> None:

@@ -133,3 +133,10 @@ async def test_refusals_are_clear() -> None:
         rig.engine.add(spec(max_tokens=100))
     with pytest.raises(BadRequest, match="txet"):
         SimulatedRig().engine.add(script(txet="typo"))
+
+
+async def test_a_script_may_stand_at_the_end_of_what_an_agent_says() -> None:
+    said = "<reminder>\nBe good.\n</reminder>\n\nscript: " + json.dumps({"text": "ab"})
+    assert len(await SimulatedRig().run(spec(said, max_tokens=1000))) == 3
+    told = "<session>\nscript: " + json.dumps({"text": "ab"}) + "\n</session>\n"
+    assert len(await SimulatedRig().run(spec(told, max_tokens=1000))) == 1000

@@ -13,7 +13,7 @@ from millstream.worker.engines.base import Output
 from millstream.worker.engines.simulated.engine import SimulatedEngine
 from millstream.worker.jobs import circuit_breaker as health
 from millstream.worker.jobs.circuit_breaker import LONGEST, TOLERATED, CircuitBreaker
-from tests.harness.queue_site import MODEL, Site
+from tests.harness.queue_site import MODEL, Site, chunks_of
 from tests.harness.support import wait_until
 
 
@@ -45,11 +45,8 @@ def test_it_is_never_given_up_for_good(story: list[tuple[bool, float]]) -> None:
 async def outcome(dispatch: RedisQueueClient, site: Site) -> str:
     one = site.submission(3)
     await dispatch.submit(one)
-    async for items in dispatch.follow(MODEL, one.jobs[0][0], tenant=one.tenant):
-        for _, chunk in items:
-            if chunk.last:
-                return chunk.error.code if chunk.error else str(chunk.finish)
-    raise AssertionError("no end")
+    last = (await chunks_of(dispatch, one.jobs[0][0], tenant=one.tenant))[-1]
+    return last.error.code if last.error else str(last.finish)
 
 
 async def test_a_sick_worker_gets_nothing_until_it_is_tried_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ class SlowBell(Doorbell):
 @asynccontextmanager
 async def consuming(site: Site, bell: Doorbell) -> AsyncIterator[tuple[Consumer, Begun]]:
     begun = Begun()
-    consumer = Consumer(site.broker, MODEL, WORKER, RunningJobs(), 9, begun)
+    consumer = Consumer(site.broker, MODEL, WORKER, RunningJobs(), lambda: 9, begun)
     loops = [asyncio.create_task(consumer.run()), asyncio.create_task(consumer.listen(bell))]
     try:
         yield consumer, begun

@@ -1,10 +1,12 @@
 """The faults of a request are found before its first chunk, so that they can be an HTTP error."""
 
+from dataclasses import replace
+
 import pytest
 
 from millstream.common.errors import BadGrammar, BadRequest, ContextLengthExceeded
 from millstream.common.job import ChatPrompt, Guide, JobRequest, Sampling, TextPrompt, TokensPrompt, ToolUse
-from millstream.worker.engines.base import ModelCard, SequenceKey, SequenceSpec
+from millstream.worker.engines.base import SequenceKey, SequenceSpec
 from millstream.worker.engines.simulated.engine import SimulatedEngine, SimulatedSettings
 from millstream.worker.jobs.prepare import BRIEF, begin_sequence, brief
 
@@ -40,6 +42,13 @@ def test_a_prompt_longer_than_the_context_names_both_numbers(engine: SimulatedEn
         begin_sequence(engine, engine.load(), request, KEY, [])
 
 
+def test_images_are_refused_by_an_engine_of_tokens(engine: SimulatedEngine) -> None:
+    """The gateway lets them through if any worker of the model sees."""
+    request = JobRequest(ChatPrompt([{"role": "user", "content": [{"type": "text", "text": "hi"}]}]))
+    with pytest.raises(BadRequest, match="no images"):
+        begin_sequence(engine, engine.load(), request, KEY, [])
+
+
 def test_without_max_tokens_the_answer_gets_the_room_that_is_left(engine: SimulatedEngine) -> None:
     begun = begin_sequence(engine, engine.load(), JobRequest(input=TextPrompt("x" * 90)), KEY, [])
     assert (begun.spec.max_tokens, begun.start.prompt_tokens, begun.over) == (10, 90, None)
@@ -62,13 +71,6 @@ def test_no_token_asked_for_is_none_made(engine: SimulatedEngine) -> None:
     assert begin_sequence(engine, engine.load(), scored, KEY, []).over is None
 
 
-def test_a_model_of_vectors_says_that_it_does_not_chat(engine: SimulatedEngine) -> None:
-    card = ModelCard("all-minilm", "transformers", 256, capabilities=("embeddings", "rerank"))
-    with pytest.raises(BadRequest, match="/v1/embeddings") as refused:
-        begin_sequence(engine, card, JobRequest(input=ChatPrompt(messages=USER)), KEY, [])
-    assert refused.value.param == "model"
-
-
 def test_tools_that_cannot_be_forced_are_the_tools_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = SimulatedEngine(SimulatedSettings())
 
@@ -81,6 +83,16 @@ def test_tools_that_cannot_be_forced_are_the_tools_fault(monkeypatch: pytest.Mon
     with pytest.raises(BadGrammar, match="no `not` here") as refused:
         begin_sequence(engine, engine.load(), request, KEY, [])
     assert refused.value.param == "tools"
+
+
+def test_what_the_client_left_to_the_model_is_as_the_model_says(engine: SimulatedEngine) -> None:
+    card = replace(engine.load(), defaults={"temperature": 0.7, "top_k": 20})
+    left = Sampling(temperature=1.0, top_p=1.0, unset=["temperature", "top_p", "top_k"])
+    begun = begin_sequence(engine, card, JobRequest(input=TextPrompt("hi"), sampling=left), KEY, [])
+    assert (begun.spec.sampling.temperature, begun.spec.sampling.top_p, begun.spec.sampling.top_k) == (0.7, 1.0, 20)
+    asked = Sampling(temperature=1.0, unset=["top_p"])
+    begun = begin_sequence(engine, card, JobRequest(input=TextPrompt("hi"), sampling=asked), KEY, [])
+    assert (begun.spec.sampling.temperature, begun.spec.sampling.top_k) == (1.0, 0)
 
 
 @pytest.mark.parametrize(

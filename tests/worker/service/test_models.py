@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from millstream.cli.inspect.tables import show_workers
+from millstream.cli.settings import WorkersSettings
 from millstream.common.broker import jobs
 from millstream.common.broker.models.directory import model_info
 from millstream.common.broker.models.load_requests import load_request_of, request_load
@@ -42,11 +44,11 @@ class Faulty(Counted):
 
 
 @asynccontextmanager
-async def working(site: Site, name: str, kind: type[Counted]) -> AsyncGenerator[None]:
-    """A worker process's models: one that is there, one on demand."""
+async def working(site: Site, name: str, kind: type[Counted], rate: float = 0.0) -> AsyncGenerator[None]:
+    """A worker process's models: one that is there, one on demand with one slot."""
     offers = [
         ModelOffer(MODEL, lambda: SimulatedEngine(SimulatedSettings(name=MODEL))),
-        ModelOffer(EXTRA, lambda: kind(SimulatedSettings(name=EXTRA)), resident=False),
+        ModelOffer(EXTRA, lambda: kind(SimulatedSettings(name=EXTRA, slots=1, rate=rate)), resident=False),
     ]
     models = WorkerModels(
         site.broker, WorkerId(name), WorkerSettings(redis_url=site.broker.url, drain=0, lease=1), offers
@@ -102,3 +104,59 @@ async def test_a_model_that_cannot_be_loaded_here_is_loaded_elsewhere(
         async with working(site, "b", Counted):
             await wait_until(lambda: live(site, EXTRA))
             assert not await load_request_of(site.broker, EXTRA)
+
+
+async def ask(site: Site, *ids: str, tokens: int = 8) -> None:
+    """Submit jobs of the model that comes on demand."""
+    envelope = jobs.Envelope(GatewayId("nobody"), "acme", "default", timeout_ms=60_000, retention_ms=60_000)
+    for id in ids:
+        await jobs.submit(site.broker, EXTRA, envelope, [jobs.NewJob(JobId(id), request(tokens))])
+
+
+async def test_a_second_worker_loads_a_model_that_keeps_the_first_one_busy(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roster, "LOOK_EVERY", 0.02)
+    monkeypatch.setattr(Counted, "loads", 0)
+    async with working(site, "a", Counted, rate=1), working(site, "b", Counted, rate=1):
+        await wait_until(lambda: live(site, MODEL))
+        await ask(site, "first", tokens=1000)
+        await wait_until(lambda: live(site, EXTRA))
+        await asyncio.sleep(0.2)  # ten looks of both, while nobody waits
+        assert Counted.loads == 1
+        await ask(site, "second", tokens=1000)
+
+        async def both() -> bool:
+            return await live(site, EXTRA) == 2
+
+        await wait_until(both)
+        assert Counted.loads == 2
+
+
+async def test_a_worker_whose_model_was_unloaded_counts_as_one_that_can_load_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roster, "LOOK_EVERY", 0.02)
+
+    async def loaders() -> list[str]:
+        return [loader.worker for loader in (await model_info(site.broker, MODEL)).loaders]
+
+    async def unloaded() -> bool:
+        return await live(site, MODEL) == 0
+
+    async with working(site, "a", Counted):
+        await wait_until(lambda: live(site, MODEL))
+        assert await loaders() == []
+        await request_load(site.broker, MODEL, "unload")
+        await wait_until(unloaded)
+        assert await wait_until(loaders) == ["a"]
+        assert await show_workers(WorkersSettings(redis_url=site.broker.url, here=True)) == 0
+        await request_load(site.broker, MODEL, "load")
+        await wait_until(lambda: live(site, MODEL))
+
+        async def none() -> bool:
+            return await loaders() == []
+
+        await wait_until(none)
+    assert [loader.worker for loader in (await model_info(site.broker, EXTRA)).loaders] == []
+    assert await show_workers(WorkersSettings(redis_url=site.broker.url, here=True)) == 1

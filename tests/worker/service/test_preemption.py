@@ -7,17 +7,14 @@ from millstream.common.chunk import Chunk
 from millstream.common.hashchain import chain_next
 from millstream.gateway.queue.client import Submission
 from millstream.gateway.queue.redis_client import RedisQueueClient
-from tests.harness.queue_site import MODEL, Site
+from tests.harness.queue_site import MODEL, Site, chunks_of
 from tests.harness.support import wait_until
 
 
 async def answer(dispatch: RedisQueueClient, submission: Submission) -> list[Chunk]:
     """All chunks of one job, in order."""
     await dispatch.submit(submission)
-    chunks: list[Chunk] = []
-    async for items in dispatch.follow(MODEL, submission.jobs[0][0], tenant=submission.tenant):
-        chunks += [chunk for _, chunk in items]
-    return chunks
+    return await chunks_of(dispatch, submission.jobs[0][0], tenant=submission.tenant)
 
 
 def tokens(chunks: list[Chunk]) -> list[int]:
@@ -48,6 +45,26 @@ async def test_batch_jobs_give_way_to_chat_and_go_on_where_they_stopped(site: Si
     jobs = [await site.job(id) for id in ("job-1", "job-2")]
     assert [job["attempt"] for job in jobs] == ["0", "0"]
     assert any(int(job["grant"]) > 1 for job in jobs)
+    await wait_until(lambda: _idle(site))
+
+
+async def test_a_tenant_above_its_share_gives_slots_back_and_its_answers_are_whole(site: Site) -> None:
+    await site.worker("w", slots=2, rate=300, fair_after=0.1)
+    dispatch = await site.gateway()
+    hog = [asyncio.create_task(answer(dispatch, site.submission(1200, tenant="hog"))) for _ in range(2)]
+    await wait_until(lambda: _running(site, "job-1", "job-2"))
+
+    good = await answer(dispatch, site.submission(5, tenant="good"))
+    assert len(tokens(good)) == 5
+
+    async with asyncio.timeout(30):
+        ends = await asyncio.gather(*hog)
+    for chunks in ends:
+        ids = tokens(chunks)
+        assert len(ids) == 1200 and unbroken(ids)
+        assert chunks[-1].usage is not None and chunks[-1].usage.completion == 1200
+    jobs = [await site.job(id) for id in ("job-1", "job-2")]
+    assert {job["attempt"] for job in jobs} == {"0"} and any("gave_way" in job for job in jobs)
     await wait_until(lambda: _idle(site))
 
 

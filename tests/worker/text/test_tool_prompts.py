@@ -1,15 +1,10 @@
 """A model whose template knows no tools is told of them in words, and of the calls and results so far."""
 
 from millstream.worker.text.parsers.formats import FORMATS
-from millstream.worker.text.tool_prompts import teaches_tools, tell_tools
+from millstream.worker.text.tool_prompts import calls_in_words, tell_tools
 
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
 CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}}
-
-
-def test_a_template_that_names_tools_needs_no_words() -> None:
-    assert teaches_tools("{% if tools %}...{% endif %}")
-    assert not teaches_tools("{% for message in messages %}{{ message.content }}{% endfor %}")
 
 
 def test_the_tools_and_the_notation_are_in_the_system_message() -> None:
@@ -33,6 +28,6 @@ def test_earlier_calls_and_results_become_text_in_the_same_notation() -> None:
         {"role": "assistant", "content": None, "tool_calls": [CALL]},
         {"role": "tool", "tool_call_id": "c1", "content": "sunny"},
     ]
-    told = tell_tools(messages, TOOLS, FORMATS["pythonic"])
-    assert told[2] == {"role": "assistant", "content": "[weather(city='Paris')]"}
-    assert told[3]["content"].endswith("sunny")
+    told = calls_in_words(messages, FORMATS["pythonic"])
+    assert told[1] == {"role": "assistant", "content": "[weather(city='Paris')]"}
+    assert told[2]["role"] == "user" and told[2]["content"].endswith("sunny")

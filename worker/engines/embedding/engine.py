@@ -11,6 +11,7 @@ import hashlib
 import math
 import threading
 from collections.abc import Iterator
+from typing import Literal
 
 from millstream.common.errors import BadRequest, ContextLengthExceeded, Unavailable
 from millstream.worker.engines.base import ModelCard
@@ -28,7 +29,10 @@ def _silent(stage: str, fraction: float | None) -> None: ...
 
 
 class TransformersEmbedding:
-    """An embedding model, or a cross-encoder for `score`. `embed` and `score` block: call them in a thread."""
+    """Implements `ComputingEngine`: an embedding model, or a cross-encoder for `score`. `embed` and `score` block: call
+    them in a thread."""
+
+    kind: Literal["vectors"] = "vectors"
 
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
@@ -139,4 +143,4 @@ def _batches(inputs: list[list[int]]) -> Iterator[list[int]]:
 def _cosine(a: list[float], b: list[float]) -> float:
     dot = sum(x * y for x, y in zip(a, b, strict=True))
     norms = math.sqrt(sum(x * x for x in a)) * math.sqrt(sum(x * x for x in b))
-    return dot / norms if norms else 0.0
+    return max(-1.0, min(1.0, dot / norms)) if norms else 0.0  # rounding may lead a little beyond

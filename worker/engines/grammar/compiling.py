@@ -10,8 +10,15 @@ from llguidance import LLMatcher, LLTokenizer
 
 from millstream.common.errors import BadGrammar
 from millstream.common.job import Guide
+from millstream.worker.engines.grammar.readable import readable_text
 
 _ASCII = {"d": "[0-9]", "D": "[^0-9]", "w": "[0-9A-Za-z_]", "W": "[^0-9A-Za-z_]"}
+_ABOUT = {  # what the compiler says of a schema without naming the keyword
+    "pattern": re.compile("regex parse error|lookarounds not supported"),
+    "minimum or maximum": re.compile("Failed to generate regex for (?:float|integer) range"),
+    "$ref": re.compile("Resource '"),
+    "false": re.compile("Unsatisfiable schema"),
+}
 _DUMP = re.compile(r"\n<(?:state|backtrace)>")  # what the compiler adds for its own authors
 # Without a bound a small model may write blanks for ever; this allows pretty printing to twelve levels of two blanks.
 _JSON_OPTIONS = {"whitespace_flexible": True, "whitespace_pattern": r"\n? {0,24}"}
@@ -37,6 +44,8 @@ def compile_guide(tokenizer: LLTokenizer, guide: Guide) -> LLMatcher:
         state = LLMatcher(tokenizer, grammar_of(guide), log_level=0)
     except (ValueError, TypeError) as error:
         raise refused(guide, str(error)) from error
+    except RecursionError as error:
+        raise refused(guide, "it nests too deeply") from error
     trial = state.deep_copy()
     why = reason(trial)
     if not why:  # some grammars only fail, as too large or without any text, once a token is asked for
@@ -54,7 +63,10 @@ def reason(state: LLMatcher) -> str:
 
 
 def refused(guide: Guide, why: str) -> BadGrammar:
-    return BadGrammar(f"Cannot compile the {guide.kind} guide: {why}", param=guide.param)
+    keyword = next((key for key, words in _ABOUT.items() if words.match(why)), "")
+    named = f"`{keyword}`: " if keyword and guide.kind == "json_schema" else ""
+    hint = ". Without `strict`, what no grammar can follow is left out of a schema." if guide.strict else ""
+    return BadGrammar(f"Cannot compile the {guide.kind} guide: {named}{why}{hint}", param=guide.param)
 
 
 def grammar_of(guide: Guide) -> str:
@@ -63,7 +75,8 @@ def grammar_of(guide: Guide) -> str:
         case "json_object":
             return LLMatcher.grammar_from_json_schema({"type": "object"}, overrides=_options())
         case "json_schema":
-            return LLMatcher.grammar_from_json_schema(guide.value, overrides=_options())
+            schema = readable_text(guide.value, strict=guide.strict)
+            return LLMatcher.grammar_from_json_schema(schema, overrides=_options(lenient=not guide.strict))
         case "regex":
             return LLMatcher.grammar_from_regex(_ascii_classes(guide.value))
         case "choice":
@@ -77,8 +90,8 @@ def _ascii_classes(pattern: str) -> str:
     return re.sub(r"\\(.)", lambda escape: _ASCII.get(escape[1], escape[0]), pattern, flags=re.DOTALL)
 
 
-def _options() -> Any:
-    return dict(_JSON_OPTIONS)
+def _options(**more: bool) -> Any:
+    return _JSON_OPTIONS | more
 
 
 def _choice_grammar(choices: object) -> str:

@@ -9,9 +9,12 @@ from typing import Any, Literal, cast
 
 from millstream.common.errors import BadGrammar
 from millstream.common.job import Guide, ToolUse
+from millstream.worker.engines.grammar.closing import closed
+from millstream.worker.engines.grammar.readable import readable
 
-_OPEN = {"additionalProperties", "patternProperties", "allOf", "anyOf", "oneOf", "$ref"}  # what else may be there
 TOOLS = "tools"  # what a guide made here names as the parameter at fault
+# One blank after colon and comma, as json.dumps writes: what the models were trained on.
+_SPACING: dict[str, Any] = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _MOST_CALLS = 16  # of one answer: without a bound a small model may call for ever
 
 
@@ -82,10 +85,13 @@ def _text(literal: str) -> str:
 
 def _parameters(function: dict[str, Any], place: str) -> dict[str, Any]:
     """Returns the function's parameters for a schema that holds them at `place`. Closed unless they say otherwise: a
-    forced call names only parameters that there are."""
-    given: dict[str, Any] = function.get("parameters") or {}
-    closed = {} if given.keys() & _OPEN else {"additionalProperties": False}
-    return {"type": "object", "properties": {}} | closed | _rebased(given, place)
+    forced call names only parameters that there are, and in their objects only properties that there are."""
+    given = readable(function.get("parameters") or {}, strict=_is_strict(function))
+    return _rebased(closed({"type": "object", "properties": {}} | given), place)
+
+
+def _is_strict(function: dict[str, Any]) -> bool:
+    return function.get("strict") is True
 
 
 def _rebased(schema: Any, place: str) -> Any:
@@ -104,8 +110,7 @@ def _rebased(schema: Any, place: str) -> Any:
 def _json_call(syntax: CallSyntax, function: dict[str, Any]) -> str:
     arguments = _parameters(function, f"#/properties/{syntax.arguments_key}")
     schema: dict[str, Any] = {
-        # One blank after colon and comma, as json.dumps writes: what the models were trained on.
-        "x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "},
+        "x-guidance": _SPACING | {"lenient": not _is_strict(function)},
         "type": "object",
         "properties": {syntax.name_key: {"const": function["name"]}, syntax.arguments_key: arguments},
         "required": [syntax.name_key, syntax.arguments_key],
@@ -121,7 +126,8 @@ def _pythonic_call(rules: _Rules, name: str, function: dict[str, Any]) -> None:
     required = [key for key in properties if key in parameters.get("required", [])]
     optional = [key for key in properties if key not in required]
     for number, key in enumerate((*required, *optional)):
-        rules.add(f"{name}p{number}", f"{_text(key + '=')} %json {json.dumps(_with_defs(properties[key], parameters))}")
+        value = _value(properties[key], parameters, not _is_strict(function))
+        rules.add(f"{name}p{number}", f"{_text(key + '=')} %json {json.dumps(value)}")
     parts = ' ", " '.join(f"{name}p{number}" for number in range(len(required)))
     written = [f"{name}p{number}" for number in range(len(required), len(properties))]
     if written:
@@ -129,11 +135,12 @@ def _pythonic_call(rules: _Rules, name: str, function: dict[str, Any]) -> None:
     rules.add(name, f"{_text(function['name'] + '(')} {parts} {_text(')')}")
 
 
-def _with_defs(schema: Any, parameters: dict[str, Any]) -> Any:
+def _value(schema: Any, parameters: dict[str, Any], lenient: bool) -> Any:
     """A property's schema with what its references mean."""
-    if not isinstance(schema, dict) or '"$ref"' not in json.dumps(schema):
-        return cast(Any, schema)
-    return cast(dict[str, Any], schema) | {"$defs": {"parameters": parameters}}
+    if not isinstance(schema, dict):
+        return schema
+    needed = {"$defs": {"parameters": parameters}} if '"$ref"' in json.dumps(schema) else {}
+    return cast(dict[str, Any], schema) | needed | {"x-guidance": {"lenient": lenient}}
 
 
 def _any_of(rules: _Rules, name: str, written: list[str]) -> str:

@@ -53,7 +53,7 @@ class GuideTrial:
             self.close()  # it ended while it had nothing to do
         connection = self._connection or self._start(wanted)
         since = monotonic()
-        question = json.dumps([self._limits.seconds, guide.kind, guide.value]).encode()
+        question = json.dumps([self._limits.seconds, guide.kind, guide.value, guide.strict]).encode()
         try:
             why = self._answer(connection, question, self._limits.seconds, wanted).decode()
         except _Lost as error:

@@ -31,9 +31,9 @@ def serve(connection: Connection) -> None:
         _bound_memory(setup["memory"])
         connection.send_bytes(b"")
         while True:
-            seconds, kind, value = json.loads(connection.recv_bytes())
+            seconds, kind, value, strict = json.loads(connection.recv_bytes())
             signal.alarm(int(seconds) + _GRACE)
-            connection.send_bytes(_refusal(tokenizer, Guide(kind, value)).encode())
+            connection.send_bytes(_refusal(tokenizer, Guide(kind, value, strict=strict)).encode())
             signal.alarm(0)
     except (EOFError, ConnectionError):
         pass

@@ -6,6 +6,7 @@ import asyncio
 import os
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Literal
 
 from millstream.common.errors import ContextLengthExceeded, EngineError
 from millstream.common.job import Guide
@@ -18,6 +19,7 @@ from millstream.worker.engines.base import (
     SequenceKey,
     SequenceSpec,
     Sink,
+    always,
     silent,
 )
 from millstream.worker.engines.simulated.sequence import SimulatedSequence, sequence_for
@@ -40,7 +42,10 @@ class SimulatedSettings:
 
 
 class SimulatedEngine:
-    """Implements `worker.engines.base.Engine`. One step advances every sequence that is due; idle, it does nothing."""
+    """Implements `worker.engines.base.TokenEngine`. One step advances every sequence that is due; idle, it does
+    nothing."""
+
+    kind: Literal["tokens"] = "tokens"
 
     def __init__(self, settings: SimulatedSettings | None = None) -> None:
         self.settings = settings or SimulatedSettings()
@@ -58,7 +63,8 @@ class SimulatedEngine:
     def load(self, progress: LoadProgress = silent) -> ModelCard:
         capabilities = ("chat", "completions")
         length = self.settings.context_length
-        return ModelCard(self.settings.name, "simulated", length, "fp_simulated", capabilities)
+        name, exactness = self.settings.name, always("exact")
+        return ModelCard(name, "simulated", length, "fp_simulated", capabilities, exactness=exactness)
 
     @property
     def tokenizer(self) -> SimulatedTokenizer:

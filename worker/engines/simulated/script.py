@@ -64,16 +64,26 @@ class SimulatedScript(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def parse_script(message: str, turn: int) -> SimulatedScript | None:
-    """Returns the script a user message asks for in its `turn`-th answer, or None if it is no script. Raises
+    """Returns the script a user message asks for in its `turn`-th answer, or None if it is no script. Agents put words
+    of their own before the user's: what ends the message, from the beginning of a line on, is a script too. Raises
     `BadRequest` for a script that cannot be read."""
-    if not message.lstrip().startswith(PREFIX):
-        return None
+    if message.lstrip().startswith(PREFIX):
+        try:
+            return _of_turn(_read(message.lstrip()), turn)
+        except msgspec.MsgspecError as error:
+            raise BadRequest(f"The simulated engine cannot read this script: {error}.", param="messages") from error
+    _, found, last = message.rpartition("\n" + PREFIX)
     try:
-        scripts = msgspec.json.decode(
-            message.lstrip()[len(PREFIX) :].strip(), type=SimulatedScript | list[SimulatedScript]
-        )
-    except msgspec.MsgspecError as error:
-        raise BadRequest(f"The simulated engine cannot read this script: {error}.", param="messages") from error
+        return _of_turn(_read(PREFIX + last), turn) if found else None
+    except msgspec.MsgspecError:
+        return None
+
+
+def _read(written: str) -> SimulatedScript | list[SimulatedScript]:
+    return msgspec.json.decode(written[len(PREFIX) :].strip(), type=SimulatedScript | list[SimulatedScript])
+
+
+def _of_turn(scripts: SimulatedScript | list[SimulatedScript], turn: int) -> SimulatedScript | None:
     if isinstance(scripts, SimulatedScript):
         return scripts
     return scripts[min(turn, len(scripts) - 1)] if scripts else None

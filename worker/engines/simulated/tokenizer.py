@@ -10,6 +10,7 @@ from typing import Any
 
 from millstream.common.errors import BadRequest
 from millstream.common.hashchain import CHAIN_BASE, chain_text
+from millstream.worker.engines.base import Shown
 
 TURN, END = "<|im_start|>", "<|im_end|>"
 SPECIAL: dict[int, str] = {256: END, 257: TURN}
@@ -30,6 +31,7 @@ class SimulatedTokenizer:
 
     eos_ids: frozenset[int] = frozenset((EOS,))
     chat_template: str = CHAT_TEMPLATE
+    shown: Shown = Shown(tools=True, calls=True, calls_with_tools=True)
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """Returns UTF-8 bytes; with `special`, the markers of a turn become one token each."""

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 from transformers.generation.continuous_batching.continuous_api import (
     ContinuousBatchProcessor,
     OutputRouter,
@@ -113,6 +113,12 @@ def _layer_views(cache: Any) -> dict[int, LayerCache]:
     }
 
 
+def _without_sampling(own: Any) -> GenerationConfig:
+    """Returns the model's special tokens alone: sampling is ours, and the library would make processors of its own."""
+    kept = ("bos_token_id", "eos_token_id", "pad_token_id")
+    return GenerationConfig(**{name: getattr(own, name, None) for name in kept})
+
+
 class BatchLoop(OverlappedLoop):
     """The running batch. `deliver` and `broken` are called on its own thread."""
 
@@ -125,8 +131,7 @@ class BatchLoop(OverlappedLoop):
         self._scoring_lock = threading.Lock()
         self.steps = 0
         self.closing = False
-        generation = model.generation_config
-        super().__init__(cast(Any, model), cast(Any, generation), room.config())
+        super().__init__(cast(Any, model), _without_sampling(model.generation_config), room.config())
         plan_graphs(self.continuous_batching_config, model.config._attn_implementation, room.context)
         self._layers: dict[int, LayerCache] | None = None
         self.logit_processor = self._logits_hook

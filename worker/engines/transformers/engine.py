@@ -1,16 +1,27 @@
 """The `transformers` engine, which keeps the contract of `worker.engines.base`."""
 
 import asyncio
-import hashlib
 from collections.abc import Iterator
 from collections.abc import Sequence as Many
+from typing import Literal
 
 from millstream.common.errors import BadGrammar, BadRequest, ContextLengthExceeded, EngineError, Unavailable
 from millstream.common.job import Guide
-from millstream.worker.engines.base import EngineStats, ModelCard, Output, RawLogprob, SequenceKey, SequenceSpec, Sink
+from millstream.worker.engines.base import (
+    EngineStats,
+    ModelCard,
+    Output,
+    RawLogprob,
+    SequenceKey,
+    SequenceSpec,
+    Sink,
+    always,
+)
 from millstream.worker.engines.grammar.guides import GuideCompiler, Matcher
 from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
 from millstream.worker.engines.transformers.batching import BatchLoop
+from millstream.worker.engines.transformers.fingerprint import fingerprint
+from millstream.worker.engines.transformers.generation_defaults import generation_defaults
 from millstream.worker.engines.transformers.loading.failures import MODEL_ERRORS, explained
 from millstream.worker.engines.transformers.loading.load import Loaded, load
 from millstream.worker.engines.transformers.loading.packing import about_processor
@@ -30,6 +41,8 @@ def _silent(stage: str, fraction: float | None) -> None: ...
 
 class TransformersEngine:
     """One causal language model, all its sequences in one continuous batch on a thread of its own."""
+
+    kind: Literal["tokens"] = "tokens"
 
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
@@ -64,15 +77,17 @@ class TransformersEngine:
 
     def _card(self, loaded: Loaded) -> ModelCard:
         dtype = str(loaded.model.dtype).removeprefix("torch.")
-        source = self.settings.source.model
-        words = f"{source}|{loaded.revision}|{ENGINE}|{dtype}|{self.settings.quantization}|{self.settings.adapter}"
-        details = {"dtype": dtype, "device": str(loaded.model.device), "revision": loaded.revision, "model": source}
+        device, source = loaded.model.device, self.settings.source.model
+        details = {"dtype": dtype, "device": str(device), "revision": loaded.revision, "model": source}
+        defaults = generation_defaults(loaded.model) if self.settings.generation_config == "auto" else {}
         return ModelCard(
             name=loaded.name,
             engine=ENGINE,
             context_length=loaded.context_length,
-            fingerprint="fp_" + hashlib.sha256(words.encode()).hexdigest()[:12],
-            details=details | {"attention": loaded.attention} | about_processor(loaded.model, loaded.model.device),
+            fingerprint=fingerprint(loaded, self.settings, defaults),
+            defaults=defaults,
+            exactness=always("exact" if dtype == "float32" else "tokens"),  # shorter types round by the batch's shape
+            details=details | {"attention": loaded.attention} | about_processor(loaded.model, device),
         )
 
     def start(self, sink: Sink) -> None:
@@ -162,6 +177,7 @@ class TransformersEngine:
             "prompt": spec.prompt,
             "logit_bias": map(int, sampling.logit_bias),
             "stop_token_ids": sampling.stop_token_ids,
+            "allowed_token_ids": sampling.allowed_token_ids,
         }
         for param, tokens in told.items():
             check_tokens(tokens, size, param)

@@ -39,6 +39,7 @@ class EngineSettings:
     quantization: Quantization | None = None
     adapter: str | None = None  # a LoRA adapter's folder or hub id, merged into the weights
     chat_template: Path | None = None
+    generation_config: Literal["auto", "none"] = "auto"  # whether the model's own sampling defaults count
     max_model_len: int | None = None  # tokens, prompt and completion together
     slots: int | None = None  # sequences that run at once
     kv_tokens: int | None = None  # room of the key-value cache, in tokens of all sequences together

@@ -1,7 +1,8 @@
--- with time, keys, tiers, chunks, fence, grace, tenants, waiting, settle
+-- with time, keys, tiers, chunks, fence, grace, tenants, waiting, routing, settle
 -- A worker with n free slots takes what is its due, in one call, so that nothing is ever stranded between stream and
--- worker: its inbox, then resume, one job on its last try, then tier by tier the tenant with the smallest virtual time,
--- of whose jobs the one with the earliest deadline. Fewer than n are all there is for it now.
+-- worker: its inbox, then resume, what is parked for one like it, one job on its last try, then tier by tier the tenant
+-- with the smallest virtual time, of whose jobs the one with the earliest deadline. Fewer than n are all there is for it
+-- now.
 -- `room` is n, `estimate` the tokens charged in advance.
 -- argv: worker room:number grace_ms:number estimate:number
 -- Returns {grace, ms left} | {unregistered} | {ok, {id, lease, seq, attempt, deadline, request}...}
@@ -11,22 +12,46 @@ local lease_end = redis.call('ZSCORE', LEASES_KEY, worker)
 if not lease_end or tonumber(lease_end) <= NOW then return {'unregistered'} end
 
 local reply = {'ok'}
+local MOST_REMEMBERED = 2000  -- bytes of the leases a job has had
 local WARM_MS = 600000  -- a worker counts as having a prompt's beginning in its cache for so long
+
+-- The leases a job has had, each `<lease> <last seq before it> <when granted> <when given up>`, joined by commas; only the
+-- last ones of a job that has had very many.
+local function with_lease(past, lease, seq)
+  if past and #past > MOST_REMEMBERED then past = string.sub(past, string.find(past, ',', 1, true) + 1) end
+  return (past and past .. ',' or '') .. lease .. ' ' .. seq .. ' ' .. NOW
+end
+
+-- A job that this worker may not run waits for another, or ends with the reason if there is none.
+local function turn_away(id, demands)
+  if suits_somebody(demands) then return park(id) end
+  local here = redis.call('HGET', worker_key(worker), 'fingerprint')
+  if demands.made_by == '' or demands.made_by == here then
+    local message = 'No worker that is left has the context of ' .. demands.room .. ' tokens that this request needs.'
+    return settle_with_error(id, 'failed', 'context_length_exceeded', message)
+  end
+  local message = 'The worker that began this answer is gone, and the workers that are left run another model under its '
+    .. 'name (fingerprint ' .. here .. ', not ' .. demands.made_by .. '). Send the request again.'
+  settle_with_error(id, 'failed', 'worker_lost', message)
+end
 
 -- `in_stream`: the job's entry is still in its stream. `guaranteed`: it runs on its tier's share, not to be preempted.
 local function grant(id, in_stream, guaranteed)
   local job = redis.call('HMGET', job_key(id), 'state', 'deadline', 'attempt', 'request', 'tier', 'tenant', 'weight',
-    'affinity', 'charged')
+    'affinity', 'charged', 'guaranteed', 'leases')
   leave_queue(id, in_stream)
   if job[1] ~= 'queued' then return end
   if tonumber(job[2]) <= NOW then return expire(id) end
+  local demands = demands_of(id)
+  if not suits(worker, demands) then return turn_away(id, demands) end
   local seq = seq_of(id)
   local lease = redis.call('HINCRBY', job_key(id), 'grant', 1) .. ':' .. worker
   redis.call('HSET', job_key(id), 'state', 'running', 'lease', lease, 'worker', worker, 'claimed', NOW,
-    'charged', estimate, 'from', seq)
+    'charged', job[9] or estimate, 'from', seq, 'leases', with_lease(job[11], lease, seq))
   fence(id)
   redis.call('ZINCRBY', LOAD_KEY, 1, worker)
-  if LOWER[job[5]] then redis.call('ZADD', running_key(job[5]), guaranteed and -NOW or NOW, id) end
+  if LOWER[job[5]] then redis.call('ZADD', running_key(job[5]), (guaranteed or job[10]) and -NOW or NOW, id) end
+  if job[10] then redis.call('HDEL', job_key(id), 'guaranteed') end
   for key in string.gmatch(job[8] or '', '%S+') do redis.call('SET', warm_key(key), worker, 'PX', WARM_MS) end
   if not job[9] then charge(job[5], job[6], tonumber(job[7]), estimate) end
   room = room - 1
@@ -58,6 +83,15 @@ end
 
 for _, stream in ipairs({inbox_name(worker), RESUME}) do
   while room > 0 and take(stream_key(stream), room) > 0 do end
+end
+
+local PARKED_LOOK = 100  -- parked jobs that one claim looks at
+
+if room > 0 and redis.call('EXISTS', stream_key(PARKED)) == 1 then
+  for _, entry in ipairs(redis.call('XRANGE', stream_key(PARKED), '-', '+', 'COUNT', PARKED_LOOK)) do
+    local demands = demands_of(entry[2][2])
+    if room > 0 and (suits(worker, demands) or not suits_somebody(demands)) then grant(entry[2][2], true, false) end
+  end
 end
 
 if room > 0 and redis.call('EXISTS', stream_key(SUSPECTS)) == 1 and not holds_suspect(worker) then

@@ -1,6 +1,10 @@
 -- with time, keys
 -- Patience after the server was away: nobody could renew a lease or say that he lives.
 
+local function uptime_ms()
+  return tonumber(string.match(redis.call('INFO', 'server'), 'uptime_in_seconds:(%d+)')) * 1000
+end
+
 -- How long claim and evict must still hold back after the server restarted or failed over (0: not at all). Until then
 -- gateways put back what was lost and workers renew leases that only look expired.
 local function grace_left(grace_ms)

@@ -17,6 +17,7 @@ local function worker_key(worker) return P .. 'worker:' .. worker end
 local function follows_key(gateway) return P .. 'follows:' .. gateway end
 local function idempotency_key(tenant, digest) return P .. 'idem:' .. tenant .. ':' .. digest end
 local function usage_key(day) return P .. 'usage:' .. day end
+local COUNTED_KEY = P .. 'counted'
 local DEAD_KEY = P .. 'dead'
 local DEADLINES_KEY = P .. 'deadlines'
 local GATEWAYS_KEY = P .. 'gateways'
@@ -31,6 +32,7 @@ local WAITING_KEY = P .. 'waiting'
 -- The streams of a model that jobs wait in. A job's `where` names its stream: the key without the prefix.
 local RESUME = 'resume'
 local SUSPECTS = 'resume:suspects'
+local PARKED = 'resume:parked'
 local function resume_name(tier) return 'resume:' .. tier end
 local function backlog_name(tier, tenant) return 'backlog:' .. tier .. ':' .. tenant end
 local function inbox_name(worker) return 'inbox:' .. worker end

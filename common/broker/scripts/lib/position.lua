@@ -29,7 +29,7 @@ local function ahead_of(id, seen)
     end
   end
   ahead = in_stream(RESUME)
-  if where == RESUME or where == SUSPECTS then return ahead end
+  if where == RESUME or where == SUSPECTS or where == PARKED then return ahead end
   for _, tier in ipairs(TIERS) do
     if LOWER[tier] then ahead = ahead + in_stream(resume_name(tier)) end
     if tier == job[3] then break end

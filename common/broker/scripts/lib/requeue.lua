@@ -10,22 +10,25 @@ end
 
 -- Back to where the next free slot finds it first. `attempts` is added to its count, unless its worker had brought it
 -- further: then it is not what kills workers. Its last try is one beside no other job on its last try, so that what does
--- kill workers takes nobody with it to the end.
-local function requeue(id, attempts, max_attempts, not_this)
+-- kill workers takes nobody with it to the end. One that is to wait its turn (`in_turn`) goes to the others of its tenant.
+local function requeue(id, attempts, max_attempts, not_this, in_turn)
   if made_progress(id) then attempts = 0 redis.call('HDEL', job_key(id), 'suspect') end
-  local job = redis.call('HMGET', job_key(id), 'worker', 'cancel', 'deadline', 'tier', 'affinity')
+  local job = redis.call('HMGET', job_key(id), 'worker', 'cancel', 'deadline', 'tier', 'affinity', 'leases', 'state')
   leave_queue(id, true)
   release(id, job[1])
   redis.call('HSET', job_key(id), 'state', 'queued', 'lease', '', 'worker', '')
-  redis.call('HDEL', job_key(id), 'preempt')
+  if job[6] and job[7] == 'running' then redis.call('HSET', job_key(id), 'leases', job[6] .. ' ' .. NOW) end
+  redis.call('HDEL', job_key(id), 'preempt', 'successor')
   local attempt = redis.call('HINCRBY', job_key(id), 'attempt', attempts)
   if job[2] then return settle_with_error(id, 'cancelled', 'cancelled', 'The request was cancelled.') end
   if tonumber(job[3]) <= NOW then return expire(id) end
   if attempts > 0 and attempt >= max_attempts then return bury(id, attempt) end
   if attempts > 0 and attempt == max_attempts - 1 then redis.call('HSET', job_key(id), 'suspect', 1) end
   if redis.call('HEXISTS', job_key(id), 'suspect') == 1 then return enqueue(id, SUSPECTS) end
-  local worker = not (LOWER[job[4]] and others_wait(job[4])) and pick_worker(id, job[5], candidates(job[4], not_this))
-  if worker then hand_to(id, worker) else enqueue(id, resume_of(job[4])) end
+  local function chosen() return pick_worker(id, job[5], candidates(job[4], not_this, demands_of(id))) end
+  local worker = not (LOWER[job[4]] and others_wait(job[4])) and chosen()
+  if worker then return hand_to(id, worker) end
+  enqueue(id, not in_turn and resume_of(job[4]) or nil)
 end
 
 -- Jobs handed to a worker that will not claim them go to another; returns how many of at most `limit`.
@@ -43,10 +46,14 @@ local function empty_inbox(worker, limit)
   return #entries
 end
 
--- Its holder gives a job back without counting an attempt. Returns queued | fenced
-local function give_back(worker, id, lease)
+local function holds(id, lease)
   local job = redis.call('HMGET', job_key(id), 'lease', 'state')
-  if job[1] ~= lease or job[2] ~= 'running' then return 'fenced' end
-  requeue(id, 0, 0, worker)
+  return job[1] == lease and job[2] == 'running'
+end
+
+-- Its holder gives a job back, without counting an attempt if `attempts` is none. Returns queued | fenced
+local function give_back(worker, id, lease, attempts, max_attempts)
+  if not holds(id, lease) then return 'fenced' end
+  requeue(id, attempts or 0, max_attempts or 0, worker)
   return 'queued'
 end

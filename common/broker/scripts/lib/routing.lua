@@ -1,9 +1,34 @@
--- with time, keys, tiers, fence, tenants, waiting
+-- with time, keys, tiers, chunks, fence, tenants, waiting
 -- Where a job goes: to a worker with a free slot, by the model's policy, else among those that wait.
 
--- The live, ready workers with a free slot for this tier. One whose speed is not measured yet counts as the fastest
+-- What a job demands of its worker: a context that holds it, and once it has tokens the fingerprint under which they
+-- were made. A job with none of both suits any worker; so does a worker of which nothing is known.
+local function demands_of(id)
+  local demands = {room = tonumber(redis.call('HGET', job_key(id), 'needs') or 0), made_by = ''}
+  if seq_of(id) > 1 then
+    local first = redis.call('XRANGE', chunks_key(id), '-', '+', 'COUNT', 1)[1]
+    demands.made_by = string.match(first[2][2], '"fingerprint":"([^"]*)"') or ''
+  end
+  return demands
+end
+
+local function suits(worker, demands)
+  if demands.room == 0 and demands.made_by == '' then return true end
+  local card = redis.call('HMGET', worker_key(worker), 'context_length', 'fingerprint')
+  local same = demands.made_by == '' or (card[2] or '') == '' or card[2] == demands.made_by
+  return same and (not card[1] or tonumber(card[1]) >= demands.room)
+end
+
+local function suits_somebody(demands)
+  for _, worker in ipairs(redis.call('ZRANGEBYSCORE', LEASES_KEY, '(' .. NOW, '+inf')) do
+    if suits(worker, demands) then return true end
+  end
+  return false
+end
+
+-- The live, ready workers with a free slot for this tier that the demands suit. One whose speed is not measured yet counts as the fastest
 -- known: counted as slow it would get no work, and so never be measured.
-local function candidates(tier, not_this)
+local function candidates(tier, not_this, demands)
   local loads, found, fastest = redis.call('ZRANGE', LOAD_KEY, 0, -1, 'WITHSCORES'), {}, 0
   local reserve, live = reserve_of(tier), {}
   for _, worker in ipairs(redis.call('ZRANGEBYSCORE', LEASES_KEY, '(' .. NOW, '+inf')) do live[worker] = true end
@@ -14,7 +39,7 @@ local function candidates(tier, not_this)
       local slots, speed = tonumber(beat[1] or 0), tonumber(beat[2] or 0)
       fastest = math.max(fastest, speed)
       local free = slots - load - math.min(reserve, slots - 1)
-      if beat[3] == 'ready' and free > 0 then
+      if beat[3] == 'ready' and free > 0 and (not demands or suits(worker, demands)) then
         found[#found + 1] = {worker = worker, load = load, speed = speed, free = free}
       end
     end
@@ -95,15 +120,23 @@ end
 -- Where a job waits that has begun.
 local function resume_of(tier) return LOWER[tier] and resume_name(tier) or RESUME end
 
--- Put a job among the others of its tenant, or if it has begun into the stream `before` them.
+-- A job waits for one of the workers that it suits.
+local function park(id)
+  local job = redis.call('HMGET', job_key(id), 'tenant', 'bytes')
+  wait_in(id, PARKED)
+  count_waiting(job[1], 1, tonumber(job[2]))
+end
+
+-- Put a job among the others of its tenant, or if it has begun into the stream `before` them. The first of its tenant is
+-- one that gave its slot up for another tenant's.
 local function enqueue(id, before)
-  local job = redis.call('HMGET', job_key(id), 'tenant', 'tier', 'bytes', 'deadline')
+  local job = redis.call('HMGET', job_key(id), 'tenant', 'tier', 'bytes', 'deadline', 'gave_way')
   if before then
     wait_in(id, before)
   else
     join_tenants(job[2], job[1])
     local entry = wait_in(id, backlog_name(job[2], job[1]))
-    redis.call('ZADD', order_key(job[2], job[1]), job[4], turn_of(id, entry))
+    redis.call('ZADD', order_key(job[2], job[1]), job[5] and 0 or job[4], turn_of(id, entry))
   end
   count_waiting(job[1], 1, tonumber(job[3]))
   if not LOWER[job[2]] then make_room() end

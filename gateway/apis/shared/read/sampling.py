@@ -4,7 +4,7 @@ import random
 from typing import Protocol
 
 from millstream.common.errors import BadRequest
-from millstream.common.job import Sampling, Tier
+from millstream.common.job import MODEL_DEFAULTS, Sampling, Tier
 from millstream.gateway.apis.shared.shapes.sampling import SamplingFields
 from millstream.gateway.errors.table import FieldError
 
@@ -29,8 +29,8 @@ def choice_seed(seed: int | None, choice: int) -> int:
 
 
 def sampling(body: SamplingFields, max_tokens: int | None, logprobs: int | None) -> Sampling:
-    """Returns the sampling that the body asks for, with OpenAI's defaults. The seed is set per choice by
-    `choice_seed`."""
+    """Returns the sampling that the body asks for, with OpenAI's defaults where the model has none of its own. The seed
+    is set per choice by `choice_seed`."""
     top_k = body.top_k or 0
     return Sampling(
         max_tokens=max_tokens,
@@ -43,11 +43,14 @@ def sampling(body: SamplingFields, max_tokens: int | None, logprobs: int | None)
         presence_penalty=body.presence_penalty or 0.0,
         frequency_penalty=body.frequency_penalty or 0.0,
         logit_bias=body.logit_bias or {},
+        allowed_token_ids=body.allowed_token_ids or [],
+        bad_words=body.bad_words or [],
         stop=_stops(body.stop),
         stop_token_ids=body.stop_token_ids or [],
         include_stop=bool(body.include_stop_str_in_output),
         ignore_eos=bool(body.ignore_eos),
         logprobs=logprobs,
+        unset=[name for name in MODEL_DEFAULTS if getattr(body, name) is None],
     )
 
 
@@ -58,7 +61,20 @@ def check_stream_options(body: SamplingFields) -> bool:
     if not body.stream:
         message = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
         raise BadRequest(message, param="stream_options")
-    return bool(body.stream_options.include_usage)
+    return bool(body.stream_options.include_usage or body.stream_options.continuous_usage_stats)
+
+
+def wants_running_usage(body: SamplingFields) -> bool:
+    """Tells whether every chunk of the stream carries the usage so far."""
+    return body.stream_options is not None and bool(body.stream_options.continuous_usage_stats)
+
+
+def check_prompt_logprobs(body: SamplingFields) -> None:
+    """Raises `BadRequest` where the prompt's log probabilities are asked for in a stream: they are told as a whole."""
+    if body.prompt_logprobs is not None and body.stream:
+        raise BadRequest(
+            "'prompt_logprobs' are told in whole answers only, not with 'stream'.", param="prompt_logprobs"
+        )
 
 
 def tier(body: Tiered) -> Tier:

@@ -6,8 +6,18 @@ from typing import Any
 
 from millstream.common.job import ToolUse
 from millstream.gateway.apis.chat.shape import ChatRequest
-from millstream.gateway.apis.shared.read.messages import missing, unsupported
-from millstream.gateway.apis.shared.shapes.tools import AllowedTools, Function, NamedFunction, Tool, ToolChoice
+from millstream.gateway.apis.shared.read.custom_tools import custom_as_function
+from millstream.gateway.apis.shared.read.hosted import hosted_choice, hosted_family, unknown_kind
+from millstream.gateway.apis.shared.read.messages import missing
+from millstream.gateway.apis.shared.shapes.tools import (
+    AllowedTools,
+    CustomFunction,
+    Function,
+    NamedFunction,
+    NamedTool,
+    Tool,
+    ToolChoice,
+)
 from millstream.gateway.errors.table import FieldError
 
 
@@ -33,14 +43,16 @@ def tools(body: ChatRequest) -> Tools:
         return _legacy(body.functions, body.function_call)
     if not body.tools:
         return NO_TOOLS
-    shown = [_shown(tool, index) for index, tool in enumerate(body.tools)]
+    shown = _all_shown(body.tools)
     parallel = body.parallel_tool_calls is not False
     match body.tool_choice:
         case None | "auto":
-            return Tools(shown, ToolUse("auto", parallel=parallel))
+            return Tools(shown, ToolUse("auto", parallel=parallel)) if shown else NO_TOOLS
         case "none":
             return NO_TOOLS
         case "required":
+            if not shown:
+                raise nothing_to_call()
             return Tools(shown, ToolUse("required", parallel=parallel))
         case ToolChoice() as choice:
             return _chosen(shown, choice, parallel)
@@ -54,13 +66,30 @@ def _only_with(offered: Sized | None, name: str, choice: object, of: str) -> Non
         raise FieldError(f"'{name}' is only allowed when '{of}' are specified.", param=name, wire_code=None)
 
 
-def _shown(tool: Tool, index: int) -> dict[str, Any]:
+def shown_tools(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns another API's tools, written as a chat's, as templates read them."""
+    return _all_shown([Tool.model_validate(tool) for tool in tools])
+
+
+def _all_shown(tools: list[Tool]) -> list[dict[str, Any]]:
+    found = (_shown(tool, index) for index, tool in enumerate(tools))
+    return [tool for tool in found if tool is not None]
+
+
+def _shown(tool: Tool, index: int) -> dict[str, Any] | None:
+    """Returns the tool as templates read it; None for one that nobody runs here."""
     path = f"tools[{index}]"
-    if tool.type != "function":
-        raise unsupported(f"{path}.type", f"'{tool.type}' tools are not supported, only 'function' tools are")
-    if tool.function is None:
-        raise missing(f"{path}.function")
-    return function_tool(tool.function)
+    match tool:
+        case Tool(type="function", function=Function() as function):
+            return function_tool(function)
+        case Tool(type="custom", custom=CustomFunction() as custom):
+            return custom_as_function(custom)
+        case Tool(type="function" | "custom" as kind):
+            raise missing(f"{path}.{kind}")
+        case Tool(type=kind):
+            if hosted_family(kind) is None:
+                raise unknown_kind(f"{path}.type", kind, "'function' and 'custom'")
+            return None
 
 
 def function_tool(function: Function) -> dict[str, Any]:
@@ -78,12 +107,16 @@ def _chosen(shown: list[dict[str, Any]], choice: ToolChoice, parallel: bool) -> 
     match choice:
         case ToolChoice(type="function", function=NamedFunction(name=name)):
             return Tools(shown, named(shown, name, "tool_choice.function.name"))
-        case ToolChoice(type="function"):
-            raise missing("tool_choice.function")
+        case ToolChoice(type="custom", custom=NamedFunction(name=name)):
+            return Tools(shown, named(shown, name, "tool_choice.custom.name"))
+        case ToolChoice(type="function" | "custom" as kind):
+            raise missing(f"tool_choice.{kind}")
         case ToolChoice(type="allowed_tools", allowed_tools=AllowedTools() as allowed):
             return Tools(_allowed(shown, allowed), ToolUse(allowed.mode, parallel=parallel))
         case ToolChoice(type="allowed_tools"):
             raise missing("tool_choice.allowed_tools")
+        case ToolChoice(type=kind) if hosted_family(kind) is not None:
+            raise hosted_choice("tool_choice.type", kind)
         case _:
             raise _bad_choice("tool_choice.type", choice.type)
 
@@ -97,10 +130,17 @@ def named(shown: list[dict[str, Any]], name: str, path: str) -> ToolUse:
 
 
 def _allowed(shown: list[dict[str, Any]], allowed: AllowedTools) -> list[dict[str, Any]]:
-    for index, tool in enumerate(allowed.tools):
-        named(shown, tool.function.name, f"tool_choice.allowed_tools.tools[{index}].function.name")
-    names = {tool.function.name for tool in allowed.tools}
+    names = {_allowed_name(shown, tool, index) for index, tool in enumerate(allowed.tools)}
     return [tool for tool in shown if tool["function"]["name"] in names]
+
+
+def _allowed_name(shown: list[dict[str, Any]], tool: NamedTool, index: int) -> str:
+    path = f"tool_choice.allowed_tools.tools[{index}].{tool.type}"
+    chosen = tool.function if tool.type == "function" else tool.custom
+    if chosen is None:
+        raise missing(path)
+    named(shown, chosen.name, f"{path}.name")
+    return chosen.name
 
 
 def _legacy(functions: list[Function], call: str | NamedFunction | None) -> Tools:
@@ -114,6 +154,12 @@ def _legacy(functions: list[Function], call: str | NamedFunction | None) -> Tool
             return Tools(shown, named(shown, name, "function_call.name"), legacy=True)
         case other:
             raise _bad_choice("function_call", str(other))
+
+
+def nothing_to_call() -> FieldError:
+    """Returns the error for a call that is demanded where no tool is left to call."""
+    message = "Invalid value for 'tool_choice': 'required', but none of the tools runs here."
+    return FieldError(message, param="tool_choice", wire_code="invalid_value")
 
 
 def _bad_choice(path: str, value: str) -> FieldError:

@@ -8,7 +8,7 @@ from millstream.gateway.apis.shared.shapes.base import Shape
 
 
 class JsonSchema(Shape):
-    """A named JSON schema; the output always follows it, `strict` or not."""
+    """A named JSON schema; unless `strict`, what no grammar can follow of it is left out."""
 
     name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
     description: str | None = None
@@ -22,3 +22,4 @@ class ResponseFormat(Shape):
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
+    body: dict[str, Any] | None = Field(default=None, alias="schema")  # llama.cpp's, beside `json_object`

@@ -7,10 +7,19 @@ from millstream.gateway.apis.shared.shapes.base import MESSAGES, TOOLS, Most, Sh
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
 
+class ImageSource(Shape):
+    """An image of a message: its bytes, as a `data:` URL."""
+
+    url: str
+    detail: Literal["auto", "low", "high"] | None = None
+
+
 class Part(Shape):
-    """One part of a message's content. Text is what the models here read; other kinds are refused by name."""
+    """One part of a message's content. Text is what all models here read, images some; other kinds are refused by
+    name."""
 
     type: str
+    image_url: ImageSource | None = None
     text: str | None = None
     refusal: str | None = None
 
@@ -22,12 +31,20 @@ class CalledFunction(Shape):
     arguments: str = "{}"
 
 
+class CalledCustom(Shape):
+    """A custom tool the model called earlier; `input` is its text."""
+
+    name: str
+    input: str = ""
+
+
 class ToolCall(Shape):
-    """A tool call the model made earlier."""
+    """A tool call the model made earlier: of a function, or of a custom tool."""
 
     id: str
-    type: Literal["function"] = "function"
-    function: CalledFunction
+    type: Literal["function", "custom"] = "function"
+    function: CalledFunction | None = None
+    custom: CalledCustom | None = None
 
 
 class Message(Shape):

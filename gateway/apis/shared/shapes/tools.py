@@ -18,11 +18,29 @@ class Function(Shape):
     strict: bool | None = None
 
 
+class FreeForm(Shape):
+    """The text that a custom tool takes: any, or what a grammar says (told to the model, not enforced)."""
+
+    type: Literal["text", "grammar"] = "text"
+    syntax: Literal["lark", "regex"] | None = None
+    definition: str | None = None
+    grammar: "FreeForm | None" = None  # where the chat API has the two above; the Responses API has them flat
+
+
+class CustomFunction(Shape):
+    """A tool whose input is text instead of JSON."""
+
+    name: FunctionName
+    description: str | None = None
+    format: FreeForm | None = None
+
+
 class Tool(Shape):
-    """A tool of a chat completion. Only functions run on open-weights models; other kinds are refused by name."""
+    """A tool of a chat completion: a function, a custom tool, or one that its maker hosts, which is left out."""
 
     type: str
     function: Function | None = None
+    custom: CustomFunction | None = None
 
 
 class NamedFunction(Shape):
@@ -34,8 +52,9 @@ class NamedFunction(Shape):
 class NamedTool(Shape):
     """One of the tools, by name."""
 
-    type: Literal["function"]
-    function: NamedFunction
+    type: Literal["function", "custom"]
+    function: NamedFunction | None = None
+    custom: NamedFunction | None = None
 
 
 class AllowedTools(Shape):
@@ -50,4 +69,5 @@ class ToolChoice(Shape):
 
     type: str
     function: NamedFunction | None = None
+    custom: NamedFunction | None = None
     allowed_tools: AllowedTools | None = None

@@ -1,5 +1,8 @@
 """Top-k, top-p and min-p keep exactly what Hugging Face's processors keep."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from transformers import MinPLogitsWarper, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
@@ -22,7 +25,7 @@ LIMITS = [
 ]
 
 
-def sequence(seed: int, sampling: dict[str, float]) -> Sequence:
+def sequence(seed: int, sampling: dict[str, Any]) -> Sequence:
     parameters = Sampling(seed=seed, **({"temperature": 1.0} | sampling))
     return begin(SequenceSpec(SequenceKey(f"{seed}"), [1], parameters, 10), frozenset(), None)
 
@@ -93,3 +96,29 @@ def test_a_seed_draws_the_same_on_every_device(limits: dict[str, float], device:
 def test_bits_are_unpacked_lowest_first(device: str) -> None:
     bits = torch.tensor([[0b1011, -(1 << 31)]], dtype=torch.int32, device=device)
     assert unpack_bits(bits, 64)[0].nonzero().squeeze(1).tolist() == [0, 1, 3, 63]
+
+
+def test_nothing_but_the_allowed_tokens_is_chosen(device: str) -> None:
+    logits = torch.randn(3, 50, generator=torch.Generator().manual_seed(5)).to(device)
+    limits = {"allowed_token_ids": [4, 9]}
+    batch = [sequence(1, limits), sequence(2, {"temperature": 0}), sequence(3, limits | {"temperature": 0})]
+    warm, free, cold = Sampler(50, torch.device(device)).choose(logits.clone(), batch).tolist()
+    assert warm in (4, 9) and free == logits[1].argmax().item()
+    assert cold == (4 if logits[2, 4] > logits[2, 9] else 9)
+
+
+def test_a_banned_sequence_is_never_completed_also_where_another_worker_goes_on(device: str) -> None:
+    greedy = {"temperature": 0}
+    logits = torch.zeros(1, 20, device=device)
+    logits[0, 3], logits[0, 5] = 9.0, 8.0
+
+    def next_token(banned: list[list[int]], generated: list[int]) -> int:
+        one = sequence(1, greedy)
+        spec = replace(one.spec, banned=banned, generated=generated)
+        assert begin(spec, frozenset(), None).follows_its_tokens == bool(banned)
+        return int(Sampler(20, torch.device(device)).choose(logits.clone(), [begin(spec, frozenset(), None)]).item())
+
+    assert next_token([], []) == 3
+    assert next_token([[3]], []) == 5
+    assert next_token([[7, 3]], []) == 3 and next_token([[7, 3]], [1, 7]) == 5 and next_token([[7, 3]], [7, 1]) == 3
+    assert next_token([[1, 7, 3]], [7]) == 3, "what was never begun is not completed"

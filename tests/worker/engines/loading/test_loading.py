@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import LlamaForCausalLM
 
 from millstream.common.errors import MillstreamError
 from millstream.worker.engines.transformers.engine import TransformersEngine
@@ -17,6 +18,8 @@ from millstream.worker.engines.transformers.loading import sample_models as samp
 from millstream.worker.engines.transformers.loading.device import pick_dtype
 from millstream.worker.engines.transformers.loading.failures import explain
 from millstream.worker.engines.transformers.settings import EngineSettings, ModelSource
+from tests.worker.engines.conftest import EOS
+from tests.worker.engines.rig import Rig
 
 CPU = torch.device("cpu")
 
@@ -130,18 +133,54 @@ def test_on_cpus_small_models_are_exact_and_huge_ones_are_not_refused() -> None:
     assert pick_dtype("auto", torch.device("cuda"), parameters=10**8) is None
 
 
-def test_names_and_fingerprints(tiny_settings: EngineSettings, tiny_folder: Path) -> None:
+def test_names_and_fingerprints(tiny_settings: EngineSettings, tiny_folder: Path, tmp_path: Path) -> None:
+    elsewhere = shutil.copytree(tiny_folder, tmp_path / "elsewhere")
     cards = []
     for settings in (
         tiny_settings,
         replace(tiny_settings, served_name="mill"),
         replace(tiny_settings, dtype="bfloat16"),
+        replace(tiny_settings, served_name="mill", source=ModelSource(str(elsewhere))),
     ):
         engine = TransformersEngine(settings)
         cards.append(engine.load())
         engine.close()
-    assert [card.name for card in cards] == [tiny_folder.name, "mill", tiny_folder.name]
-    assert cards[0].fingerprint == cards[1].fingerprint != cards[2].fingerprint
+    assert [card.name for card in cards] == [tiny_folder.name, "mill", tiny_folder.name, "mill"]
+    assert cards[0].fingerprint == cards[1].fingerprint == cards[3].fingerprint != cards[2].fingerprint
+
+
+def test_other_weights_words_or_defaults_are_another_model(
+    tiny: Rig, tiny_settings: EngineSettings, tiny_folder: Path, tmp_path: Path
+) -> None:
+    folders = {
+        name: Path(shutil.copytree(tiny_folder, tmp_path / name)) for name in ("weights", "template", "sampling")
+    }
+    trained = LlamaForCausalLM.from_pretrained(folders["weights"])
+    trained.lm_head.weight.data += 0.01
+    trained.save_pretrained(folders["weights"])
+    (folders["template"] / "chat_template.jinja").write_text("{{ messages }}")
+    (folders["sampling"] / "generation_config.json").write_text('{"temperature": 0.5}')
+    seen = {tiny.card.fingerprint}
+    for folder in folders.values():
+        engine = TransformersEngine(replace(tiny_settings, source=ModelSource(str(folder))))
+        seen.add(engine.load().fingerprint)
+        engine.close()
+    assert len(seen) == 4
+
+
+def test_the_models_own_sampling_is_in_its_card_unless_it_is_not_wanted(
+    tiny_settings: EngineSettings, tiny_folder: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_folder, tmp_path / "model"))
+    told = {"do_sample": True, "temperature": 0.7, "top_k": 20, "top_p": 0.8, "repetition_penalty": 1.05, "min_p": 7}
+    (folder / "generation_config.json").write_text(json.dumps(told | {"eos_token_id": [EOS, 7]}))
+    settings = replace(tiny_settings, source=ModelSource(str(folder)))
+    with closing(TransformersEngine(settings)) as engine:
+        assert engine.load().defaults == {"temperature": 0.7, "top_k": 20, "top_p": 0.8, "repetition_penalty": 1.05}
+        assert engine.tokenizer.eos_ids == {EOS, 7}
+    with closing(TransformersEngine(replace(settings, generation_config="none"))) as engine:
+        assert engine.load().defaults == {}
+        assert engine.tokenizer.eos_ids == {EOS, 7}
 
 
 def test_of_workers_that_need_the_sample_at_once_one_converts_it(
@@ -159,7 +198,8 @@ def test_of_workers_that_need_the_sample_at_once_one_converts_it(
     with ThreadPoolExecutor(8) as pool:
         folders = set(pool.map(lambda _: samples.sample_chat_folder(tmp_path, lambda *_: None), range(8)))
     (folder,) = folders
-    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "generation_config.json", "model.safetensors"]
+    assert json.loads((folder / "generation_config.json").read_text()) == samples.RECOMMENDED
     assert len(written) == 1
     assert sorted((tmp_path / "models").iterdir()) == [folder, Path(f"{folder}.lock")]
 

@@ -36,6 +36,11 @@ class ModelFiles:
     name: str
     gguf: str | None = None
 
+    @property
+    def file(self) -> str:
+        """Returns the path of the GGUF file itself, if it is one."""
+        return str(Path(self.path) / self.gguf) if self.gguf else self.path
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -46,6 +51,7 @@ class Loaded:
     tokenizer: HuggingFaceTokenizer
     context_length: int
     revision: str  # the hub's commit, or "local"
+    path: str  # folder, file or hub id
 
     @property
     def attention(self) -> str:
@@ -112,8 +118,9 @@ def load(settings: EngineSettings, progress: LoadProgress) -> Loaded:
     rendered = HuggingFaceTokenizer(tokenizer, eos, settings.chat_template and _template(settings.chat_template))
     if settings.chat_template:
         _check_template(rendered, settings.chat_template)
+    _ = rendered.shown  # found out here, because it would hold the event loop up later
     name = settings.served_name or place.name
-    return Loaded(name, model, rendered, context, getattr(config, "_commit_hash", None) or "local")
+    return Loaded(name, model, rendered, context, getattr(config, "_commit_hash", None) or "local", place.file)
 
 
 def _template(file: Path) -> str:

@@ -22,6 +22,7 @@ from millstream.common.process.folders import own_folder
 from millstream.worker.engines.base import LoadProgress
 from millstream.worker.engines.transformers.settings import SAMPLE_CHAT_NAME
 
+RECOMMENDED = {"temperature": 0.0}  # at 0.2, as on the model's own page, every second answer of this file rambles
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -49,14 +50,28 @@ def sample_chat_folder(cache_dir: Path, progress: LoadProgress) -> Path:
     name = f"{SAMPLE_CHAT_NAME}-{_package_version()}"
     with suppress(RuntimeError):  # no home: nothing can be there
         found = (cache_dir / "models" / name).expanduser()
-        if (found / "config.json").exists():  # perhaps on a disk that may only be read
+        if (found / "config.json").exists():
+            with suppress(OSError):  # perhaps on a disk that may only be read
+                _recommend(found)
             return found
     folder = own_folder(cache_dir / "models", "XDG_CACHE_HOME", "HOME") / name
     progress("converting the sample model (only the first time; one worker does it for all)", None)
     with FileLock(f"{folder}.lock"):  # as large as the model: several at once would need all of the machine
         if not (folder / "config.json").exists():
             _convert(gguf_folder, folder)
+        _recommend(folder)
     return folder
+
+
+def _recommend(folder: Path) -> None:
+    """Adds the sampling that suits so small a model, which a GGUF file does not carry."""
+    file = folder / "generation_config.json"
+    said = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    if said.items() >= RECOMMENDED.items():
+        return
+    with tempfile.NamedTemporaryFile("w", dir=folder.parent, delete=False, encoding="utf-8") as draft:
+        json.dump(said | RECOMMENDED, draft, indent=1)
+    Path(draft.name).rename(file)
 
 
 def _package_version() -> str:

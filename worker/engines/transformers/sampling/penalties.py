@@ -81,6 +81,14 @@ def add_bias(logits: torch.Tensor, biases: Many[tuple[int, dict[int, float]]]) -
     logits[at] += torch.tensor([v for _, bias in biases for v in bias.values()], device=logits.device)
 
 
+def allow_only(logits: torch.Tensor, tokens: Many[tuple[int, list[int]]]) -> None:
+    """Make all but the tokens of `(row, tokens)` pairs impossible, in place."""
+    for row, allowed in tokens:
+        kept = logits[row, allowed]  # a copy
+        logits[row] = float("-inf")
+        logits[row, allowed] = kept
+
+
 def forbid(logits: torch.Tensor, tokens: Many[tuple[int, frozenset[int]]]) -> None:
     """Make the tokens of `(row, tokens)` pairs impossible, in place."""
     rows = [row for row, banned in tokens for _ in banned]

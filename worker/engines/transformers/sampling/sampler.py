@@ -1,7 +1,7 @@
 """Choose the next token of every row of a batch, each by its own parameters, all rows together.
 
-Order, as vLLM and Hugging Face have it: raw logits (log-probabilities are told of these) → bias, minimum length →
-penalties → grammar → temperature → top-k → top-p → min-p → draw.
+Order, as vLLM and Hugging Face have it: raw logits (log-probabilities are told of these) → bias, allowed and banned
+tokens, minimum length → penalties → grammar → temperature → top-k → top-p → min-p → draw.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -15,7 +15,7 @@ import torch
 from millstream.worker.engines.grammar.guides import apply_masks
 from millstream.worker.engines.transformers.loading.device import moved
 from millstream.worker.engines.transformers.sampling.logprobs import Ranking
-from millstream.worker.engines.transformers.sampling.penalties import add_bias, forbid, penalise
+from millstream.worker.engines.transformers.sampling.penalties import add_bias, allow_only, forbid, penalise
 from millstream.worker.engines.transformers.sampling.seeded_noise import SeededNoise, noise_key
 from millstream.worker.engines.transformers.sampling.sequence import Sequence
 
@@ -94,14 +94,17 @@ def needed(batch: Many[Sequence]) -> bool:
 def _plain(s: Sequence) -> bool:
     p = s.spec.sampling
     early = bool(s.banned_early) and s.position < p.min_tokens
-    edited = p.logit_bias or early or s.tally is not None or s.matcher is not None
+    limited = bool(p.allowed_token_ids or s.spec.banned)
+    edited = p.logit_bias or early or limited or s.tally is not None or s.matcher is not None
     return p.temperature == 0 and p.logprobs is None and not edited
 
 
 def _edit(logits: torch.Tensor, batch: Many[Sequence]) -> None:
-    """Applies bias, minimum length, penalties and grammar, in place."""
+    """Applies bias, limits, minimum length, penalties and grammar, in place."""
     add_bias(logits, [(i, {int(t): v for t, v in s.spec.sampling.logit_bias.items()}) for i, s in enumerate(batch)])
     penalise(logits, [(i, s.tally) for i, s in enumerate(batch) if s.tally is not None])
+    allow_only(logits, [(i, p) for i, s in enumerate(batch) if (p := s.spec.sampling.allowed_token_ids)])
+    forbid(logits, [(i, s.forbidden) for i, s in enumerate(batch) if s.spec.banned])
     forbid(logits, [(i, s.banned_early) for i, s in enumerate(batch) if _too_early(s)])
     apply_masks(logits, [(i, s.matcher) for i, s in enumerate(batch) if s.matcher is not None])
 

@@ -43,7 +43,19 @@ class Sequence:
     @property
     def follows_its_tokens(self) -> bool:
         """Tells whether a step for it can only be chosen, or told, when the token before is known."""
-        return self.tally is not None or self.matcher is not None or self.spec.sampling.logprobs is not None
+        edited = self.tally is not None or self.matcher is not None or bool(self.spec.banned)
+        return edited or self.spec.sampling.logprobs is not None
+
+    @property
+    def forbidden(self) -> frozenset[int]:
+        """Returns the tokens that would complete a banned sequence now. Sequences begin in the completion: what the
+        prompt says does not count."""
+        made = self.tokens
+        return frozenset(
+            last
+            for *before, last in self.spec.banned
+            if not before or (len(before) <= len(made) and made[-len(before) :] == before)
+        )
 
     @property
     def over(self) -> bool:

@@ -1,0 +1,77 @@
+# redis-py leaves its replies partly untyped; each is cast where it enters.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+"""One look at the whole cluster: models, workers, queues, the jobs due first, and the server they are in."""
+
+import asyncio
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import cast
+
+from millstream.common.broker import keys
+from millstream.common.broker.connection.broker import Broker, redis_errors
+from millstream.common.broker.models.directory import ModelInfo, census
+from millstream.common.broker.models.inspection import LiveJob, Queue, ServerFacts, live_jobs, queues, server_facts
+from millstream.common.broker.models.load_requests import loading_stage
+from millstream.common.broker.models.policy import Policy, read_policy
+from millstream.common.job import ModelName
+
+JOBS_SHOWN = 200  # live jobs of each model that a look brings along; `jobs_page` has all
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOverview:
+    """One model now. `leases`: worker -> seconds left of its lease; `live`: its jobs that are not settled; `dead`:
+    those that killed their workers and are kept for an operator."""
+
+    info: ModelInfo
+    policy: Policy
+    loading: str
+    queues: list[Queue]
+    jobs: list[LiveJob]
+    live: int
+    dead: int
+    leases: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The cluster at one moment. `at`: Redis time in seconds; `round_trip`: seconds that the server took to answer."""
+
+    at: float
+    round_trip: float
+    server: ServerFacts
+    models: list[ModelOverview] = field(default_factory=list[ModelOverview])
+
+
+async def overview(broker: Broker) -> Overview:
+    """Looks at everything once. Raises `RedisAway`."""
+    began = monotonic()
+    async with redis_errors():
+        seconds, micros = cast(tuple[int, int], await broker.redis.time())
+    took, at = monotonic() - began, seconds + micros / 1e6
+    server, infos = await asyncio.gather(server_facts(broker), census(broker))
+    models = [await _model(broker, info, at) for info in infos]
+    return Overview(at, took, server, models)
+
+
+async def _model(broker: Broker, info: ModelInfo, at: float) -> ModelOverview:
+    live, dead, leases = await _counts(broker, info.name)
+    return ModelOverview(
+        info=info,
+        policy=await read_policy(broker, info.name),
+        loading="" if info.live else await loading_stage(broker, info.name),
+        queues=await queues(broker, info.name),
+        jobs=await live_jobs(broker, info.name, JOBS_SHOWN),
+        live=live,
+        dead=dead,
+        leases={worker: until / 1000 - at for worker, until in leases},
+    )
+
+
+async def _counts(broker: Broker, model: ModelName) -> tuple[int, int, list[tuple[str, float]]]:
+    async with redis_errors():
+        pipe = broker.redis.pipeline(transaction=False)
+        pipe.zcard(keys.deadlines(model))
+        pipe.xlen(keys.dead(model))
+        pipe.zrange(keys.leases(model), 0, -1, withscores=True)
+        return cast(tuple[int, int, list[tuple[str, float]]], tuple(await pipe.execute()))

@@ -1,0 +1,1 @@
+"""`/v1/arena`: votes on pairs of answers, the ranking that follows from them, and their export."""

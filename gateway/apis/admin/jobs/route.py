@@ -1,0 +1,137 @@
+"""`GET /v1/jobs`, `GET /v1/jobs/dead`, `GET /v1/jobs/{id}`, `POST /v1/jobs/{id}/cancel` and `/requeue`."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from millstream.common.broker.models.inspection import LiveJob
+from millstream.common.broker.models.job_pages import JobFilter, JobLife
+from millstream.common.broker.models.overview import ModelOverview
+from millstream.common.errors import BadRequest, NotFound
+from millstream.common.job import ModelName
+from millstream.gateway.apis.admin.cluster.examples import SUMMARY
+from millstream.gateway.apis.admin.cluster.route import feed_of
+from millstream.gateway.apis.admin.cluster.shape import Why
+from millstream.gateway.apis.admin.cluster.view import job_summary, why
+from millstream.gateway.apis.admin.jobs.examples import ACTION, DEAD, DETAIL
+from millstream.gateway.apis.admin.jobs.requeue import requeue_dead
+from millstream.gateway.apis.admin.jobs.shape import DeadJobList, JobAction, JobDetail, JobList, JobQuery
+from millstream.gateway.apis.admin.jobs.view import dead_job, job_detail
+from millstream.gateway.apis.admin.viewer import InOperations, InViewer, Viewer
+from millstream.gateway.apis.shared.examples import answers, listed
+from millstream.gateway.services.operations import Operations
+from millstream.gateway.services.services import InServices, Services
+
+router = APIRouter(tags=["jobs"])
+Overviews = dict[ModelName, ModelOverview]
+
+
+async def _overviews(services: Services, viewer: Viewer, model: str | None) -> Overviews:
+    """Returns the models that the viewer may see, or the one asked for. Raises `BadRequest` if it may not see that."""
+    found = (await feed_of(services).now()).overview
+    seen = {each.info.name: each for each in (found.models if found else []) if viewer.may_use(each.info.name)}
+    if model is None:
+        return seen
+    name = await services.model(model)
+    if name not in seen:
+        there = ", ".join(f"'{each}'" for each in seen) or "none yet"
+        raise BadRequest(f"Invalid 'model': '{model[:80]}' is not known here. Known: {there}.", param="model")
+    return {name: seen[name]}
+
+
+@router.get("/v1/jobs", summary="List the live jobs", responses=listed(SUMMARY))
+async def list_jobs(
+    viewer: InViewer, services: InServices, operations: InOperations, asked: Annotated[JobQuery, Query()]
+) -> JobList:
+    """Lists jobs that wait or run, model by model, the next to reach its deadline first, with what each waits for and
+    its place. A tenant sees its own. A job that ended is found by its id for as long as its stream is kept."""
+    models = await _overviews(services, viewer, asked.model)
+    wanted = JobFilter(asked.state or "", viewer.wanted(asked.tenant))
+    found = await operations.page(list(models), wanted, asked.after, asked.limit + 1)
+    shown = found[: asked.limit]
+    places = await operations.places(shown)
+    data = [job_summary(job, why(job, models[job.model]), places.get(job.id)) for job in shown]
+    first, last = (data[0].id, data[-1].id) if data else (None, None)
+    return JobList(data=data, first_id=first, last_id=last, has_more=len(found) > asked.limit)
+
+
+@router.get("/v1/jobs/dead", summary="List the jobs that killed their workers", responses=listed(DEAD))
+async def list_dead_jobs(
+    viewer: InViewer,
+    services: InServices,
+    operations: InOperations,
+    model: str | None = None,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> DeadJobList:
+    """Lists the newest first; a tenant sees its own. They are kept for an operator, a thousand for each model."""
+    models = await _overviews(services, viewer, model)
+    found = [dead_job(each) for each in await operations.dead(list(models), viewer.scope)]
+    ids = [each.id for each in found]
+    if after is not None and after not in ids:
+        raise BadRequest(f"Invalid 'after': there is no dead job '{after[:80]}'.", param="after")
+    begin = ids.index(after) + 1 if after is not None else 0
+    data = found[begin : begin + limit]
+    first, last = (data[0].id, data[-1].id) if data else (None, None)
+    return DeadJobList(data=data, first_id=first, last_id=last, has_more=len(found) > begin + limit)
+
+
+@router.get("/v1/jobs/{id}", summary="One job's life", responses=answers(DETAIL))
+async def read_job(id: str, viewer: InViewer, services: InServices, operations: InOperations) -> JobDetail:
+    """Returns its waits, leases and seams, its tokens, who holds it and its keys in Redis, until its stream is
+    forgotten. Another tenant's job is not found."""
+    life = await operations.find(id, viewer.scope)
+    live = live_part(life)
+    waiting = (await operations.places([live])).get(life.id)
+    return job_detail(life, waiting, await _why(services, life, live))
+
+
+async def _why(services: Services, life: JobLife, live: LiveJob) -> Why:
+    found = (await feed_of(services).now()).overview if life.state == "queued" else None
+    model = next((each for each in found.models if each.info.name == life.model), None) if found else None
+    return why(live, model) if model else ""
+
+
+def live_part(life: JobLife) -> LiveJob:
+    """Returns the job as lists show it."""
+    age, left = life.now - (life.moment("submitted") or life.now), (life.moment("deadline") or life.now) - life.now
+    worker, attempt = life.fields.get("worker", ""), int(life.fields.get("attempt") or 0)
+    return LiveJob(life.id, life.model, life.state, worker, life.tenant, life.tier, attempt, life.seq, age, left)
+
+
+@router.post("/v1/jobs/{id}/cancel", summary="Cancel a job", responses=answers(ACTION | {"status": "cancelling"}))
+async def cancel_job(id: str, viewer: InViewer, operations: InOperations) -> JobAction:
+    """Stops one job, waiting or running: of the caller's tenant, for admins of any. Cancelling twice, or soon after the
+    end, is fine. `POST /v1/requests/{id}/cancel` stops all jobs of a request."""
+    life = await operations.find(id, viewer.scope)
+    return JobAction(id=id, status=await operations.cancel(life))
+
+
+@router.post(
+    "/v1/jobs/{id}/requeue",
+    summary="Give a job to another worker, or a dead one another try",
+    responses=answers(ACTION),
+)
+async def requeue_job(id: str, viewer: InViewer, services: InServices, operations: InOperations) -> JobAction:
+    """A running job is taken from its worker and goes on from its next token, on the next free slot; its reader sees
+    nothing of it. A dead job's request is submitted again, as a new job. For admins."""
+    viewer.check_admin("requeue jobs")
+    life = await _found(operations, id)
+    if life is not None and life.state in ("running", "queued"):
+        return JobAction(id=id, status=await operations.recall(life))
+    models = await _overviews(services, viewer, None)
+    dead = next((each for each in await operations.dead(list(models), "") if each.id == id), None)
+    if dead is not None:
+        return JobAction(id=await requeue_dead(services, dead), status="queued", requeued_from=id)
+    if life is not None:
+        raise BadRequest(
+            f"The job '{id[:80]}' has ended ({life.state}); only running and dead jobs go back.", param="id"
+        )
+    raise NotFound(f"There is no job '{id[:80]}'.", param="id")
+
+
+async def _found(operations: Operations, id: str) -> JobLife | None:
+    try:
+        return await operations.find(id, "")
+    except NotFound:
+        return None

@@ -1,0 +1,68 @@
+"""Tells a job's owner of its life, from what Redis has of it."""
+
+import shlex
+
+from millstream.common.broker.models.inspection import DeadJob
+from millstream.common.broker.models.job_pages import JobLife, LeaseSpan
+from millstream.gateway.apis.admin.cluster.shape import Why
+from millstream.gateway.apis.admin.jobs.shape import DeadJobInfo, JobDetail, JobLease, JobUsage
+from millstream.gateway.queue.client import Waiting
+
+WHOLE = 65536  # bytes of a dead job's request that are kept: one of so many may be cut
+
+
+def job_detail(life: JobLife, waiting: Waiting | None, reason: Why) -> JobDetail:
+    """Returns everything but what was asked and answered."""
+    fields, leases, submitted = life.fields, life.leases, life.moment("submitted")
+    first = leases[0].since if leases else life.moment("settled") or life.now
+    return JobDetail(
+        id=life.id,
+        model=life.model,
+        tenant=life.tenant,
+        tier=life.tier,
+        state=life.state,
+        at=life.now,
+        submitted=submitted,
+        claimed=life.moment("claimed"),
+        deadline=life.moment("deadline"),
+        settled=life.moment("settled"),
+        waited=None if submitted is None else round(first - submitted, 3),
+        position=waiting.position if waiting else None,
+        wait=waiting.wait if waiting else None,
+        why=reason,
+        worker=fields.get("worker", "") if life.state == "running" else "",
+        lease=fields.get("lease", ""),
+        leases=[_lease(span) for span in leases],
+        seams=sum(span.after > 0 for span in leases[1:]),
+        attempt=int(fields.get("attempt") or 0),
+        chunks=life.seq,
+        finish=fields.get("finish", ""),
+        usage=JobUsage.model_validate(life.usage) if life.moment("settled") else None,
+        error=fields.get("error", ""),
+        resumable=fields.get("resumable") == "1",
+        wanted=next((name for name in ("cancel", "preempt") if fields.get(name)), ""),
+        keys=life.keys,
+        redis_cli=_lines(life.keys),
+    )
+
+
+def _lease(span: LeaseSpan) -> JobLease:
+    return JobLease(lease=span.lease, worker=span.worker, after_chunk=span.after, since=span.since, until=span.until)
+
+
+def _lines(keys: dict[str, str]) -> list[str]:
+    commands = {"job": "HGETALL {}", "chunks": "XREVRANGE {} + - COUNT 5", "fences": "HGETALL {}"}
+    found = [(commands.get(name, "XRANGE {} - +"), shlex.quote(key)) for name, key in keys.items()]
+    return [f"redis-cli {command.format(key)}" for command, key in found]
+
+
+def dead_job(found: DeadJob) -> DeadJobInfo:
+    """Returns a dead job without its request."""
+    return DeadJobInfo(
+        id=found.id,
+        model=found.model,
+        tenant=found.tenant,
+        died=found.when,
+        reason=found.reason,
+        can_requeue=bool(found.request) and len(found.request.encode()) < WHOLE,
+    )

@@ -1,0 +1,1 @@
+"""OpenAI's conversations: items that are kept beside the responses that add to them."""

@@ -1,0 +1,41 @@
+"""The queue's client together with the loops that keep it going."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from millstream.common.broker.chunks import FrameChannel
+from millstream.common.broker.connection.broker import Broker
+from millstream.common.job import GatewayId
+from millstream.common.process.identity import incarnation
+from millstream.gateway.queue.hub import FrameHub
+from millstream.gateway.queue.redis_client import RedisQueueClient, Terms
+from millstream.gateway.queue.wait_estimate import WaitEstimator
+from millstream.gateway.queue.watchdog import Watchdog
+
+KEEP_ALIVE = 15.0  # seconds of silence until a stream shows that it lives
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectedQueue:
+    """One gateway's queue. Whoever opens it runs the `loops`, by name, until it is closed."""
+
+    client: RedisQueueClient
+    gateway: GatewayId
+    wait_estimator: WaitEstimator
+    loops: Mapping[str, Callable[[], Awaitable[None]]]
+
+
+def connected_queue(broker: Broker, terms: Terms, keep_alive: float = KEEP_ALIVE) -> ConnectedQueue:
+    """Returns a queue whose gateway has a new name."""
+    gateway = GatewayId(incarnation("gateway"))
+    hub, wait_estimator = FrameHub(), WaitEstimator(broker)
+    client = RedisQueueClient(broker, gateway, hub, wait_estimator, terms)
+    watchdog = Watchdog(broker, gateway, hub, wait_estimator, keep_alive)
+    loops: dict[str, Callable[[], Awaitable[None]]] = {
+        "names": client.names.watch,
+        "frames": partial(hub.read, FrameChannel(broker.url, gateway)),
+        "watchdog": watchdog.watch,
+        "tidy": client.tidy,
+    }
+    return ConnectedQueue(client, gateway, wait_estimator, loops)

@@ -1,0 +1,138 @@
+"""The operator's view of the cluster: one look at everything, jobs by page and one by one, API keys."""
+
+from dataclasses import dataclass
+
+from millstream.common.broker import jobs
+from millstream.common.broker.accounts.keyring import ApiKey, digest, key_of, list_keys, revoke_key, store_key
+from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.models.directory import model_names
+from millstream.common.broker.models.inspection import DeadJob, LiveJob, dead_jobs
+from millstream.common.broker.models.job_pages import (
+    FROM_THE_START,
+    JobFilter,
+    JobLife,
+    cursor_of,
+    job_life,
+    jobs_page,
+)
+from millstream.common.broker.models.overview import Overview, overview
+from millstream.common.chunk import NOTHING_YET
+from millstream.common.errors import BadRequest, NotFound
+from millstream.common.job import GatewayId, JobId, ModelName
+from millstream.common.request_id import checksum, request_of
+from millstream.gateway.queue.client import Waiting
+from millstream.gateway.queue.wait_estimate import WaitEstimator
+
+KNOWN_MS = 15_000  # for so long this gateway counts as living after it has asked where jobs stand
+ASKED_AT_ONCE = 64  # jobs whose places one call looks up
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """Implemented on Redis alone; nothing here is remembered between two calls."""
+
+    broker: Broker
+    gateway: GatewayId
+    wait_estimator: WaitEstimator
+
+    async def look(self) -> Overview:
+        """Returns the cluster as it is now. Raises `Unavailable`."""
+        return await overview(self.broker)
+
+    # -------------------------------------------------------------------------------------------------------- jobs
+
+    async def find(self, id: str, tenant: str) -> JobLife:
+        """Returns a job, of any tenant if `tenant` is empty. Raises `NotFound`, also for another tenant's."""
+        for model in await self._models_of(id):
+            life = await job_life(self.broker, model, JobId(id))
+            if life is not None and tenant in ("", life.tenant):
+                return life
+        raise _unknown(id)
+
+    async def _models_of(self, id: str) -> list[ModelName]:
+        """Returns the models whose job it may be, the likeliest first: an id hints at the name that was asked for,
+        which may be another name of the model."""
+        models = await model_names(self.broker)
+        try:
+            hint = request_of(id).model
+        except NotFound:
+            return models
+        return sorted(models, key=lambda model: checksum(model) != hint)
+
+    async def page(self, models: list[ModelName], wanted: JobFilter, after: str | None, limit: int) -> list[LiveJob]:
+        """Returns up to `limit` live jobs of these models, one model after the other, in each the next to reach its
+        deadline first. Raises `BadRequest` for an unknown `after`."""
+        start, cursor = 0, FROM_THE_START
+        if after is not None:
+            life = await self._last_listed(after, wanted.tenant)
+            start = models.index(life.model) if life.model in models else 0
+            cursor = await cursor_of(self.broker, life.model, life.id) or FROM_THE_START
+        found: list[LiveJob] = []
+        for model in models[start:]:
+            found += await jobs_page(self.broker, model, wanted, cursor, limit - len(found))
+            cursor = FROM_THE_START
+            if len(found) >= limit:
+                break
+        return found
+
+    async def _last_listed(self, after: str, tenant: str) -> JobLife:
+        try:
+            return await self.find(after, tenant)
+        except NotFound as error:
+            raise BadRequest(f"Invalid 'after': {error.message}", param="after") from error
+
+    async def places(self, listed: list[LiveJob]) -> dict[JobId, Waiting]:
+        """Returns where those of these jobs that wait stand in their queues, and for how long."""
+        found: dict[JobId, Waiting] = {}
+        for model in {job.model for job in listed}:
+            ids = [job.id for job in listed if job.model == model and job.state == "queued"]
+            for at in range(0, len(ids), ASKED_AT_ONCE):
+                found |= await self._places(model, ids[at : at + ASKED_AT_ONCE])
+        return found
+
+    async def _places(self, model: ModelName, ids: list[JobId]) -> dict[JobId, Waiting]:
+        asked = [(id, NOTHING_YET) for id in ids]
+        told = await jobs.watch(self.broker, model, self.gateway, KNOWN_MS, asked)
+        service = await self.wait_estimator.service(model)
+        return {id: service.waiting(place.ahead + 1) for id, place in told.items() if place.ahead >= 0}
+
+    async def cancel(self, life: JobLife) -> str:
+        """Stops a job. Returns its state afterwards."""
+        states = await jobs.cancel(self.broker, life.model, "", [life.id])
+        return states[0]
+
+    async def recall(self, life: JobLife) -> str:
+        """Asks for a running job back. Returns `requeueing`, or the state of a job that does not run."""
+        return await jobs.recall(self.broker, life.model, "", life.id)
+
+    async def dead(self, models: list[ModelName], tenant: str) -> list[DeadJob]:
+        """Returns the jobs that killed their workers, of any tenant if `tenant` is empty, the newest first."""
+        found = [each for model in models for each in await dead_jobs(self.broker, model)]
+        return sorted((each for each in found if tenant in ("", each.tenant)), key=lambda each: -each.when)
+
+    # -------------------------------------------------------------------------------------------------------- keys
+
+    async def keys(self) -> list[ApiKey]:
+        """Returns all API keys, the oldest first."""
+        return list((await list_keys(self.broker)).values())
+
+    async def keep_key(self, key: str, record: ApiKey) -> None:
+        """Stores a new key."""
+        await store_key(self.broker, digest(key), record)
+
+    async def change_key(self, record: ApiKey) -> None:
+        """Stores a key's record anew. Raises `NotFound`."""
+        fingerprint, _ = await key_of(self.broker, record.id)
+        await store_key(self.broker, fingerprint, record)
+
+    async def key(self, identity: str) -> ApiKey:
+        """Raises `NotFound`."""
+        return (await key_of(self.broker, identity))[1]
+
+    async def revoke(self, identity: str) -> ApiKey:
+        """Revokes a key. Raises `NotFound`."""
+        return await revoke_key(self.broker, identity)
+
+
+def _unknown(id: str) -> NotFound:
+    return NotFound(f"There is no job '{id[:80]}': it never was, or what was kept of it has expired.", param="id")

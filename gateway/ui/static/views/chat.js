@@ -1,0 +1,166 @@
+// Conversations with a model.
+
+import { html, useEffect, useMemo, useRef, useState } from "../vendor/preact-htm.js";
+import { answer, goOn, inMemory, resume, stopAll, useMessage } from "../lib/answers.js";
+import { save as saveFile } from "../lib/api.js";
+import { add, begin, changes, list, load, path, remove, save, show, siblings } from "../lib/conversations.js";
+import { open } from "../lib/stream.js";
+import { t } from "../lib/words.js";
+import { Answer, Question } from "./message.js";
+
+const LAST = "millstream.last";
+const EFFORTS = ["", "none", "low", "medium", "high"];
+
+/** The conversation shown last in this browser, or a new one. */
+function opened() {
+  const id = sessionStorage.getItem(LAST) ?? localStorage.getItem(LAST) ?? "";
+  return inMemory(id) ?? load(id) ?? begin("", {});
+}
+
+export function Chat({ models, viewer }) {
+  const [talk, setTalk] = useState(opened);
+  const [phoneList, setPhoneList] = useState(false);
+  const go = (next) => (setTalk(next), setPhoneList(false));
+  useEffect(() => {
+    sessionStorage.setItem(LAST, talk.id);
+    localStorage.setItem(LAST, talk.id);
+    resume(talk);
+  }, [talk]);
+  useEffect(() => {
+    const heard = ({ detail }) => {
+      const written = detail === talk.id && !inMemory(talk.id) && load(talk.id);
+      if (written) setTalk(written);
+    };
+    changes.addEventListener("elsewhere", heard);
+    return () => changes.removeEventListener("elsewhere", heard);
+  }, [talk]);
+  const start = () => go(begin(talk.model, { ...talk.settings }));
+  useEffect(() => {
+    const pressed = (event) => {
+      if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") (event.preventDefault(), start());
+      if (event.key === "Escape") stopAll(talk);
+    };
+    addEventListener("keydown", pressed);
+    return () => removeEventListener("keydown", pressed);
+  }, [talk]);
+  return html`<div class=${phoneList ? "chat list" : "chat"}>
+    <${Talks} shown=${talk} onOpen=${(id) => go(inMemory(id) ?? load(id))} onNew=${start} />
+    <${Talk} key=${talk.id} talk=${talk} models=${models} viewer=${viewer} onList=${() => setPhoneList(true)} onNew=${start} />
+  </div>`;
+}
+
+/** All conversations. */
+function Talks({ shown, onOpen, onNew }) {
+  const [talks, setTalks] = useState(list);
+  useEffect(() => {
+    const heard = () => setTalks(list());
+    changes.addEventListener("list", heard);
+    return () => changes.removeEventListener("list", heard);
+  }, []);
+  const drop = (id) => (remove(id), id === shown.id && onNew());
+  return html`<aside aria-label=${t("talks")}>
+    <button class="main" type="button" onClick=${onNew} title="Ctrl+K">${t("new_talk")}</button>
+    ${!talks.length && html`<p class="soft small">${t("no_talks")}</p>`}
+    <ul>${talks.map((each) => html`<li key=${each.id} aria-current=${each.id === shown.id}>
+      <button type="button" onClick=${() => onOpen(each.id)}>${each.title || "…"}</button>
+      <button class="plain" type="button" aria-label=${`${t("export")}: ${each.title}`} title=${t("export")} onClick=${() => exported(each.id)}>↓</button>
+      <button class="plain" type="button" aria-label=${`${t("remove")}: ${each.title}`} title=${t("remove")} onClick=${() => drop(each.id)}>✕</button>
+    </li>`)}</ul>
+  </aside>`;
+}
+
+function exported(id) {
+  saveFile(new Blob([JSON.stringify(load(id), null, 2)], { type: "application/json" }), `conversation-${id.slice(0, 8)}.json`);
+}
+
+function Talk({ talk, models, viewer, onList, onNew }) {
+  useMessage(null);
+  const [, draw] = useState(0);
+  const redraw = () => draw((n) => n + 1);
+  const messages = path(talk);
+  const busy = messages.some((each) => each.answer && open(each.answer));
+  const chatModels = models.filter((each) => each.capabilities.includes("chat"));
+  const model = chatModels.some((each) => each.id === talk.model) ? talk.model : chatModels[0]?.id ?? "";
+  const chosen = useRef(model);
+  chosen.current = model;
+  const askOn = (text, parent = talk.leaf) => {
+    talk.model = chosen.current;
+    answer(talk, add(talk, { parent, role: "user", text }).id);
+    redraw();
+  };
+  const canKill = Boolean(viewer?.local_workers);
+  const acts = useMemo(() => ({
+    canKill,
+    onShow: (id) => (show(talk, id), redraw()),
+    onEdit: (message, text) => askOn(text, message.parent),
+    onGoOn: (message) => (goOn(talk, message), redraw()),
+    onAgain: (message) => ((talk.model = chosen.current), answer(talk, message.parent), redraw()),
+  }), [talk, canKill]);
+  const set = (name, value) => ((talk.settings[name] = value), messages.length && save(talk), redraw());
+  const choose = (value) => ((talk.model = value), messages.length && save(talk), redraw());
+  return html`<div class="talk">
+    <div class="bar row">
+      <button class="only-phone" type="button" onClick=${onList} aria-label=${t("talks")}>☰</button>
+      <button class="only-phone" type="button" onClick=${onNew} aria-label=${t("new_talk")}>+</button>
+      <label class="row">${t("model")} <select value=${model} onChange=${(e) => choose(e.target.value)}>
+        ${chatModels.map((each) => html`<option value=${each.id}>${each.id}${each.workers ? "" : ` (${t("no_worker_now")})`}</option>`)}</select></label>
+    </div>
+    <${Messages} talk=${talk} messages=${messages} acts=${acts} />
+    <${Composer} busy=${busy} ready=${Boolean(model)} onAsk=${askOn} onStop=${() => stopAll(talk)} settings=${talk.settings} onSet=${set} />
+  </div>`;
+}
+
+/** The messages; the newest stay in sight unless the reader has scrolled up. */
+function Messages({ talk, messages, acts }) {
+  const place = useRef(null);
+  const follows = useRef(true);
+  const scrolled = ({ target }) => (follows.current = target.scrollHeight - target.scrollTop - target.clientHeight < 80);
+  useEffect(() => {
+    const inner = place.current.firstElementChild;
+    const watch = new ResizeObserver(() => follows.current && (place.current.scrollTop = place.current.scrollHeight));
+    watch.observe(inner);
+    return () => watch.disconnect();
+  }, []);
+  // A message draws itself anew when it grows: the others need not be looked at.
+  const shown = useMemo(() => messages.map((message) =>
+    message.answer
+      ? html`<${Answer} key=${message.id} message=${message} versions=${siblings(talk, message)} ...${acts} />`
+      : html`<${Question} key=${message.id} message=${message} versions=${siblings(talk, message)} ...${acts} />`,
+  ), [talk, talk.leaf, acts]);
+  return html`<div class="messages" ref=${place} onScroll=${scrolled} tabindex="0" role="log" aria-label=${t("chat")}><div class="inner">
+    ${shown}
+  </div></div>`;
+}
+
+export function Composer({ busy, ready, onAsk, onStop, settings, onSet }) {
+  const [text, setText] = useState("");
+  const [shown, setShown] = useState(false);
+  const send = (event) => {
+    event?.preventDefault();
+    if (!text.trim() || busy || !ready) return;
+    onAsk(text);
+    setText("");
+  };
+  const pressed = (event) => event.key === "Enter" && !event.shiftKey && !event.isComposing && send(event);
+  return html`<div class="composer">
+    <form onSubmit=${send}>
+      <textarea aria-label=${t("ask")} placeholder=${t("ask")} value=${text} onInput=${(e) => setText(e.target.value)} onKeyDown=${pressed}></textarea>
+      ${busy
+        ? html`<button class="bad" type="button" onClick=${onStop} title="Esc">${t("stop")}</button>`
+        : html`<button class="main" type="submit" disabled=${!ready || !text.trim()}>${t("send")}</button>`}
+      ${settings && html`<button type="button" aria-expanded=${shown} onClick=${() => setShown(!shown)}>${t("settings")}</button>`}
+    </form>
+    ${shown && html`<${Settings} settings=${settings} onSet=${onSet} />`}
+  </div>`;
+}
+
+function Settings({ settings, onSet }) {
+  const field = (name, step, most) => html`<label>${t(name)}
+    <input type="number" min="0" step=${step} max=${most} value=${settings[name] ?? ""} onInput=${(e) => onSet(name, e.target.value)} /></label>`;
+  return html`<div class="settings">
+    <label class="wide">${t("system")}<textarea value=${settings.system ?? ""} onInput=${(e) => onSet("system", e.target.value)}></textarea></label>
+    ${field("temperature", 0.1, 2)} ${field("top_p", 0.05, 1)} ${field("max_tokens", 1)} ${field("seed", 1)}
+    <label>${t("effort")} <select value=${settings.effort ?? ""} onChange=${(e) => onSet("effort", e.target.value)}>
+      ${EFFORTS.map((each) => html`<option value=${each}>${each || "–"}</option>`)}</select></label>
+  </div>`;
+}

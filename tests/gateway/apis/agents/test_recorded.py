@@ -1,0 +1,101 @@
+"""Requests as agents really sent them, recorded (`tests/clients/recorded`, long texts cut, personal details replaced):
+each is answered, and the model sees what it needs to."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from millstream.common.job import ChatPrompt
+from tests.gateway.scripted import ScriptedCluster, said
+
+RECORDED = Path(__file__).parents[3] / "clients" / "recorded"
+NAMES = sorted(path.stem for path in RECORDED.glob("*.json"))
+IMAGE = "[image left out: this model reads text only]"
+
+
+def recorded(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((RECORDED / f"{name}.json").read_text())
+    found["body"]["model"] = "smollm2-135m-instruct"
+    return found
+
+
+async def replay(http: httpx.AsyncClient, name: str) -> httpx.Response:
+    request = recorded(name)
+    return await http.post(request["path"], json=request["body"], headers=request["headers"])
+
+
+def prompt(cluster: ScriptedCluster) -> ChatPrompt:
+    found = cluster.queue.requests[-1].input
+    assert isinstance(found, ChatPrompt)
+    return found
+
+
+def roles(cluster: ScriptedCluster) -> list[str]:
+    return [message["role"] for message in prompt(cluster).messages]
+
+
+def tools(cluster: ScriptedCluster) -> list[str]:
+    return [tool["function"]["name"] for tool in prompt(cluster).tools]
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_every_recorded_request_is_answered(http: httpx.AsyncClient, cluster: ScriptedCluster, name: str) -> None:
+    cluster.queue.script = lambda request: said('{"title": "Mill"}' if request.guide else "Done.")
+    answer = await replay(http, name)
+    assert answer.status_code == 200, answer.text
+    assert "Done." in answer.text or "Mill" in answer.text
+    assert "error" not in [
+        json.loads(line[6:]).get("type") for line in answer.text.splitlines() if line[:7] == "data: {"
+    ]
+    shown = json.dumps(prompt(cluster).messages)
+    assert "billing" not in shown and "base64," not in shown
+
+
+def test_somebody_was_recorded() -> None:
+    clients = {recorded(name)["client"] for name in NAMES}
+    assert clients == {"Claude Code", "Codex CLI", "opencode", "Qwen Code"}
+
+
+async def test_codex(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
+    first = await replay(http, "codex_first")
+    assert first.headers["x-millstream-tools-left-out"] == "web_search"
+    assert roles(cluster) == ["developer", "developer", "user", "user"]
+    assert {"exec_command", "mcp__mill__grind", "multi_agent_v1__spawn_agent"} <= set(tools(cluster))
+    await replay(http, "codex_tools")
+    messages = prompt(cluster).messages
+    calls = [call["function"]["name"] for message in messages for call in message.get("tool_calls", [])]
+    assert calls == ["mcp__mill__grind", "exec_command", "view_image"]
+    assert [message["content"] for message in messages][-1] == IMAGE and roles(cluster)[-3:] == [
+        "tool",
+        "assistant",
+        "tool",
+    ]
+    await replay(http, "codex_resumed")
+    assert roles(cluster)[-2:] == ["assistant", "user"]
+    await replay(http, "codex_compaction")
+    assert tools(cluster) == [] and "tool" in roles(cluster)
+
+
+async def test_claude_code(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
+    await replay(http, "claude_code_first")
+    assert roles(cluster) == ["system", "user", "system"]
+    assert {"Bash", "Edit", "Read", "mcp__mill__grind"} <= set(tools(cluster))
+    assert prompt(cluster).messages[0]["content"].startswith("You are a Claude agent")
+    await replay(http, "claude_code_tools")
+    assert roles(cluster) == ["system", "user", "system", "assistant", "tool", "tool", "assistant", "tool", "tool"]
+    assert prompt(cluster).messages[-1]["content"] == IMAGE
+    assert prompt(cluster).messages[3]["reasoning_content"] == "I look."
+    await replay(http, "claude_code_continued")
+    assert roles(cluster)[-2:] == ["assistant", "user"]
+    await replay(http, "claude_code_title")
+    guide = cluster.queue.requests[-1].guide
+    assert guide is not None and guide.kind == "json_schema"
+
+
+async def test_the_agents_of_chat_completions(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
+    for name, tool in (("opencode_tools", "mill_grind"), ("qwen_code_tools", "read_file")):
+        await replay(http, name)
+        assert tool in tools(cluster) and roles(cluster)[-2:] == ["assistant", "tool"]

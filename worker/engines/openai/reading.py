@@ -1,0 +1,164 @@
+"""Reads an upstream's stream: bytes to events to chunks. Pure, but for the stream itself."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
+
+import msgspec
+
+from millstream.common.chunk import Chunk, FinishReason, TokenLogprob, ToolDelta, TopLogprob, Usage
+from millstream.common.errors import EngineError
+from millstream.worker.engines.base import SequenceKey, UpstreamLost
+from millstream.worker.engines.openai.refusals import complaint_of
+from millstream.worker.engines.openai.replies import (
+    CallPart,
+    ChoicePart,
+    LikelyToken,
+    MessagePart,
+    Scores,
+    UpstreamReply,
+    UsageReply,
+    decode_reply,
+)
+
+LONGEST_EVENT = 16 * 2**20  # bytes
+FINISHES: Mapping[str, FinishReason] = {
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+}
+DONE = b"[DONE]"
+
+
+class EventReader:
+    """Splits bytes into the data of server-sent events. Not a library's reader, because those pass over comments, which
+    are an upstream's signs of life, and read text where bytes will do."""
+
+    def __init__(self) -> None:
+        self._held = b""
+        self._data: list[bytes] = []
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yields the data of each event that is complete."""
+        *lines, self._held = (self._held + data).split(b"\n")
+        if len(self._held) > LONGEST_EVENT:
+            raise garbage("an event without an end")
+        for line in lines:
+            line = line.removesuffix(b"\r")
+            if line.startswith(b"data:"):
+                self._data.append(line[5:].strip())
+            elif not line and self._data:
+                yield self._take()
+
+    def end(self) -> Iterator[bytes]:
+        """Yields an event whose end the upstream left out."""
+        yield from self.feed(b"\n\n")
+
+    def _take(self) -> bytes:
+        data, self._data = b"\n".join(self._data), []
+        return data
+
+
+class AnswerReader:
+    """One answer's events as chunks. `finish` and usage come in events of their own and are told together, last."""
+
+    def __init__(self, key: SequenceKey, top: int | None = None) -> None:
+        self._key = key
+        self._top = top  # alternatives the client asked for, of those that come
+        self._finish: FinishReason | None = None
+        self._stopped_by = ""
+        self._usage = Usage()
+        self._counted = 0
+        self._calls: dict[tuple[int, str], int] = {}  # an upstream's index and id of a call -> ours
+        self.begun = False
+        self.done = False
+
+    @property
+    def complete(self) -> bool:
+        """Tells whether the upstream has said why the answer ends."""
+        return self._finish is not None
+
+    def read(self, data: bytes) -> Chunk | None:
+        """Returns what an event says, if it says something now. Raises `EngineError` for what is no answer,
+        `UpstreamLost` for an upstream that fails in mid-answer."""
+        if data == DONE:
+            self.done = True
+            return None
+        reply = _decoded(data)
+        self.begun = True
+        if reply.error is not None:
+            told = complaint_of(reply.error)
+            raise UpstreamLost(f"The upstream failed in mid-answer: {told.message}", attempts=1)
+        if reply.usage is not None:
+            self._usage = _usage(reply.usage)
+        if reply.choices is None and reply.usage is None:
+            raise garbage(data[:200].decode("utf-8", "replace"))
+        return self._choice(reply.choices[0]) if reply.choices else None
+
+    def last(self) -> Chunk:
+        """Returns the chunk that ends the answer."""
+        usage = self._usage if self._usage.completion else Usage(self._usage.prompt, self._counted)
+        return Chunk(finish=self._finish, stopped_by=self._stopped_by, usage=usage)
+
+    def _choice(self, choice: ChoicePart) -> Chunk | None:
+        part = choice.delta or choice.message or MessagePart()
+        text = (choice.text or "") + (part.content or part.refusal or "")
+        reasoning = part.reasoning_content or part.reasoning or ""
+        tools = [self._tool(call) for call in part.tool_calls or ()]
+        logprobs = _logprobs(choice.logprobs, self._top) if choice.logprobs is not None else []
+        if choice.finish_reason:
+            self._finish = "tool_calls" if self._calls else FINISHES.get(choice.finish_reason, "stop")
+            self._stopped_by = choice.stop_reason if isinstance(choice.stop_reason, str) else ""
+        if not (text or reasoning or tools or logprobs):
+            return None
+        count = max(1, len(logprobs))
+        self._counted += count
+        return Chunk(text=text, reasoning=reasoning, tools=tools, logprobs=logprobs, count=count)
+
+    def _tool(self, call: CallPart) -> ToolDelta:
+        """Returns a call's delta: its id and name only once, its index counted where the upstream does not."""
+        function = call.function
+        name, arguments = (function.name, function.arguments or "") if function is not None else (None, "")
+        given = call.index if call.index is not None else 0
+        known = [ours for (index, id), ours in self._calls.items() if index == given and call.id in (None, "", id)]
+        if known:
+            return ToolDelta(known[-1], arguments=arguments)
+        ours = len(self._calls)
+        id = call.id or f"call_{blake2b(f'{self._key}/{ours}'.encode(), digest_size=12).hexdigest()}"
+        self._calls[given, id] = ours
+        return ToolDelta(ours, id, name or "", arguments)
+
+
+def garbage(what: str) -> EngineError:
+    """Returns the error for an answer that is none."""
+    return EngineError(f"The upstream answered something that is no completion: {what!r}")
+
+
+def _decoded(data: bytes) -> UpstreamReply:
+    try:
+        return decode_reply(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise garbage(data[:200].decode("utf-8", "replace")) from error
+
+
+def _usage(told: UsageReply) -> Usage:
+    cached = told.prompt_tokens_details.cached_tokens if told.prompt_tokens_details else 0
+    reasoning = told.completion_tokens_details.reasoning_tokens if told.completion_tokens_details else 0
+    return Usage(told.prompt_tokens or 0, told.completion_tokens or 0, cached or 0, reasoning or 0)
+
+
+def _logprobs(scores: Scores, most: int | None) -> list[TokenLogprob]:
+    if scores.content is not None:
+        return [
+            TokenLogprob(each.token, each.logprob, -1, _likely(each.top_logprobs or (), most), each.bytes or [])
+            for each in scores.content
+        ]
+    likely = scores.top_logprobs or [None] * len(scores.tokens or ())
+    return [
+        TokenLogprob(token, logprob, -1, [TopLogprob(text, value or 0.0, -1) for text, value in (top or {}).items()])
+        for token, logprob, top in zip(scores.tokens or (), scores.token_logprobs or (), likely, strict=False)
+    ]
+
+
+def _likely(tokens: Sequence[LikelyToken], most: int | None) -> list[TopLogprob]:
+    return [TopLogprob(each.token, each.logprob or 0.0, -1, each.bytes or []) for each in tokens[:most]]

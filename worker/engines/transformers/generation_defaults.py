@@ -1,0 +1,32 @@
+"""Reads the sampling that a model's makers recommend, out of its `generation_config.json`."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (transformers publishes partly unknown types)
+
+from typing import Any
+
+import structlog
+from transformers import PreTrainedModel
+
+log = structlog.stdlib.get_logger(part="engine")
+
+# The least and the most that a request may ask for.
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "temperature": (0, 2),
+    "top_p": (1e-6, 1),
+    "top_k": (0, 2**31 - 1),
+    "min_p": (0, 1),
+    "repetition_penalty": (0.01, 100),
+}
+
+
+def generation_defaults(model: PreTrainedModel) -> dict[str, float]:
+    """Returns what the file says of sampling, by the names of a request's fields; nothing that only the library says. A
+    value that no request could have is passed over with a line in the log."""
+    own: Any = getattr(model, "generation_config", None)
+    told: dict[str, Any] = own.to_diff_dict() if own is not None else {}
+    given = {name: told[name] for name in _BOUNDS if isinstance(told.get(name), int | float)}
+    good = {name: value for name, value in given.items() if _BOUNDS[name][0] <= value <= _BOUNDS[name][1]}
+    if good != given:
+        log.warning("generation_default_ignored", values={name: given[name] for name in given.keys() - good.keys()})
+    return good

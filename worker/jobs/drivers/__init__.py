@@ -1,0 +1,1 @@
+"""The kinds of engines, and what a job's run is with each."""
