@@ -8,7 +8,6 @@ the flag, with commas or as JSON.
 
 import inspect
 import json
-import os
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
@@ -20,7 +19,7 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, SettingsError
 
 from millstream.cli.help import OPTIONS
-from millstream.common.settings import as_list
+from millstream.common.settings import as_list, hand_to_children
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -76,7 +75,7 @@ def hand_on(parts: StartedParts, given: Mapping[str, Any]) -> None:
         read(part, mine)
         for name, value in mine.items():
             listed = is_list(part.model_fields[name])
-            os.environ[variable_of(part, name)] = json.dumps(_split(value)) if listed else str(value)
+            hand_to_children(variable_of(part, name), json.dumps(_split(value)) if listed else str(value))
 
 
 def read(settings: type[S], given: dict[str, Any]) -> S:

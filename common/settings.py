@@ -107,6 +107,11 @@ class ClusterSettings(Settings):
     )
 
 
+def hand_to_children(variable: str, value: str) -> None:
+    """Sets a variable for the processes that are started from now on, and for settings that are read from now on."""
+    os.environ[variable] = value
+
+
 def child_environment(**values: str) -> Mapping[str, str]:
     """Returns our own environment for a child process, with settings changed: `redis_url="..."` is
     MILLSTREAM_REDIS_URL."""

@@ -56,7 +56,7 @@ LEFT_OUT = "x-millstream-tools-left-out"  # the tools that were offered and that
 def context_of(family: Family, model: ModelName, caller: Caller, settings: IntakeSettings) -> RequestContext:
     """Returns the context of a request, by the settings of the process that reads it."""
     clamp = settings.excess_max_tokens == "clamp"
-    return RequestContext(family, model, caller, settings.max_jobs, settings.default_max_tokens, clamp)
+    return RequestContext(family, model, caller, settings.max_jobs, settings.default_max_tokens, clamp=clamp)
 
 
 def nothing_left_out(body: object) -> list[str]:

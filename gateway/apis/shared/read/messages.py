@@ -4,7 +4,14 @@ from typing import Any, assert_never
 
 from millstream.common.errors import BadRequest
 from millstream.gateway.apis.shared.read.custom_tools import custom_arguments
-from millstream.gateway.apis.shared.shapes.messages import CalledCustom, CalledFunction, Message, Part, ToolCall
+from millstream.gateway.apis.shared.shapes.messages import (
+    CalledCustom,
+    CalledFunction,
+    ImageSource,
+    Message,
+    Part,
+    ToolCall,
+)
 from millstream.gateway.errors.table import FieldError
 
 ChatMessage = dict[str, Any]  # as a chat template reads it
@@ -99,11 +106,12 @@ def _words(part: Part, path: str) -> dict[str, Any]:
 def _image(part: Part, path: str) -> dict[str, Any]:
     if part.image_url is None:
         raise missing(f"{path}.image_url")
-    if not part.image_url.url.startswith("data:image/"):
+    source = ImageSource(url=part.image_url) if isinstance(part.image_url, str) else part.image_url
+    if not source.url.startswith("data:image/"):
         message = f"Invalid '{path}.image_url.url': give the image itself, as a URL that begins with 'data:image/'."
         raise FieldError(message, param=f"{path}.image_url.url", wire_code="invalid_value")
-    detail = {"detail": part.image_url.detail} if part.image_url.detail else {}
-    return {"type": IMAGE, "image_url": {"url": part.image_url.url, **detail}}
+    detail = {"detail": source.detail} if source.detail else {}
+    return {"type": IMAGE, "image_url": {"url": source.url, **detail}}
 
 
 def text(content: str | list[Part] | None, path: str) -> str:

@@ -19,7 +19,7 @@ class Part(Shape):
     name."""
 
     type: str
-    image_url: ImageSource | None = None
+    image_url: ImageSource | str | None = None  # a URL alone is the Responses API's form
     text: str | None = None
     refusal: str | None = None
 
