@@ -15,7 +15,7 @@ from millstream.common.job import SETTLED
 
 # Keys without a time to live, by docs/protocol.md: bounded, or there as long as a worker, a batch or arq's queue is.
 LASTING = [
-    rf"ms:\{{{MODEL}\}}:(server|dead|gateways|policy|load|leases)",
+    rf"ms:\{{{MODEL}\}}:(server|dead|gateways|policy|load|leases|tally)",
     r"ms:(models|names|keys|batches|responses)",
     r"arq:.*",
 ]
