@@ -34,6 +34,11 @@ async def test_keys_are_listed_by_page(house: House) -> None:
     assert [each["tenant"] for each in (await house.admin.get("/v1/keys?tenant=t3")).json()["data"]] == ["t3"]
 
 
+async def test_an_empty_list_has_all_fields_of_a_list(house: House) -> None:
+    listed = (await house.admin.get("/v1/keys")).json()
+    assert listed == {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}
+
+
 async def test_a_tenant_has_no_part_in_it(house: House) -> None:
     answers = [
         await house.acme.get("/v1/keys"),

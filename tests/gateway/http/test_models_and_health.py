@@ -95,6 +95,15 @@ async def test_each_stream_is_told_beside_the_whole_answer(http: httpx.AsyncClie
         assert all(answer.keys() == {"example"} for answer in streams.values()), path
 
 
+async def test_no_stream_of_events_has_a_schema(http: httpx.AsyncClient) -> None:
+    """It would be taken for that of each event."""
+    document = (await http.get("/openapi.json")).json()
+    told = [answers["responses"] for methods in document["paths"].values() for answers in methods.values()]
+    streams = [of["content"].get("text/event-stream") for answers in told for of in answers.values() if "content" in of]
+    assert any(streams)
+    assert all("schema" not in stream for stream in streams if stream)
+
+
 def test_examples_are_true() -> None:
     strictly(ChatCompletion, CHAT)
     strictly(Completion, COMPLETION)

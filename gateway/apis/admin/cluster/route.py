@@ -23,7 +23,7 @@ from millstream.gateway.services.services import InServices, Services
 
 router = APIRouter(tags=["cluster"])
 LOOKS_PER_CHECK = 4  # after so many looks it is asked whether the viewer's key is still good
-STREAM = {"schema": {"type": "string"}, "example": EVENT}
+STREAM = {"example": EVENT}
 
 
 def feed_of(services: Services) -> ClusterFeed:

@@ -19,7 +19,7 @@ from millstream.gateway.requests.handler import RequestHandler, Writers
 from millstream.gateway.services.services import InServices
 
 router = APIRouter(tags=["chat"])
-STREAM = {"content": {"text/event-stream": {"schema": {"type": "string"}, "example": CHAT_STREAM}}}
+STREAM = {"content": {"text/event-stream": {"example": CHAT_STREAM}}}
 
 
 def no_whole(*_: object) -> dict[str, object]:

@@ -56,7 +56,12 @@ def _json(told: ApiKeyInfo, status: int = 200) -> JSONResponse:
     return JSONResponse(told.model_dump(exclude_none=True), status_code=status, headers={"cache-control": "no-store"})
 
 
-@router.get("/v1/keys", summary="List the API keys", response_model_exclude_none=True, responses=listed(API_KEY))
+@router.get(
+    "/v1/keys",
+    summary="List the API keys",
+    response_model_exclude={"data": {"__all__": {"key"}}},
+    responses=listed(API_KEY),
+)
 async def list_keys(
     viewer: InViewer,
     operations: InOperations,

@@ -16,9 +16,11 @@ from millstream.gateway.apis.shared.shapes.tools import (
     NamedFunction,
     NamedTool,
     Tool,
+    Toolbox,
     ToolChoice,
 )
 from millstream.gateway.errors.table import FieldError
+from millstream.gateway.errors.validation import shaped
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,9 @@ def _only_with(offered: Sized | None, name: str, choice: object, of: str) -> Non
 
 
 def shown_tools(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns another API's tools, written as a chat's, as templates read them."""
-    return _all_shown([Tool.model_validate(tool) for tool in tools])
+    """Returns another API's tools, written as a chat's, as templates read them. Raises `FieldError` for those that a
+    chat would refuse."""
+    return _all_shown(shaped(Toolbox, {"tools": tools}).tools)
 
 
 def _all_shown(tools: list[Tool]) -> list[dict[str, Any]]:

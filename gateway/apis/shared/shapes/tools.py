@@ -43,6 +43,12 @@ class Tool(Shape):
     custom: CustomFunction | None = None
 
 
+class Toolbox(Shape):
+    """Tools without the request that offers them."""
+
+    tools: list[Tool]
+
+
 class NamedFunction(Shape):
     """The function to call."""
 
