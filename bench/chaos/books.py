@@ -39,7 +39,9 @@ async def wrong_books(broker: Broker) -> list[str]:
         loads = await cast(Awaitable[list[tuple[str, float]]], redis.zrange(keys.load(MODEL), 0, -1, withscores=True))
         found += [f"the worker {worker} has a load of {load:g}" for worker, load in loads if load]
         for name in names:
-            if name.startswith(f"{prefix}job:") and (state := await redis.hget(name, "state")) not in SETTLED:
+            if not name.startswith(f"{prefix}job:") or (state := await redis.hget(name, "state")) in SETTLED:
+                continue
+            if state is not None or await redis.exists(name):  # else its retention ended since the keys were listed
                 found.append(f"{name} is {state}")
     return found
 
