@@ -1,11 +1,11 @@
 """The options with which a command reaches a gateway."""
 
-import ipaddress
 from typing import TypedDict
 
 import httpx
 
 from millstream.cli.settings import ClientSettings
+from millstream.common.process.addresses import loopback
 
 
 class ClientOptions(TypedDict):
@@ -25,7 +25,4 @@ def client_options(settings: ClientSettings) -> ClientOptions:
 
 def _on_loopback(url: str) -> bool:
     host = httpx.URL(url).host
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+    return loopback(host) or host.endswith(".localhost")

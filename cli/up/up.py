@@ -23,13 +23,13 @@ from millstream.common.broker.embedded import EmbeddedValkey
 from millstream.common.broker.embedded_access import FOLDER, PASSWORD
 from millstream.common.broker.models.directory import ModelInfo, census
 from millstream.common.errors import Unavailable
+from millstream.common.process.addresses import loopback
 from millstream.common.process.command import own_command
 from millstream.common.process.folders import own_folder
 from millstream.common.process.stopping import on_stop_signals
 from millstream.common.process.supervise import Child, GaveUp, Program
 from millstream.common.process.tasks import TaskGroup
 from millstream.common.settings import ClusterSettings, child_environment
-from millstream.gateway.access.authentication import loopback
 from millstream.gateway.settings import GatewaySettings
 
 LOOK_INTERVAL = 0.1  # seconds between two looks whether a child is ready

@@ -1,12 +1,12 @@
 """Authentication: finds the tenant of an API key, and decides where the gateway may listen without any key."""
 
-import ipaddress
 from typing import Any, Protocol
 
 from starlette.datastructures import Headers
 
 from millstream.common.broker.accounts.keyring import ApiKey
 from millstream.common.errors import Unauthorized
+from millstream.common.process.addresses import loopback
 from millstream.gateway.settings import GatewaySettings
 
 ANYONE = "default"  # the tenant of a gateway without keys
@@ -88,11 +88,3 @@ def check_exposure(settings: GatewaySettings, *, keyed: bool) -> None:
         "api_keys_file (MILLSTREAM_API_KEYS_FILE) or api_keys, make keys with `millstream keys create` and say "
         "--require-keys, listen on 127.0.0.1, or accept the risk with --insecure-no-auth."
     )
-
-
-def loopback(host: str) -> bool:
-    """Tells whether only this machine reaches the address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

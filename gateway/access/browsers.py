@@ -9,7 +9,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from millstream.gateway.access.authentication import is_open, loopback
+from millstream.common.process.addresses import loopback
+from millstream.gateway.access.authentication import is_open
 from millstream.gateway.settings import GatewaySettings
 
 TELLING = (b"host", b"origin", b"sec-fetch-site", b"sec-fetch-mode")

@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from millstream.common.errors import MillstreamError
-from millstream.gateway.access.authentication import loopback
+from millstream.common.process.addresses import loopback
 from millstream.gateway.access.browsers import known_host
 from millstream.gateway.http.backlog_metrics import backlog_text
 from millstream.gateway.http.batch_metrics import batch_text

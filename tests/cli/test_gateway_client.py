@@ -3,9 +3,7 @@
 import asyncio
 import json
 import re
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -18,6 +16,7 @@ from millstream.common.job import ModelName
 from tests.gateway.conftest import gateway as gateway_of
 from tests.gateway.scripted import MODEL as SCRIPTED
 from tests.gateway.scripted import ScriptedCluster
+from tests.harness.answering import answering
 
 LISTED: list[dict[str, object]] = [
     {"id": "a-gone", "workers": 0, "capabilities": ["chat"]},
@@ -26,31 +25,13 @@ LISTED: list[dict[str, object]] = [
 ]
 
 
-class ModelList(BaseHTTPRequestHandler):
-    """Answers every GET with a list of models, of which one can be talked to."""
-
-    def do_GET(self) -> None:
-        body = json.dumps({"data": LISTED}).encode()
-        self.send_response(200)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
 @pytest.fixture
 def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A server on loopback, in an environment whose proxy answers nobody."""
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    with HTTPServer(("127.0.0.1", 0), ModelList) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with answering(json.dumps({"data": LISTED})) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def test_chat_reaches_loopback_and_talks_to_the_first_model_that_can(url: str) -> None:

@@ -4,10 +4,6 @@ import json
 import re
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +15,7 @@ from millstream.cli.settings import DoctorSettings
 from millstream.gateway.background.settings import BackgroundSettings
 from millstream.gateway.settings import GatewaySettings
 from millstream.worker.settings import WorkerSettings
+from tests.harness.answering import answering
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()
@@ -103,31 +100,10 @@ def test_the_gateways_check_is_red_while_redis_is_away() -> None:
     check = SERVICES["gateway"]["healthcheck"]["test"]
     assert check[:3] == ["CMD", "python", "-c"]
     for body, status in (('{"redis": true, "workers": 0}', 0), ('{"redis": false, "workers": 0}', 1)):
-        with answering(body) as port:
+        with answering(body, 503) as port:
             code = check[3].replace("8000", str(port))
             done = subprocess.run([sys.executable, "-c", code], env={"http_proxy": "http://127.0.0.1:9"}, check=False)
         assert done.returncode == status
-
-
-@contextmanager
-def answering(body: str) -> Iterator[int]:
-    """Answers every GET with 503 and that body."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(503)
-            self.end_headers()
-            self.wfile.write(body.encode())
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server.server_port
-        server.shutdown()
-        thread.join()
 
 
 def test_a_stop_gives_them_their_drain_window() -> None:
