@@ -89,6 +89,9 @@ class Fleet:
         self._directory = directory
         self._common = {"redis_url": redis_url, "log_format": "json", **common}
         self.parts: list[FleetPart] = []
+        self.checkout: Path | None = (
+            None  # whose sources the parts started from now on run; None: those of this process
+        )
 
     async def __aenter__(self) -> Self:
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -125,6 +128,8 @@ class Fleet:
         name = f"{command}-{len(self.parts) + 1}"
         log = self._directory / f"{name}.log"
         environment = child_environment(**{**self._common, **settings})
+        if self.checkout is not None:
+            environment["PYTHONPATH"] = str(self.checkout)
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
                 *leashed(own_command(command), signal.SIGTERM if "supervise" in settings else signal.SIGKILL),

@@ -83,7 +83,6 @@ async def test_documents(http: httpx.AsyncClient) -> None:
             for kind, asked in told.get("requestBody", {}).get("content", {}).items():
                 shape = document["components"]["schemas"].get(asked["schema"].get("$ref", "").rsplit("/")[-1], {})
                 assert shape.get("examples") or kind == "multipart/form-data", (method, path)
-    assert (await http.get("/docs")).status_code == 200
 
 
 async def test_each_stream_is_told_beside_the_whole_answer(http: httpx.AsyncClient) -> None:
