@@ -103,7 +103,7 @@ def _transformers_offers(settings: WorkerSettings) -> list[ModelOffer]:
 def _transformers(
     settings: WorkerSettings, model: str, name: str | None, adapter: str | None = None, *, embedding: bool = False
 ) -> Engine:
-    from millstream.worker.engines.embedding.engine import TransformersEmbedding
+    from millstream.worker.engines.computing.engine import TransformersComputing
     from millstream.worker.engines.transformers.engine import TransformersEngine
     from millstream.worker.engines.transformers.settings import SAMPLE_EMBEDDING, EngineSettings, ModelSource
 
@@ -120,7 +120,7 @@ def _transformers(
         **{field: getattr(settings, field) for field in PASSED_ON},
     )
     if embedding or model == SAMPLE_EMBEDDING:
-        return TransformersEmbedding(wanted)
+        return TransformersComputing(wanted)
     return TransformersEngine(wanted)
 
 

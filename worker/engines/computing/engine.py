@@ -15,7 +15,7 @@ from typing import Literal
 
 from millstream.common.errors import BadRequest, ContextLengthExceeded, Unavailable
 from millstream.worker.engines.base import ModelCard
-from millstream.worker.engines.embedding.model import EmbeddingModel, load_embedding_model
+from millstream.worker.engines.computing.model import EmbeddingModel, load_embedding_model
 from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
 from millstream.worker.engines.transformers.loading.packing import about_processor
 from millstream.worker.engines.transformers.loading.sample_models import LoadProgress
@@ -28,7 +28,7 @@ _BATCH_TOKENS = 8192  # padded tokens of one forward pass; bounds the memory of 
 def _silent(stage: str, fraction: float | None) -> None: ...
 
 
-class TransformersEmbedding:
+class TransformersComputing:
     """Implements `ComputingEngine`: an embedding model, or a cross-encoder for `score`. `embed` and `score` block: call
     them in a thread."""
 
