@@ -127,9 +127,8 @@ class Fleet:
     async def _start(self, command: str, settings: dict[str, str]) -> FleetPart:
         name = f"{command}-{len(self.parts) + 1}"
         log = self._directory / f"{name}.log"
-        environment = child_environment(**{**self._common, **settings})
-        if self.checkout is not None:
-            environment["PYTHONPATH"] = str(self.checkout)
+        own = {} if self.checkout is None else {"PYTHONPATH": str(self.checkout)}
+        environment = {**child_environment(**{**self._common, **settings}), **own}
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
                 *leashed(own_command(command), signal.SIGTERM if "supervise" in settings else signal.SIGKILL),

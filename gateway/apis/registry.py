@@ -10,6 +10,7 @@ from millstream.gateway.apis.anthropic import route as anthropic
 from millstream.gateway.apis.batches import route as batches
 from millstream.gateway.apis.chat import route as chat
 from millstream.gateway.apis.chat import stored_route as stored
+from millstream.gateway.apis.classify import route as classify
 from millstream.gateway.apis.completions import route as completions
 from millstream.gateway.apis.embeddings import route as embeddings
 from millstream.gateway.apis.endpoint import OPENAI, Api
@@ -32,6 +33,7 @@ APIS = (
     ollama.API,
     embeddings.API,
     rerank.API,
+    classify.API,
     tokens.API,
     Api(models.router),
     Api(requests.router),

@@ -1,4 +1,4 @@
-"""docs/security.md tells the limits as they are in the settings."""
+"""docs/operating/security.md tells the limits as they are in the settings."""
 
 import re
 from pathlib import Path

@@ -1,58 +1,58 @@
-"""A loaded embedding model: the network, and what its sentence-transformers files say to do with its outputs."""
+"""A loaded computing model: the network with the head that was trained, and one forward pass over padded inputs."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportUnknownParameterType=false, reportMissingTypeArgument=false
 # (transformers and torch publish partly unknown types)
 
-import json
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from safetensors.torch import load_file
+import transformers
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
 )
-from transformers.utils.hub import cached_file
 
+from millstream.worker.engines.computing.recipe import ACTIVATIONS, Recipe, pool, read_recipe
 from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
 from millstream.worker.engines.transformers.loading.attention import fused
 from millstream.worker.engines.transformers.loading.device import pick_device, pick_dtype
-from millstream.worker.engines.transformers.loading.failures import explained
-from millstream.worker.engines.transformers.loading.load import ModelFiles, locate
+from millstream.worker.engines.transformers.loading.failures import LoadFailed, explained
+from millstream.worker.engines.transformers.loading.kinds import ModelKind
+from millstream.worker.engines.transformers.loading.load import ModelFiles, locate, origin_of
 from millstream.worker.engines.transformers.loading.sample_models import LoadProgress, package_folder
+from millstream.worker.engines.transformers.loading.trained import trained
 from millstream.worker.engines.transformers.settings import SAMPLE_EMBEDDING, EngineSettings, ModelSource
 
 _ENCODER_LIMIT = 512  # positions of an encoder that does not say
+_HEADS: dict[ModelKind, Any] = {
+    "encoder": AutoModel,
+    "classifier": AutoModelForSequenceClassification,
+    "token_classifier": AutoModelForTokenClassification,
+    "fill_mask": AutoModelForMaskedLM,
+}
+_UNUSED = ("pooler.",)  # a layer after the states, which no vector here comes from
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """The steps from the network's outputs to a vector. `dense`: projections `(weight, bias, activation)` after
-    pooling."""
+class ComputingModel:
+    """What makes one forward pass. `labels` are the names of a classifier's classes, in the order of its logits."""
 
-    pooling: str = "mean"  # mean, cls, lasttoken, max, mean_sqrt_len_tokens, weightedmean
-    dense: tuple[tuple[torch.Tensor, torch.Tensor | None, str], ...] = ()
-    normalise: bool = True
-    longest: int | None = None  # tokens
-    matryoshka: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddingModel:
     name: str
+    kind: ModelKind
     network: PreTrainedModel
     tokenizer: HuggingFaceTokenizer
     recipe: Recipe
     context_length: int
     revision: str
-    cross_encoder: bool
+    labels: tuple[str, ...] = ()
 
     @property
     def width(self) -> int:
@@ -65,14 +65,35 @@ class EmbeddingModel:
     def matryoshka(self) -> bool:
         return self.recipe.matryoshka
 
+    @property
+    def vocabulary(self) -> int:
+        """Returns how many token ids there are."""
+        return self.network.config.get_text_config().vocab_size
+
+    @property
+    def embeds(self) -> bool:
+        """Tells whether it makes vectors."""
+        return self.kind in ("encoder", "fill_mask")
+
+    @property
+    def scores_pairs(self) -> bool:
+        """Tells whether its one class says how well two texts go together."""
+        return self.kind == "classifier" and len(self.labels) == 1
+
+    @property
+    def independent(self) -> bool:
+        """Tells whether each class is judged by itself, so that an input may have several or none."""
+        return len(self.labels) == 1 or self.network.config.problem_type == "multi_label_classification"
+
     @torch.inference_mode()
     def vectors(self, inputs: list[list[int]], dimensions: int | None) -> list[list[float]]:
         """Computes one forward pass over right-padded inputs and returns a vector each."""
         ids, mask = self._padded(inputs)
-        hidden = self.network(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+        body: Any = self.network if self.kind == "encoder" else self.network.base_model
+        hidden = body(input_ids=ids, attention_mask=mask).last_hidden_state.float()
         vectors = pool(hidden, mask, self.recipe.pooling)
         for weight, bias, activation in self.recipe.dense:
-            vectors = _ACTIVATIONS[activation](torch.nn.functional.linear(vectors, weight, bias))
+            vectors = ACTIVATIONS[activation](torch.nn.functional.linear(vectors, weight, bias))
         if dimensions is not None:
             vectors = vectors[:, :dimensions]
         if self.recipe.normalise or dimensions is not None:
@@ -90,9 +111,33 @@ class EmbeddingModel:
             max_length=self.context_length,
             return_tensors="pt",
         ).to(self.network.device)
-        logits = self.network(**pairs).logits.float()
-        scores = logits.sigmoid()[:, 0] if logits.shape[1] == 1 else logits.softmax(-1)[:, -1]
-        return scores.tolist()
+        return self.network(**pairs).logits.float().sigmoid()[:, 0].tolist()
+
+    @torch.inference_mode()
+    def classes(self, inputs: list[list[int]]) -> list[list[float]]:
+        """Returns the probability of each class, for each input."""
+        return self._probabilities(self._logits(inputs)).tolist()
+
+    @torch.inference_mode()
+    def classes_of_tokens(self, inputs: list[list[int]]) -> list[list[list[float]]]:
+        """Returns the probability of each class, for each token of each input."""
+        told = self._logits(inputs).softmax(-1)
+        return [told[i, : len(ids)].tolist() for i, ids in enumerate(inputs)]
+
+    @torch.inference_mode()
+    def fillings(self, ids: list[int], most: int) -> list[list[tuple[int, float]]]:
+        """Returns the `most` likeliest tokens `(id, probability)` for each gap of an input, best first."""
+        gaps = [at for at, token in enumerate(ids) if token == self.tokenizer.inner.mask_token_id]
+        told = self._logits([ids])[0, gaps].softmax(-1).topk(min(most, self.vocabulary))
+        pairs = zip(told.indices.tolist(), told.values.tolist(), strict=True)
+        return [list(zip(tokens, chances, strict=True)) for tokens, chances in pairs]
+
+    def _logits(self, inputs: list[list[int]]) -> torch.Tensor:
+        ids, mask = self._padded(inputs)
+        return cast(Any, self.network)(input_ids=ids, attention_mask=mask).logits.float()
+
+    def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits.sigmoid() if self.independent else logits.softmax(-1)
 
     def _padded(self, inputs: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         longest = max(map(len, inputs))
@@ -102,60 +147,54 @@ class EmbeddingModel:
         return ids, mask
 
 
-_ACTIVATIONS = {
-    "Tanh": torch.tanh,
-    "Identity": torch.nn.Identity(),
-    "ReLU": torch.relu,
-    "GELU": torch.nn.functional.gelu,
-}
-
-
-def pool(hidden: torch.Tensor, mask: torch.Tensor, how: str) -> torch.Tensor:
-    """Pools `hidden` `[batch, length, width]`, right-padded as `mask` `[batch, length]` says, to `[batch, width]`."""
-    weight = mask.unsqueeze(-1).to(hidden.dtype)
-    count = weight.sum(1).clamp(min=1)
-    match how:
-        case "cls":
-            return hidden[:, 0]
-        case "lasttoken":
-            return hidden[torch.arange(hidden.shape[0], device=hidden.device), mask.sum(1) - 1]
-        case "max":
-            return hidden.masked_fill(weight == 0, float("-inf")).max(1).values
-        case "mean_sqrt_len_tokens":
-            return (hidden * weight).sum(1) / count.sqrt()
-        case "weightedmean":
-            weight = weight * torch.arange(1, hidden.shape[1] + 1, device=hidden.device).view(1, -1, 1)
-            return (hidden * weight).sum(1) / weight.sum(1)
-        case _:
-            return (hidden * weight).sum(1) / count
-
-
-def load_embedding_model(settings: EngineSettings, progress: LoadProgress) -> EmbeddingModel:
+def load_computing_model(settings: EngineSettings, kind: ModelKind, progress: LoadProgress) -> ComputingModel:
     """Loads the model and blocks meanwhile. Raises `MillstreamError` with the cause and the remedy."""
     device = pick_device(settings.device)
     place = _locate(settings.source, progress)
-    origin = {"trust_remote_code": settings.source.trust_remote_code, "revision": settings.source.revision or "main"}
+    origin = origin_of(place, settings.source)
     with explained(settings.source.model, device):
         config = AutoConfig.from_pretrained(place.path, **origin)
-        crossing = any("SequenceClassification" in name for name in config.architectures or [])
-        kind = AutoModelForSequenceClassification if crossing else AutoModel
         progress("loading the weights", None)
         dtype = pick_dtype(settings.dtype, device, parameters=0)
-        network = kind.from_pretrained(place.path, dtype=dtype or "auto", **origin)
+        network = trained(_network(kind, config), place.path, spare=_UNUSED, dtype=dtype or "auto", **origin)
         network = cast(Any, network).to(device).eval()
         if device.type == "cpu" and not fused(network.dtype):
             network.set_attn_implementation("eager")
-        tokenizer = HuggingFaceTokenizer(AutoTokenizer.from_pretrained(place.path, **origin), frozenset())
+        tokenizer = HuggingFaceTokenizer(_padding(AutoTokenizer.from_pretrained(place.path, **origin)), frozenset())
+        if network.config.pad_token_id is None:  # by it a decoder's head finds an input's end
+            network.config.pad_token_id = tokenizer.inner.pad_token_id
         recipe = read_recipe(place.path, config, device)
-    return EmbeddingModel(
+    if kind == "fill_mask" and tokenizer.inner.mask_token_id is None:
+        raise LoadFailed(f"The tokenizer of {settings.source.model!r} has no mask token, so no gap can be filled.")
+    return ComputingModel(
         name=settings.served_name or place.name,
+        kind=kind,
         network=network,
         tokenizer=tokenizer,
         recipe=recipe,
-        context_length=_context_length(config, recipe, settings.max_model_len),
+        context_length=_context_length(network, recipe, settings.max_model_len),
         revision=getattr(config, "_commit_hash", None) or "local",
-        cross_encoder=crossing,
+        labels=_labels(config) if "classifier" in kind else (),
     )
+
+
+def _padding(tokenizer: Any) -> Any:
+    """Returns the tokenizer with a token that fills up short inputs; what it is, is masked."""
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
+    return tokenizer
+
+
+def _network(kind: ModelKind, config: PretrainedConfig) -> Any:
+    """Returns the class to load: of an encoder that is a part of a larger network, that part alone."""
+    named = (config.architectures or [""])[0]
+    part = getattr(transformers, named, None) if named.endswith("EncoderModel") else None
+    return part if kind == "encoder" and part is not None else _HEADS[kind]
+
+
+def _labels(config: PretrainedConfig) -> tuple[str, ...]:
+    named = cast(dict[int, str], config.id2label)
+    return tuple(str(named[at]) for at in sorted(named))
 
 
 def _locate(source: ModelSource, progress: LoadProgress) -> ModelFiles:
@@ -165,64 +204,13 @@ def _locate(source: ModelSource, progress: LoadProgress) -> ModelFiles:
     return locate(source, progress)
 
 
-def _context_length(config: PretrainedConfig, recipe: Recipe, wanted: int | None) -> int:
-    own = getattr(config.get_text_config(), "max_position_embeddings", None) or _ENCODER_LIMIT
-    return min(x for x in (own, recipe.longest, wanted) if x)
+def _context_length(network: PreTrainedModel, recipe: Recipe, wanted: int | None) -> int:
+    own = getattr(network.config.get_text_config(), "max_position_embeddings", None) or _ENCODER_LIMIT
+    return min(x for x in (own - _first_position(network), recipe.longest, wanted) if x)
 
 
-def read_recipe(path: str, config: PretrainedConfig, device: torch.device) -> Recipe:
-    """Returns the recipe in `modules.json` and the files it names."""
-    text = config.get_text_config()
-    modules = _json(path, "modules.json")
-    decoder = "CausalLM" in "".join(config.architectures or [])
-    recipe = Recipe(
-        pooling="lasttoken" if decoder else "mean",
-        normalise=modules is None,
-        longest=(_json(path, "sentence_bert_config.json") or {}).get("max_seq_length"),
-        matryoshka=bool(getattr(text, "is_matryoshka", False) or getattr(text, "matryoshka_dimensions", None)),
-    )
-    if (_json(path, "config_sentence_transformers.json") or {}).get("truncate_dim"):
-        recipe = replace(recipe, matryoshka=True)
-    for module in modules or []:
-        recipe = _with_module(recipe, path, module, device)
-    return recipe
-
-
-def _with_module(recipe: Recipe, path: str, module: dict[str, Any], device: torch.device) -> Recipe:
-    match module["type"].rsplit(".", 1)[-1]:
-        case "Pooling":
-            return replace(recipe, pooling=_pooling(_json(path, f"{module['path']}/config.json") or {}))
-        case "Dense":
-            return replace(recipe, dense=(*recipe.dense, _dense(path, module["path"], device)))
-        case "Normalize":
-            return replace(recipe, normalise=True)
-        case _:
-            return recipe
-
-
-def _pooling(config: dict[str, Any]) -> str:
-    if mode := config.get("pooling_mode"):
-        return str(mode)
-    chosen = [key.removeprefix("pooling_mode_") for key, on in config.items() if key.startswith("pooling_mode_") and on]
-    name = chosen[0] if chosen else "mean_tokens"
-    return {"cls_token": "cls", "mean_tokens": "mean", "max_tokens": "max", "weightedmean_tokens": "weightedmean"}.get(
-        name, name
-    )
-
-
-def _dense(path: str, folder: str, device: torch.device) -> tuple[torch.Tensor, torch.Tensor | None, str]:
-    config = _json(path, f"{folder}/config.json") or {}
-    weights = load_file(str(cached_file(path, f"{folder}/model.safetensors")), device=str(device))
-    bias = weights.get("linear.bias")
-    activation = str(config.get("activation_function", "Identity")).rsplit(".", 1)[-1]
-    if activation not in _ACTIVATIONS:
-        raise ValueError(f"the model's dense layer wants the unknown activation {activation!r}")
-    return weights["linear.weight"].float(), None if bias is None else bias.float(), activation
-
-
-def _json(path: str, name: str) -> Any:
-    """Returns a JSON file of the model, local or from the hub, or None if it has none."""
-    found = cached_file(
-        path, name, _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False
-    )
-    return json.loads(Path(found).read_text(encoding="utf-8")) if found else None
+def _first_position(network: PreTrainedModel) -> int:
+    """Returns how many positions come before an input's first: RoBERTa and its like count from after the padding's."""
+    table: Any = getattr(getattr(network.base_model, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    return 0 if padding is None else int(padding) + 1
