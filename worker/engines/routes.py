@@ -1,4 +1,4 @@
-"""Where a model is asked for what it can do, and the words for what it cannot."""
+"""Tells which route asks a model for what it can do, and refuses what it cannot."""
 
 from millstream.common.errors import BadRequest
 from millstream.worker.engines.base import ModelCard
@@ -12,7 +12,7 @@ ROUTES = {
     "token_classify": "/v1/token_classify",
     "fill_mask": "/v1/fill_mask",
 }
-"""Where a model is asked for what it can do, by its card's capabilities."""
+"""The route for each capability of a card."""
 
 
 def require(card: ModelCard, capability: str) -> None:

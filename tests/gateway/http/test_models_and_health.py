@@ -16,7 +16,7 @@ from millstream.gateway.apis.anthropic.examples import MESSAGE
 from millstream.gateway.apis.batches.examples import BATCH
 from millstream.gateway.apis.chat.examples import CHAT, CHAT_STREAM
 from millstream.gateway.apis.completions.examples import COMPLETION
-from millstream.gateway.apis.embeddings.examples import EMBEDDINGS
+from millstream.gateway.apis.computing.embeddings.examples import EMBEDDINGS
 from millstream.gateway.apis.files.examples import FILE
 from millstream.gateway.apis.registry import ENDPOINTS
 from millstream.gateway.apis.responses.examples import RESPONSE

@@ -43,7 +43,7 @@ _UNUSED = ("pooler.",)  # a layer after the states, which no vector here comes f
 
 @dataclass(frozen=True, slots=True)
 class ComputingModel:
-    """What makes one forward pass. `labels` are the names of a classifier's classes, in the order of its logits."""
+    """Makes forward passes. `labels` are the names of a classifier's classes, in the order of its logits."""
 
     name: str
     kind: ModelKind

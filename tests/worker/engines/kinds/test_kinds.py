@@ -49,7 +49,7 @@ def loaded(settings: EngineSettings) -> tuple[TransformersComputing, ModelCard]:
 
 
 def logits(model: PreTrainedModel, tokenizer: Any, text: str) -> torch.Tensor:
-    """What the library computes for one text alone."""
+    """Returns what the library computes for one text alone."""
     with torch.inference_mode():
         return model(**tokenizer(text, return_tensors="pt", return_token_type_ids=False)).logits[0]
 

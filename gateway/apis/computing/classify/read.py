@@ -1,7 +1,7 @@
 """Turns the bodies into prepared requests: a job per batch, so that several workers can share a long list."""
 
 from millstream.common.job import ClassifyInput, FillInput, JobRequest, WorkInput
-from millstream.gateway.apis.classify.shape import ClassifyRequest, FillMaskRequest, TokenClassifyRequest
+from millstream.gateway.apis.computing.classify.shape import ClassifyRequest, FillMaskRequest, TokenClassifyRequest
 from millstream.gateway.apis.shared.read.inputs import batches, entries
 from millstream.gateway.requests.prepared import PreparedRequest, RequestContext, prepared
 

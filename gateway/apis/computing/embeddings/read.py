@@ -2,7 +2,7 @@
 list."""
 
 from millstream.common.job import EmbedInput, JobRequest
-from millstream.gateway.apis.embeddings.shape import EmbeddingRequest
+from millstream.gateway.apis.computing.embeddings.shape import EmbeddingRequest
 from millstream.gateway.apis.shared.read.inputs import batches, entries
 from millstream.gateway.requests.prepared import PreparedRequest, RequestContext, prepared
 

@@ -3,10 +3,10 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from millstream.gateway.apis.classify.examples import CLASSIFIED, FILLED, TOKENS_CLASSIFIED
-from millstream.gateway.apis.classify.read import prepare_classify, prepare_fill_mask, prepare_token_classify
-from millstream.gateway.apis.classify.shape import ClassifyRequest, FillMaskRequest, TokenClassifyRequest
-from millstream.gateway.apis.classify.write import classify_body, fill_mask_body, token_classify_body
+from millstream.gateway.apis.computing.classify.examples import CLASSIFIED, FILLED, TOKENS_CLASSIFIED
+from millstream.gateway.apis.computing.classify.read import prepare_classify, prepare_fill_mask, prepare_token_classify
+from millstream.gateway.apis.computing.classify.shape import ClassifyRequest, FillMaskRequest, TokenClassifyRequest
+from millstream.gateway.apis.computing.classify.write import classify_body, fill_mask_body, token_classify_body
 from millstream.gateway.apis.endpoint import Api, Endpoint, WholeWriter
 from millstream.gateway.apis.shared.examples import answers
 from millstream.gateway.apis.shared.json_route import JsonRoute
