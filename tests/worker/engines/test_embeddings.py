@@ -10,7 +10,7 @@ from transformers import AutoModel, AutoTokenizer, LlamaForCausalLM
 from millstream.common.errors import BadRequest, ContextLengthExceeded
 from millstream.worker.engines.embedding.engine import TransformersEmbedding
 from millstream.worker.engines.embedding.model import pool
-from millstream.worker.engines.transformers.loading.sample_models import package_folder
+from millstream.worker.engines.model_files.sample_models import package_folder
 from millstream.worker.engines.transformers.settings import EngineSettings, ModelSource
 
 TEXTS = ["A cat sits on the mat.", "Quarterly earnings grew by a third, the company said.", "The kitten is on a rug."]

@@ -14,13 +14,12 @@ from collections.abc import Iterator
 from typing import Literal
 
 from millstream.common.errors import BadRequest, ContextLengthExceeded, Unavailable
-from millstream.worker.engines.base import ModelCard
+from millstream.worker.engines.base import LoadProgress, ModelCard
 from millstream.worker.engines.embedding.model import EmbeddingModel, load_embedding_model
+from millstream.worker.engines.model_files.vocabulary import check_tokens
 from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
 from millstream.worker.engines.transformers.loading.packing import about_processor
-from millstream.worker.engines.transformers.loading.sample_models import LoadProgress
 from millstream.worker.engines.transformers.settings import EngineSettings
-from millstream.worker.engines.transformers.vocabulary import check_tokens
 
 _BATCH_TOKENS = 8192  # padded tokens of one forward pass; bounds the memory of its activations
 

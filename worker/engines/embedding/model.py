@@ -21,12 +21,13 @@ from transformers import (
 )
 from transformers.utils.hub import cached_file
 
+from millstream.worker.engines.base import LoadProgress
+from millstream.worker.engines.model_files.sample_models import package_folder
 from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
 from millstream.worker.engines.transformers.loading.attention import fused
 from millstream.worker.engines.transformers.loading.device import pick_device, pick_dtype
 from millstream.worker.engines.transformers.loading.failures import explained
 from millstream.worker.engines.transformers.loading.load import ModelFiles, locate
-from millstream.worker.engines.transformers.loading.sample_models import LoadProgress, package_folder
 from millstream.worker.engines.transformers.settings import SAMPLE_EMBEDDING, EngineSettings, ModelSource
 
 _ENCODER_LIMIT = 512  # positions of an encoder that does not say
