@@ -28,6 +28,8 @@ from transformers.generation.continuous_batching.requests import RequestState, R
 from transformers.generation.continuous_batching.utils import stream_context
 
 from millstream.common.errors import EngineError
+from millstream.worker.engines.sampling.sampler import Sampler, needed
+from millstream.worker.engines.sampling.sequence import Sequence
 from millstream.worker.engines.transformers.loading.attention import (
     CPU_ATTENTION,
     LayerCache,
@@ -36,12 +38,10 @@ from millstream.worker.engines.transformers.loading.attention import (
     plan_attention,
 )
 from millstream.worker.engines.transformers.loading.gpu_attention import GPU_ATTENTION, Tables, plan_graphs
+from millstream.worker.engines.transformers.logits_hook import LogitsHook
 from millstream.worker.engines.transformers.memory_plan import MemoryPlan
 from millstream.worker.engines.transformers.overlap import OverlappedLoop, inputs
 from millstream.worker.engines.transformers.prefix_salt import salt_prefixes, salt_tokens
-from millstream.worker.engines.transformers.sampling.logits_hook import LogitsHook
-from millstream.worker.engines.transformers.sampling.sampler import Sampler, needed
-from millstream.worker.engines.transformers.sampling.sequence import Sequence
 
 Deliver = Callable[[list[Sequence]], None]
 Broken = Callable[[BaseException], None]

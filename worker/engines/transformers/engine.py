@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from collections.abc import Sequence as Many
 from typing import Literal
 
-from millstream.common.errors import BadGrammar, BadRequest, ContextLengthExceeded, EngineError, Unavailable
+from millstream.common.errors import BadGrammar, EngineError, Unavailable
 from millstream.common.job import Guide
 from millstream.worker.engines.base import (
     EngineStats,
+    LoadProgress,
     ModelCard,
     Output,
     RawLogprob,
@@ -16,27 +17,25 @@ from millstream.worker.engines.base import (
     SequenceSpec,
     Sink,
     always,
+    silent,
 )
 from millstream.worker.engines.grammar.guides import GuideCompiler, Matcher
+from millstream.worker.engines.model_files.generation_defaults import generation_defaults
+from millstream.worker.engines.model_files.vocabulary import guide_compiler
+from millstream.worker.engines.sampling.sequence import Sequence, begin
+from millstream.worker.engines.sampling.spec_check import check_spec
 from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
 from millstream.worker.engines.transformers.batching import BatchLoop
 from millstream.worker.engines.transformers.fingerprint import fingerprint
-from millstream.worker.engines.transformers.generation_defaults import generation_defaults
 from millstream.worker.engines.transformers.loading.failures import MODEL_ERRORS, explained
 from millstream.worker.engines.transformers.loading.load import Loaded, load
 from millstream.worker.engines.transformers.loading.packing import about_processor
-from millstream.worker.engines.transformers.loading.sample_models import LoadProgress
 from millstream.worker.engines.transformers.memory_plan import plan_memory
-from millstream.worker.engines.transformers.sampling.sequence import Sequence, begin
 from millstream.worker.engines.transformers.scoring import score_prompt
 from millstream.worker.engines.transformers.self_check import try_out
 from millstream.worker.engines.transformers.settings import EngineSettings
-from millstream.worker.engines.transformers.vocabulary import check_tokens, guide_compiler
 
 ENGINE = "transformers"
-
-
-def _silent(stage: str, fraction: float | None) -> None: ...
 
 
 class TransformersEngine:
@@ -59,13 +58,13 @@ class TransformersEngine:
         self._cached_tokens = 0
 
     # ------------------------------------------------------------------------------------------- life
-    def load(self, progress: LoadProgress = _silent) -> ModelCard:
+    def load(self, progress: LoadProgress = silent) -> ModelCard:
         """Loads the model and blocks meanwhile; `progress(stage, fraction or None)` is called on this thread. Raises
         `MillstreamError`."""
         loaded = load(self.settings, progress)
         room = plan_memory(self.settings, loaded)
         progress("reading the vocabulary for grammars", None)  # here, because it would hold the event loop up later
-        self._guides = guide_compiler(loaded, self.guide_limits)
+        self._guides = guide_compiler(loaded.tokenizer, loaded.vocabulary, self.guide_limits)
         progress("making room for the cache", None)
         with explained(self.settings.source.model, loaded.model.device):
             batch = BatchLoop(loaded.model, room, self._from_step, self._on_broken)
@@ -79,7 +78,8 @@ class TransformersEngine:
         dtype = str(loaded.model.dtype).removeprefix("torch.")
         device, source = loaded.model.device, self.settings.source.model
         details = {"dtype": dtype, "device": str(device), "revision": loaded.revision, "model": source}
-        defaults = generation_defaults(loaded.model) if self.settings.generation_config == "auto" else {}
+        own = loaded.model.generation_config if self.settings.generation_config == "auto" else None
+        defaults = generation_defaults(own.to_diff_dict() if own is not None else {})
         return ModelCard(
             name=loaded.name,
             engine=ENGINE,
@@ -163,24 +163,7 @@ class TransformersEngine:
 
     def _check(self, spec: SequenceSpec) -> None:
         assert self._loaded is not None
-        limit, size = self._loaded.context_length, self._loaded.vocabulary
-        if not spec.prompt:
-            raise BadRequest("The prompt is empty: give at least one token.", param="prompt")
-        if len(spec.prompt) + max(spec.max_tokens, len(spec.generated)) > limit:
-            raise ContextLengthExceeded(
-                f"This model's context length is {limit} tokens, but the prompt has {len(spec.prompt)} and "
-                f"{spec.max_tokens} are asked for.",
-                param="max_tokens",
-            )
-        sampling = spec.sampling
-        told = {
-            "prompt": spec.prompt,
-            "logit_bias": map(int, sampling.logit_bias),
-            "stop_token_ids": sampling.stop_token_ids,
-            "allowed_token_ids": sampling.allowed_token_ids,
-        }
-        for param, tokens in told.items():
-            check_tokens(tokens, size, param)
+        check_spec(spec, self._loaded.context_length, self._loaded.vocabulary)
 
     def _scoring(self, sequence: Sequence, wanted: int) -> Iterator[None]:
         assert self._loaded is not None

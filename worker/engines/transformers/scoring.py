@@ -9,7 +9,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from millstream.worker.engines.base import RawLogprob
-from millstream.worker.engines.transformers.sampling.logprobs import rank_prompt
+from millstream.worker.engines.sampling.logprobs import rank_prompt
 
 _PIECE = 256  # tokens between two steps, so that running streams keep flowing
 

@@ -7,11 +7,11 @@ import torch
 
 from millstream.common.job import Sampling
 from millstream.worker.engines.base import SequenceKey, SequenceSpec
+from millstream.worker.engines.sampling.sequence import begin
 from millstream.worker.engines.transformers.batching import BatchLoop
 from millstream.worker.engines.transformers.loading.failures import MODEL_ERRORS
 from millstream.worker.engines.transformers.loading.load import Loaded
 from millstream.worker.engines.transformers.loading.support import unsupported
-from millstream.worker.engines.transformers.sampling.sequence import begin
 
 _TEXT = "Rain fills the stream, the stream turns the wheel, and the wheel turns the stone that grinds the corn. " * 4
 _MOST = 64  # tokens: more than a page on CPUs

@@ -6,9 +6,8 @@ from typing import Literal
 
 from millstream.common.process.folders import default_cache_dir
 from millstream.worker.engines.base import GuideLimits
+from millstream.worker.engines.model_files.sample_models import SAMPLE_CHAT
 
-SAMPLE_CHAT = "smollm2"
-SAMPLE_CHAT_NAME = "smollm2-135m-instruct"
 SAMPLE_EMBEDDING = "all-minilm-l6-v2"
 
 Quantization = Literal["8bit", "4bit"]

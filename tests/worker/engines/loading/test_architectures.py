@@ -30,8 +30,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from millstream.worker.engines.base import LoadFailed
 from millstream.worker.engines.transformers.engine import TransformersEngine
-from millstream.worker.engines.transformers.loading.failures import LoadFailed
 from millstream.worker.engines.transformers.settings import EngineSettings, ModelSource
 from tests.worker.engines.conftest import EOS, byte_tokenizer
 from tests.worker.engines.exactness.test_exact_arithmetic import generated

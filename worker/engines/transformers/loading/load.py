@@ -17,16 +17,17 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Pretra
 from transformers.utils.logging import disable_progress_bar
 
 from millstream.common.errors import BadRequest
+from millstream.worker.engines.base import LoadFailed, LoadProgress
+from millstream.worker.engines.model_files.sample_models import SAMPLE_CHAT, SAMPLE_CHAT_NAME, sample_chat_folder
 from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
 from millstream.worker.engines.transformers.loading.attention import CPU_ATTENTION, fused, usable
 from millstream.worker.engines.transformers.loading.device import free_memory, pick_device, pick_dtype
-from millstream.worker.engines.transformers.loading.failures import LoadFailed, explained
+from millstream.worker.engines.transformers.loading.failures import explained
 from millstream.worker.engines.transformers.loading.gpu_attention import GPU_ATTENTION, fits
 from millstream.worker.engines.transformers.loading.packing import pack_linears
-from millstream.worker.engines.transformers.loading.sample_models import LoadProgress, sample_chat_folder
 from millstream.worker.engines.transformers.loading.support import check_supported
 from millstream.worker.engines.transformers.loading.trained import trained
-from millstream.worker.engines.transformers.settings import SAMPLE_CHAT, SAMPLE_CHAT_NAME, EngineSettings, ModelSource
+from millstream.worker.engines.transformers.settings import EngineSettings, ModelSource
 
 
 @dataclass(frozen=True, slots=True)

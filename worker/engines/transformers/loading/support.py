@@ -6,7 +6,7 @@
 
 from transformers import PreTrainedModel
 
-from millstream.worker.engines.transformers.loading.failures import LoadFailed
+from millstream.worker.engines.base import LoadFailed
 
 _PAGED = frozenset(("full_attention", "sliding_attention"))
 
