@@ -33,7 +33,7 @@ pytest:
 # Which lines and branches the tests reach, those of the processes they start included. It slows them, so it is apart.
 coverage:
 	rm -f .coverage .coverage.*
-	HF_HUB_OFFLINE=1 $(PYTHON) -m coverage run -m pytest $(TESTS)
+	HF_HUB_OFFLINE=1 PYTHONDONTWRITEBYTECODE= $(PYTHON) -m coverage run -m pytest -n auto -p tests.harness.spreading $(TESTS)
 	$(PYTHON) -m coverage combine --quiet
 	$(PYTHON) -m coverage report
 
