@@ -25,6 +25,7 @@ from millstream.worker.engines.transformers.loading.gpu_attention import GPU_ATT
 from millstream.worker.engines.transformers.loading.packing import pack_linears
 from millstream.worker.engines.transformers.loading.sample_models import LoadProgress, sample_chat_folder
 from millstream.worker.engines.transformers.loading.support import check_supported
+from millstream.worker.engines.transformers.loading.trained import trained
 from millstream.worker.engines.transformers.settings import SAMPLE_CHAT, SAMPLE_CHAT_NAME, EngineSettings, ModelSource
 
 
@@ -109,7 +110,7 @@ def load(settings: EngineSettings, progress: LoadProgress) -> Loaded:
         config = _config(place, settings.source)
         context = _context_length(config, settings.max_model_len)
         progress("loading the tokenizer", None)
-        tokenizer = AutoTokenizer.from_pretrained(place.path, **_origin(place, settings.source))
+        tokenizer = AutoTokenizer.from_pretrained(place.path, **origin_of(place, settings.source))
         sketch = _sketch(config, settings)
         check_supported(sketch)
         progress("loading the weights", None)
@@ -140,7 +141,8 @@ def _check_template(rendered: HuggingFaceTokenizer, file: Path) -> None:
             raise LoadFailed(message, param="chat_template") from error
 
 
-def _origin(place: ModelFiles, source: ModelSource) -> dict[str, Any]:
+def origin_of(place: ModelFiles, source: ModelSource) -> dict[str, Any]:
+    """Returns the options that every `from_pretrained` of this model takes."""
     origin: dict[str, Any] = {"trust_remote_code": source.trust_remote_code}
     if source.revision and source.source == "hub":
         origin["revision"] = source.revision
@@ -150,7 +152,7 @@ def _origin(place: ModelFiles, source: ModelSource) -> dict[str, Any]:
 
 
 def _config(place: ModelFiles, source: ModelSource) -> PretrainedConfig:
-    return AutoConfig.from_pretrained(place.path, **_origin(place, source))
+    return AutoConfig.from_pretrained(place.path, **origin_of(place, source))
 
 
 def _context_length(config: PretrainedConfig, wanted: int | None) -> int:
@@ -171,11 +173,11 @@ def _sketch(config: PretrainedConfig, settings: EngineSettings) -> PreTrainedMod
 def _model(
     place: ModelFiles, settings: EngineSettings, device: torch.device, dtype: torch.dtype | None
 ) -> PreTrainedModel:
-    options = _origin(place, settings.source) | _placement(settings, device)
+    options = origin_of(place, settings.source) | _placement(settings, device)
     options["dtype"] = dtype or "auto"
     if settings.quantization:
         options["quantization_config"] = _quantization(settings.quantization)
-    model = AutoModelForCausalLM.from_pretrained(place.path, **options)
+    model = trained(AutoModelForCausalLM, place.path, **options)
     if settings.adapter:
         model = _adapted(model, settings.adapter)
     if "device_map" not in options and not settings.tensor_parallel:
