@@ -218,7 +218,7 @@ def _refusal(error: exceptions.ResponseError) -> MillstreamError:
 
 
 def _forbidden(text: str) -> RedisAway:
-    """An operator's mistake, to be mended while we wait."""
+    """Returns our error for an operator's mistake, which can be mended while we wait."""
     message = f"The queue (Redis) forbids a command: {text.rstrip('.')}. {NEEDED}"
     return RedisAway(message, retry_after=5, cause="permissions")
 
@@ -245,7 +245,7 @@ class Broker:
         await self.redis.aclose()
 
     async def run(self, script: Script[Head, Item], model: ModelName, head: Head, items: Iterable[Item] = ()) -> Any:
-        """Run a script on a model's keys. Raises `RedisAway` or `RedisRefused`; a call whose reply was lost may be
+        """Runs a script on a model's keys. Raises `RedisAway` or `RedisRefused`; a call whose reply was lost may be
         repeated, every script is idempotent."""
         return await self.run_on(script, keys.prefix(model), head, items)
 
