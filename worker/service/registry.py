@@ -178,5 +178,5 @@ def _pairs(flag: str, given: list[str]) -> list[tuple[str, str]]:
 
 
 def leave_at_once(status: int) -> NoReturn:
-    """End the process although a thread of the engine's cannot be stopped."""
+    """Ends the process although a thread of the engine's cannot be stopped."""
     os._exit(status)
