@@ -1,4 +1,4 @@
-"""What doctor advises when the queue's server does not do what it is asked: by the cause, not by anybody's words."""
+"""Doctor's advice when the queue's server does not do what it is asked: by the cause, not by anybody's words."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -108,7 +108,7 @@ class TransformersEngine:
         dtype = str(loaded.model.dtype).removeprefix("torch.")
         device, source = loaded.model.device, self.settings.source.model
         details = {"dtype": dtype, "device": str(device), "revision": loaded.revision, "model": source}
-        own = loaded.model.generation_config if self.settings.generation_config == "auto" else None
+        own = getattr(loaded.model, "generation_config", None) if self.settings.generation_config == "auto" else None
         defaults = generation_defaults(own.to_diff_dict() if own is not None else {})
         return ModelCard(
             name=loaded.name,

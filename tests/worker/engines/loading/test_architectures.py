@@ -15,6 +15,7 @@ from transformers import (
     GPT2LMHeadModel,
     GptOssConfig,
     GptOssForCausalLM,
+    LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
     PreTrainedModel,
@@ -43,6 +44,16 @@ RUN: dict[str, MakeModel] = {
     "gpt-oss": lambda: GptOssForCausalLM(GptOssConfig(**DECODER, **WINDOW, **EXPERTS)),
     "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**ALL, **GPT2)),
 }
+
+BATCHED = (
+    LlamaForCausalLM,
+    Qwen3ForCausalLM,
+    MistralForCausalLM,
+    Gemma2ForCausalLM,
+    GptOssForCausalLM,
+    GPT2LMHeadModel,
+)
+"""The architectures of `RUN`, and the one that all other tests use."""
 
 
 def saved(make: MakeModel, folder: Path, small: EngineSettings) -> EngineSettings:

@@ -1,5 +1,7 @@
 """Architectures that cannot be batched: each computes what `transformers.generate` computes, and goes on exactly."""
 
+import json
+import shutil
 from contextlib import closing
 from dataclasses import replace
 from functools import cache
@@ -16,9 +18,12 @@ from millstream.worker.engines.base import LoadFailed
 from millstream.worker.engines.transformers.loading.kinds import ModelKind, find_kind
 from millstream.worker.engines.transformers.settings import EngineSettings, ModelSource
 from tests.worker.engines.conftest import EOS, byte_tokenizer
+from tests.worker.engines.loading.own_code.modeling_glade import GladeConfig, GladeModel
+from tests.worker.engines.loading.own_code.tokenization_glade import GladeTokenizer
 from tests.worker.engines.loading.test_architectures import ALL, DECODER, GPT2, SIZE
 from tests.worker.engines.rig import Rig, choice
 
+OWN_CODE = Path(__file__).parent / "own_code"
 LATENT = {"q_lora_rank": None, "kv_lora_rank": 32, "qk_rope_head_dim": 8, "qk_nope_head_dim": 16, "v_head_dim": 16}
 ROUTED = {"n_routed_experts": 4, "n_group": 1, "topk_group": 1, "moe_intermediate_size": 32, "num_experts_per_tok": 2}
 SMALL = {"vocab_size": 260, "hidden_size": 64, "num_hidden_layers": 2, "eos_token_id": EOS}
@@ -181,3 +186,44 @@ def test_an_encoders_prompt_has_no_logprobs(tmp_path: Path, small: EngineSetting
         assert rig.card.capabilities == ("completions",)
         with pytest.raises(BadRequest, match="encodes its prompt"):
             rig.engine.prepare(rig.spec(PROMPTS[0], 3, prompt_logprobs=0))
+
+
+def with_own_code(folder: Path, small: EngineSettings) -> tuple[PreTrainedModel, EngineSettings]:
+    """Makes a checkpoint whose code lies beside its weights, as those of ChatGLM and Baichuan do."""
+    torch.manual_seed(7)
+    model = GladeModel(GladeConfig(eos_token_id=EOS, max_position_embeddings=256)).eval()
+    torch.nn.init.normal_(model.output.weight)
+    model.save_pretrained(folder)
+    GladeTokenizer().save_pretrained(folder)
+    for file in OWN_CODE.glob("*_glade.py"):
+        shutil.copy(file, folder)
+    config = json.loads((folder / "config.json").read_text())
+    names = {"AutoConfig": "GladeConfig", "AutoModel": "GladeModel", "AutoModelForCausalLM": "GladeModel"}
+    config["auto_map"] = {auto: f"modeling_glade.{name}" for auto, name in names.items()}
+    (folder / "config.json").write_text(json.dumps(config))
+    tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
+    tokenizer["auto_map"] = {"AutoTokenizer": ["tokenization_glade.GladeTokenizer", None]}
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    return model, replace(small, source=ModelSource(str(folder), trust_remote_code=True))
+
+
+def test_a_model_with_code_of_its_own(tmp_path: Path, small: EngineSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It wants the places of its tokens told, its cache is of tuples, its tokenizer is of Python alone."""
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    model, settings = with_own_code(tmp_path / "glade", small)
+    assert find_kind(settings.source) == "causal"
+    with closing(Rig(settings)) as rig:
+        read = list(PROMPTS[1])
+        for _ in range(12):
+            read.append(int(model(torch.tensor([read])).logits[0, -1].argmax()))
+        assert rig.one(PROMPTS[1], 12) == read[len(PROMPTS[1]) :]
+        drawn = {"temperature": 1.0, "seed": 3}
+        whole = rig.one(PROMPTS[0], 20, **drawn)
+        assert rig.tokens(rig.spec(PROMPTS[0], 20, generated=whole[:7], **drawn)) == [whole]
+        assert rig.engine.tokenizer.decode(rig.engine.tokenizer.encode("Mühle")) == "Mühle"
+
+
+def test_code_of_a_models_own_runs_only_where_it_is_trusted(tmp_path: Path, small: EngineSettings) -> None:
+    _, settings = with_own_code(tmp_path / "glade", small)
+    with pytest.raises(LoadFailed, match="brings its own code: if you trust it, start the worker with --trust-remote"):
+        find_kind(replace(settings.source, trust_remote_code=False))

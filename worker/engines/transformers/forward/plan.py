@@ -43,7 +43,7 @@ def _decoded(loaded: Loaded) -> Callable[[], Steps]:
 
 
 def _encoded(loaded: Loaded) -> Callable[[], Steps]:
-    own, config = loaded.model.generation_config, loaded.model.config
+    own, config = getattr(loaded.model, "generation_config", None), loaded.model.config
     first = getattr(own, "decoder_start_token_id", None)
     first = getattr(config, "decoder_start_token_id", None) if first is None else first
     first = getattr(own, "bos_token_id", None) if first is None else first

@@ -272,7 +272,7 @@ def _adapted(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
 
 
 def _eos_ids(model: PreTrainedModel) -> frozenset[int]:
-    ids = getattr(model.generation_config, "eos_token_id", None)
+    ids = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     if ids is None:
         ids = getattr(model.config.get_text_config(), "eos_token_id", None)
     if ids is None:
