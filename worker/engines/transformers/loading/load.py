@@ -123,7 +123,7 @@ def load(settings: EngineSettings, progress: LoadProgress, *, encodes: bool = Fa
         progress("loading the tokenizer", None)
         tokenizer = AutoTokenizer.from_pretrained(place.path, **origin_of(place, settings.source))
         sketch = None if encodes else _sketch(config, settings)
-        unbatched = _unbatched(sketch, settings)
+        unbatched = _unbatched(sketch, settings, encodes=encodes)
         progress("loading the weights", None)
         dtype = pick_dtype(settings.dtype, device, sketch.num_parameters() if sketch is not None else 0)
         kind = AutoModelForSeq2SeqLM if encodes else AutoModelForCausalLM
@@ -138,12 +138,13 @@ def load(settings: EngineSettings, progress: LoadProgress, *, encodes: bool = Fa
     return Loaded(name, model, rendered, context, revision, place.file, encodes, unbatched)
 
 
-def _unbatched(sketch: PreTrainedModel | None, settings: EngineSettings) -> str | None:
+def _unbatched(sketch: PreTrainedModel | None, settings: EngineSettings, *, encodes: bool) -> str | None:
     """Returns why the model's sequences are not run together. Raises `NotBatched` where they have to be."""
     if settings.batching == "off":
         return "--batching is off"
     architecture = type(sketch).__name__ if sketch is not None else "this model"
-    why = "brings an architecture of its own" if sketch is None else why_not_batched(sketch)
+    own = "reads its prompt with an encoder" if encodes else "brings code of its own"
+    why = own if sketch is None else why_not_batched(sketch)
     if why is not None and (settings.batching == "on" or settings.tensor_parallel):
         raise NotBatched(architecture, why)
     return why
