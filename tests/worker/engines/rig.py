@@ -6,15 +6,15 @@ from typing import Any
 
 from millstream.common.job import Guide, Sampling
 from millstream.worker.engines.base import Output, SequenceKey, SequenceSpec
-from millstream.worker.engines.transformers.engine import TransformersEngine
 from millstream.worker.engines.transformers.settings import EngineSettings
+from millstream.worker.engines.vllm.settings import VllmSettings
 
 
 class Rig:
     """Loads, starts and drives one engine. `run` returns when all its sequences have ended."""
 
-    def __init__(self, settings: EngineSettings) -> None:
-        self.engine = TransformersEngine(settings)
+    def __init__(self, settings: EngineSettings | VllmSettings) -> None:
+        self.engine = made(settings)
         self.card = self.engine.load()
         self.steps: list[list[Output]] = []
         self._numbers = itertools.count()
@@ -75,3 +75,14 @@ class Rig:
 
 def choice(*options: str) -> Guide:
     return Guide("choice", "[" + ", ".join(f'"{o}"' for o in options) + "]")
+
+
+def made(settings: EngineSettings | VllmSettings) -> Any:
+    """Imported here: the libraries of the two are never in one environment."""
+    if isinstance(settings, VllmSettings):
+        from millstream.worker.engines.vllm.engine import VllmEngine
+
+        return VllmEngine(settings)
+    from millstream.worker.engines.transformers.engine import TransformersEngine
+
+    return TransformersEngine(settings)
