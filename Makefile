@@ -2,7 +2,7 @@
 PYTHON ?= python
 PATHS = common gateway worker cli bench tests examples deploy
 
-.PHONY: install test lint format types imports pytest coverage clients engines engines-vllm ui pictures charts audit fuzz compose clean
+.PHONY: install test lint format types imports pytest coverage clients engines engines-vllm ui pictures charts audit fuzz mixed dist bundle compose clean
 
 install:
 	$(PYTHON) -m pip install --quiet -c constraints.txt -e '.[all,dev]'
@@ -84,6 +84,20 @@ fuzz:
 	$(PYTHON) -m venv .fuzz/venv
 	.fuzz/venv/bin/python -m pip install --quiet schemathesis==4.32.5
 	HF_HUB_OFFLINE=1 MILLSTREAM_FUZZ_SECONDS=$(or $(SECONDS),600) $(PYTHON) -m pytest -m fuzz -rP tests/abuse/fuzz
+
+# Gateways and workers of the revision PREVIOUS beside those of this one, on one Redis; the packages are this revision's.
+mixed:
+	git worktree add --force --detach .previous $(PREVIOUS)
+	MILLSTREAM_PREVIOUS=$(CURDIR)/.previous $(PYTHON) -m pytest -m mixed tests/faults/kept/test_mixed_versions.py; \
+	    status=$$?; git worktree remove --force .previous; exit $$status
+
+# Wheel and source distribution of the last commit in dist/: built twice, checked, installed and run; asks the package index.
+dist:
+	PYTHON=$(PYTHON) deploy/release/dist.sh
+
+# All that a machine without a network needs, in FOLDER; installed from there alone and run; asks the package index.
+bundle:
+	PYTHON=$(PYTHON) deploy/release/bundle.sh $(FOLDER)
 
 # docker-compose.yml built and run for real, on a Debian machine as root; needs no container engine, but the package index.
 compose:

@@ -85,14 +85,38 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     sizes: ContextSizes | None = None
 
 
+class TokenClass(msgspec.Struct, frozen=True, array_like=True):
+    """One token of a text that was classified token by token: where it stands in the text, in characters (None where
+    the tokenizer does not tell), and the probability of each class."""
+
+    text: str
+    start: int | None
+    end: int | None
+    probs: list[float]
+
+
+class Filling(msgspec.Struct, frozen=True, array_like=True):
+    """One token that may fill a gap: its text, id and probability."""
+
+    text: str
+    id: int
+    prob: float
+
+
 class Result(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The answer of a job that generates nothing: vectors, scores of a rerank, or ids and text."""
+    """The answer of a job that generates nothing: vectors, scores of a rerank, classes, fillings, or ids and text.
+    `probs` are those of each class for each input, `labels` the classes' names; `fillings` are told for each gap of
+    each input, best first."""
 
     vectors: list[list[float]] = []
     scores: list[float] = []
     ids: list[int] = []
     text: str = ""
     pieces: list[str] = []
+    labels: list[str] = []
+    probs: list[list[float]] = []
+    token_classes: list[list[TokenClass]] = []
+    fillings: list[list[list[Filling]]] = []
 
 
 class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -95,6 +95,21 @@ class RerankInput(msgspec.Struct, frozen=True, tag="rerank", omit_defaults=True)
     documents: list[str]
 
 
+class ClassifyInput(msgspec.Struct, frozen=True, tag="classify", omit_defaults=True):
+    """Tell the class of each text or, with `each_token`, of each of its tokens."""
+
+    inputs: list[str | list[int]]
+    each_token: bool = False
+    truncate: bool = False
+
+
+class FillInput(msgspec.Struct, frozen=True, tag="fill", omit_defaults=True):
+    """Fill the gaps of each text, which the model's mask token marks, each with the `most` likeliest tokens."""
+
+    inputs: list[str]
+    most: int = 5
+
+
 class TokenizeInput(msgspec.Struct, frozen=True, tag="tokenize", omit_defaults=True):
     """Turn text or messages into token ids, or ids into text, without generating."""
 
@@ -105,7 +120,8 @@ class TokenizeInput(msgspec.Struct, frozen=True, tag="tokenize", omit_defaults=T
     add_special_tokens: bool = True
 
 
-JobInput = ChatPrompt | TextPrompt | TokensPrompt | EmbedInput | RerankInput | TokenizeInput
+WorkInput = EmbedInput | RerankInput | ClassifyInput | FillInput | TokenizeInput  # nothing is generated
+JobInput = ChatPrompt | TextPrompt | TokensPrompt | WorkInput
 
 
 GuideKind = Literal["json_object", "json_schema", "regex", "choice", "grammar"]

@@ -17,8 +17,8 @@ from typing import Literal, cast
 from millstream.common.errors import NotFound
 from millstream.common.job import JobId, ModelName
 
-Family = Literal["chatcmpl", "cmpl", "resp", "msg", "embd", "rerank", "tok"]
-FAMILIES: frozenset[str] = frozenset(("chatcmpl", "cmpl", "resp", "msg", "embd", "rerank", "tok"))
+Family = Literal["chatcmpl", "cmpl", "resp", "msg", "embd", "rerank", "classify", "tok"]
+FAMILIES: frozenset[str] = frozenset(("chatcmpl", "cmpl", "resp", "msg", "embd", "rerank", "classify", "tok"))
 
 
 def checksum(model: ModelName) -> str:

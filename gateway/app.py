@@ -79,7 +79,8 @@ def create_app(settings: GatewaySettings, connect: Connect, failed: Callable[[],
             if failed is not None:
                 failed()
 
-    app = DirectApp(DIALECTS, title="Millstream", description=DESCRIPTION, version=release(), lifespan=lifespan)
+    named = {"title": "Millstream", "description": DESCRIPTION, "version": release()}
+    app = DirectApp(DIALECTS, **named, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.draining, app.state.failure = False, 0
     for api in SERVED:
         app.include_router(api.router, responses=failures(api.dialect.error_body(MISSING)))

@@ -89,6 +89,9 @@ class Fleet:
         self._directory = directory
         self._common = {"redis_url": redis_url, "log_format": "json", **common}
         self.parts: list[FleetPart] = []
+        self.checkout: Path | None = (
+            None  # whose sources the parts started from now on run; None: those of this process
+        )
 
     async def __aenter__(self) -> Self:
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -124,7 +127,8 @@ class Fleet:
     async def _start(self, command: str, settings: dict[str, str]) -> FleetPart:
         name = f"{command}-{len(self.parts) + 1}"
         log = self._directory / f"{name}.log"
-        environment = child_environment(**{**self._common, **settings})
+        own = {} if self.checkout is None else {"PYTHONPATH": str(self.checkout)}
+        environment = {**child_environment(**{**self._common, **settings}), **own}
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
                 *leashed(own_command(command), signal.SIGTERM if "supervise" in settings else signal.SIGKILL),

@@ -47,6 +47,8 @@ class Dialect:
     prefix: str
     error_body: Callable[[MillstreamError], dict[str, Any]]
     id_header: bytes = b""  # where these clients look for the request's id, beside `x-request-id`
+    shared: str = ""  # the beginning of paths that OpenAI's clients ask for as well
+    mark: bytes = b""  # the header by which this API's clients are known there
 
 
 OPENAI = Dialect("/", error_object)
@@ -112,9 +114,12 @@ class Api:
     dialect: Dialect = OPENAI
 
 
-def dialect_of(path: str, dialects: Sequence[Dialect]) -> Dialect:
-    """Returns the first dialect whose paths `path` is among; OpenAI's for all others."""
+def dialect_of(path: str, dialects: Sequence[Dialect], headers: Sequence[tuple[bytes, bytes]] = ()) -> Dialect:
+    """Returns the first dialect whose paths `path` is among; OpenAI's for all others. `headers`: of the request, whose
+    names tell whose client asks for a path that two APIs share."""
     for each in dialects:  # a loop, because a generator costs more than all it does
         if path.startswith(each.prefix):
+            return each
+        if each.shared and path.startswith(each.shared) and any(name == each.mark for name, _ in headers):
             return each
     return OPENAI

@@ -11,15 +11,16 @@ from millstream.gateway.apis.batches import route as batches
 from millstream.gateway.apis.chat import route as chat
 from millstream.gateway.apis.chat import stored_route as stored
 from millstream.gateway.apis.completions import route as completions
-from millstream.gateway.apis.embeddings import route as embeddings
+from millstream.gateway.apis.computing.classify import route as classify
+from millstream.gateway.apis.computing.embeddings import route as embeddings
+from millstream.gateway.apis.computing.rerank import route as rerank
+from millstream.gateway.apis.computing.tokens import route as tokens
 from millstream.gateway.apis.endpoint import OPENAI, Api
 from millstream.gateway.apis.files import route as files
 from millstream.gateway.apis.ollama import route as ollama
-from millstream.gateway.apis.rerank import route as rerank
 from millstream.gateway.apis.responses import route as responses
 from millstream.gateway.apis.responses.conversations import compact_route as compact
 from millstream.gateway.apis.responses.conversations import route as conversations
-from millstream.gateway.apis.tokens import route as tokens
 
 APIS = (
     chat.API,
@@ -32,6 +33,7 @@ APIS = (
     ollama.API,
     embeddings.API,
     rerank.API,
+    classify.API,
     tokens.API,
     Api(models.router),
     Api(requests.router),

@@ -203,9 +203,9 @@ def _limit_text(limit: int) -> str:
 
 
 def spoken(scope: Scope) -> Dialect:
-    """Returns the dialect of whoever asks, by the path."""
+    """Returns the dialect of whoever asks, by the path and, where two APIs share it, the headers."""
     app: DirectApp = scope["app"]
-    return dialect_of(own_path(scope), app.dialects)
+    return dialect_of(own_path(scope), app.dialects, scope["headers"])
 
 
 def error_response(error: MillstreamError, scope: Scope) -> Response:

@@ -1,4 +1,4 @@
-"""docs/security.md tells the limits as they are in the settings."""
+"""docs/operating/security.md tells the limits as they are in the settings."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from millstream.gateway.background.settings import BackgroundSettings
 from millstream.gateway.settings import GatewaySettings
 
-PAGE = Path(__file__).parents[2] / "docs" / "security.md"
+PAGE = Path(__file__).parents[2] / "docs" / "operating" / "security.md"
 FIELDS = GatewaySettings.model_fields | BackgroundSettings.model_fields
 
 

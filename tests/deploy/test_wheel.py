@@ -4,11 +4,13 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("millstream", "common", "gateway", "worker", "cli", "bench", "pyproject.toml", "README.md", "LICENSE")
@@ -65,3 +67,10 @@ def test_it_works_beside_packages_of_other_people_with_our_folders_names(wheel: 
     code += "assert {x.OWNER for x in (common, gateway, worker, cli, bench)} == {'somebody else'}; print(m.__file__)"
     assert run(python, "-c", code, cwd=tmp_path).startswith(str(site))
     assert "Usage" in run(tmp_path / "env" / "bin" / "millstream", "--help", cwd=tmp_path)
+
+
+def test_there_is_one_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    chart = yaml.safe_load((ROOT / "deploy" / "helm" / "millstream" / "Chart.yaml").read_text())
+    assert {chart["version"], chart["appVersion"]} == {version}
+    assert version in (ROOT / "CHANGELOG.md").read_text()

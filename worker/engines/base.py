@@ -16,7 +16,7 @@ from typing import Any, Literal, NewType, Protocol
 
 import msgspec
 
-from millstream.common.chunk import Chunk, Result
+from millstream.common.chunk import Chunk, Filling, Result, TokenClass
 from millstream.common.errors import BadRequest, EngineError, MillstreamError
 from millstream.common.job import Exactness, Guide, JobRequest, Sampling, TokenizeInput
 
@@ -92,7 +92,7 @@ class ModelCard:
     engine: str
     context_length: int
     fingerprint: str = ""  # model, weights revision, engine and dtype, hashed
-    capabilities: tuple[str, ...] = ("chat", "completions")  # also "embeddings", "rerank"
+    capabilities: tuple[str, ...] = ("chat", "completions")  # all there are: the keys of `routes.ROUTES`
     details: Mapping[str, str] = field(default_factory=dict[str, str])  # dtype, device, revision, ...
     defaults: Mapping[str, float] = field(default_factory=dict[str, float])  # of sampling, where a request is silent
     exactness: Mapping[str, Exactness] = field(default_factory=dict[str, Exactness])  # by kind of request
@@ -260,8 +260,7 @@ class ComputingEngine(Protocol):
     slots: int
 
     def load(self, progress: LoadProgress = silent) -> ModelCard:
-        """Loads as `TokenEngine.load` does; the capabilities tell whether the model makes vectors ("embeddings") and
-        scores ("rerank")."""
+        """Loads as `TokenEngine.load` does; the capabilities tell which of the methods below the model has."""
         ...
 
     @property
@@ -275,6 +274,23 @@ class ComputingEngine(Protocol):
 
     def score(self, query: str, documents: list[str]) -> list[float]:
         """Returns how well each document answers the query, higher is better."""
+        ...
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """Returns the names of the classes, if it classifies."""
+        ...
+
+    def classify(self, inputs: list[list[int]], *, truncate: bool = False) -> list[list[float]]:
+        """Returns the probability of each class for each input of token ids. Raises as `embed` does."""
+        ...
+
+    def classify_tokens(self, texts: list[str], *, truncate: bool = False) -> list[list[TokenClass]]:
+        """Returns the classes of each text's tokens, special ones left out. Raises as `embed` does."""
+        ...
+
+    def fill(self, texts: list[str], most: int) -> list[list[list[Filling]]]:
+        """Returns the `most` likeliest tokens for each gap of each text. Raises `BadRequest` for a text without one."""
         ...
 
     def close(self) -> None: ...

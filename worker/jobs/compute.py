@@ -1,38 +1,68 @@
-"""Jobs that generate nothing: embeddings, rerank, tokenize. Blocking; called in a thread."""
+"""Jobs that generate nothing: vectors, scores, classes, fillings, tokens. Blocking; called in a thread."""
 
 from millstream.common.chunk import Result
-from millstream.common.errors import BadRequest, ContextLengthExceeded
-from millstream.common.job import EmbedInput, RerankInput, TokenizeInput
+from millstream.common.errors import ContextLengthExceeded
+from millstream.common.job import ClassifyInput, EmbedInput, FillInput, RerankInput, TokenizeInput, WorkInput
 from millstream.worker.engines.base import ComputingEngine, ModelCard, TokenEngine, Tokenizer
+from millstream.worker.engines.routes import require
 from millstream.worker.text.parsers.formats import CallFormat, parser_for
 from millstream.worker.text.prompt import characters, chat_ids, check_characters, template_of
 
-Work = EmbedInput | RerankInput | TokenizeInput
+Computation = EmbedInput | RerankInput | ClassifyInput | FillInput
 
 
 def compute(
-    engine: TokenEngine | ComputingEngine, card: ModelCard, work: Work, notation: CallFormat | None = None
+    engine: TokenEngine | ComputingEngine, card: ModelCard, work: WorkInput, notation: CallFormat | None = None
 ) -> tuple[Result, int]:
     """The result, and how many tokens went in. `notation`: how tool calls are written. Raises `BadRequest` if
-    this model cannot do it, `ContextLengthExceeded` for more to tokenize than it could ever read."""
+    this model cannot do it, `ContextLengthExceeded` for more than it could ever read."""
+    if isinstance(work, TokenizeInput):
+        result = _tokenize(engine.tokenizer, card.context_length, work, notation)
+        return result, len(result.ids)
+    require(card, capability_of(work))
+    assert engine.kind == "vectors"  # no other card has these capabilities
+    return _computed(engine, work)
+
+
+def capability_of(work: Computation) -> str:
+    """Returns the capability that a model needs for this."""
     match work:
-        case TokenizeInput():
-            result = _tokenize(engine.tokenizer, card.context_length, work, notation)
-            return result, len(result.ids)
         case EmbedInput():
-            inputs = [engine.tokenizer.encode(each) if isinstance(each, str) else each for each in work.inputs]
-            vectors = _vectors(engine).embed(inputs, dimensions=work.dimensions, truncate=work.truncate)
+            return "embeddings"
+        case RerankInput():
+            return "rerank"
+        case ClassifyInput(each_token=each_token):
+            return "token_classify" if each_token else "classify"
+        case FillInput():
+            return "fill_mask"
+
+
+def _computed(engine: ComputingEngine, work: Computation) -> tuple[Result, int]:
+    match work:
+        case EmbedInput():
+            inputs = _ids(engine, work.inputs)
+            vectors = engine.embed(inputs, dimensions=work.dimensions, truncate=work.truncate)
             return Result(vectors=vectors), sum(map(len, inputs))
         case RerankInput(query, documents):
-            scores = _vectors(engine).score(query, documents)
-            texts = [query, *documents]
-            return Result(scores=scores), sum(len(engine.tokenizer.encode(text)) for text in texts)
+            return Result(scores=engine.score(query, documents)), _count(engine, [query, *documents])
+        case ClassifyInput(inputs=given, each_token=True):
+            texts = [each for each in given if isinstance(each, str)]
+            found = engine.classify_tokens(texts, truncate=work.truncate)
+            return Result(labels=list(engine.labels), token_classes=found), _count(engine, texts)
+        case ClassifyInput():
+            inputs = _ids(engine, work.inputs)
+            probs = engine.classify(inputs, truncate=work.truncate)
+            return Result(labels=list(engine.labels), probs=probs), sum(map(len, inputs))
+        case FillInput(texts, most):
+            return Result(fillings=engine.fill(texts, most)), _count(engine, texts)
 
 
-def _vectors(engine: TokenEngine | ComputingEngine) -> ComputingEngine:
-    if engine.kind == "vectors":
-        return engine
-    raise BadRequest("This model generates text and makes no embeddings; use an embedding model.", param="model")
+def _ids(engine: ComputingEngine, inputs: list[str | list[int]]) -> list[list[int]]:
+    return [engine.tokenizer.encode(each) if isinstance(each, str) else each for each in inputs]
+
+
+def _count(engine: ComputingEngine, texts: list[str]) -> int:
+    return sum(len(engine.tokenizer.encode(text)) for text in texts)
 
 
 def _tokenize(tokenizer: Tokenizer, most: int, work: TokenizeInput, notation: CallFormat | None) -> Result:

@@ -57,18 +57,22 @@ class Entry:
 
     async def load(self, stop: asyncio.Event) -> bool:
         """Load in a thread; False if `stop` came first, and then the thread is still at it."""
-        self.engine = self.offer.make()
-        loading = asyncio.create_task(asyncio.to_thread(self.engine.load, self.progress))
+        loading = asyncio.create_task(asyncio.to_thread(self._make_and_load))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if not loading.done():
             return False
-        self.card = card = loading.result()
-        self.name = ModelName(card.name)
-        slots, length = self.engine.slots, card.context_length
+        engine, self.card = loading.result()
+        card, self.name = self.card, ModelName(self.card.name)
+        slots, length = engine.slots, card.context_length
         log.info("loaded", model=card.name, engine=card.engine, context_length=length, slots=slots)
         return True
+
+    def _make_and_load(self) -> tuple[Engine, ModelCard]:
+        """Makes the engine and loads it, in a thread: which engine it is may have to be fetched as well."""
+        self.engine = engine = self.offer.make()
+        return engine, engine.load(self.progress)
 
     async def close(self) -> None:
         """Frees what the engine holds."""

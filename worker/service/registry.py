@@ -111,9 +111,10 @@ def _transformers_offers(settings: WorkerSettings) -> list[ModelOffer]:
 def _transformers(
     settings: WorkerSettings, model: str, name: str | None, adapter: str | None = None, *, embedding: bool = False
 ) -> Engine:
-    from millstream.worker.engines.embedding.engine import TransformersEmbedding
+    from millstream.worker.engines.computing.engine import TransformersComputing
     from millstream.worker.engines.transformers.engine import TransformersEngine
-    from millstream.worker.engines.transformers.settings import SAMPLE_EMBEDDING, EngineSettings, ModelSource
+    from millstream.worker.engines.transformers.loading.kinds import COMPUTING, find_kind
+    from millstream.worker.engines.transformers.settings import EngineSettings, ModelSource
 
     wanted = EngineSettings(
         source=ModelSource(
@@ -127,8 +128,17 @@ def _transformers(
         guide_limits=_guide_limits(settings),
         **{field: getattr(settings, field) for field in PASSED_ON},
     )
-    if embedding or model == SAMPLE_EMBEDDING:
-        return TransformersEmbedding(wanted)
+    kind = "causal" if adapter else find_kind(wanted.source)
+    if embedding and kind == "causal":
+        kind = "encoder"  # a decoder's last state is a vector as well
+    if kind in COMPUTING:
+        return TransformersComputing(wanted, kind)
+    if kind in ("seq2seq", "speech"):
+        raise BadRequest(
+            f"{model!r} turns one sequence into another (an encoder with a decoder); such models are not served here. "
+            "Served are decoders (chat, completions) and encoders (embeddings, classes, scores, filled gaps).",
+            param="model",
+        )
     return TransformersEngine(wanted)
 
 

@@ -110,9 +110,10 @@ class Transcript:
 
     def _calls_parser(self, format: CallFormat, request: JobRequest) -> JsonCalls | PythonicCalls:
         parallel = request.tool_use is None or request.tool_use.parallel
+        forced = request.tool_use is not None and request.tool_use.choice != "auto"
         if format.name == "pythonic":
-            return PythonicCalls(self._call_id, parallel)
-        return JsonCalls(format, self._call_id, parallel)
+            return PythonicCalls(self._call_id, parallel, forced)
+        return JsonCalls(format, self._call_id, parallel, forced)
 
     def _call_id(self, index: int) -> str:
         """Returns the id of a call: the same on every worker, another one for another request."""

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from millstream.gateway.apis.admin.anthropic_models import VERSION
 from millstream.gateway.apis.anthropic.errors import anthropic_error
 from millstream.gateway.apis.anthropic.examples import MESSAGE, MESSAGE_STREAM
 from millstream.gateway.apis.anthropic.read import left_out_tools, prepare_count, prepare_message
@@ -47,7 +48,8 @@ COUNT_TOKENS = Endpoint(
     examples=answers({"input_tokens": 12}),
     left_out=left_out_tools,
 )
-API = Api(router, [MESSAGES, COUNT_TOKENS], Dialect(MESSAGES.path, anthropic_error, b"request-id"))
+SPOKEN = Dialect(MESSAGES.path, anthropic_error, b"request-id", shared="/v1/models", mark=VERSION.encode())
+API = Api(router, [MESSAGES, COUNT_TOKENS], SPOKEN)
 
 
 @router.post(MESSAGES.path, summary="Continue a conversation (Anthropic's API)", responses=MESSAGES.examples)

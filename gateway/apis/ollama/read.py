@@ -7,8 +7,8 @@ from typing import Any
 from millstream.common.job import JobRequest, TextPrompt
 from millstream.gateway.apis.chat.read import choice_request, prepare_chat, rewritten
 from millstream.gateway.apis.chat.shape import ChatRequest
-from millstream.gateway.apis.embeddings.read import prepare_embeddings
-from millstream.gateway.apis.embeddings.shape import EmbeddingRequest
+from millstream.gateway.apis.computing.embeddings.read import prepare_embeddings
+from millstream.gateway.apis.computing.embeddings.shape import EmbeddingRequest
 from millstream.gateway.apis.ollama.messages import chat_messages
 from millstream.gateway.apis.ollama.shape import (
     GeneratingBody,

@@ -45,5 +45,12 @@ def test_a_path_without_a_route_has_a_dialect_too(path: str, form: set[str]) -> 
     assert set(dialect_of(path, DIALECTS).error_body(MISSING)["error"]) == form
 
 
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/nobody"])
+def test_a_shared_path_speaks_as_its_client_does(path: str) -> None:
+    anthropic = dialect_of(path, DIALECTS, [(b"host", b"x"), (b"anthropic-version", b"2023-06-01")])
+    assert set(anthropic.error_body(MISSING)["error"]) == {"type", "message"}
+    assert set(dialect_of(path, DIALECTS, [(b"host", b"x")]).error_body(MISSING)["error"]) > {"type", "message"}
+
+
 def test_ollamas_errors_are_text() -> None:
     assert dialect_of("/api/nothing", DIALECTS).error_body(MISSING) == {"error": MISSING.message}

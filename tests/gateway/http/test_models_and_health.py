@@ -16,7 +16,7 @@ from millstream.gateway.apis.anthropic.examples import MESSAGE
 from millstream.gateway.apis.batches.examples import BATCH
 from millstream.gateway.apis.chat.examples import CHAT, CHAT_STREAM
 from millstream.gateway.apis.completions.examples import COMPLETION
-from millstream.gateway.apis.embeddings.examples import EMBEDDINGS
+from millstream.gateway.apis.computing.embeddings.examples import EMBEDDINGS
 from millstream.gateway.apis.files.examples import FILE
 from millstream.gateway.apis.registry import ENDPOINTS
 from millstream.gateway.apis.responses.examples import RESPONSE
@@ -83,7 +83,6 @@ async def test_documents(http: httpx.AsyncClient) -> None:
             for kind, asked in told.get("requestBody", {}).get("content", {}).items():
                 shape = document["components"]["schemas"].get(asked["schema"].get("$ref", "").rsplit("/")[-1], {})
                 assert shape.get("examples") or kind == "multipart/form-data", (method, path)
-    assert (await http.get("/docs")).status_code == 200
 
 
 async def test_each_stream_is_told_beside_the_whole_answer(http: httpx.AsyncClient) -> None:

@@ -112,6 +112,25 @@ def test_a_grammar_leaves_no_room_for_thoughts(bound: dict[str, Any]) -> None:
     assert chunk.text == text if "guide" in bound else calls(chunk) == [("f", '{"a": 1}')]
 
 
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_a_forced_call_that_was_cut_is_no_text(name: str) -> None:
+    """Wherever it is cut: the notation is never the answer, and the call is told as far as it came."""
+    syntax = FORMATS[name].syntax
+    body = f'{{"name": "f", "{syntax.arguments_key}": {{"a": ")]"}}}}' if syntax.style == "json" else 'f(a=")]")'
+    text = syntax.opening + syntax.separator.join([syntax.prefix + body + syntax.suffix] * 2) + syntax.closing
+    request = JobRequest(ChatPrompt([], TOOLS), tool_use=ToolUse("required"))
+    named = 0
+    for cut in range(len(text) + 1):
+        subject = Transcript(tokenizer, request, [1, 2], FORMATS[name])
+        chunk = merge(play(subject, list(text[:cut].encode()))[:-1])
+        assert chunk.text == ""
+        begun = len({delta.index for delta in chunk.tools})
+        assert named <= begun <= named + 1
+        assert [delta.name for delta in chunk.tools if delta.name] == ["f"] * begun
+        named = begun
+    assert named == 2 and "".join(delta.arguments for delta in chunk.tools) == '{"a": ")]"}' * 2
+
+
 def test_arguments_grow() -> None:
     chunks = play(transcript(), list(CALL.encode()))
     assert len([delta for chunk in chunks for delta in chunk.tools]) > 5

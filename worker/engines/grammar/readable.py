@@ -15,6 +15,16 @@ from millstream.worker.engines.grammar.schema_walk import Schema, mapped
 FORMATS = frozenset(  # those the compiler knows
     ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri")
 )
+_TIME = (
+    r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:(?:[0-5][0-9]|60)(?:\.[0-9]{1,9})?"
+    r"(?:[zZ]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+)
+_DATE = (
+    r"[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])"
+    r"|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|[12][0-9]))"
+)
+# RFC 3339 bounds the fraction of a second by nothing, and a small model may never end it. Nine digits are nanoseconds.
+_BOUNDED = {"date-time": f"^{_DATE}[tT]{_TIME}$", "time": f"^{_TIME}$"}
 _COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 _METASCHEMA = re.compile(r"https?://json-schema\.org/")
@@ -36,6 +46,9 @@ def readable_text(text: str, *, strict: bool) -> str:
 def _known(schema: Schema) -> Schema:
     """Says the same in words that the compiler knows."""
     known = {key: value for key, value in schema.items() if key != "format" or str(value) in FORMATS}
+    if (bounded := _BOUNDED.get(str(known.get("format")))) is not None:
+        del known["format"]
+        known["allOf"] = [*known.get("allOf", ()), {"pattern": bounded}]
     if isinstance(meta := known.get("$schema"), str) and not _METASCHEMA.match(meta):
         del known["$schema"]
     for key in _COUNTS:

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from time import monotonic
 
 from millstream.common.chunk import Chunk, Result, Start, Usage
-from millstream.common.errors import BadRequest, EngineError
-from millstream.common.job import ChatPrompt, TextPrompt, TokensPrompt
+from millstream.common.errors import EngineError
+from millstream.common.job import ChatPrompt, TextPrompt, TokensPrompt, WorkInput
 from millstream.worker.engines.base import ComputingEngine, EngineStats, ModelCard
-from millstream.worker.jobs.compute import Work, compute
+from millstream.worker.engines.routes import require
+from millstream.worker.jobs.compute import compute
 from millstream.worker.jobs.drivers.driver import JobControl
 from millstream.worker.jobs.running_jobs import RunningJob
 
@@ -33,14 +34,15 @@ class ComputingDriver:
 
     async def run(self, job: RunningJob, logged: Sequence[Chunk]) -> None:
         match job.claimed.request.input:
-            case ChatPrompt() | TextPrompt() | TokensPrompt():
-                message = f"The model `{self.card.name}` does not generate: use /v1/embeddings or /v1/rerank."
-                raise BadRequest(message, param="model")
+            case ChatPrompt():
+                require(self.card, "chat")
+            case TextPrompt() | TokensPrompt():
+                require(self.card, "completions")
             case work:
                 result, tokens = await self._compute(work)
-        self._control.end(job, computed(result, tokens, self.card))
+                self._control.end(job, computed(result, tokens, self.card))
 
-    async def _compute(self, work: Work) -> tuple[Result, int]:
+    async def _compute(self, work: WorkInput) -> tuple[Result, int]:
         try:
             return await asyncio.to_thread(compute, self._engine, self.card, work)
         except EngineError:

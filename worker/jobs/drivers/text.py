@@ -5,9 +5,11 @@ from contextlib import aclosing
 from time import monotonic
 
 from millstream.common.chunk import Chunk
-from millstream.common.errors import BadRequest, EngineError
+from millstream.common.errors import EngineError
 from millstream.common.job import ChatPrompt, TextPrompt, TokenizeInput, TokensPrompt
 from millstream.worker.engines.base import EngineStats, ModelCard, TextEngine, TextSpec, UpstreamLost
+from millstream.worker.engines.routes import require
+from millstream.worker.jobs.compute import capability_of
 from millstream.worker.jobs.drivers.computing import computed
 from millstream.worker.jobs.drivers.driver import JobControl, check_same_model
 from millstream.worker.jobs.running_jobs import RunningJob, RunningJobs
@@ -41,9 +43,8 @@ class TextDriver:
                 case TokenizeInput() as work:
                     result = await self._engine.tokenize(work)
                     self._control.end(job, computed(result, len(result.ids), self.card))
-                case _:
-                    message = f"The model `{self.card.name}` generates text and makes no vectors or scores."
-                    raise BadRequest(message, param="model")
+                case work:
+                    require(self.card, capability_of(work))
         except UpstreamLost:
             raise
         except EngineError:

@@ -13,9 +13,9 @@ from millstream.common.broker.connection.broker import Broker, RedisAway
 from millstream.common.broker.jobs import owner
 from millstream.common.chunk import Chunk, FinishReason
 from millstream.common.errors import EngineError
-from millstream.common.job import ChatPrompt, TextPrompt, TokensPrompt
+from millstream.common.job import ChatPrompt, TextPrompt, TokensPrompt, WorkInput
 from millstream.worker.engines.base import EngineStats, ModelCard, Output, TokenEngine
-from millstream.worker.jobs.compute import Work, compute
+from millstream.worker.jobs.compute import compute
 from millstream.worker.jobs.drivers.computing import computed
 from millstream.worker.jobs.drivers.driver import JobControl, check_same_model
 from millstream.worker.jobs.prepare import Beginning, begin_sequence, brief, compile_guide, earlier_tokens
@@ -103,7 +103,7 @@ class TokenDriver:
         except RedisAway:
             return ""
 
-    async def _compute(self, job: RunningJob, work: Work) -> None:
+    async def _compute(self, job: RunningJob, work: WorkInput) -> None:
         result, tokens = await asyncio.to_thread(compute, self._engine, self.card, work, self._notation)
         self._control.end(job, computed(result, tokens, self.card))
 

@@ -12,18 +12,23 @@ from millstream.worker.text.parsers.parsed import Parsed
 from millstream.worker.text.stop_strings import partial
 
 _HEAD = re.compile(r'\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)+")\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)')
+_NAMED = re.compile(r'\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)+")')
 _BRACKETED = re.compile(r"([\w.-]+)(?:\[CALL_ID\]\w*)?\[ARGS\]\s*(?=\{)")  # Mistral's from 2025 on
 _BRACKETED_SO_FAR = re.compile(r"[\w.-]{1,128}(?:\[[\w\[\]]{0,64}\s*)?")
 _State = Literal["text", "call", "arguments", "rest", "suffix"]
 
 
 class JsonCalls:
-    """Takes calls out of the text. What turns out to be none, or is malformed before its name is known, stays text."""
+    """Takes calls out of the text. What turns out to be none, or is malformed before its name is known, stays text;
+    unless calls are `forced`, where the whole answer is calls, and one that was cut is told as far as it came."""
 
-    def __init__(self, format: CallFormat, call_id: Callable[[int], str], parallel: bool = True) -> None:
+    def __init__(
+        self, format: CallFormat, call_id: Callable[[int], str], parallel: bool = True, forced: bool = False
+    ) -> None:
         self._format = format
         self._call_id = call_id
         self._parallel = parallel
+        self._forced = forced
         self._state: _State = "text"
         self._held = ""  # not decided yet
         self._raw = ""  # the marker and white space before the held text, were it no call
@@ -45,8 +50,12 @@ class JsonCalls:
         self._held = self._raw = ""
         undecided = self._state in ("text", "call")
         trailing = self.calls > 0 and not raw.strip() and self._skipped.fullmatch(held)
-        if undecided and not trailing:
+        if not undecided or trailing:
+            return
+        if not self._forced:
             out.text += raw + held
+        elif (cut := _NAMED.search(held)) is not None:
+            self._begin(str(json.loads(cut[1], strict=False)), out)
 
     def _advance(self, out: Parsed) -> bool:
         """Takes one decision and tells whether another may follow."""

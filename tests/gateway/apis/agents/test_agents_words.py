@@ -92,6 +92,8 @@ async def test_models_for_anthropics_clients(url: str, http: httpx.AsyncClient, 
         names = [model.id async for model in claude.models.list(limit=2)]
         assert names == [MODEL, *(model.name for model in more)]
         assert (await claude.models.retrieve(MODEL)).max_input_tokens == 2048
+    missing = await http.get("/v1/models/nobody", headers=VERSION)
+    assert (missing.status_code, missing.json()["error"]["type"]) == (404, "not_found_error")
     listed = (await http.get("/v1/models", headers=VERSION)).json()
     for entry in listed["data"]:
         strictly(kinds.ModelInfo, entry)

@@ -17,7 +17,7 @@ import torch
 from structlog.testing import capture_logs
 from transformers import LlamaForCausalLM
 
-from millstream.worker.engines.embedding.engine import TransformersEmbedding
+from millstream.worker.engines.computing.engine import TransformersComputing
 from millstream.worker.engines.transformers.loading.attention import fused
 from millstream.worker.engines.transformers.loading.device import computes_in_bfloat16, pick_dtype
 from millstream.worker.engines.transformers.loading.packing import packable
@@ -120,7 +120,7 @@ def test_fused_attention_that_fails_is_replaced_by_plain_operators(
 
 def test_vectors_need_no_fused_attention(monkeypatch: pytest.MonkeyPatch) -> None:
     def vectors() -> list[list[float]]:
-        engine = TransformersEmbedding(EngineSettings(source=ModelSource(SAMPLE_EMBEDDING)))
+        engine = TransformersComputing(EngineSettings(source=ModelSource(SAMPLE_EMBEDDING)))
         engine.load()
         return engine.embed([[101, 2054, 102], [101, 102]])
 

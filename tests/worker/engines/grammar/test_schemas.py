@@ -56,6 +56,16 @@ def keywords(schema: Any) -> set[str]:
     return set()
 
 
+@pytest.mark.parametrize("pattern", [{}, {"pattern": r"^[0-9T:.+Z-]+$"}], ids=["alone", "beside a pattern"])
+@pytest.mark.parametrize(("format", "day"), [("date-time", "2026-11-26T"), ("time", "")])
+def test_a_fraction_of_a_second_ends(tokenizer: LLTokenizer, format: str, day: str, pattern: dict[str, str]) -> None:
+    matcher = compiled(tokenizer, {"type": "string", "format": format} | pattern, strict=True)
+    assert isinstance(matcher, LLMatcher)
+    for fraction, valid in [("", True), (".1", True), (".123456789", True), (".1234567890", False)]:
+        assert allows(matcher, f"{day}09:30:00{fraction}+01:00") == valid
+    assert not allows(matcher, f"{day}24:30:00Z")
+
+
 @pytest.mark.parametrize("group", dict.fromkeys(each["group"] for each in SUITE))
 def test_a_group_of_json_schemas_own_suite_is_followed_or_names_the_keyword(tokenizer: LLTokenizer, group: str) -> None:
     cases = [each for each in SUITE if each["group"] == group and isinstance(each["schema"], dict)]

@@ -26,6 +26,7 @@ from millstream.worker.engines.transformers.loading.failures import explained
 from millstream.worker.engines.transformers.loading.gpu_attention import GPU_ATTENTION, fits
 from millstream.worker.engines.transformers.loading.packing import pack_linears
 from millstream.worker.engines.transformers.loading.support import check_supported
+from millstream.worker.engines.transformers.loading.trained import trained
 from millstream.worker.engines.transformers.settings import EngineSettings, ModelSource
 
 
@@ -110,7 +111,7 @@ def load(settings: EngineSettings, progress: LoadProgress) -> Loaded:
         config = _config(place, settings.source)
         context = _context_length(config, settings.max_model_len)
         progress("loading the tokenizer", None)
-        tokenizer = AutoTokenizer.from_pretrained(place.path, **_origin(place, settings.source))
+        tokenizer = AutoTokenizer.from_pretrained(place.path, **origin_of(place, settings.source))
         sketch = _sketch(config, settings)
         check_supported(sketch)
         progress("loading the weights", None)
@@ -141,7 +142,8 @@ def _check_template(rendered: HuggingFaceTokenizer, file: Path) -> None:
             raise LoadFailed(message, param="chat_template") from error
 
 
-def _origin(place: ModelFiles, source: ModelSource) -> dict[str, Any]:
+def origin_of(place: ModelFiles, source: ModelSource) -> dict[str, Any]:
+    """Returns the options that every `from_pretrained` of this model takes."""
     origin: dict[str, Any] = {"trust_remote_code": source.trust_remote_code}
     if source.revision and source.source == "hub":
         origin["revision"] = source.revision
@@ -151,7 +153,7 @@ def _origin(place: ModelFiles, source: ModelSource) -> dict[str, Any]:
 
 
 def _config(place: ModelFiles, source: ModelSource) -> PretrainedConfig:
-    return AutoConfig.from_pretrained(place.path, **_origin(place, source))
+    return AutoConfig.from_pretrained(place.path, **origin_of(place, source))
 
 
 def _context_length(config: PretrainedConfig, wanted: int | None) -> int:
@@ -172,11 +174,11 @@ def _sketch(config: PretrainedConfig, settings: EngineSettings) -> PreTrainedMod
 def _model(
     place: ModelFiles, settings: EngineSettings, device: torch.device, dtype: torch.dtype | None
 ) -> PreTrainedModel:
-    options = _origin(place, settings.source) | _placement(settings, device)
+    options = origin_of(place, settings.source) | _placement(settings, device)
     options["dtype"] = dtype or "auto"
     if settings.quantization:
         options["quantization_config"] = _quantization(settings.quantization)
-    model = AutoModelForCausalLM.from_pretrained(place.path, **options)
+    model = trained(AutoModelForCausalLM, place.path, **options)
     if settings.adapter:
         model = _adapted(model, settings.adapter)
     if "device_map" not in options and not settings.tensor_parallel:

@@ -3,8 +3,8 @@ tokens."""
 
 from millstream.common.errors import BadRequest
 from millstream.common.job import JobRequest, TokenizeInput
+from millstream.gateway.apis.computing.tokens.shape import DetokenizeRequest, TokenizeRequest
 from millstream.gateway.apis.shared.read.messages import template_messages
-from millstream.gateway.apis.tokens.shape import DetokenizeRequest, TokenizeRequest
 from millstream.gateway.requests.prepared import PreparedRequest, RequestContext, prepared
 
 

@@ -2,7 +2,7 @@
 
 from millstream.common.errors import BadRequest
 from millstream.common.job import JobRequest, RerankInput
-from millstream.gateway.apis.rerank.shape import RerankRequest, ScoreRequest
+from millstream.gateway.apis.computing.rerank.shape import RerankRequest, ScoreRequest
 from millstream.gateway.requests.prepared import PreparedRequest, RequestContext, prepared
 
 

@@ -5,9 +5,9 @@ from functools import partial
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from millstream.gateway.apis.embeddings.examples import EMBEDDINGS
-from millstream.gateway.apis.embeddings.read import prepare_embeddings
-from millstream.gateway.apis.embeddings.shape import EmbeddingRequest
+from millstream.gateway.apis.computing.embeddings.examples import EMBEDDINGS
+from millstream.gateway.apis.computing.embeddings.read import prepare_embeddings
+from millstream.gateway.apis.computing.embeddings.shape import EmbeddingRequest
 from millstream.gateway.apis.endpoint import Api, Endpoint, WholeWriter
 from millstream.gateway.apis.shared.examples import answers
 from millstream.gateway.apis.shared.json_route import JsonRoute

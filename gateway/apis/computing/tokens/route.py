@@ -6,13 +6,13 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from millstream.common.job import ModelName
+from millstream.gateway.apis.computing.tokens.examples import TOKENS
+from millstream.gateway.apis.computing.tokens.read import prepare_detokenize, prepare_tokenize
+from millstream.gateway.apis.computing.tokens.shape import DetokenizeRequest, TokenizeRequest
 from millstream.gateway.apis.endpoint import Api, Endpoint, WholeWriter
 from millstream.gateway.apis.shared.examples import answers
 from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.apis.shared.write.results import detokenize_body, tokenize_body
-from millstream.gateway.apis.tokens.examples import TOKENS
-from millstream.gateway.apis.tokens.read import prepare_detokenize, prepare_tokenize
-from millstream.gateway.apis.tokens.shape import DetokenizeRequest, TokenizeRequest
 from millstream.gateway.requests.handler import Writers, request_handler
 from millstream.gateway.services.services import InServices, Services
 

@@ -5,10 +5,10 @@ from functools import partial
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from millstream.gateway.apis.computing.rerank.examples import RERANKED, SCORES
+from millstream.gateway.apis.computing.rerank.read import prepare_rerank, prepare_score, texts
+from millstream.gateway.apis.computing.rerank.shape import RerankRequest, ScoreRequest
 from millstream.gateway.apis.endpoint import Api, Endpoint, WholeWriter
-from millstream.gateway.apis.rerank.examples import RERANKED, SCORES
-from millstream.gateway.apis.rerank.read import prepare_rerank, prepare_score, texts
-from millstream.gateway.apis.rerank.shape import RerankRequest, ScoreRequest
 from millstream.gateway.apis.shared.examples import answers
 from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.apis.shared.write.results import rerank_body, score_body

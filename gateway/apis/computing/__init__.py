@@ -1,0 +1,1 @@
+"""APIs of jobs that generate nothing: vectors, scores, classes, tokens."""

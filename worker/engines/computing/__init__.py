@@ -1,0 +1,1 @@
+"""Computing models of transformers: vectors, scores and classes, in one forward pass."""

@@ -1,1 +1,0 @@
-"""Embeddings and scores: forward passes that generate nothing."""
