@@ -3,13 +3,16 @@
     python -m bench.vllm_cost --engine-args enforce-eager --dtype float32              # CPUs: deploy/vllm-cpu.sh
     python -m bench.vllm_cost --model /models/llama-8b --levels 1,32,128 --tokens 256  # a GPU
 
-They run one after the other, so that each has the machine to itself; the median of the rounds is printed. `engine` is
-the worker's engine without HTTP and queue, `serve` is `vllm serve`, `ours` the whole path. Greedy, no end of sequence.
+They run one after the other, so that each has the GPU to itself; with `--together`, on a machine with other work and
+room for two models, each round asks both. Medians are printed. `engine` is the worker's engine without HTTP and queue,
+`serve` is `vllm serve`, `ours` the whole path; all greedy.
 """
 
 import argparse
 import asyncio
 import sys
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -45,8 +48,9 @@ def settings_of(options: argparse.Namespace) -> VllmSettings:
     )
 
 
-async def serve(options: argparse.Namespace) -> SpeedByLevel:
-    """Measures vLLM's own server."""
+@asynccontextmanager
+async def serve(options: argparse.Namespace) -> AsyncGenerator[Running]:
+    """Starts vLLM's own server."""
     path = str(sample_chat_folder(default_cache_dir(), silent)) if options.model == SAMPLE_CHAT else options.model
     words = [word for word in flags(settings_of(options), path) if not word.startswith("--model=")]
     port = free_port()
@@ -54,29 +58,36 @@ async def serve(options: argparse.Namespace) -> SpeedByLevel:
     own = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", path, *words, *place]
     async with process(own) as child:
         await until_it_answers(f"http://127.0.0.1:{port}/health", child, PATIENCE)
-        return await rates(Running(f"http://127.0.0.1:{port}/v1", {"serve": [child.pid]}), options)
+        yield Running(f"http://127.0.0.1:{port}/v1", {"serve": [child.pid]})
 
 
-async def ours(options: argparse.Namespace) -> SpeedByLevel:
-    """Measures gateway, Valkey and a worker with vLLM."""
+@asynccontextmanager
+async def ours(options: argparse.Namespace) -> AsyncGenerator[Running]:
+    """Starts gateway, Valkey and a worker with vLLM."""
     arguments = [word for each in options.engine_args for word in ("--engine-args", each)]
     own = ["--engine", "vllm", "--model", options.model, "--dtype", options.dtype, *arguments]
     own += ["--max-model-len", str(options.max_model_len)]
     async with cluster(ClusterShape(slots=max(options.levels), engine=own, patience=PATIENCE)) as running:
-        return await rates(running, options)
+        yield running
 
 
-async def rates(server: Running, options: argparse.Namespace) -> SpeedByLevel:
-    """Returns the tokens/s at each level, after a round that nobody counts."""
-    await trial(server, streams(max(options.levels), 8))
-    return {level: await rate(server, level, options) for level in options.levels}
+SERVERS = {"serve": serve, "ours": ours}
 
 
-async def rate(server: Running, level: int, options: argparse.Namespace) -> float:
-    """Returns the median of the rounds."""
-    load = streams(level, options.tokens, options.waves)
-    rounds = [(await trial(server, load)).figures.tokens_per_second for _ in range(options.rounds)]
-    return median(rounds)
+async def compare(servers: dict[str, Running], options: argparse.Namespace) -> dict[str, SpeedByLevel]:
+    """Returns the medians of rounds in which each server is asked in turn, after one that nobody counts."""
+    for server in servers.values():
+        await trial(server, streams(max(options.levels), 8))
+    found: dict[str, SpeedByLevel] = {name: {} for name in servers}
+    for level in options.levels:
+        load = streams(level, options.tokens, options.waves)
+        rounds = [
+            [(await trial(server, load)).figures.tokens_per_second for server in servers.values()]
+            for _ in range(options.rounds)
+        ]
+        for name, speeds in zip(servers, zip(*rounds, strict=True), strict=True):
+            found[name][level] = median(speeds)
+    return found
 
 
 async def engine(options: argparse.Namespace) -> SpeedByLevel:
@@ -110,19 +121,30 @@ async def engine(options: argparse.Namespace) -> SpeedByLevel:
         await asyncio.to_thread(made.close)
 
 
-MEASURES = {"engine": engine, "serve": serve, "ours": ours}
+async def measure(options: argparse.Namespace) -> AsyncGenerator[dict[str, SpeedByLevel]]:
+    """Yields what was found, part by part."""
+    if options.together:
+        async with AsyncExitStack() as stack:
+            yield await compare(
+                {name: await stack.enter_async_context(start(options)) for name, start in SERVERS.items()}, options
+            )
+        return
+    yield {"engine": await engine(options)}
+    for name, start in SERVERS.items():
+        async with start(options) as server:
+            yield await compare({name: server}, options)
 
 
 async def run(options: argparse.Namespace) -> None:
     """Prints the table."""
     console = Console(width=120)
     found: dict[str, SpeedByLevel] = {}
-    for name in options.only or MEASURES:
-        found[name] = await MEASURES[name](options)
-        console.print(f"{name}: { ({level: round(value, 1) for level, value in found[name].items()}) }")
+    async for part in measure(options):
+        found |= part
+        console.print(str(part))
     table = Table("requests at once", *(f"{name}, tokens/s" for name in found), "ours / serve")
     for level in options.levels:
-        ratio = f"{found['ours'][level] / found['serve'][level]:.3f}" if {"ours", "serve"} <= found.keys() else "-"
+        ratio = f"{found['ours'][level] / found['serve'][level]:.3f}"
         table.add_row(str(level), *(f"{each[level]:.1f}" for each in found.values()), ratio)
     console.print(f"{Path(options.model).name}, {options.tokens} tokens, greedy", table)
 
@@ -138,7 +160,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64, help="of each answer")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--waves", type=int, default=1, help="requests of each place, one after the other")
-    parser.add_argument("--only", action="append", choices=tuple(MEASURES))
+    parser.add_argument("--together", action="store_true", help="load both servers, and ask them in turn")
     loop.run(run(parser.parse_args()))
 
 

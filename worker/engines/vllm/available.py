@@ -4,7 +4,7 @@
 # (vLLM is installed in few environments)
 
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, cast
 
 
 def vllm_on_gpu() -> bool:
@@ -13,5 +13,5 @@ def vllm_on_gpu() -> bool:
         return False
     from vllm.platforms import current_platform
 
-    platform: Any = current_platform
+    platform = cast(Any, current_platform)
     return bool(platform.is_cuda_alike() or platform.is_xpu())

@@ -132,6 +132,8 @@ class VllmEngine:
             async for told in self._process().generate(spec, self.tokenizer.eos_ids):
                 for output in reading.outputs(told):
                     self._say(_checked(output, spec, check))
+            if spec.key in self._running:
+                raise EngineError("vLLM gave this job up without saying why.")
         except EngineDied as error:
             self._broken = self.broken or error
             self._say(Output(spec.key, error=error))

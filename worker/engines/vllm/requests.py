@@ -70,9 +70,11 @@ class OutputReader:
             if told.finished:
                 yield Output(self._spec.key, finish="length", prompt_logprobs=self._prompt)
             return
+        reason = made.finish_reason if told.finished and made.finish_reason in ("stop", "length") else None
+        if reason and not made.token_ids:
+            yield Output(self._spec.key, finish=reason)
         for place, token in enumerate(made.token_ids):
-            last = told.finished and place == len(made.token_ids) - 1
-            finish = made.finish_reason if last and made.finish_reason in ("stop", "length") else None
+            finish = reason if place == len(made.token_ids) - 1 else None
             yield self._output(token, finish, made.logprobs[place] if made.logprobs else None, told.num_cached_tokens)
 
     def _output(self, token: int, finish: Any, ranks: Told | None, cached: int | None) -> Output:

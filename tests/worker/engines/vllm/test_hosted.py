@@ -6,19 +6,24 @@ import subprocess
 import sys
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from millstream.common.job import Guide, Sampling
-from millstream.worker.engines.base import SequenceKey, SequenceSpec
+from millstream.worker.engines.base import LoadFailed, SequenceKey, SequenceSpec
 from millstream.worker.engines.grammar.guides import Matcher
 from millstream.worker.engines.sampling.sampler import Sampler
 from millstream.worker.engines.sampling.sequence import Sequence, begin
+from millstream.worker.engines.vllm.arguments import flags
 from millstream.worker.engines.vllm.failures import explained
 from millstream.worker.engines.vllm.hosted.job import begun, packed, unpacked
 from millstream.worker.engines.vllm.hosted.sampler import RowSampler, go_on
 from millstream.worker.engines.vllm.process_log import ProcessLog
+from millstream.worker.engines.vllm.requests import OutputReader
+from millstream.worker.engines.vllm.settings import VllmSettings
 from tests.harness.support import wait_until
 
 ROOT = Path(__file__).parents[4]
@@ -68,9 +73,41 @@ def test_tokens_that_nobody_knows_yet_count_as_places() -> None:
     assert sequence.tally is not None and sequence.tally.counts == {11: 1, 12: 1}
 
 
+def told(*tokens: int, finish: str | None = None) -> Any:
+    made = SimpleNamespace(token_ids=list(tokens), finish_reason=finish, logprobs=None)
+    return SimpleNamespace(outputs=[made], finished=finish is not None, prompt_logprobs=None, num_cached_tokens=2)
+
+
+def test_every_token_is_told_once_and_the_end_even_without_one() -> None:
+    reader = OutputReader(spec(PLAYFUL))
+    outputs = [*reader.outputs(told(8)), *reader.outputs(told(9, 10)), *reader.outputs(told(finish="length"))]
+    assert [(o.token, o.finish, o.cached) for o in outputs] == [
+        (8, None, 2),
+        (9, None, 0),
+        (10, None, 0),
+        (-1, "length", 0),
+    ]
+
+
+def test_flags_are_vllm_s_own() -> None:
+    given = ("tensor-parallel-size=2", "--enforce_eager", "async-scheduling=false", "model-loader-extra-config={}")
+    assert [*flags(VllmSettings("m", slots=4, engine_args=given), "/m")] == [
+        "--model=/m",
+        "--dtype=auto",
+        "--max-num-seqs=4",
+        "--tensor-parallel-size=2",
+        "--enforce-eager",
+        "--no-async-scheduling",
+        "--model-loader-extra-config={}",
+    ]
+    for wrong in ("=3", "served_model_name=x", "logits-processors=y"):
+        with pytest.raises(LoadFailed, match="--engine-args"):
+            list(flags(VllmSettings("m", engine_args=(wrong,)), "/m"))
+
+
 def test_stages_are_told_and_the_first_error_is_the_cause() -> None:
-    told: list[tuple[str, float | None]] = []
-    log = ProcessLog(lambda stage, fraction: told.append((stage, fraction)))
+    stages: list[tuple[str, float | None]] = []
+    log = ProcessLog(lambda stage, fraction: stages.append((stage, fraction)))
     for line in (
         "(Worker pid=9) INFO 11-26 14:43:12 [gpu_worker.py:1] Starting to load model x...",
         "Loading safetensors checkpoint shards:  50% Completed | 1/2 [00:02<00:00,  2.19s/it]",
@@ -78,7 +115,7 @@ def test_stages_are_told_and_the_first_error_is_the_cause() -> None:
         "(EngineCore pid=8) ERROR 11-26 14:43:14 [core.py:1] RuntimeError: Worker failed, see root cause above",
     ):
         log.add(line)
-    assert told == [("loading the weights", None), ("loading the weights", 0.5)]
+    assert stages == [("loading the weights", None), ("loading the weights", 0.5)]
     assert log.cause() == "ValueError: No room for 16 tokens."
 
 
@@ -109,8 +146,8 @@ async def test_no_process_of_vllm_outlives_a_worker_killed_with_9() -> None:
         [sys.executable, program], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
     assert owner.stdout is not None
-    told = (int(line.split()[1]) for line in owner.stdout if line.startswith("pid "))
-    pids = list(islice(told, 2))
+    lines = (int(line.split()[1]) for line in owner.stdout if line.startswith("pid "))
+    pids = list(islice(lines, 2))
     assert all(running(pid) for pid in pids)
     owner.send_signal(signal.SIGKILL)
     owner.wait()
