@@ -2,7 +2,7 @@
 # The vLLM engine on a GPU in one command, under nine minutes: first whether it is right, then how fast it is.
 #
 #   PYTHON=/path/to/env/bin/python bench/gpu.sh                  # random weights in the shape of Llama 3.1 8B: 16 GB
-#   PYTHON=.engines/vllm/bin/python SHAPE=tiny bench/gpu.sh      # does the script itself work? (CPU)
+#   PYTHON=.engines/vllm/bin/python bench/gpu.sh                 # without a GPU: the sample model; does the script work?
 #
 # The environment: pip install 'millstream[gateway,embedded,vllm]' pytest pytest-asyncio pytest-timeout pytest-rerunfailures
 # hypothesis jsonschema. FOLDER keeps the model, LOGS what the parts printed. Correctness runs in float32 on a tiny model with
@@ -10,19 +10,20 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3} SHAPE=${SHAPE:-8b} PARTS=${PARTS:-tests,bench} LOGS=${LOGS:-/tmp/millstream-gpu-vllm}
-FOLDER=${FOLDER:-/tmp}/random-$SHAPE
+MODEL=${FOLDER:-/tmp}/random-$SHAPE
 export HF_HUB_OFFLINE=1 PYTHONUNBUFFERED=1
 DEVICE=$("$PYTHON" -c 'import torch; print("cuda" if torch.cuda.is_available() else "cpu")')
 if [ "$DEVICE" = cuda ]; then
     LEVELS=${LEVELS:-1,32,128} TOKENS=${TOKENS:-128} ROUNDS=${ROUNDS:-2} DTYPE=auto EXTRA=()
 else
-    LEVELS=${LEVELS:-1,4} TOKENS=${TOKENS:-8} ROUNDS=${ROUNDS:-1} DTYPE=float32 EXTRA=(--engine-args enforce-eager)
+    LEVELS=${LEVELS:-1,4} TOKENS=${TOKENS:-8} ROUNDS=${ROUNDS:-1} DTYPE=float32 EXTRA=(--engine-args enforce-eager) MODEL=smollm2
     export VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind
 fi
 mkdir -p "$LOGS"
 began=$SECONDS
 said() { echo "[$((SECONDS - began)) s] $*"; }
-said "$("$PYTHON" -c 'import torch, vllm; print("vllm", vllm.__version__, "torch", torch.__version__, torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU")' 2> /dev/null)"
+NAMES='import torch, vllm; print("vllm", vllm.__version__, torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU")'
+said "$("$PYTHON" -c "$NAMES" 2> /dev/null)"
 
 if [[ $PARTS == *tests* ]]; then
     exact=tests/worker/engines/exactness
@@ -34,11 +35,11 @@ if [[ $PARTS == *tests* ]]; then
 fi
 
 if [[ $PARTS == *bench* ]]; then
-    if [ ! -e "$FOLDER/config.json" ]; then
-        "$PYTHON" -m millstream.bench.lab.random_model --shape "$SHAPE" --device "$DEVICE" "$FOLDER" > "$LOGS/model" 2>&1 || exit 1
-        said "made $FOLDER"
+    if [ "$DEVICE" = cuda ] && [ ! -e "$MODEL/config.json" ]; then
+        "$PYTHON" -m millstream.bench.lab.random_model --shape "$SHAPE" --device "$DEVICE" "$MODEL" > "$LOGS/model" 2>&1 || exit 1
+        said "made $MODEL"
     fi
-    timeout 420 "$PYTHON" -m millstream.bench.vllm_cost --model "$FOLDER" --dtype "$DTYPE" "${EXTRA[@]}" --levels "$LEVELS" \
+    timeout 420 "$PYTHON" -m millstream.bench.vllm_cost --model "$MODEL" --dtype "$DTYPE" "${EXTRA[@]}" --levels "$LEVELS" \
         --tokens "$TOKENS" --rounds "$ROUNDS" 2> "$LOGS/errors" | tee "$LOGS/bench" | grep -v '"event"\|(MainProcess'
     said "done"
 fi
