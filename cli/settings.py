@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr
 from millstream.common.process.folders import default_state_dir
 from millstream.common.settings import ClusterSettings, RedisUrl, Settings
 
-EngineName = Literal["transformers", "simulated", "openai"]
+EngineName = Literal["auto", "transformers", "vllm", "simulated", "openai"]
 
 
 class UpSettings(ClusterSettings):
@@ -22,7 +22,7 @@ class UpSettings(ClusterSettings):
         default="smollm2", description="Hub id, local folder or GGUF file; smollm2 is a sample that needs no hub."
     )
     engine: EngineName = Field(
-        default="transformers",
+        default="auto",
         description="What computes: transformers, simulated (no model, for trying things out), or openai (--upstream).",
     )
     upstream: list[str] = Field(

@@ -35,6 +35,7 @@ def pytest_configure() -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="where the engine tests compute: cpu, cuda, cuda:1, ...")
+    parser.addoption("--engine", default="transformers", help="whose tests of engines: transformers, or vllm")
     parser.addoption("--graphs", action="store_true", help="with --device cuda: capture every kind of step")
 
 

@@ -31,9 +31,14 @@ class WorkerSettings(ClusterSettings):
     idle_unload: float = Field(
         default=0.0, ge=0, description="Seconds without a job after which a model loaded on demand goes; 0: never."
     )
-    engine: Literal["transformers", "simulated", "openai"] = Field(
-        default="transformers",
-        description="What computes: a real model, deterministic tokens for load and fault tests, or OpenAI servers.",
+    engine: Literal["auto", "transformers", "vllm", "simulated", "openai"] = Field(
+        default="auto",
+        description="What computes: vLLM where it is installed beside a GPU, else transformers (`auto`); or one of the "
+        "two; deterministic tokens for load and fault tests; OpenAI servers.",
+    )
+    engine_args: list[str] = Field(
+        default=[],
+        description="vLLM's own flags as `key=value`, such as `tensor-parallel-size=2` or `enforce-eager`.",
     )
     upstream: list[str] = Field(
         default=[], description="OpenAI servers that compute instead of an engine here, such as http://127.0.0.1:8080."

@@ -35,6 +35,8 @@ class ClusterShape:
     step_tokens: int = 1
     extra: Sequence[str] = ()  # flags of every gateway
     upstream: str = ""  # URL of an OpenAI server in front of which the workers stand
+    engine: Sequence[str] = ()  # flags of every worker, for a real engine instead of the simulated one
+    patience: float = START_PATIENCE  # seconds until the workers must have signed in
 
 
 @dataclass(slots=True)
@@ -113,7 +115,7 @@ async def cluster(shape: ClusterShape) -> AsyncGenerator[Running]:
         valkey = await stack.enter_async_context(EmbeddedValkey(folder))
         gateways = [await stack.enter_async_context(_gateway(valkey.url, shape)) for _ in range(shape.gateways)]
         workers = [await stack.enter_async_context(_worker(valkey.url, shape)) for _ in range(shape.workers)]
-        await until_signed_in(valkey.url, shape.workers)
+        await until_signed_in(valkey.url, shape.workers, shape.patience)
         pids = {
             "gateway": [child.pid for _, child in gateways],
             "redis": [valkey.pid],
@@ -140,13 +142,15 @@ async def _worker(redis_url: str, shape: ClusterShape) -> AsyncGenerator[asyncio
     engine = ["--engine", "simulated", *simulated]
     if shape.upstream:
         engine = ["--engine", "openai", "--upstream", shape.upstream, "--served-model-name", MODEL]
+    if shape.engine:
+        engine = [*shape.engine, "--served-model-name", MODEL]
     command = own_command("worker", *engine, "--slots", str(shape.slots), "--drain", "0")
     async with process(command, redis_url=redis_url) as child:
         yield child
 
 
-async def until_signed_in(redis_url: str, workers: int) -> None:
-    end = asyncio.get_running_loop().time() + START_PATIENCE
+async def until_signed_in(redis_url: str, workers: int, patience: float = START_PATIENCE) -> None:
+    end = asyncio.get_running_loop().time() + patience
     async with Broker(redis_url) as broker:
         while sum(len(model.workers) for model in await census(broker)) < workers:
             if asyncio.get_running_loop().time() > end:

@@ -25,7 +25,7 @@ FIXED = {  # what the file decides whatever the user's .env says
     *("MILLSTREAM_LOG_FORMAT", "MILLSTREAM_GATEWAY_URL", "MILLSTREAM_HOST", "MILLSTREAM_PORT"),
     *("MILLSTREAM_METRICS_HOST", "MILLSTREAM_METRICS_PORT"),
 }
-OURS = ["gateway", "worker", "worker-gpu", "background"]
+OURS = ["gateway", "worker", "worker-vllm", "worker-gpu", "background"]
 
 
 def seconds(duration: str) -> int:
@@ -58,12 +58,13 @@ def test_the_services_and_their_profiles() -> None:
     assert set(SERVICES) == {"redis", *OURS}
     profiles = {name: service.get("profiles", []) for name, service in SERVICES.items()}
     assert profiles == {
-        "redis": [], "gateway": [], "worker": [], "worker-gpu": ["gpu"], "background": []
+        "redis": [], "gateway": [], "worker": [], "worker-vllm": ["gpu"], "worker-gpu": ["gpu-transformers"],
+        "background": [],
     }  # fmt: skip
 
 
 def test_nothing_prevents_more_workers() -> None:
-    for name in ("worker", "worker-gpu"):
+    for name in ("worker", "worker-vllm", "worker-gpu"):
         assert not {"container_name", "ports", "hostname", "network_mode"} & set(SERVICES[name])
 
 

@@ -29,10 +29,18 @@ def offers(settings: WorkerSettings) -> list[ModelOffer]:
     match settings.engine:
         case "simulated":
             return _simulated_offers(settings)
-        case "transformers" if not settings.upstream:
-            return _transformers_offers(settings)
-        case _:
+        case "openai":
             return [ModelOffer(first_name(settings), partial(_upstreams, settings))]
+        case _ if settings.upstream:
+            return [ModelOffer(first_name(settings), partial(_upstreams, settings))]
+        case "vllm":
+            return _vllm_offers(settings)
+        case "transformers":
+            return _transformers_offers(settings)
+        case "auto":
+            from millstream.worker.engines.vllm.available import vllm_on_gpu
+
+            return _vllm_offers(settings) if vllm_on_gpu() else _transformers_offers(settings)
 
 
 def _upstreams(settings: WorkerSettings) -> Engine:
@@ -128,6 +136,47 @@ def _transformers(
     if kind == "speech":
         raise BadRequest(f"{model!r} writes down what is said; no route here takes sound.", param="model")
     return TransformersEngine(wanted, kind)
+
+
+def _vllm_offers(settings: WorkerSettings) -> list[ModelOffer]:
+    for given, flag in (
+        (settings.adapter, "--adapter"),
+        (settings.embedding_model, "--embedding-model"),
+        (settings.quantization, "--quantization"),
+        (settings.tensor_parallel, "--tensor-parallel"),
+        (settings.device_map, "--device-map"),
+        (settings.max_gpu_memory, "--max-gpu-memory"),
+    ):
+        if given:
+            raise BadRequest(f"{flag} is for --engine transformers; vLLM's own flags go through --engine-args.")
+    make = partial(_vllm, settings)
+    chosen = [ModelOffer(first_name(settings), partial(make, settings.model, first_name(settings)))]
+    return chosen + [
+        ModelOffer(name, partial(make, source, name), resident=False) for name, source in on_demand(settings)
+    ]
+
+
+def _vllm(settings: WorkerSettings, model: str, name: str | None) -> Engine:
+    from millstream.worker.engines.vllm.engine import VllmEngine
+    from millstream.worker.engines.vllm.settings import VllmSettings
+
+    return VllmEngine(
+        VllmSettings(
+            model=model,
+            revision=settings.revision if model == settings.model else None,
+            trust_remote_code=settings.trust_remote_code,
+            served_name=name,
+            dtype=settings.dtype,
+            chat_template=settings.chat_template,
+            generation_config=settings.generation_config,
+            max_model_len=settings.max_model_len,
+            slots=settings.slots,
+            step_tokens=settings.step_tokens,
+            prefix_sharing=settings.prefix_sharing,
+            engine_args=tuple(settings.engine_args),
+            guide_limits=_guide_limits(settings),
+        )
+    )
 
 
 def _guide_limits(settings: WorkerSettings) -> GuideLimits:

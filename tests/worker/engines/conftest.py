@@ -9,8 +9,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from millstream.bench.lab import random_model
-from millstream.worker.engines.transformers.memory_plan import MemoryPlan
 from millstream.worker.engines.transformers.settings import EngineSettings, ModelSource
+from millstream.worker.engines.vllm.settings import VllmSettings
 from tests.worker.engines.rig import Rig
 
 EOS = 256
@@ -27,13 +27,19 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 
 
 @pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def hosted(request: pytest.FixtureRequest) -> bool:
+    """Tells whether it is vLLM that computes: `pytest tests/worker/engines --engine vllm`, where it is installed."""
+    return request.config.getoption("--engine") == "vllm"
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory, hosted: bool) -> Path:
     """A Llama of two layers with random weights."""
     folder = tmp_path_factory.mktemp("tiny") / "tiny-llama"
     torch.manual_seed(7)
     config = LlamaConfig(
         vocab_size=260,
-        hidden_size=64,
+        hidden_size=128 if hosted else 64,  # vLLM has no kernel for narrower heads
         intermediate_size=96,
         num_hidden_layers=2,
         num_attention_heads=4,
@@ -64,6 +70,8 @@ def captured(request: pytest.FixtureRequest) -> Iterator[None]:
     attention."""
     with pytest.MonkeyPatch.context() as patch:
         if request.config.getoption("--graphs"):
+            from millstream.worker.engines.transformers.memory_plan import MemoryPlan
+
             plain, forced = MemoryPlan.config, {"use_cuda_graph": True, "use_async_batching": True}
             patch.setattr(MemoryPlan, "config", lambda room: replace(plain(room), **forced))
         yield
@@ -77,13 +85,17 @@ def small(device: str) -> EngineSettings:
 
 
 @pytest.fixture(scope="session")
-def tiny_settings(tiny_folder: Path, small: EngineSettings) -> EngineSettings:
+def tiny_settings(tiny_folder: Path, small: EngineSettings, hosted: bool) -> EngineSettings:
+    if hosted:
+        pytest.skip("of the transformers engine alone")
     return replace(small, source=ModelSource(str(tiny_folder)))
 
 
 @pytest.fixture(scope="session")
-def tiny(tiny_settings: EngineSettings) -> Iterator[Rig]:
-    rig = Rig(tiny_settings)
+def tiny(request: pytest.FixtureRequest, tiny_folder: Path, hosted: bool) -> Iterator[Rig]:
+    arguments = ("enforce-eager", "block-size=32", "max-num-batched-tokens=64")
+    vllm = VllmSettings(str(tiny_folder), dtype="float32", slots=8, engine_args=arguments)
+    rig = Rig(vllm if hosted else request.getfixturevalue("tiny_settings"))
     yield rig
     rig.close()
 

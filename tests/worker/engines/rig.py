@@ -6,16 +6,15 @@ from typing import Any
 
 from millstream.common.job import Guide, Sampling
 from millstream.worker.engines.base import Output, SequenceKey, SequenceSpec
-from millstream.worker.engines.transformers.engine import TransformersEngine
-from millstream.worker.engines.transformers.loading.kinds import ModelKind
 from millstream.worker.engines.transformers.settings import EngineSettings
+from millstream.worker.engines.vllm.settings import VllmSettings
 
 
 class Rig:
     """Loads, starts and drives one engine. `run` returns when all its sequences have ended."""
 
-    def __init__(self, settings: EngineSettings, does: ModelKind = "causal") -> None:
-        self.engine = TransformersEngine(settings, does)
+    def __init__(self, settings: EngineSettings | VllmSettings, does: Any = "causal") -> None:
+        self.engine = made(settings, does)
         self.card = self.engine.load()
         self.steps: list[list[Output]] = []
         self._numbers = itertools.count()
@@ -76,3 +75,14 @@ class Rig:
 
 def choice(*options: str) -> Guide:
     return Guide("choice", "[" + ", ".join(f'"{o}"' for o in options) + "]")
+
+
+def made(settings: EngineSettings | VllmSettings, does: Any) -> Any:
+    """Imported here: the libraries of the two are never in one environment."""
+    if isinstance(settings, VllmSettings):
+        from millstream.worker.engines.vllm.engine import VllmEngine
+
+        return VllmEngine(settings)
+    from millstream.worker.engines.transformers.engine import TransformersEngine
+
+    return TransformersEngine(settings, does)

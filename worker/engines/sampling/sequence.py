@@ -96,11 +96,8 @@ class Sequence:
 def begin(spec: SequenceSpec, eos_ids: frozenset[int], matcher: Matcher | None) -> Sequence:
     """Returns a sequence as its first step finds it: counters, penalties and grammar stand after the `generated`
     tokens."""
-    sampling = spec.sampling
-    own_stops = frozenset(sampling.stop_token_ids)
-    # A finished grammar allows nothing but the end of the sequence, so that must end it.
-    stops = own_stops if sampling.ignore_eos and matcher is None else own_stops | eos_ids
-    early = stops | eos_ids if sampling.min_tokens > 0 else frozenset[int]()
+    stops = stops_of(spec, eos_ids, guided=matcher is not None)
+    early = stops | eos_ids if spec.sampling.min_tokens > 0 else frozenset[int]()
     return Sequence(
         spec=spec,
         stops=stops,
@@ -109,3 +106,9 @@ def begin(spec: SequenceSpec, eos_ids: frozenset[int], matcher: Matcher | None) 
         tokens=list(spec.generated),
         tally=Tally.of(spec),
     )
+
+
+def stops_of(spec: SequenceSpec, eos_ids: frozenset[int], *, guided: bool) -> frozenset[int]:
+    """Returns the tokens that end a sequence. A finished grammar allows nothing but the end, so that must end it."""
+    own = frozenset(spec.sampling.stop_token_ids)
+    return own if spec.sampling.ignore_eos and not guided else own | eos_ids

@@ -1,0 +1,28 @@
+# A worker with vLLM on NVIDIA GPUs: PyPI's torch carries CUDA, the host needs the driver and NVIDIA's container toolkit.
+# Build from the repository's root: docker build -f deploy/worker-vllm.Dockerfile .
+# vLLM pins its own versions, so constraints.txt is not asked.
+FROM python:3.11-slim AS build
+WORKDIR /src
+# What is installed changes seldom, the sources often: so the first layers are built once.
+COPY pyproject.toml samples.txt ./
+COPY deploy/requirements.py deploy/
+RUN python -m venv /opt/millstream \
+ && python deploy/requirements.py vllm > /tmp/requirements.txt \
+ && /opt/millstream/bin/pip install --no-cache-dir -r /tmp/requirements.txt gguf \
+ && /opt/millstream/bin/pip install --no-cache-dir --no-deps -r samples.txt
+COPY . .
+RUN /opt/millstream/bin/pip install --no-cache-dir --no-deps .
+
+FROM python:3.11-slim
+# a compiler: vLLM makes kernels for the GPU it finds
+RUN apt-get update && apt-get install -y --no-install-recommends gcc g++ && rm -rf /var/lib/apt/lists/*
+# the cache folder exists in the image so that a fresh volume over it belongs to the user
+RUN useradd --create-home --uid 10001 millstream \
+ && install -d -o millstream -g millstream /home/millstream/.cache
+COPY --from=build /opt/millstream /opt/millstream
+ENV PATH=/opt/millstream/bin:$PATH PYTHONUNBUFFERED=1 NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+USER millstream
+WORKDIR /home/millstream
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["millstream"]
+CMD ["worker"]

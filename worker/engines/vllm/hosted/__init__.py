@@ -1,0 +1,1 @@
+"""Our sampling inside vLLM's own processes: what is imported there, and nothing else."""

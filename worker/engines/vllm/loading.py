@@ -1,0 +1,171 @@
+"""Starts vLLM with a model, and reads of the model what the worker must know."""
+
+# pyright: reportMissingImports=false, reportUnknownVariableType=false, reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false, reportMissingTypeStubs=false
+# (vLLM is installed in few environments, and transformers publishes partly unknown types)
+
+import json
+import logging
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from millstream.common.settings import hand_to_children
+from millstream.worker.engines.base import LoadFailed, LoadProgress, ModelCard, always
+from millstream.worker.engines.model_files.generation_defaults import generation_defaults
+from millstream.worker.engines.model_files.sample_models import SAMPLE_CHAT, SAMPLE_CHAT_NAME, sample_chat_folder
+from millstream.worker.engines.model_files.weights_digest import weights_of, words_of
+from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
+from millstream.worker.engines.vllm.arguments import engine_arguments
+from millstream.worker.engines.vllm.failures import check_installed, explained
+from millstream.worker.engines.vllm.figures import VllmFigures
+from millstream.worker.engines.vllm.process import VllmProcess
+from millstream.worker.engines.vllm.settings import VllmSettings
+from millstream.worker.engines.vllm.tether import Tether
+
+_HOSTED = "millstream.worker.engines.vllm.hosted"
+
+
+@dataclass(frozen=True, slots=True)
+class VllmModel:
+    """A model that vLLM serves."""
+
+    process: VllmProcess
+    tokenizer: HuggingFaceTokenizer
+    card: ModelCard
+    slots: int
+    vocabulary: int  # tokens that its logits have
+
+    @property
+    def context_length(self) -> int:
+        return self.card.context_length
+
+
+def load(settings: VllmSettings, progress: LoadProgress) -> VllmModel:
+    """Starts vLLM and blocks meanwhile, for seconds to minutes. Raises `MillstreamError`."""
+    check_installed()
+    path, name = _located(settings, progress)
+    progress("reading the configuration", None)
+    hand_to_children("VLLM_WORKER_MULTIPROC_METHOD", "spawn")  # a fork of this process could not be tied to it
+    tether = Tether(progress)
+    try:
+        config = _configured(settings, path, tether)
+        tokenizer = _tokenizer(settings, config.model_config)
+        progress("starting vLLM", None)
+        process = _started(config, tether)
+    except LoadFailed:
+        raise
+    except Exception as error:  # vLLM has many kinds, some of them bare
+        tether.started()
+        tether.told_all()
+        raise explained(settings.model, error, tether.log.cause()) from error
+    finally:
+        tether.started()
+    tether.log.loaded()
+    card = _card(settings, settings.served_name or name, config, tokenizer)
+    slots = int(config.scheduler_config.max_num_seqs)
+    return VllmModel(process, tokenizer, card, slots, int(config.model_config.get_vocab_size()))
+
+
+def _located(settings: VllmSettings, progress: LoadProgress) -> tuple[str, str]:
+    """Returns the model's folder or hub id, and what it is called."""
+    if settings.model in (SAMPLE_CHAT, SAMPLE_CHAT_NAME):
+        return str(sample_chat_folder(settings.cache_dir, progress)), SAMPLE_CHAT_NAME
+    path = Path(settings.model).expanduser()
+    if path.exists():
+        return str(path), path.resolve().name
+    if settings.model.startswith((".", "/", "~")):
+        raise LoadFailed(f"No model at {settings.model!r}: give a folder with config.json.")
+    return settings.model, settings.model.rstrip("/").rsplit("/", 1)[-1]
+
+
+def _route_logs(config: Any) -> None:
+    """Has vLLM's warnings in this process go where our log goes. It sets its logging up as soon as it finds it other
+    than its configuration says; that is done before."""
+    from vllm.logger import configure_logging_if_needed
+
+    configure_logging_if_needed(config)
+    library = logging.getLogger("vllm")
+    library.handlers.clear()
+    library.propagate = True
+    library.setLevel(logging.WARNING)
+
+
+def _configured(settings: VllmSettings, path: str, tether: Tether) -> Any:
+    """Returns vLLM's whole configuration, with our parts in it."""
+    from vllm.config.logging import LoggingConfig
+    from vllm.usage.usage_lib import UsageContext
+
+    _route_logs(LoggingConfig())
+    arguments = engine_arguments(settings, path)
+    arguments.worker_extension_cls = f"{_HOSTED}.guides.GuideExtension"
+    config = arguments.create_engine_config(UsageContext.OPENAI_API_SERVER)  # the defaults of `vllm serve`
+    _route_logs(config.logging_config)
+    if config.speculative_config is not None:
+        raise LoadFailed("vLLM's speculative decoding leaves no room for exact sampling: start without it.")
+    if config.model_config.runner_type != "generate":
+        raise LoadFailed(f"{settings.model!r} generates no text: serve it with --engine transformers.", param="engine")
+    runner = "second_runner:SecondRunner" if config.use_v2_model_runner else "first_runner:FirstRunner"
+    config.model_config.logits_processors = [f"{_HOSTED}.{runner}Sampling"]
+    config.additional_config = tether
+    return config
+
+
+def _started(config: Any, tether: Tether) -> VllmProcess:
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    figures = VllmFigures()
+    llm = AsyncLLM.from_vllm_config(config, stat_loggers=[figures.logger], disable_log_stats=True)
+    return VllmProcess(llm, figures, tether)
+
+
+def _tokenizer(settings: VllmSettings, model: Any) -> HuggingFaceTokenizer:
+    from transformers import AutoTokenizer
+
+    revision = {"revision": model.tokenizer_revision} if model.tokenizer_revision else {}
+    inner = AutoTokenizer.from_pretrained(model.tokenizer, trust_remote_code=model.trust_remote_code, **revision)
+    own = model.try_get_generation_config().get("eos_token_id")
+    told = own if own is not None else getattr(model.hf_text_config, "eos_token_id", None)
+    ends = frozenset(told if isinstance(told, list) else [] if told is None else [told])
+    template = None
+    if settings.chat_template is not None:
+        try:
+            template = settings.chat_template.expanduser().read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise LoadFailed(f"Cannot read the file of --chat-template: {error}", param="chat_template") from error
+    rendered = HuggingFaceTokenizer(inner, ends, template)
+    _ = rendered.shown  # found out here, because it would hold the event loop up later
+    return rendered
+
+
+def _card(settings: VllmSettings, name: str, config: Any, tokenizer: HuggingFaceTokenizer) -> ModelCard:
+    model = config.model_config
+    dtype = str(model.dtype).removeprefix("torch.")
+    defaults = generation_defaults(model.try_get_generation_config()) if settings.generation_config == "auto" else {}
+    revision = getattr(model.hf_config, "_commit_hash", None) or "local"
+    parts = (
+        "vllm",
+        weights_of(Path(model.model)) or f"{settings.model}|{revision}",
+        dtype,
+        str(model.quantization),
+        *words_of(tokenizer),
+        json.dumps(defaults, sort_keys=True),
+    )
+    return ModelCard(
+        name=name,
+        engine="vllm",
+        context_length=int(model.max_model_len),
+        fingerprint="fp_" + sha256("\0".join(parts).encode()).hexdigest()[:12],
+        defaults=defaults,
+        exactness=always("exact" if dtype == "float32" else "tokens"),  # shorter types round by the batch's shape
+        details={
+            "dtype": dtype,
+            "device": str(config.device_config.device_type),
+            "revision": revision,
+            "model": settings.model,
+            "vllm": version("vllm"),
+            "runner": "v2" if config.use_v2_model_runner else "v1",
+        },
+    )
