@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from collections.abc import Sequence as Many
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal, cast
 
 from millstream.common.errors import BadGrammar, BadRequest, EngineError, Unavailable
 from millstream.common.job import Guide
@@ -96,7 +96,7 @@ class TransformersEngine:
                 if self.settings.batching == "on":
                     raise
                 loaded = replace(loaded, unbatched=error.why)
-                loaded.model.set_attn_implementation(PLAIN.get(plain, plain))
+                cast(Any, loaded.model).set_attn_implementation(PLAIN.get(plain, plain))
             else:
                 self.slots = room.slots
                 return loaded, batch
