@@ -1,16 +1,20 @@
-"""`GET /docs` and `GET /redoc`: the API's description for people, with nothing from other hosts."""
+"""`GET /docs` and `GET /redoc`: the API's description for people, with nothing from other hosts. And for programs:
+`GET /openapi.json`."""
 
 import base64
 import hashlib
 import re
 from importlib.resources import files
 from pathlib import Path
+from typing import cast
 
+import msgspec
 from fastapi import APIRouter, Request
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from starlette.responses import HTMLResponse, Response
 
 from millstream.gateway.errors.table import UnknownRoute
+from millstream.gateway.http.app import DirectApp
 from millstream.gateway.ui.route import HEADERS, MEDIA, StaticFile
 
 router = APIRouter(include_in_schema=False)
@@ -19,6 +23,15 @@ FOLDER = Path(str(files("fastapi_offline"))) / "static"
 OWN = "ui/described"  # where these files are found
 INLINE = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 ICON = "ui/icon.svg"
+
+
+@router.api_route("/openapi.json", methods=["GET", "HEAD"])
+async def openapi(request: Request) -> Response:
+    """The description itself, as an OpenAPI document; its paths are below where this gateway was reached."""
+    document = await cast(DirectApp, request.app).document()
+    if root := _root(request):
+        document = b'{"servers":' + msgspec.json.encode([{"url": root}]) + b"," + document.removeprefix(b"{")
+    return Response(document, media_type="application/json")
 
 
 @router.get("/docs")
