@@ -6,7 +6,7 @@ import hashlib
 import re
 from importlib.resources import files
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 import msgspec
 from fastapi import APIRouter, Request
@@ -14,7 +14,6 @@ from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from starlette.responses import HTMLResponse, Response
 
 from millstream.gateway.errors.table import UnknownRoute
-from millstream.gateway.http.app import DirectApp
 from millstream.gateway.ui.route import HEADERS, MEDIA, StaticFile
 
 router = APIRouter(include_in_schema=False)
@@ -25,10 +24,18 @@ INLINE = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 ICON = "ui/icon.svg"
 
 
+class DescribedApp(Protocol):
+    """An app that has its description ready, or makes it without holding the event loop."""
+
+    async def document(self) -> bytes:
+        """Returns it as JSON."""
+        ...
+
+
 @router.api_route("/openapi.json", methods=["GET", "HEAD"])
 async def openapi(request: Request) -> Response:
     """The description itself, as an OpenAPI document; its paths are below where this gateway was reached."""
-    document = await cast(DirectApp, request.app).document()
+    document = await cast(DescribedApp, request.app).document()
     if root := _root(request):
         document = b'{"servers":' + msgspec.json.encode([{"url": root}]) + b"," + document.removeprefix(b"{")
     return Response(document, media_type="application/json")

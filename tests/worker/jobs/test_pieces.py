@@ -1,4 +1,4 @@
-"""What nobody reads token by token leaves the worker in pieces; its first token and its end at once."""
+"""A worker sends what nobody reads token by token in pieces; its first token and its end go at once."""
 
 import asyncio
 from time import monotonic

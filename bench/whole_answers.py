@@ -1,7 +1,7 @@
 """Measures what a token costs in an answer that nobody reads token by token, beside the same answer as a stream.
 
-    python -m bench.lab.whole_answers                       # 64 at once, 300 tokens each
-    python -m bench.lab.whole_answers --tokens 1000
+    python -m bench.whole_answers                       # 64 at once, 300 tokens each
+    python -m bench.whole_answers --tokens 1000
 
 One cluster, one simulated worker; streams and whole answers take turns, so that both meet the same load of the machine.
 A request costs the same however long its answer is: short answers in each round tell how much, and the rows without the
