@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from millstream.worker.engines.transformers.loading.sample_models import sample_chat_folder
+from millstream.worker.engines.model_files.sample_models import sample_chat_folder
 from tests.clients.conftest import ServedSite, running
 
 ROOT = Path(__file__).parents[2]

@@ -113,6 +113,12 @@ class EngineStats:
     prefix_hit_rate: float = 0.0  # of prompt tokens, 0 to 1
 
 
+class LoadFailed(MillstreamError):
+    """A worker cannot serve this model; it says why and ends."""
+
+    code = "model_load_failed"
+
+
 class TemplateRefused(BadRequest):
     """The chat template refuses these messages as they stand; the same said in other messages it might accept."""
 

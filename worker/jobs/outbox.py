@@ -45,11 +45,11 @@ class Outbox:
         self.away_since: float | None = None  # monotonic seconds since which Redis cannot be reached; None: it can
 
     def ring(self) -> None:
-        """Say that some job has something to send."""
+        """Says that some job has something to send."""
         self._work.set()
 
     async def run(self) -> None:
-        """Flush for ever; ends by cancellation only."""
+        """Sends drafts to Redis for ever; ends by cancellation only."""
         while True:
             await self._work.wait()
             self._work.clear()
@@ -59,7 +59,7 @@ class Outbox:
             self._idle.set()
 
     async def settle(self) -> None:
-        """Wait until everything drafted so far has reached Redis."""
+        """Waits until everything drafted so far has reached Redis."""
         self._idle.clear()
         self._everything = True
         self._work.set()

@@ -98,7 +98,7 @@ class RunningJob:
         return now - self.sent_at >= PIECE_SECONDS or self.completion - self.taken >= PIECE_TOKENS
 
     def draft(self, *chunks: Chunk) -> None:
-        """Add to what the next step takes along; nothing is added to a job that has ended."""
+        """Adds to what the next step takes along; nothing is added to a job that has ended."""
         if self.end is None:
             self.drafts += chunks
 
@@ -113,7 +113,7 @@ class RunningJob:
             self.beginning.cancel()
 
     def take_step(self) -> JobStep:
-        """Number the drafts and return all that Redis has not confirmed."""
+        """Numbers the drafts and returns all that Redis has not confirmed."""
         self.written += [encode_chunk(chunk) for chunk in coalesce(self.drafts)]
         self.drafts.clear()
         self.taken = self.completion
@@ -122,7 +122,7 @@ class RunningJob:
 
 
 def coalesce(drafts: list[Chunk]) -> list[Chunk]:
-    """Join what several engine steps made while one call to Redis was under way. The start and the last chunk stay by
+    """Joins what several engine steps made while one call to Redis was under way. The start and the last chunk stay by
     themselves: each is an event of its own."""
     if len(drafts) < 2:  # the usual case: one token in one step
         return drafts
@@ -178,7 +178,7 @@ class RunningJobs:
         return self._by_id.get(job.claimed.id) is job
 
     def remove(self, job: RunningJob) -> None:
-        """Forget a job; one that is not held (any more) is fine."""
+        """Forgets a job; one that is not held (any more) is fine."""
         job.stop_beginning()
         if self.has(job):
             del self._by_id[job.claimed.id]

@@ -7,14 +7,15 @@ from typing import Any
 from millstream.common.job import Guide, Sampling
 from millstream.worker.engines.base import Output, SequenceKey, SequenceSpec
 from millstream.worker.engines.transformers.engine import TransformersEngine
+from millstream.worker.engines.transformers.loading.kinds import ModelKind
 from millstream.worker.engines.transformers.settings import EngineSettings
 
 
 class Rig:
     """Loads, starts and drives one engine. `run` returns when all its sequences have ended."""
 
-    def __init__(self, settings: EngineSettings) -> None:
-        self.engine = TransformersEngine(settings)
+    def __init__(self, settings: EngineSettings, does: ModelKind = "causal") -> None:
+        self.engine = TransformersEngine(settings, does)
         self.card = self.engine.load()
         self.steps: list[list[Output]] = []
         self._numbers = itertools.count()

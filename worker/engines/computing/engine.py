@@ -15,15 +15,14 @@ from typing import Literal, TypeVar
 
 from millstream.common.chunk import Filling, TokenClass
 from millstream.common.errors import BadRequest, ContextLengthExceeded, Unavailable
-from millstream.worker.engines.base import ModelCard, silent
+from millstream.worker.engines.base import LoadProgress, ModelCard, silent
 from millstream.worker.engines.computing.model import ComputingModel, load_computing_model
 from millstream.worker.engines.computing.reading import read_text, told_tokens
+from millstream.worker.engines.model_files.vocabulary import check_tokens
 from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
 from millstream.worker.engines.transformers.loading.kinds import ModelKind
 from millstream.worker.engines.transformers.loading.packing import about_processor
-from millstream.worker.engines.transformers.loading.sample_models import LoadProgress
 from millstream.worker.engines.transformers.settings import EngineSettings
-from millstream.worker.engines.transformers.vocabulary import check_tokens
 
 _BATCH_TOKENS = 8192  # padded tokens of one forward pass; bounds the memory of its activations
 T = TypeVar("T")

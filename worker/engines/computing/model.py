@@ -20,14 +20,15 @@ from transformers import (
     PreTrainedModel,
 )
 
+from millstream.worker.engines.base import LoadFailed, LoadProgress
 from millstream.worker.engines.computing.recipe import ACTIVATIONS, Recipe, pool, read_recipe
+from millstream.worker.engines.model_files.sample_models import package_folder
 from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
 from millstream.worker.engines.transformers.loading.attention import fused
 from millstream.worker.engines.transformers.loading.device import pick_device, pick_dtype
-from millstream.worker.engines.transformers.loading.failures import LoadFailed, explained
+from millstream.worker.engines.transformers.loading.failures import explained
 from millstream.worker.engines.transformers.loading.kinds import ModelKind
 from millstream.worker.engines.transformers.loading.load import ModelFiles, locate, origin_of
-from millstream.worker.engines.transformers.loading.sample_models import LoadProgress, package_folder
 from millstream.worker.engines.transformers.loading.trained import trained
 from millstream.worker.engines.transformers.settings import SAMPLE_EMBEDDING, EngineSettings, ModelSource
 

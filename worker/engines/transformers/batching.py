@@ -28,6 +28,8 @@ from transformers.generation.continuous_batching.requests import RequestState, R
 from transformers.generation.continuous_batching.utils import stream_context
 
 from millstream.common.errors import EngineError
+from millstream.worker.engines.sampling.sampler import Sampler, needed
+from millstream.worker.engines.sampling.sequence import Sequence
 from millstream.worker.engines.transformers.loading.attention import (
     CPU_ATTENTION,
     LayerCache,
@@ -36,12 +38,10 @@ from millstream.worker.engines.transformers.loading.attention import (
     plan_attention,
 )
 from millstream.worker.engines.transformers.loading.gpu_attention import GPU_ATTENTION, Tables, plan_graphs
+from millstream.worker.engines.transformers.logits_hook import LogitsHook
 from millstream.worker.engines.transformers.memory_plan import MemoryPlan
 from millstream.worker.engines.transformers.overlap import OverlappedLoop, inputs
 from millstream.worker.engines.transformers.prefix_salt import salt_prefixes, salt_tokens
-from millstream.worker.engines.transformers.sampling.logits_hook import LogitsHook
-from millstream.worker.engines.transformers.sampling.sampler import Sampler, needed
-from millstream.worker.engines.transformers.sampling.sequence import Sequence
 
 Deliver = Callable[[list[Sequence]], None]
 Broken = Callable[[BaseException], None]
@@ -97,7 +97,7 @@ class _Router(OutputRouter):
 
 
 # Outside the batch, attention that only knows the paged cache gives way to its plain counterpart.
-_PLAIN = {"paged|eager": "eager", GPU_ATTENTION: "sdpa"}
+PLAIN = {"paged|eager": "eager", GPU_ATTENTION: "sdpa"}
 _NO_MASK = torch.empty(1, 1, 1, 1)  # four dimensions: the model takes it for prepared and builds none
 
 
@@ -164,12 +164,12 @@ class BatchLoop(OverlappedLoop):
     def own_attention(self) -> Generator[None]:
         """Gives a forward pass outside the batch an attention of its own."""
         paged = self.model.config._attn_implementation
-        if paged in _PLAIN:
-            self.model.set_attn_implementation(_PLAIN[paged])
+        if paged in PLAIN:
+            self.model.set_attn_implementation(PLAIN[paged])
         try:
             yield
         finally:
-            if paged in _PLAIN:
+            if paged in PLAIN:
                 self.model.set_attn_implementation(paged)
 
     def start(self) -> None:

@@ -8,8 +8,8 @@ from math import ceil
 
 from transformers import ContinuousBatchingConfig
 
+from millstream.worker.engines.base import LoadFailed
 from millstream.worker.engines.transformers.loading.device import free_memory
-from millstream.worker.engines.transformers.loading.failures import LoadFailed
 from millstream.worker.engines.transformers.loading.load import Loaded
 from millstream.worker.engines.transformers.settings import EngineSettings
 

@@ -6,9 +6,8 @@ from typing import Literal
 
 from millstream.common.process.folders import default_cache_dir
 from millstream.worker.engines.base import GuideLimits
+from millstream.worker.engines.model_files.sample_models import SAMPLE_CHAT
 
-SAMPLE_CHAT = "smollm2"
-SAMPLE_CHAT_NAME = "smollm2-135m-instruct"
 SAMPLE_EMBEDDING = "all-minilm-l6-v2"
 
 Quantization = Literal["8bit", "4bit"]
@@ -46,5 +45,6 @@ class EngineSettings:
     page_size: int | None = None  # tokens of a cache page; only whole pages are shared between prompts
     step_tokens: int | None = None  # most tokens in one step: long prompts are split, running streams keep flowing
     prefix_sharing: bool = True
+    batching: Literal["auto", "on", "off"] = "auto"
     threads: int | None = None  # CPU threads of torch
     guide_limits: GuideLimits = field(default_factory=GuideLimits)

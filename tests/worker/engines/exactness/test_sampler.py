@@ -10,8 +10,8 @@ from transformers import MinPLogitsWarper, TemperatureLogitsWarper, TopKLogitsWa
 from millstream.common.job import Sampling
 from millstream.worker.engines.base import SequenceKey, SequenceSpec
 from millstream.worker.engines.grammar.guides import unpack_bits
-from millstream.worker.engines.transformers.sampling.sampler import Sampler
-from millstream.worker.engines.transformers.sampling.sequence import Sequence, begin
+from millstream.worker.engines.sampling.sampler import Sampler
+from millstream.worker.engines.sampling.sequence import Sequence, begin
 
 LIMITS = [
     {"top_k": 1},

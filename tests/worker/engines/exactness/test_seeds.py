@@ -5,7 +5,7 @@ import torch
 
 from millstream.common.job import Guide
 from millstream.worker.engines.base import SequenceSpec
-from millstream.worker.engines.transformers.sampling.seeded_noise import SeededNoise, noise_key
+from millstream.worker.engines.sampling.seeded_noise import SeededNoise, noise_key
 from tests.worker.engines.rig import Rig
 
 PROMPT = [72, 101, 108, 108, 111]

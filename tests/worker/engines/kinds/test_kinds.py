@@ -10,9 +10,8 @@ from transformers import AutoTokenizer, BertConfig, BertModel, PreTrainedModel, 
 
 from millstream.common.errors import BadRequest, ContextLengthExceeded
 from millstream.common.job import ClassifyInput, EmbedInput, FillInput, RerankInput
-from millstream.worker.engines.base import ModelCard
+from millstream.worker.engines.base import LoadFailed, ModelCard
 from millstream.worker.engines.computing.engine import TransformersComputing
-from millstream.worker.engines.transformers.loading.failures import LoadFailed
 from millstream.worker.engines.transformers.loading.kinds import find_kind
 from millstream.worker.engines.transformers.settings import EngineSettings, ModelSource
 from millstream.worker.jobs.compute import compute

@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
+from millstream.worker.engines.base import LoadFailed
 from millstream.worker.engines.transformers.engine import TransformersEngine
-from millstream.worker.engines.transformers.loading.load import LoadFailed
 from millstream.worker.engines.transformers.settings import EngineSettings
 from tests.worker.engines.exactness.test_exact_arithmetic import PROMPTS, generated
 from tests.worker.engines.rig import Rig

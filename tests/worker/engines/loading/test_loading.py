@@ -13,8 +13,8 @@ import torch
 from transformers import LlamaForCausalLM
 
 from millstream.common.errors import MillstreamError
+from millstream.worker.engines.model_files import sample_models as samples
 from millstream.worker.engines.transformers.engine import TransformersEngine
-from millstream.worker.engines.transformers.loading import sample_models as samples
 from millstream.worker.engines.transformers.loading.device import pick_dtype
 from millstream.worker.engines.transformers.loading.failures import explain
 from millstream.worker.engines.transformers.settings import EngineSettings, ModelSource

@@ -3,7 +3,7 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportPrivateUsage=false
 # (torch's device modules are partly unknown to pyright)
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import psutil
 import structlog
@@ -88,13 +88,6 @@ def works(what: str, attempt: Callable[[torch.dtype], None], dtype: torch.dtype)
         log.warning("passed_over", what=what, dtype=str(dtype).removeprefix("torch."), error=why)
         return False
     return True
-
-
-def moved(values: Sequence[object], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """`values` on `device`. Does not wait for what a GPU has still to do, as a plain copy would."""
-    if device.type != "cuda":
-        return torch.tensor(values, dtype=dtype, device=device)
-    return torch.tensor(values, dtype=dtype, pin_memory=True).to(device, non_blocking=True)
 
 
 def free_memory(device: torch.device) -> int:

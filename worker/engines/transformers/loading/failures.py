@@ -13,17 +13,12 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNot
 from safetensors import SafetensorError
 
 from millstream.common.errors import MillstreamError
+from millstream.worker.engines.base import LoadFailed
 from millstream.worker.engines.transformers.loading.device import free_memory
 
 _PACKAGE = re.compile(r"pip install [^\s`'\"]+|requires the following packages[^:]*: ([\w, ]+)")
 
 MODEL_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)  # what a model's own code may raise
-
-
-class LoadFailed(MillstreamError):
-    """A worker cannot serve this model; it says why and ends."""
-
-    code = "model_load_failed"
 
 
 @contextmanager

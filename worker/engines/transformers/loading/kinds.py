@@ -17,10 +17,11 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.utils.hub import cached_file
 
-from millstream.worker.engines.base import silent
-from millstream.worker.engines.transformers.loading.failures import LoadFailed, explained
+from millstream.worker.engines.base import LoadFailed, silent
+from millstream.worker.engines.model_files.sample_models import SAMPLE_CHAT, SAMPLE_CHAT_NAME
+from millstream.worker.engines.transformers.loading.failures import explained
 from millstream.worker.engines.transformers.loading.load import locate, origin_of
-from millstream.worker.engines.transformers.settings import SAMPLE_CHAT, SAMPLE_CHAT_NAME, SAMPLE_EMBEDDING, ModelSource
+from millstream.worker.engines.transformers.settings import SAMPLE_EMBEDDING, ModelSource
 
 ModelKind = Literal["causal", "encoder", "classifier", "token_classifier", "fill_mask", "seq2seq", "speech"]
 """What a model does: goes on with text, makes vectors, tells a text's class (or, with one class, a pair's score), tells
@@ -58,6 +59,8 @@ def kind_of(path: str, config: PretrainedConfig) -> ModelKind:
         return "classifier"
     if _has(path, _SENTENCE_TRANSFORMERS):
         return "encoder"
+    if "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {}):
+        return "causal"  # code of its own, under a name of its own
     for ending, kind in _BY_ENDING:
         if any(name.endswith(ending) for name in named):
             return kind

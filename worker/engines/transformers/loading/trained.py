@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from transformers import PreTrainedModel
 
-from millstream.worker.engines.transformers.loading.failures import LoadFailed
+from millstream.worker.engines.base import LoadFailed
 
 _NAMED = 5  # weights that the error names
 

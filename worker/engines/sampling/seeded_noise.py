@@ -11,7 +11,7 @@ from collections.abc import Sequence as Many
 
 import torch
 
-from millstream.worker.engines.transformers.loading.device import moved
+from millstream.worker.engines.sampling.transfer import moved
 
 _MASK64 = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15

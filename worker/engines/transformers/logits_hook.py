@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from millstream.worker.engines.transformers.sampling.sequence import Sequence
+from millstream.worker.engines.sampling.sequence import Sequence
 
 
 class LogitsHook:

@@ -6,7 +6,7 @@ from typing import Literal
 from millstream.common.errors import EngineError, MillstreamError
 from millstream.worker.engines.base import Output, RawLogprob, SequenceKey, SequenceSpec
 from millstream.worker.engines.grammar.guides import Matcher
-from millstream.worker.engines.transformers.sampling.penalties import Tally
+from millstream.worker.engines.sampling.penalties import Tally
 
 
 @dataclass(slots=True)

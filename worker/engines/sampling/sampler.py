@@ -13,11 +13,11 @@ from collections.abc import Sequence as Many
 import torch
 
 from millstream.worker.engines.grammar.guides import apply_masks
-from millstream.worker.engines.transformers.loading.device import moved
-from millstream.worker.engines.transformers.sampling.logprobs import Ranking
-from millstream.worker.engines.transformers.sampling.penalties import add_bias, allow_only, forbid, penalise
-from millstream.worker.engines.transformers.sampling.seeded_noise import SeededNoise, noise_key
-from millstream.worker.engines.transformers.sampling.sequence import Sequence
+from millstream.worker.engines.sampling.logprobs import Ranking
+from millstream.worker.engines.sampling.penalties import add_bias, allow_only, forbid, penalise
+from millstream.worker.engines.sampling.seeded_noise import SeededNoise, noise_key
+from millstream.worker.engines.sampling.sequence import Sequence
+from millstream.worker.engines.sampling.transfer import moved
 
 _CANDIDATES = 512  # looked at first for top-p and min-p: sorting a whole vocabulary costs twenty times as much
 _MORE_CANDIDATES = 8192

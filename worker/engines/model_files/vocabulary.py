@@ -13,19 +13,25 @@ from millstream.common.errors import BadRequest
 from millstream.worker.engines.base import GuideLimits
 from millstream.worker.engines.grammar.compiling import Vocabulary
 from millstream.worker.engines.grammar.guides import GuideCompiler
-from millstream.worker.engines.transformers.loading.load import Loaded
+from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
 
 
-def guide_compiler(loaded: Loaded, limits: GuideLimits) -> GuideCompiler | None:
+def guide_compiler(tokenizer: HuggingFaceTokenizer, size: int, limits: GuideLimits) -> GuideCompiler | None:
     """About a second of work. None for the few models without a fast tokenizer."""
-    inner = loaded.tokenizer.inner
+    words = vocabulary_of(tokenizer, size)
+    return words and GuideCompiler(words, limits)
+
+
+def vocabulary_of(tokenizer: HuggingFaceTokenizer, size: int) -> Vocabulary | None:
+    """Returns what llguidance must know; None for the few models without a fast tokenizer."""
+    inner = tokenizer.inner
     if not isinstance(inner, PreTrainedTokenizerFast):
         return None
     backend = copy(inner.backend_tokenizer)  # its JSON knows the tokens that were added after loading as well
     backend.no_padding()
     backend.no_truncation()
-    ends = sorted(loaded.tokenizer.eos_ids)
-    return GuideCompiler(Vocabulary(backend.to_str(), loaded.vocabulary, ends), limits)
+    ends = sorted(tokenizer.eos_ids)
+    return Vocabulary(backend.to_str(), size, ends)
 
 
 def check_tokens(tokens: Iterable[int], size: int, param: str) -> None:

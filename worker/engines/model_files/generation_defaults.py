@@ -1,12 +1,9 @@
 """Reads the sampling that a model's makers recommend, out of its `generation_config.json`."""
 
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# (transformers publishes partly unknown types)
-
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
-from transformers import PreTrainedModel
 
 log = structlog.stdlib.get_logger(part="engine")
 
@@ -20,11 +17,9 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 }
 
 
-def generation_defaults(model: PreTrainedModel) -> dict[str, float]:
-    """Returns what the file says of sampling, by the names of a request's fields; nothing that only the library says. A
-    value that no request could have is passed over with a line in the log."""
-    own: Any = getattr(model, "generation_config", None)
-    told: dict[str, Any] = own.to_diff_dict() if own is not None else {}
+def generation_defaults(told: Mapping[str, Any]) -> dict[str, float]:
+    """Returns what the file says of sampling, by the names of a request's fields; `told` is what it has, without what
+    only the library says. A value that no request could have is passed over with a line in the log."""
     given = {name: told[name] for name in _BOUNDS if isinstance(told.get(name), int | float)}
     good = {name: value for name, value in given.items() if _BOUNDS[name][0] <= value <= _BOUNDS[name][1]}
     if good != given:

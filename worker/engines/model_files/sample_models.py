@@ -20,8 +20,9 @@ from filelock import FileLock
 from millstream.common.errors import MillstreamError
 from millstream.common.process.folders import own_folder
 from millstream.worker.engines.base import LoadProgress
-from millstream.worker.engines.transformers.settings import SAMPLE_CHAT_NAME
 
+SAMPLE_CHAT = "smollm2"
+SAMPLE_CHAT_NAME = "smollm2-135m-instruct"
 RECOMMENDED = {"temperature": 0.0}  # at 0.2, as on the model's own page, every second answer of this file rambles
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 

@@ -1,0 +1,1 @@
+"""The files of a model, whatever engine reads them."""
