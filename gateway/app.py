@@ -80,7 +80,7 @@ def create_app(settings: GatewaySettings, connect: Connect, failed: Callable[[],
                 failed()
 
     named = {"title": "Millstream", "description": DESCRIPTION, "version": release()}
-    app = DirectApp(DIALECTS, **named, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = DirectApp(DIALECTS, **named, openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.draining, app.state.failure = False, 0
     for api in SERVED:
         app.include_router(api.router, responses=failures(api.dialect.error_body(MISSING)))

@@ -1,8 +1,10 @@
 """The FastAPI app with our layers around it."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -19,11 +21,22 @@ class DirectApp(FastAPI):
         """`dialects`: those beside OpenAI's, for whoever answers with an error."""
         super().__init__(**options)
         self.dialects = dialects
+        self._document = b""  # what `/openapi.json` answers, once it has been asked for
+        self._building = asyncio.Lock()
         self._layers: ASGIApp = super().__call__
 
     def openapi(self) -> dict[str, Any]:
-        """Returns the OpenAPI document with the API keys, which a middleware asks for and no route."""
+        """Returns the OpenAPI document with the API keys, which a middleware asks for and no route. `document` is what
+        does not hold the loop."""
         return told_of_keys(super().openapi())
+
+    async def document(self) -> bytes:
+        """Returns the OpenAPI document as JSON. It is built once, which takes seconds, and in a thread: streams go on
+        meanwhile."""
+        async with self._building:
+            if not self._document:
+                self._document = await asyncio.to_thread(lambda: msgspec.json.encode(self.openapi()))
+        return self._document
 
     def surround(self, layer: Callable[[ASGIApp], ASGIApp]) -> None:
         """Puts a layer around all there are."""

@@ -21,6 +21,7 @@ from millstream.gateway.queue.job_times import JobTimes
 from millstream.gateway.queue.sink import ChunkSink, LoggedChunk
 
 SILENT = 0.5  # seconds without a frame until Redis is asked about a stream
+UNWATCHED = 1.5  # the same of an answer whose chunks leave in pieces, one a second
 BUFFER = 1024  # chunks kept until somebody reads the stream; what comes after them is read from the log
 
 log = structlog.stdlib.get_logger(part="stream")
@@ -42,6 +43,8 @@ class JobStream:
         self.job = job
         self.tenant = tenant
         self.origin = origin
+        self.watched = origin is None or origin.request.watched
+        self.silent = SILENT if self.watched else UNWATCHED
         self.born = monotonic()
         self.times = JobTimes(model, origin.envelope.tier if origin else "")
         self.first = after + 1
@@ -104,14 +107,15 @@ class JobStream:
             return False
         now = monotonic()
         if live and self.next > 2 and self.grant == self._kept_grant and not chunks[0][1].last:
-            self.times.gaps.append(now - self.heard)
+            if self.watched:  # else the gap is between two pieces, for which nobody waits
+                self.times.gaps.append(now - self.heard)
         else:
             self._note(chunks, now, live=live)
         self._chunks += raws
         self.next += len(raws)
         self.lease = self.newest
         self.heard = now
-        self.look_at = min(self.look_at, self.heard + SILENT)  # it may have been waiting for long until now
+        self.look_at = min(self.look_at, self.heard + self.silent)  # it may have been waiting for long until now
         if chunks[-1][1].last:
             self.done = True
             self.wake()

@@ -12,7 +12,7 @@ from millstream.common.broker.jobs import watch
 from millstream.common.chunk import Seq
 from millstream.common.job import GatewayId, ModelName
 from millstream.gateway.queue.hub import FrameHub
-from millstream.gateway.queue.job_stream import SILENT, JobStream
+from millstream.gateway.queue.job_stream import JobStream
 from millstream.gateway.queue.timing_wheel import TICK
 from millstream.gateway.queue.wait_estimate import WaitEstimator
 
@@ -71,7 +71,7 @@ class Watchdog:
         rarely."""
         if job_stream.waiting is not None:
             return job_stream.spread * pause_at(job_stream.waiting.position, self._keep_alive)
-        return min(max(SILENT, (job_stream.asked - job_stream.heard) * 2), SILENT_MOST)
+        return min(max(job_stream.silent, (job_stream.asked - job_stream.heard) * 2), SILENT_MOST)
 
     def _look_again(self, job_stream: JobStream, now: float) -> None:
         silence = max(job_stream.heard, job_stream.asked) + self._pause(job_stream)

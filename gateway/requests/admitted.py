@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import quote
 
+import msgspec
+
 from millstream.common.chunk import NOTHING_YET, Seq
 from millstream.common.errors import BadRequest, StreamLost
 from millstream.common.job import JobId, ModelName, Tier
 from millstream.common.request_id import RequestId, checksum, request_of
-from millstream.gateway.queue.client import Admission, QueueClient
+from millstream.gateway.queue.client import Admission, QueueClient, Submission
 from millstream.gateway.queue.sink import ChunkSink, LoggedChunk
 from millstream.gateway.requests.event_id import EventIds, parse_event_id
 from millstream.gateway.requests.prepared import PreparedRequest
@@ -78,7 +80,7 @@ async def admit(queue: QueueClient, order: PreparedRequest) -> AdmittedRequest:
     place = order.caller.last_event_id
     if place is not None:
         return _resumed(order, parse_event_id(place))
-    admission = await queue.submit(order.submission)
+    admission = await queue.submit(_as_read(order))
     identity = order.id if admission.outcome != "duplicate" else request_of(admission.jobs[0])
     return _admitted(order, identity, admission.jobs, admission=admission)
 
@@ -86,8 +88,16 @@ async def admit(queue: QueueClient, order: PreparedRequest) -> AdmittedRequest:
 async def admit_anew(queue: QueueClient, order: PreparedRequest) -> AdmittedRequest:
     """Submits a retry anew whose first try was given up (its client had timed out): it wants an answer, not that try's
     end."""
-    admission = await queue.submit(replace(order.submission, idempotency_key=None))
+    admission = await queue.submit(replace(_as_read(order), idempotency_key=None))
     return _admitted(order, order.id, admission.jobs, admission=admission)
+
+
+def _as_read(order: PreparedRequest) -> Submission:
+    """Returns the submission that says how its answer is read: what is no stream is read as a whole, or later."""
+    if order.stream:
+        return order.submission
+    jobs = [(id, msgspec.structs.replace(request, watched=False)) for id, request in order.submission.jobs]
+    return replace(order.submission, jobs=jobs)
 
 
 async def follow(

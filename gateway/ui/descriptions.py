@@ -1,11 +1,14 @@
-"""`GET /docs` and `GET /redoc`: the API's description for people, with nothing from other hosts."""
+"""`GET /docs` and `GET /redoc`: the API's description for people, with nothing from other hosts. And for programs:
+`GET /openapi.json`."""
 
 import base64
 import hashlib
 import re
 from importlib.resources import files
 from pathlib import Path
+from typing import Protocol, cast
 
+import msgspec
 from fastapi import APIRouter, Request
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from starlette.responses import HTMLResponse, Response
@@ -19,6 +22,23 @@ FOLDER = Path(str(files("fastapi_offline"))) / "static"
 OWN = "ui/described"  # where these files are found
 INLINE = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 ICON = "ui/icon.svg"
+
+
+class DescribedApp(Protocol):
+    """An app that has its description ready, or makes it without holding the event loop."""
+
+    async def document(self) -> bytes:
+        """Returns it as JSON."""
+        ...
+
+
+@router.api_route("/openapi.json", methods=["GET", "HEAD"])
+async def openapi(request: Request) -> Response:
+    """The description itself, as an OpenAPI document; its paths are below where this gateway was reached."""
+    document = await cast(DescribedApp, request.app).document()
+    if root := _root(request):
+        document = b'{"servers":' + msgspec.json.encode([{"url": root}]) + b"," + document.removeprefix(b"{")
+    return Response(document, media_type="application/json")
 
 
 @router.get("/docs")

@@ -1,5 +1,7 @@
 """The outbox, which sends to Redis what the jobs made: exactly one step call is in flight, and whatever comes meanwhile
-goes with the next. So batching clocks itself, without a timer on the token path, and the first token leaves at once."""
+goes with the next. So batching clocks itself, without a timer on the token path, and the first token leaves at once.
+
+What nobody reads token by token is held back and leaves in pieces, all jobs' together: a step costs by its chunks."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,7 +14,7 @@ from millstream.common.broker.workers import JobStep, StepAnswer, step
 from millstream.common.chunk import Seq
 from millstream.common.job import ModelName, WorkerId
 from millstream.common.process.backoff import Backoff
-from millstream.worker.jobs.running_jobs import RunningJob, RunningJobs
+from millstream.worker.jobs.running_jobs import PIECE_SECONDS, RunningJob, RunningJobs
 
 MAX_JOBS_PER_STEP = 128  # keeps the script near a millisecond
 
@@ -38,6 +40,8 @@ class Outbox:
         self._on_answer = on_answer
         self._work = asyncio.Event()
         self._idle = asyncio.Event()
+        self._everything = False  # pieces are not held back now
+        self._reminder: asyncio.TimerHandle | None = None  # rings when the next piece is due
         self.away_since: float | None = None  # monotonic seconds since which Redis cannot be reached; None: it can
 
     def ring(self) -> None:
@@ -51,20 +55,45 @@ class Outbox:
             self._work.clear()
             while batch := self._dirty():
                 await self._flush(batch)
+            self._everything = False
             self._idle.set()
 
     async def settle(self) -> None:
         """Waits until everything drafted so far has reached Redis."""
         self._idle.clear()
+        self._everything = True
         self._work.set()
         await self._idle.wait()
 
     def _dirty(self) -> list[RunningJob]:
         """Returns the jobs of the next step; when there are more than fit, those that waited longest come first."""
-        dirty = [job for job in self._running_jobs if job.dirty]
+        dirty: list[RunningJob] = []
+        held: list[RunningJob] = []
+        for job in self._running_jobs:
+            if job.urgent:
+                dirty.append(job)
+            elif job.drafts:
+                held.append(job)
+        if held and self._pieces_due(held):
+            dirty += held
         if len(dirty) > MAX_JOBS_PER_STEP:
             dirty.sort(key=lambda job: job.sent_at)
         return dirty[:MAX_JOBS_PER_STEP]
+
+    def _pieces_due(self, held: list[RunningJob]) -> bool:
+        """Tells whether the pieces that are held back are to go: all go when one is due, so that they share a step. If
+        not, the outbox is rung when the first is due, though nothing more may be made until then."""
+        now = monotonic()
+        if self._everything or any(job.piece_due(now) for job in held):
+            return True
+        if self._reminder is None:
+            wait = min(job.sent_at for job in held) + PIECE_SECONDS - now
+            self._reminder = asyncio.get_running_loop().call_later(wait, self._remind)
+        return False
+
+    def _remind(self) -> None:
+        self._reminder = None
+        self.ring()
 
     async def _flush(self, batch: list[RunningJob]) -> None:
         now = monotonic()

@@ -14,6 +14,10 @@ from millstream.common.job import JobId
 from millstream.worker.engines.base import SequenceKey, SequenceSpec
 from millstream.worker.text.transcript import Transcript, merge
 
+# What nobody reads token by token leaves when it is so old or so much: no more is made again after a worker's death.
+PIECE_SECONDS = 1.0
+PIECE_TOKENS = 64
+
 
 @dataclass(slots=True, eq=False)
 class RunningJob:
@@ -31,6 +35,7 @@ class RunningJob:
     tokens: list[int] = field(default_factory=list[int])  # completion tokens so far, of all leases
     counted: int = 0  # the same where the engine does not tell their ids
     earlier: int = 0  # of the tokens, those that earlier leases made
+    taken: int = 0  # of the tokens, those that a step has taken along
     delivered: int = 0  # of the tokens, those in chunks Redis has confirmed
     cached: int = 0  # prompt tokens served from the prefix cache
     sent_at: float = 0.0  # when a step last took its chunks along, monotonic
@@ -80,6 +85,18 @@ class RunningJob:
         """Tells whether there is something Redis does not have yet."""
         return bool(self.drafts) or self.acked < len(self.written) or self.end is not None
 
+    @property
+    def urgent(self) -> bool:
+        """Tells whether what Redis does not have is to go at once. Of an answer that nobody reads token by token these
+        are the first token of a lease, which shows that the job has got further, and its end."""
+        if self.acked < len(self.written) or self.end is not None:
+            return True
+        return bool(self.drafts) and (self.claimed.request.watched or self.taken <= self.earlier)
+
+    def piece_due(self, now: float) -> bool:
+        """Tells whether a piece that was held back is to go; `now` is monotonic."""
+        return now - self.sent_at >= PIECE_SECONDS or self.completion - self.taken >= PIECE_TOKENS
+
     def draft(self, *chunks: Chunk) -> None:
         """Adds to what the next step takes along; nothing is added to a job that has ended."""
         if self.end is None:
@@ -99,6 +116,7 @@ class RunningJob:
         """Numbers the drafts and returns all that Redis has not confirmed."""
         self.written += [encode_chunk(chunk) for chunk in coalesce(self.drafts)]
         self.drafts.clear()
+        self.taken = self.completion
         unsent = self.written[self.acked :]
         return JobStep(self.claimed.id, self.claimed.lease, Seq(self.acked + 1), unsent, self.end)
 

@@ -1,7 +1,7 @@
 """Gives slots back to interactive jobs: a flex or batch job stops where it is, and goes on later, here or elsewhere."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -15,14 +15,23 @@ log = structlog.stdlib.get_logger(part="preemption")
 
 
 class Preemption:
-    """The preemption of jobs of one model on one worker. Tokens that are not in the log yet are not waited for, because
-    the slot is wanted now: no client has seen them, and the worker that goes on makes them again."""
+    """The preemption of jobs of one model on one worker. A stream's token that is not in the log yet is not waited for,
+    because the slot is wanted now: no client has seen it, and the worker that goes on makes it again. Of a job whose
+    chunks leave in pieces there may be many: they go to the log first, and `settle` returns when Redis has them."""
 
-    def __init__(self, broker: Broker, model: ModelName, worker: WorkerId, running_jobs: RunningJobs) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        model: ModelName,
+        worker: WorkerId,
+        running_jobs: RunningJobs,
+        settle: Callable[[], Awaitable[None]],
+    ) -> None:
         self._broker = broker
         self._model = model
         self._worker = worker
         self._running_jobs = running_jobs
+        self._settle = settle
         self._asked: dict[str, RunningJob] = {}
         self._ring = asyncio.Event()
 
@@ -48,6 +57,8 @@ class Preemption:
     async def _give_back(self, forget: Callable[[RunningJob], None], jobs: list[RunningJob]) -> None:
         for job in jobs:
             forget(job)
+        if any(job.drafts and not job.claimed.request.watched for job in jobs):  # up to a second's work
+            await self._settle()
         async with self._running_jobs.ledger:
             ours = [job for job in jobs if self._running_jobs.has(job) and job.end is None]
             held = [(job.claimed.id, job.claimed.lease) for job in ours]

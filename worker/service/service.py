@@ -63,7 +63,7 @@ class ModelService:
         driver = driver_of(engine, card, broker, self._running_jobs, notation)
         self._runner = Runner(broker, worker, self._running_jobs, self._outbox, driver, settings.max_attempts)
         self._driver = self._runner.driver
-        self._preemption = Preemption(broker, self.model, worker, self._running_jobs)
+        self._preemption = Preemption(broker, self.model, worker, self._running_jobs, self._outbox.settle)
         self._consumer = Consumer(broker, self.model, worker, self._running_jobs, self._slots, self._runner)
 
     def _slots(self) -> int:

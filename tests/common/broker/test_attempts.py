@@ -8,7 +8,7 @@ import pytest
 from millstream.common.broker import jobs, workers
 from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.upkeep import UpkeepRules, keep_up
-from millstream.common.chunk import Seq
+from millstream.common.chunk import Chunk, Seq, Start, encode_chunk
 from millstream.common.job import JobId
 from tests.common.broker.test_life_of_a_job import MODEL, claim, load_of, register, step, submit
 
@@ -75,6 +75,19 @@ async def test_a_job_on_its_last_try_comes_to_a_worker_that_sleeps(broker: Broke
     await keep_up(broker, MODEL, UpkeepRules(3))
     found = {len(await claim(broker, each, 8)) for each in (worker, other)}
     assert found == {1}, "one for each"
+
+
+async def test_tokens_that_left_in_pieces_count_each(broker: Broker) -> None:
+    worker = await register(broker, "w1")
+    await submit(broker, "j1", timeout_ms=300)
+    [job] = await claim(broker, worker)
+    pieces = [Chunk(ids=[7], text="a"), Chunk(ids=[1, 22, 3], text='"ids":[1,2]'), Chunk(count=5, text='"count":9}')]
+    chunks = [encode_chunk(each) for each in (Chunk(start=Start(prompt_tokens=7)), *pieces)]
+    await workers.step(broker, MODEL, worker, [workers.JobStep(job.id, job.lease, Seq(1), chunks)])
+    await asyncio.sleep(0.35)
+    await keep_up(broker, MODEL, UpkeepRules(3))
+    told = await jobs.read(broker, MODEL, JobId("j1"))
+    assert (told["state"], told["tokens"]) == ("expired", str(7 + 1 + 3 + 5))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,9 @@
 """Listing models, liveness, readiness, figures."""
 
+import asyncio
+import threading
+from typing import Any
+
 import anthropic
 import httpx
 import openai
@@ -20,6 +24,7 @@ from millstream.gateway.apis.computing.embeddings.examples import EMBEDDINGS
 from millstream.gateway.apis.files.examples import FILE
 from millstream.gateway.apis.registry import ENDPOINTS
 from millstream.gateway.apis.responses.examples import RESPONSE
+from millstream.gateway.http.app import DirectApp
 from tests.gateway.conftest import gateway
 from tests.gateway.scripted import MODEL, ScriptedCluster
 from tests.gateway.strict import strictly
@@ -83,6 +88,22 @@ async def test_documents(http: httpx.AsyncClient) -> None:
             for kind, asked in told.get("requestBody", {}).get("content", {}).items():
                 shape = document["components"]["schemas"].get(asked["schema"].get("$ref", "").rsplit("/")[-1], {})
                 assert shape.get("examples") or kind == "multipart/form-data", (method, path)
+
+
+async def test_others_are_served_while_the_documents_are_built(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others_served = threading.Event()
+
+    def built(app: DirectApp) -> dict[str, Any]:
+        return {"paths": {}, "others_served": others_served.wait(20)}
+
+    monkeypatch.setattr(DirectApp, "openapi", built)
+    asked = [asyncio.create_task(http.get("/openapi.json")) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert (await http.get("/health")).status_code == 200
+    others_served.set()
+    assert [(await each).json()["others_served"] for each in asked] == [True, True]
 
 
 async def test_each_stream_is_told_beside_the_whole_answer(http: httpx.AsyncClient) -> None:

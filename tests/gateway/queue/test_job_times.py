@@ -2,6 +2,8 @@
 
 import asyncio
 
+import msgspec
+
 from millstream.common.broker import jobs
 from millstream.common.broker.models.directory import census
 from millstream.common.broker.models.inspection import backlogs, server_figures
@@ -44,6 +46,17 @@ def test_an_answer_without_trouble() -> None:
     assert 'millstream_gateway_token_gap_seconds_count{model="simulated"} 2.0' in text, "neither the prompt nor the end"
     assert "millstream_gateway_failover_gap_seconds_count{" not in text
     assert "millstream_gateway_lost_frames_total{" not in text
+
+
+def test_pieces_of_an_answer_that_nobody_watches_are_no_gaps_between_tokens() -> None:
+    unwatched = msgspec.structs.replace(request(), watched=False)
+    job_stream = JobStream(MODEL, JOB, "acme", NOTHING_YET, Origin(unwatched, ENVELOPE))
+    for seq, raw in enumerate((START, word(1), word(2), word(3), END), 1):
+        job_stream.take("1:w1", seq, raw)
+    text = told(job_stream)
+    for name in ("queue_wait", "first_token", "answer"):
+        assert f'millstream_gateway_{name}_seconds_count{{model="simulated",tier="flex"}} 1.0' in text
+    assert "millstream_gateway_token_gap_seconds_count{" not in text
 
 
 def test_the_silence_between_two_leases_is_no_gap_between_tokens() -> None:

@@ -1,4 +1,4 @@
--- with keys, tiers, chunks, waiting, routing, requeue, tenants, settle
+-- with keys, tiers, waiting, routing, requeue, tenants, settle
 -- The holder gives back jobs it was asked for, without counting an attempt: they go on later, from their next token.
 -- argv: worker
 -- each: id lease
@@ -17,7 +17,7 @@ end
 -- So far its tenant was charged an estimate.
 local function charge_so_far(id)
   local job = redis.call('HMGET', job_key(id), 'tier', 'tenant', 'weight', 'charged')
-  local prompt, completion = used_so_far(id, seq_of(id))
+  local prompt, completion = used_so_far(id)
   local owed = prompt + completion - tonumber(job[4] or 0)
   if owed <= 0 then return end
   charge(job[1], job[2], tonumber(job[3]), owed)

@@ -30,18 +30,32 @@ local function settle(id, state, finish, usage, tokens)
 end
 
 -- What was used of a job that nobody settles with its usage: the first chunk tells the prompt's tokens (unless another
--- job of the request counts them), and a chunk has about one token, but for the first one.
-local function used_so_far(id, seq)
-  local first = redis.call('XRANGE', chunks_key(id), '-', '+', 'COUNT', 1)[1]
-  local start = first and first[2][2] or ''
+-- job of the request counts them), each later one its own, or one if it does not tell. Of a very long log the chunks beyond
+-- those that are read count as a token each: only an answer that somebody reads token by token has so many.
+local MOST_READ = 1024
+
+local function tokens_of(chunk)
+  local ids = string.match(chunk, '^{"ids":%[([%d,]+)%]')
+  if ids then
+    local _, commas = string.gsub(ids, ',', '')
+    return commas + 1
+  end
+  return tonumber(string.match(chunk, '"count":(%d+)}$') or 1)
+end
+
+local function used_so_far(id)
+  local read = redis.call('XRANGE', chunks_key(id), '-', '+', 'COUNT', MOST_READ)
+  local start = read[1] and read[1][2][2] or ''
   local prompt = not string.find(start, '"repeats":true', 1, true) and tonumber(string.match(start, '"prompt_tokens":(%d+)'))
-  return prompt or 0, math.max(0, seq - 1)
+  local completion = seq_of(id) - #read
+  for i = 2, #read do completion = completion + tokens_of(read[i][2][2]) end
+  return prompt or 0, completion
 end
 
 -- Settle a job no worker will end: the error becomes its last chunk, under a new grant, so that nothing older follows.
 local function settle_with_error(id, state, code, message)
   local told, seq = redis.call('HMGET', job_key(id), 'gateway', 'earlier'), seq_of(id) + 1
-  local prompt, completion = used_so_far(id, seq - 1)
+  local prompt, completion = used_so_far(id)
   local lease = redis.call('HINCRBY', job_key(id), 'grant', 1) .. ':-'
   local chunk = cjson.encode({error = {code = code, message = message}})
   write_chunk(id, seq, chunk)
