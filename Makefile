@@ -25,13 +25,15 @@ types:
 imports:
 	$(PYTHON) -c "from importlinter.cli import lint_imports_command as run; run()" --no-cache
 
+# Several tests at once (tests/harness/spreading.py). Compiled code is kept, whatever the surroundings say: the tests start
+# hundreds of processes.
 pytest:
-	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest
+	HF_HUB_OFFLINE=1 PYTHONDONTWRITEBYTECODE= $(PYTHON) -m pytest -n auto -p tests.harness.spreading
 
 # Which lines and branches the tests reach, those of the processes they start included. It slows them, so it is apart.
 coverage:
 	rm -f .coverage .coverage.*
-	HF_HUB_OFFLINE=1 $(PYTHON) -m coverage run -m pytest $(TESTS)
+	HF_HUB_OFFLINE=1 PYTHONDONTWRITEBYTECODE= $(PYTHON) -m coverage run -m pytest -n auto -p tests.harness.spreading $(TESTS)
 	$(PYTHON) -m coverage combine --quiet
 	$(PYTHON) -m coverage report
 

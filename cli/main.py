@@ -148,7 +148,7 @@ def _chaos(settings: ChaosSettings) -> None:
 
 
 def _version() -> None:
-    """Print the version."""
+    """Prints the version."""
     try:
         typer.echo(version("millstream"))
     except PackageNotFoundError:

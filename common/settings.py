@@ -60,7 +60,7 @@ def _redis_url(url: str) -> str:
 
 
 def _default_redis_url() -> str:
-    """The embedded Valkey of a `millstream up` that runs on this machine's state, else the usual address."""
+    """Returns the embedded Valkey of a `millstream up` that runs on this machine's state, else the usual address."""
     from millstream.common.broker.embedded_access import running_url  # here: as above
 
     state = state_dir()

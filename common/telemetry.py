@@ -58,7 +58,7 @@ def configure(
     bound: Mapping[str, str] | None = None,
     stream: TextIO | None = None,
 ) -> None:
-    """Send every event of at least `level` to `stream` (standard error), each with the fields `bound`."""
+    """Sends every event of at least `level` to `stream` (standard error), each with the fields `bound`."""
     target = cast(TextIO, LastingStream(stream or sys.stderr))
     number = logging.getLevelNamesMapping()[level.upper()]
     renderer = _renderer(format, target)
@@ -89,7 +89,7 @@ def _renderer(format: LogFormat, target: TextIO) -> Processor:
 
 
 def _route_libraries(renderer: Processor, target: TextIO, number: int) -> None:
-    """Let the standard library's root logger write through the same renderer."""
+    """Lets the standard library's root logger write through the same renderer."""
     chain: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if isinstance(renderer, structlog.processors.JSONRenderer):
         chain.append(structlog.processors.format_exc_info)

@@ -50,9 +50,9 @@ DESCRIPTION = "An OpenAI-compatible inference cluster on Redis streams. Streams 
 
 
 def create_app(settings: GatewaySettings, connect: Connect, failed: Callable[[], None] | None = None) -> FastAPI:
-    """The app. `connect(settings)` is entered when the server starts and left when it stops, with nothing open any
-    more; if it ends before that, the log says why, `app.state.failure` is the process's exit status, and `failed` is
-    called. Raises `ValueError` for settings that contradict themselves or would serve strangers."""
+    """Returns the app. `connect(settings)` is entered when the server starts and left when it stops, with nothing open
+    any more; if it ends before that, the log says why, `app.state.failure` is the process's exit status, and `failed`
+    is called. Raises `ValueError` for settings that contradict themselves or would serve strangers."""
     keys = keys_of(settings)
     aliases = parse_aliases(settings.aliases)
     metrics = Metrics()
@@ -105,7 +105,8 @@ def _surround(app: DirectApp, settings: GatewaySettings, metrics: Metrics) -> No
 
 
 def server(settings: GatewaySettings, connect: Connect) -> DrainingServer:
-    """The server, ready for `await server.serve()`; it stops on SIGINT and SIGTERM, giving streams `drain` seconds."""
+    """Returns the server, ready for `await server.serve()`; it stops on SIGINT and SIGTERM, giving streams `drain`
+    seconds."""
     app = create_app(settings, connect)
     return DrainingServer(server_config(settings, app), app, settings.drain)
 

@@ -96,6 +96,10 @@ class WorkerSettings(ClusterSettings):
     )
     kv_tokens: int | None = Field(default=None, ge=1, description="Room of the key-value cache, in tokens of all jobs.")
     page_size: int | None = Field(default=None, ge=1, description="Tokens of a cache page.")
+    batching: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Run sequences together: `auto` where the architecture allows it; `off` never, which is slower.",
+    )
     step_tokens: int | None = Field(
         default=None, ge=1, description="Most tokens in one engine step; long prompts are split."
     )

@@ -85,7 +85,7 @@ class Unattended:
         return Ask(MODEL, f"unattended {self._asked}", choice.randrange(1 << 31), choice.randrange(5, longest))
 
     async def _call(self, method: str, path: str, began: float, **options: Any) -> httpx.Response:
-        """The answer of whichever gateway has one. Raises `Forgotten`."""
+        """Returns the answer of whichever gateway has one. Raises `Forgotten`."""
         while True:
             try:
                 answer = await self._site.http.request(method, self._site.gateway() + path, **options)
@@ -151,7 +151,7 @@ class Unattended:
         self.tally.responses += 1
 
     async def _over(self, path: str, order: dict[str, Any], began: float) -> dict[str, Any]:
-        """The thing made by the order, when it is over."""
+        """Returns what the order made, when it is over."""
         made = (await self._call("POST", path, began, json=order)).json()
         while made.get("status") in ("validating", "in_progress", "finalizing", "queued"):
             await asyncio.sleep(LOOK_EVERY)

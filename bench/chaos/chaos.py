@@ -83,7 +83,7 @@ class Crowd:
         return self.site.settings.topology == "sentinel" and self.faults.may_have_lost(began)
 
     async def _leave(self, client: StreamClient, words: int) -> None:
-        """Read some of it and go, not to come back: the job is to be cancelled."""
+        """Reads some of it and goes, not to come back: the job is to be cancelled."""
         client.key = ""
         reading = asyncio.create_task(client.listen())
         while not reading.done() and len(client.heard.arrivals) < words:

@@ -63,7 +63,7 @@ class FleetPart:
         return await self.wait()
 
     def freeze(self) -> None:
-        """Stop it in mid-sentence; `thaw` lets it go on without knowing."""
+        """Stops it in mid-sentence; `thaw` lets it go on without knowing."""
         self.frozen = True
         self.signal(signal.SIGSTOP)
 

@@ -70,7 +70,7 @@ class Proxy:
         self._open.set()
 
     def reset(self) -> None:
-        """Cut every connection."""
+        """Cuts every connection."""
         for link in list(self.links):
             link.client.transport.abort()
             link.server.transport.abort()

@@ -115,7 +115,7 @@ class ChaosSite:
         return [worker for worker in (await model_info(self.broker, MODEL)).workers if worker.alive]
 
     async def until_served(self) -> None:
-        """Wait until a worker has announced itself."""
+        """Waits until a worker has announced itself."""
         async with asyncio.timeout(START_PATIENCE):
             while True:
                 if await self.workers():
@@ -129,7 +129,7 @@ class ChaosSite:
             return frozenset(await cast(Awaitable[list[str]], ids))
 
     async def drop_subscribers(self) -> None:
-        """Cut every subscription, of gateways and workers."""
+        """Cuts every subscription, of gateways and workers."""
         async with redis_errors():
             await cast(Awaitable[int], self.broker.redis.client_kill_filter(_type="pubsub"))
 

@@ -193,7 +193,7 @@ class Connections:
         return connection
 
     def close(self) -> None:
-        """Close all that are idle."""
+        """Closes all that are idle."""
         for connection in self._idle:
             connection.close()
         self._idle.clear()

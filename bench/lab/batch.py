@@ -88,7 +88,7 @@ async def as_batch(http: httpx.AsyncClient, plan: BatchPlan, folder: Path) -> di
 
 
 async def measure(plan: BatchPlan, console: Console) -> None:
-    """Print the figures."""
+    """Prints the figures."""
     with tempfile.TemporaryDirectory(prefix="millstream-bench-files-") as name:
         folder = Path(name)
         files = str(folder / "files")

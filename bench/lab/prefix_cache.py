@@ -47,7 +47,7 @@ def words(chance: random.Random, count: int) -> str:
 
 
 async def turn(http: httpx.AsyncClient, model: str, messages: list[dict[str, str]]) -> tuple[ChatTurn, str]:
-    """Ask for the next answer."""
+    """Asks for the next answer."""
     body = {"model": model, "messages": messages, "max_tokens": ANSWER, "temperature": 0, "stream": True}
     began, first, text = monotonic(), 0.0, ""
     prompt, cached = 0, 0

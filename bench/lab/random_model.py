@@ -45,7 +45,7 @@ def make(shape: str, folder: Path, device: str) -> None:
 
 
 def byte_tokenizer(template: str) -> PreTrainedTokenizerFast:
-    """One token for each byte, and an end token."""
+    """Returns one token for each byte, and an end token."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     inner = Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -36,7 +36,7 @@ def changed(record: ApiKey, terms: KeyTerms) -> ApiKey:
 
 
 async def create(terms: KeyTerms) -> None:
-    """Print the new key; nothing can show it again."""
+    """Prints the new key; nothing can show it again."""
     key, record = new_key()
     async with Broker(terms.redis_url) as broker:
         await store_key(broker, digest(key), changed(record, terms))
@@ -60,7 +60,7 @@ async def revoke(settings: RevokeSettings) -> None:
 
 
 async def show_keys(settings: ClusterSettings) -> None:
-    """Print every key's terms."""
+    """Prints every key's terms."""
     async with Broker(settings.redis_url) as broker:
         records = (await list_keys(broker)).values()
     header = ("id", "ends in", "tenant", "weight", "up to tier", "models", "req/min", "tok/min", "at once", "tok/day")
@@ -69,7 +69,7 @@ async def show_keys(settings: ClusterSettings) -> None:
 
 
 async def show_usage(settings: ClusterSettings) -> None:
-    """Print what each key has used today and this month (UTC), reservations of running requests included."""
+    """Prints what each key has used today and this month (UTC), reservations of running requests included."""
     async with Broker(settings.redis_url) as broker:
         day, month = await periods(broker)
         records = list((await list_keys(broker)).values())

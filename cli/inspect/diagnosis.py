@@ -3,35 +3,35 @@
 from collections.abc import Iterator, Sequence
 
 from millstream.cli.inspect.finding import DoctorFinding
+from millstream.common.broker.connection.broker import RedisCause, RedisTrouble
 from millstream.common.broker.models.directory import ModelInfo
 from millstream.common.broker.models.inspection import Queue
 from millstream.common.broker.models.policy import Policy
+from millstream.common.errors import Unavailable
 from millstream.common.job import ModelName
 
 LOWER = ("flex", "batch")
 PROCESSOR = ("dtype", "instructions", "bfloat16_fast", "packed_weights")  # of a heartbeat
 SKEW = 2.0  # seconds; nothing depends on clocks, but logs of several machines are then read in the wrong order
 
-REMEDIES: dict[tuple[str, ...], str] = {
-    ("refuses the password",): (
-        "Write the right user and password into MILLSTREAM_REDIS_URL, reserved characters percent-encoded."
-    ),
-    ("max number of clients",): "Raise the server's maxclients, or end some of its clients.",
-    ("DENIED",): "The server is in protected mode: give it a password, or let it listen where you are.",
-    ("forbids a command",): "Give its user the permissions in docs/operations.md; what runs goes on by itself then.",
-    ("redis+cluster://",): "Set MILLSTREAM_REDIS_URL to redis+cluster://HOST:PORT.",
-    ("out of memory",): "Raise its maxmemory, or let finished jobs go sooner (MILLSTREAM_RETENTION).",
-    ("LOADING", "not ready"): "Wait: it reads its data, or changes its role. If that does not end, see its log.",
-    ("Name or service not known", "nodename nor servname", "Temporary failure in name"): (
-        "The host in MILLSTREAM_REDIS_URL is not known to this machine: correct it, or mend its DNS."
-    ),
-}
 START_IT = "Start it, or point MILLSTREAM_REDIS_URL at it; `millstream up` brings its own."
+REMEDIES: dict[RedisCause, str] = {
+    "away": START_IT,
+    "clients": "Raise the server's maxclients, or end some of its clients.",
+    "command": "See what else uses this server: keys of ours may have been overwritten. Its log may tell more.",
+    "memory": "Raise its maxmemory, or let finished jobs go sooner (MILLSTREAM_RETENTION).",
+    "not_ready": "Wait: it reads its data, or changes its role. If that does not end, see its log.",
+    "one_node": "Set MILLSTREAM_REDIS_URL to redis+cluster://HOST:PORT.",
+    "password": "Write the right user and password into MILLSTREAM_REDIS_URL, reserved characters percent-encoded.",
+    "permissions": "Give its user the permissions in docs/operations.md; what runs goes on by itself then.",
+    "protected": "The server is in protected mode: give it a password, or let it listen where you are.",
+    "unknown_host": ("The host in MILLSTREAM_REDIS_URL is not known to this machine: correct it, or mend its DNS."),
+}
 
 
-def remedy_for(complaint: str) -> str:
-    """Returns what helps against what the queue's server, or the way to it, said."""
-    return next((helps for words, helps in REMEDIES.items() if any(word in complaint for word in words)), START_IT)
+def remedy_for(error: Unavailable) -> str:
+    """Returns what an operator can do when the queue's server does not do what it is asked."""
+    return REMEDIES[error.cause if isinstance(error, RedisTrouble) else "away"]
 
 
 def loaders(models: Sequence[ModelInfo], model: ModelName) -> int:

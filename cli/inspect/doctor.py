@@ -66,7 +66,7 @@ async def examine(settings: DoctorSettings) -> list[DoctorFinding]:
                 look = (await queues(broker, info.name), await read_policy(broker, info.name))
                 waits += waiting(info, *look, loaders(models, info.name))
         except Unavailable as error:
-            findings.append(DoctorFinding("bad", f"queue: {error.message}", remedy_for(error.message)))
+            findings.append(DoctorFinding("bad", f"queue: {error.message}", remedy_for(error)))
     if models is not None:
         findings += [*served(models), *differences(models), *processors(models), *versions(models)]
         findings += [*upstreams(models), *exactnesses(models)]

@@ -20,7 +20,7 @@ WIDE = 4096  # columns: a line too long for the terminal wraps, but no id is cut
 
 
 async def show_models(settings: ClusterSettings) -> None:
-    """Print every known model, its live workers and its queue."""
+    """Prints every known model, its live workers and its queue."""
     async with Broker(settings.redis_url) as broker:
         models = await census(broker)
     rows = [_model_row(info) for info in models]
@@ -32,7 +32,7 @@ async def show_models(settings: ClusterSettings) -> None:
 
 
 async def show_workers(settings: WorkersSettings) -> int:
-    """Print every registered worker. Returns the exit status: 1 if asked for this machine's and none is alive."""
+    """Prints every registered worker. Returns the exit status: 1 if asked for this machine's and none is alive."""
     async with Broker(settings.redis_url) as broker:
         models = await census(broker)
     workers = [worker for model in models for worker in model.workers]
@@ -47,7 +47,7 @@ async def show_workers(settings: WorkersSettings) -> int:
 
 
 async def show_jobs(settings: JobsSettings) -> None:
-    """Print the jobs that are queued or running, or with `failed` the poison jobs."""
+    """Prints the jobs that are queued or running, or with `failed` the poison jobs."""
     if settings.failed:
         return await _show_dead(settings)
     async with Broker(settings.redis_url) as broker:

@@ -128,7 +128,7 @@ def run(settings: TopSettings) -> None:
 
 
 async def watch(settings: TopSettings) -> None:
-    """Show look after look. Raises `RedisAway` if there is not even the first."""
+    """Shows the cluster again and again. Raises `RedisAway` if even the first look fails."""
     async with Broker(settings.redis_url) as broker:
         now = await look(broker)
         if settings.once or not sys.stdout.isatty():

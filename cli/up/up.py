@@ -89,7 +89,7 @@ class LocalCluster:
         await asyncio.gather(*(worker.stop(patience) for worker in self.workers))
 
     async def _announce(self) -> None:
-        """Tell of each part that is ready; with the first worker (or none wanted) the address and a line to try."""
+        """Tells of each part that is ready; with the first worker (or none wanted) the address and a line to try."""
         await until_it_answers(self.base_url)
         self._is_ready(self.gateway)
         waiting, shown = list(self.workers), False
@@ -131,7 +131,7 @@ class LocalCluster:
 
 
 async def up(settings: UpSettings, screen: Screen) -> None:
-    """Run a cluster until Ctrl-C or SIGTERM. Raises `CannotStart` or `Unavailable`."""
+    """Runs a cluster until Ctrl-C or SIGTERM. Raises `CannotStart` or `Unavailable`."""
     port = port_to_listen(settings.host, settings.port)
     async with AsyncExitStack() as stack:
         screen.say("queue: starting the embedded Valkey" if not settings.redis_url else "queue: yours")

@@ -24,7 +24,7 @@ class Doorbell:
         self._inbox = keys.inbox(model, worker)
 
     async def ring(self) -> str:
-        """Wait until the inbox holds something, at most `BELL_BLOCK` seconds; its first entry, empty if there is none.
+        """Waits until the inbox holds something, at most `BELL_BLOCK` seconds; its first entry, empty if there is none.
         Raises `RedisAway`."""
         command = ("XREAD", "COUNT", 1, "BLOCK", int(BELL_BLOCK * 1000), "STREAMS", self._inbox, "0")
         async with redis_errors():

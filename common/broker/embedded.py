@@ -118,13 +118,13 @@ class EmbeddedValkey:
         await self._end(signal.SIGKILL)
 
     async def stop(self) -> None:
-        """Shut down cleanly, and stay down until `restart`."""
+        """Shuts down cleanly, and stays down until `restart`."""
         self._wanted.clear()
         self._ready.clear()
         await self._stop_process()
 
     async def restart(self) -> None:
-        """Come back with the data on disk, on the same port; a server still running is killed first."""
+        """Comes back with the data on disk, on the same port; a server still running is killed first."""
         await self.kill()
         self._wanted.set()
         await self._ready.wait()
@@ -147,7 +147,7 @@ class EmbeddedValkey:
             self._ready.set()
 
     async def _start_somewhere(self) -> None:
-        """Start on the first port that works of: remembered, preferred, any."""
+        """Starts on the first port that works of: remembered, preferred, any."""
         memory = self._directory / PORT
         candidates = [port for port in (_remembered(memory), self._preferred) if port]
         for candidate in (*candidates, free_port()):
@@ -175,7 +175,7 @@ class EmbeddedValkey:
         _log.info("valkey_ready", port=port, pid=self._process.pid, directory=str(self._directory))
 
     async def _answer(self) -> None:
-        """Wait until the server at our port answers and is ours: another one may have taken the port meanwhile."""
+        """Waits until the server at our port answers and is ours: another one may have taken the port meanwhile."""
         assert self._process is not None
         async with Redis.from_url(self.url, decode_responses=True) as client:
             while self._process.returncode is None:
@@ -243,7 +243,7 @@ def server_binary() -> str:
 
 
 async def _lock(directory: Path) -> IO[str]:
-    """Hold the directory alone. The lock belongs to the open file, so the server shares it."""
+    """Holds the directory alone. The lock belongs to the open file, so the server shares it."""
     file = (directory / LOCK).open("a+")
     deadline = asyncio.get_running_loop().time() + LOCK_PATIENCE
     while True:

@@ -10,7 +10,7 @@ PASSWORD, CONFIG, PORT, LOCK = "password", "valkey.conf", "port", "lock"
 
 
 def password_of(directory: Path) -> str:
-    """The password of the data in a directory, made at the first run. Raises `OSError`."""
+    """Returns the password of the data in a directory, made at the first run. Raises `OSError`."""
     file = directory / PASSWORD
     if not file.exists() or not file.read_text().strip():
         _write_private(file, secrets.token_urlsafe(32))
@@ -18,7 +18,7 @@ def password_of(directory: Path) -> str:
 
 
 def private_config(directory: Path) -> Path:
-    """A configuration file that demands the password: on the command line every user of the machine could read it."""
+    """Returns a configuration file with the password: on the command line every user of the machine could read it."""
     config, password = directory / CONFIG, password_of(directory)
     _write_private(config, f"requirepass {password}\nmasterauth {password}\n")
     return config
@@ -30,7 +30,8 @@ def url_with(password: str, host: str, port: int) -> str:
 
 
 def running_url(state: Path) -> str | None:
-    """The embedded Valkey that runs on this state now, for other commands of the same user; None if none does."""
+    """Returns the URL of the embedded Valkey that runs on this state, for commands of the same user; None if none
+    does."""
     directory = state / FOLDER
     try:
         with (directory / LOCK).open() as lock:

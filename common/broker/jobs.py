@@ -175,7 +175,7 @@ class Delivered:
 async def attach(
     broker: Broker, model: ModelName, job: JobId, gateway: GatewayId, tenant: str, have: Delivered
 ) -> JobPosition:
-    """Take over a job's stream. `missing`: no such job of this tenant; `lost`: its log ends before what the client has
+    """Takes over a job's stream. `missing`: no such job of this tenant; `lost`: its log ends before what the client has
     and cannot be put back."""
     args = AttachArgs(
         id=job,
@@ -227,13 +227,13 @@ async def watch(
 async def cancel(
     broker: Broker, model: ModelName, tenant: str, jobs: Sequence[JobId], left: GatewayId | Literal[""] = ""
 ) -> list[str]:
-    """Stop jobs wherever they are (of any tenant if `tenant` is empty); the state of each afterwards. `left`: only the
+    """Stops jobs wherever they are (of any tenant if `tenant` is empty); the state of each afterwards. `left`: only the
     reader at that gateway has gone, a job that is read at another goes on (`read`)."""
     return await broker.run(CANCEL, model, CancelArgs(tenant=tenant, gateway=left, ids=jobs))
 
 
 async def recall(broker: Broker, model: ModelName, tenant: str, job: JobId) -> str:
-    """Ask for a running job back (of any tenant if `tenant` is empty): its worker gives it up, and it goes on from its
+    """Asks for a running job back (of any tenant if `tenant` is empty): its worker gives it up, and it goes on from its
     next token. Returns `requeueing`, the state of one that does not run, or `missing`."""
     return str(await broker.run(RECALL, model, RecallArgs(tenant=tenant, id=job)))
 

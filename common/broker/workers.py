@@ -178,7 +178,7 @@ async def beat(
     about: Mapping[str, str],
     running: Sequence[JobId],
 ) -> Pulse:
-    """Renew the lease (which also registers the worker) and compare notes. `about` is the heartbeat hash; routing
+    """Renews the lease (which also registers the worker) and compares notes. `about` is the heartbeat hash; routing
     reads its `slots`, `speed` and `state`."""
     fields = [part for pair in about.items() for part in pair]
     args = BeatArgs(worker=worker, lease_ms=lease_ms, about=fields, running=running)
@@ -187,7 +187,7 @@ async def beat(
 
 
 async def claim(broker: Broker, model: ModelName, worker: WorkerId, room: int) -> Claim:
-    """Take up to `room` jobs. If the reply is lost, the next beat names the jobs as unknown."""
+    """Takes up to `room` jobs. If the reply is lost, the next beat names the jobs as unknown."""
     status, *rest = await broker.run(CLAIM, model, ClaimArgs(worker=worker, room=room))
     if status == "ok":
         return Claim("ok", [_claimed(model, row) for row in rest])
@@ -202,7 +202,7 @@ def _claimed(model: ModelName, row: list[Any]) -> Claimed:
 async def step(
     broker: Broker, model: ModelName, worker: WorkerId, steps: Sequence[JobStep]
 ) -> list[tuple[StepAnswer, Seq]]:
-    """Log and announce what one engine step made, for all jobs at once; per job the answer and the log's last seq.
+    """Logs and announces what one engine step made, for all jobs at once; per job the answer and the log's last seq.
     Sent again after a lost reply it changes nothing."""
     args = StepArgs(worker=worker, ids=[step.id for step in steps])
     answers = await broker.run(STEP, model, args, [step[1:] for step in steps])
@@ -210,12 +210,12 @@ async def step(
 
 
 async def handoff(broker: Broker, model: ModelName, worker: WorkerId, jobs: Sequence[tuple[JobId, Lease]]) -> list[str]:
-    """Give jobs back without counting an attempt; also all that lies unclaimed in the worker's inbox."""
+    """Gives jobs back without counting an attempt; also all that lies unclaimed in the worker's inbox."""
     return await broker.run(HANDOFF, model, WorkerArgs(worker=worker), jobs)
 
 
 async def preempt(broker: Broker, model: ModelName, worker: WorkerId, jobs: Sequence[tuple[JobId, Lease]]) -> list[str]:
-    """Give jobs back that were asked for, without counting an attempt; the inbox stays."""
+    """Gives jobs back that were asked for, without counting an attempt; the inbox stays."""
     return await broker.run(PREEMPT, model, WorkerArgs(worker=worker), jobs)
 
 
@@ -227,7 +227,7 @@ async def retry(
     attempts: int,
     max_attempts: int,
 ) -> list[str]:
-    """Give jobs back whose work was lost without the worker's dying; `attempts` counts as when a worker died."""
+    """Gives jobs back whose work was lost without the worker's dying; `attempts` counts as when a worker died."""
     args = RetryArgs(worker=worker, attempts=attempts, max_attempts=max_attempts)
     return await broker.run(RETRY, model, args, jobs)
 
@@ -241,13 +241,13 @@ async def pass_on(broker: Broker, job: Claimed, room: int) -> int | None:
 
 
 async def withdraw(broker: Broker, model: ModelName, worker: WorkerId) -> None:
-    """Leave in good order: what it still holds moves on without counting an attempt."""
+    """Leaves in good order: what it still holds moves on without counting an attempt."""
     while not await _evict(broker, model, worker, force=True, attempts=0, max_attempts=0):
         pass
 
 
 async def evict_now(broker: Broker, model: ModelName, worker: WorkerId, max_attempts: int) -> None:
-    """Take a worker's work back at once: its supervisor saw it die."""
+    """Takes a worker's work back at once: its supervisor saw it die."""
     while not await _evict(broker, model, worker, force=True, attempts=1, max_attempts=max_attempts):
         pass
 

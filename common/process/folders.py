@@ -65,7 +65,7 @@ class Place(BaseSettings):
 
 
 def state_dir() -> Path | None:
-    """The folder of a `millstream up` with this environment; None for a user without a home."""
+    """Returns the folder of a `millstream up` with this environment; None for a user without a home."""
     try:
         return (Place().state_dir or default_state_dir()).expanduser()
     except RuntimeError:

@@ -23,7 +23,7 @@ def leashed(command: Sequence[str], on_death: signal.Signals) -> list[str]:
 
 
 def die_with_parent(number: int) -> bool:
-    """Ask the kernel to send this process the signal when its parent dies; False where it has no such call."""
+    """Asks the kernel to send this process the signal when its parent dies; False where it has no such call."""
     if not sys.platform.startswith("linux"):
         return False
     import ctypes  # here: it is half of this file's start-up time

@@ -43,7 +43,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 def keep_what_is_loaded() -> None:
-    """Take all there is by now out of the garbage collector's sight: it lives as long as the process, and each look at
+    """Takes all there is by now out of the garbage collector's sight: it lives as long as the process, and each look at
     all of it holds up every stream for tens of milliseconds."""
     gc.collect()
     gc.freeze()

@@ -89,7 +89,7 @@ class Child:
         self._ready = True
 
     async def run(self) -> None:
-        """Start and restart it until `stop`. Raises `GaveUp`."""
+        """Starts and restarts it until `stop`. Raises `GaveUp`."""
         self._ended.clear()
         try:
             await self._keep_running(Backoff(first=0.1, most=LONGEST_PAUSE))
@@ -111,7 +111,7 @@ class Child:
             await self._pause(pause)
 
     async def stop(self, patience: float) -> None:
-        """Ask it to end (SIGTERM), kill it after `patience` seconds; returns when it is gone."""
+        """Asks it to end (SIGTERM), kills it after `patience` seconds; returns when it is gone."""
         self._stopping.set()
         self.signal(signal.SIGTERM)
         try:
@@ -123,7 +123,7 @@ class Child:
             await self._ended.wait()
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal, if it runs."""
+        """Sends it a signal, if it runs."""
         if self._process is not None and self._process.returncode is None:
             try:
                 self._process.send_signal(number)

@@ -37,8 +37,8 @@ class TaskGroup(asyncio.TaskGroup):
         self._wins.__exit__(None, None, None)
 
     def keep(self, loop: Callable[[], Awaitable[object]], name: str) -> asyncio.Task[None]:
-        """A task that runs until it is cancelled. One that ends otherwise, even as cancelled by somebody it waited for,
-        fails the group with `LoopEnded`, or with what it raised."""
+        """Returns a task that runs until it is cancelled. One that ends otherwise, even as cancelled by somebody it
+        waited for, fails the group with `LoopEnded`, or with what it raised."""
         return self.create_task(_endless(loop, name), name=name)
 
 
@@ -52,7 +52,7 @@ async def _endless(loop: Callable[[], Awaitable[object]], name: str) -> None:
 
 
 def leaves(error: BaseException) -> list[BaseException]:
-    """The errors of a group, however deep it is; of anything else itself."""
+    """Returns the errors of a group, however deep it is; of anything else itself."""
     if not isinstance(error, BaseExceptionGroup):
         return [error]
     group = cast(BaseExceptionGroup[BaseException], error)

@@ -46,12 +46,12 @@ class Keyring:
         return record
 
     async def look(self) -> None:
-        """Learn whether there are keys. Once there were any, they stay demanded: revoking the last one opens nothing.
+        """Learns whether there are keys. Once there were any, they stay demanded: revoking the last one opens nothing.
         Raises `RedisAway`."""
         self._any = self._any or await count_keys(self._broker) > 0
 
     async def watch(self) -> None:
-        """Look now and then; ends by cancellation only."""
+        """Looks now and then; ends by cancellation only."""
         while True:
             try:
                 await self.look()

@@ -19,7 +19,7 @@ log = structlog.stdlib.get_logger(part="http")
 
 
 def http_id() -> str:
-    """A new `x-request-id`. Not from the kernel: nobody must be unable to guess it."""
+    """Returns a new `x-request-id`. Not from the kernel: nobody must be unable to guess it."""
     return f"req_{random.getrandbits(128):032x}"
 
 

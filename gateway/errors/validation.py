@@ -39,7 +39,7 @@ class ValidationFinding:
 
 
 def shaped(shape: type[S], body: object) -> S:
-    """The body as its shape. Raises `FieldError` for what fits least."""
+    """Returns the body as its shape. Raises `FieldError` for what fits least."""
     try:
         return shape.model_validate(body)
     except ValidationError as error:

@@ -34,7 +34,7 @@ class DrainingServer(uvicorn.Server):
 
     @property
     def failure(self) -> int:
-        """The exit status of a gateway whose connection to the cluster has ended; 0 while it goes on."""
+        """Returns the exit status of a gateway whose connection to the cluster has ended; 0 while it goes on."""
         return int(self._app.state.failure)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

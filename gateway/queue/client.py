@@ -82,7 +82,7 @@ class QueueClient(Protocol):
         ...
 
     async def cancel(self, model: ModelName, ids: list[JobId], *, tenant: str = "") -> Sequence[str]:
-        """Stop the jobs (of this tenant, if given) wherever they are; settled or unknown ones are fine. The state of
+        """Stops the jobs (of this tenant, if given) wherever they are; settled or unknown ones are fine. The state of
         each, `missing` if the tenant has no such job; nothing if Redis did not answer."""
         ...
 

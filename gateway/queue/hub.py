@@ -42,7 +42,7 @@ class FrameHub:
         self._tell = tell
 
     def remove(self, job_stream: JobStream) -> None:
-        """Forget a stream; one that is not there is fine."""
+        """Forgets a stream; one that is not there is fine."""
         self.wheel.remove(job_stream)
         streams = self._followers.get(job_stream.job, [])
         if job_stream in streams:
@@ -68,7 +68,7 @@ class FrameHub:
         return (each for streams in list(self._followers.values()) for each in list(streams))
 
     async def read(self, channel: FrameChannel) -> None:
-        """Hand out frames for ever; ends by cancellation only."""
+        """Hands out frames for ever; ends by cancellation only."""
         backoff, lost = Backoff(), False
         while True:
             try:

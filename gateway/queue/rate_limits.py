@@ -36,8 +36,8 @@ def answer_bound(limits: KeyLimits) -> int | None:
 
 
 def within_limits(submission: Submission) -> Submission:
-    """The submission with a bound for the answers that have none: what is set aside for a request is then the most that
-    it can use, and a burst of requests cannot use more than the key allows."""
+    """Returns the submission with a bound for the answers that have none: what is set aside for a request is then the
+    most that it can use, and a burst of requests cannot use more than the key allows."""
     bound = answer_bound(submission.key.limits) if submission.key is not None and submission.key.id else None
     if bound is None:
         return submission

@@ -66,7 +66,7 @@ class LogReader:
         return job_stream
 
     async def catch_up(self, job_stream: JobStream) -> None:
-        """Find our place in Redis if we are unsure of it, and fill a hole from the log. Raises `RedisAway`."""
+        """Finds our place in Redis if we are unsure of it, and fills a hole from the log. Raises `RedisAway`."""
         if job_stream.unsure:
             await self._attach(job_stream)
         while job_stream.lagging and not job_stream.unsure:

@@ -20,7 +20,7 @@ class TimingWheel:
         self._active.add(job_stream)
 
     def remove(self, job_stream: JobStream) -> None:
-        """Forget a stream; one that is not there is fine."""
+        """Forgets a stream; one that is not there is fine."""
         self._active.discard(job_stream)
         self._wake(job_stream)
 

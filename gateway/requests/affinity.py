@@ -43,7 +43,7 @@ def _pieces(text: str) -> list[str]:
 
 
 def _chain(parts: list[bytes], salt: str) -> list[str]:
-    """A digest of every beginning, each made from the one before: the longest first, at most `MOST`."""
+    """Returns a digest of every beginning, each made from the one before: the longest first, at most `MOST`."""
     found: list[str] = []
     state = hashlib.blake2b(salt.encode(), digest_size=12)
     for part in parts:

@@ -33,7 +33,7 @@ class Directory(Protocol):
         ...
 
     async def request_load(self, model: ModelName, verb: LoadVerb) -> None:
-        """Ask the workers that have the model to load it, or to unload it. Raises `Unavailable`."""
+        """Asks the workers that have the model to load it, or to unload it. Raises `Unavailable`."""
         ...
 
     async def ping(self) -> None:

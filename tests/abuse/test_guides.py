@@ -10,7 +10,7 @@ import pytest
 
 from millstream.bench.chaos.fleet import FleetPart
 from millstream.common.job import Guide
-from tests.abuse.neighbour import HANG, GoodTenant, attack
+from tests.abuse.tenants import HANG, GoodTenant, attack
 from tests.harness.cluster import MODEL, Cluster
 from tests.harness.support import wait_until
 from tests.worker.engines.grammar.guides_of_every_size import (

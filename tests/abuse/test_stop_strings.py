@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.abuse.neighbour import BAD, HANG, attack
+from tests.abuse.tenants import BAD, HANG, attack
 from tests.harness.cluster import CHAT, Cluster, all_exact, body, heard_some
 
 pytestmark = pytest.mark.timeout(600)

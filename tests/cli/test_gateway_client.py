@@ -9,7 +9,6 @@ import pytest
 
 from millstream.cli.chat import client, first_model
 from millstream.cli.gateway_client import client_options
-from millstream.cli.inspect.diagnosis import START_IT, remedy_for
 from millstream.cli.inspect.doctor import ask, gateway
 from millstream.cli.settings import ClientSettings, DoctorSettings
 from millstream.common.job import ModelName
@@ -49,20 +48,6 @@ def test_other_machines_are_reached_as_the_environment_says() -> None:
         assert not client_options(ClientSettings(gateway_url=url))["trust_env"], url
     for url in ("http://gateway:8000", "https://10.0.0.7", "http://localhost.example.org"):
         assert client_options(ClientSettings(gateway_url=url))["trust_env"], url
-
-
-@pytest.mark.parametrize(
-    "complaint, helps",
-    [
-        ("The queue (Redis) refuses the password: invalid username-password pair", "MILLSTREAM_REDIS_URL"),
-        ("The queue (Redis) forbids a command: User u has no permissions", "docs/operations.md"),
-        ("The queue (Redis) is one node of a cluster: write its address as redis+cluster://. It said", "redis+cluster"),
-        ("The queue (Redis) cannot be reached: max number of clients reached", "maxclients"),
-    ],
-)
-def test_a_remedy_fits_its_cause(complaint: str, helps: str) -> None:
-    assert helps in remedy_for(complaint) != START_IT
-    assert remedy_for("The queue (Redis) cannot be reached: Connection refused") == START_IT
 
 
 async def test_doctor_asks_as_a_client_would() -> None:

@@ -21,7 +21,7 @@ async def begin(
 
 
 async def test_streams_outlive_a_killed_worker(site: Cluster) -> None:
-    gateway, first, _ = await site.gateway(), await site.worker(), await site.worker()
+    gateway, first, _ = await site.gateway(), await site.worker(simulated_rate="25"), await site.worker()
     clients, running = await begin(site, gateway, 8)
     victim = await site.id_of(first)
     moved = [client for client in clients if await site.holder(client) == victim]

@@ -14,7 +14,7 @@ Computation = EmbedInput | RerankInput | ClassifyInput | FillInput
 def compute(
     engine: TokenEngine | ComputingEngine, card: ModelCard, work: WorkInput, notation: CallFormat | None = None
 ) -> tuple[Result, int]:
-    """The result, and how many tokens went in. `notation`: how tool calls are written. Raises `BadRequest` if
+    """Returns the result, and how many tokens went in. `notation`: how tool calls are written. Raises `BadRequest` if
     this model cannot do it, `ContextLengthExceeded` for more than it could ever read."""
     if isinstance(work, TokenizeInput):
         result = _tokenize(engine.tokenizer, card.context_length, work, notation)

@@ -51,11 +51,11 @@ class Consumer:
         return 0 if self.draining or self.resting else self._slots() - len(self._running_jobs)
 
     def wake(self) -> None:
-        """Look again whether there is something to claim."""
+        """Looks again whether there is something to claim."""
         self._running_jobs.freed.set()
 
     async def run(self) -> None:
-        """Claim for ever; ends by cancellation only."""
+        """Claims for ever; ends by cancellation only."""
         backoff = Backoff()
         while True:
             self._running_jobs.freed.clear()
@@ -72,7 +72,7 @@ class Consumer:
                 await self._running_jobs.freed.wait()
 
     async def _claim_all(self) -> float:
-        """Claim until nothing more is due; seconds to wait if Redis asks for patience, else 0. Fewer jobs than there
+        """Claims until nothing more is due; seconds to wait if Redis asks for patience, else 0. Fewer jobs than there
         was room for are all there were: whatever comes later rings."""
         while (room := self.room) > 0:
             async with self._running_jobs.ledger:
@@ -90,7 +90,7 @@ class Consumer:
         return 0  # nothing there, or not registered: the next heartbeat registers and wakes us
 
     def take(self, claimed: Claimed) -> None:
-        """Hold a job from now on. An older lease of the same job is superseded; the very same one goes on as it is."""
+        """Holds a job from now on. An older lease of the same job is superseded; the very same one goes on as it is."""
         known = self._running_jobs.by_id(claimed.id)
         if known and known.claimed.lease == claimed.lease:
             return
@@ -102,7 +102,7 @@ class Consumer:
         self._runner.begin(job)
 
     async def listen(self, bell: Doorbell) -> None:
-        """Wake the claiming loop whenever the inbox holds something; ends by cancellation only."""
+        """Wakes the claiming loop whenever the inbox holds something; ends by cancellation only."""
         backoff, before = Backoff(), ""
         while True:
             try:

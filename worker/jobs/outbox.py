@@ -41,11 +41,11 @@ class Outbox:
         self.away_since: float | None = None  # monotonic seconds since which Redis cannot be reached; None: it can
 
     def ring(self) -> None:
-        """Say that some job has something to send."""
+        """Says that some job has something to send."""
         self._work.set()
 
     async def run(self) -> None:
-        """Flush for ever; ends by cancellation only."""
+        """Sends drafts to Redis for ever; ends by cancellation only."""
         while True:
             await self._work.wait()
             self._work.clear()
@@ -54,7 +54,7 @@ class Outbox:
             self._idle.set()
 
     async def settle(self) -> None:
-        """Wait until everything drafted so far has reached Redis."""
+        """Waits until everything drafted so far has reached Redis."""
         self._idle.clear()
         self._work.set()
         await self._idle.wait()

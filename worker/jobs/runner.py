@@ -49,7 +49,7 @@ class Runner:
     # ------------------------------------------------------------------------------------------------------- begin
 
     def begin(self, job: RunningJob) -> None:
-        """Let a job begin, in a task of `run`'s."""
+        """Lets a job begin, in a task of `run`'s."""
         self._new.put_nowait(job)
 
     async def run(self) -> None:
@@ -109,7 +109,7 @@ class Runner:
             self.fail(job, error)
 
     async def _recall(self, job: RunningJob) -> None:
-        """Read what earlier leases logged."""
+        """Reads what earlier leases logged."""
         backoff = Backoff()
         while len(job.written) < job.claimed.seq:
             try:

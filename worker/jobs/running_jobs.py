@@ -81,7 +81,7 @@ class RunningJob:
         return bool(self.drafts) or self.acked < len(self.written) or self.end is not None
 
     def draft(self, *chunks: Chunk) -> None:
-        """Add to what the next step takes along; nothing is added to a job that has ended."""
+        """Adds to what the next step takes along; nothing is added to a job that has ended."""
         if self.end is None:
             self.drafts += chunks
 
@@ -96,7 +96,7 @@ class RunningJob:
             self.beginning.cancel()
 
     def take_step(self) -> JobStep:
-        """Number the drafts and return all that Redis has not confirmed."""
+        """Numbers the drafts and returns all that Redis has not confirmed."""
         self.written += [encode_chunk(chunk) for chunk in coalesce(self.drafts)]
         self.drafts.clear()
         unsent = self.written[self.acked :]
@@ -104,7 +104,7 @@ class RunningJob:
 
 
 def coalesce(drafts: list[Chunk]) -> list[Chunk]:
-    """Join what several engine steps made while one call to Redis was under way. The start and the last chunk stay by
+    """Joins what several engine steps made while one call to Redis was under way. The start and the last chunk stay by
     themselves: each is an event of its own."""
     if len(drafts) < 2:  # the usual case: one token in one step
         return drafts
@@ -160,7 +160,7 @@ class RunningJobs:
         return self._by_id.get(job.claimed.id) is job
 
     def remove(self, job: RunningJob) -> None:
-        """Forget a job; one that is not held (any more) is fine."""
+        """Forgets a job; one that is not held (any more) is fine."""
         job.stop_beginning()
         if self.has(job):
             del self._by_id[job.claimed.id]

@@ -46,11 +46,11 @@ class Heartbeat:
         self.signed_in = asyncio.Event()  # set by the first beat
 
     def soon(self) -> None:
-        """Beat at once: something about this worker changed."""
+        """Sends a heartbeat at once: something about this worker changed."""
         self._now.set()
 
     async def run(self, running_jobs: RunningJobs, notes: Notes) -> None:
-        """Beat for ever; ends by cancellation only. A Redis that is away is waited for."""
+        """Sends heartbeats for ever; ends by cancellation only. A Redis that is away is waited for."""
         backoff, away = Backoff(), False
         while True:
             try:

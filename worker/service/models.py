@@ -56,7 +56,7 @@ class Entry:
         log.info("loading", stage=stage, fraction=fraction)
 
     async def load(self, stop: asyncio.Event) -> bool:
-        """Load in a thread; False if `stop` came first, and then the thread is still at it."""
+        """Loads in a thread; False if `stop` came first, and then the thread is still at it."""
         loading = asyncio.create_task(asyncio.to_thread(self._make_and_load))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -207,7 +207,7 @@ class WorkerModels:
         return info.waiting > 0 and (info.live == 0 or entry.pressed >= PRESSED)
 
     async def _tell(self, entry: Entry) -> None:
-        """Say how far the loading is, until cancelled; those who wait are told. Meanwhile nobody looks at the other
+        """Says how far the loading is, until cancelled; those who wait are told. Meanwhile nobody looks at the other
         models."""
         while True:
             try:

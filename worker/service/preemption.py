@@ -27,7 +27,7 @@ class Preemption:
         self._ring = asyncio.Event()
 
     def ask(self, job: RunningJob) -> None:
-        """Let a job go; asking again is fine."""
+        """Lets a job go; asking again is fine."""
         if self._running_jobs.has(job) and job.claimed.id not in self._asked:
             self._asked[job.claimed.id] = job
             self._ring.set()

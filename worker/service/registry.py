@@ -133,13 +133,9 @@ def _transformers(
         kind = "encoder"  # a decoder's last state is a vector as well
     if kind in COMPUTING:
         return TransformersComputing(wanted, kind)
-    if kind in ("seq2seq", "speech"):
-        raise BadRequest(
-            f"{model!r} turns one sequence into another (an encoder with a decoder); such models are not served here. "
-            "Served are decoders (chat, completions) and encoders (embeddings, classes, scores, filled gaps).",
-            param="model",
-        )
-    return TransformersEngine(wanted)
+    if kind == "speech":
+        raise BadRequest(f"{model!r} writes down what is said; no route here takes sound.", param="model")
+    return TransformersEngine(wanted, kind)
 
 
 def _vllm_offers(settings: WorkerSettings) -> list[ModelOffer]:
@@ -201,6 +197,7 @@ PASSED_ON = (
     "kv_tokens",
     "page_size",
     "step_tokens",
+    "batching",
     "prefix_sharing",
     "threads",
 )
@@ -230,5 +227,5 @@ def _pairs(flag: str, given: list[str]) -> list[tuple[str, str]]:
 
 
 def leave_at_once(status: int) -> NoReturn:
-    """End the process although a thread of the engine's cannot be stopped."""
+    """Ends the process although a thread of the engine's cannot be stopped."""
     os._exit(status)

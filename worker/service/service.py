@@ -80,7 +80,7 @@ class ModelService:
         return self._running_jobs.idle
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set, then drain. Raises `EngineGone` after moving all jobs elsewhere."""
+        """Serves until `stop` is set, then drains. Raises `EngineGone` after moving all jobs elsewhere."""
         self._driver.start()
         bell = Doorbell(self._broker.url, self.model, self._worker)
         control = ControlChannel(self._broker.url, self._worker)
@@ -218,7 +218,8 @@ class ModelService:
     # ----------------------------------------------------------------------------------------------------------- leave
 
     async def _drain(self) -> None:
-        """Claim nothing more, let running jobs end within the window, hand over the rest mid-stream, leave."""
+        """Claims nothing more, lets running jobs end within the window, hands over the rest in mid-stream, and
+        leaves."""
         log.info("worker_draining", model=self.model, worker=self._worker, jobs=len(self._running_jobs))
         self._state = "draining"
         self._consumer.draining = True
@@ -252,7 +253,7 @@ class ModelService:
             self._running_jobs.remove(job)
 
     async def _leave(self, last_call: Coroutine[Any, Any, object]) -> None:
-        """Say something before going, if Redis is there to hear it."""
+        """Says something before going, if Redis is there to hear it."""
         try:
             async with asyncio.timeout(LEAVE_PATIENCE):
                 await last_call

@@ -71,7 +71,7 @@ def new_key() -> tuple[str, ApiKey]:
 
 
 async def store_key(broker: Broker, fingerprint: str, record: ApiKey) -> None:
-    """Add a key or change its record; gateways know of it within a second."""
+    """Adds a key or changes its record; gateways know of it within a second."""
     async with redis_errors():
         await cast(Awaitable[int], broker.redis.hset(keys.API_KEYS, fingerprint, encode_key(record).decode()))
 

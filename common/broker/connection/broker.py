@@ -6,9 +6,10 @@ All that Redis can throw at us becomes `Unavailable` here; nobody outside `commo
 """
 
 import random
+import socket
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
 from redis import exceptions
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -29,6 +30,20 @@ CONNECT_TIMEOUT = 2.0
 CONNECTIONS = 64  # of one process, for what is no script; more only queue up inside the single-threaded server
 
 
+RedisCause = Literal[
+    "away",
+    "clients",  # more than it takes
+    "command",  # one that it does not carry out
+    "memory",
+    "not_ready",
+    "one_node",  # of a cluster, addressed as a single server
+    "password",
+    "permissions",
+    "protected",  # open to its own machine only
+    "unknown_host",
+]
+"""What keeps Redis from doing what it is asked."""
+
 AWAY = (
     exceptions.ConnectionError,
     exceptions.TimeoutError,
@@ -44,12 +59,23 @@ NOT_READY = (  # the server's words for "not now": it loads, has no master, chan
     "BUSY ",  # with the space: BUSYGROUP is something else
 )
 FORBIDDEN = ("NOPERM", "ACL failure", "can't run this command")  # the latter two from inside a script
+TOO_MANY = "max number of clients"
 ELSEWHERE = ("MOVED ", "ASK ", "CROSSSLOT")
 NEEDED = "Its user needs the keys ms:* and arq:*, the channels ms:*, and the commands in docs/operations.md, also INFO."
 CLOSED_HANDLE = "the handler is closed"  # what uvloop says, as no OSError, when the server left before the first word
 
 
-class RedisAway(Unavailable):
+class RedisTrouble(Unavailable):
+    """Redis does not do what it is asked. `cause` says what an operator can mend."""
+
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after: float | None = None, cause: RedisCause = "away"
+    ) -> None:
+        super().__init__(message, param=param, retry_after=retry_after)
+        self.cause: RedisCause = cause
+
+
+class RedisAway(RedisTrouble):
     """Redis cannot be reached, is loading or has no writable master: worth trying again."""
 
 
@@ -57,7 +83,7 @@ class RedisFull(RedisAway):
     """Redis is out of memory: what is there goes on to be waited for, nothing new is let in."""
 
 
-class RedisRefused(Unavailable):
+class RedisRefused(RedisTrouble):
     """Redis answered with an error (a key of another type, say): trying again at once will not help."""
 
 
@@ -143,41 +169,58 @@ def _ours(error: BaseException) -> MillstreamError | None:
     """Returns our error for one of Redis; None for what is not Redis' fault."""
     match error:
         case exceptions.OutOfMemoryError():
-            return RedisFull("The queue (Redis) is out of memory.", retry_after=5)
+            return _full()
         case RuntimeError() if CLOSED_HANDLE in str(error):
             return RedisAway("The queue (Redis) cannot be reached: connection closed.", retry_after=1)
         case exceptions.NoPermissionError():
             return _forbidden(str(error))
         case exceptions.AuthenticationError():
-            return RedisAway(f"The queue (Redis) refuses the password: {error}", retry_after=1)
+            return RedisAway(f"The queue (Redis) refuses the password: {error}", retry_after=1, cause="password")
         case _ if isinstance(error, AWAY):
-            return RedisAway(f"The queue (Redis) cannot be reached: {error}", retry_after=1)
+            return RedisAway(f"The queue (Redis) cannot be reached: {error}", retry_after=1, cause=_cause(error))
         case exceptions.ResponseError():
             return _refusal(error)
         case _:
             return None
 
 
+def _cause(error: BaseException) -> RedisCause:
+    """Returns why Redis is away: by the kind of the error, where it has one, else by the server's own words."""
+    text = str(error)
+    if isinstance(error.__context__, socket.gaierror):
+        return "unknown_host"
+    if isinstance(error, exceptions.BusyLoadingError | exceptions.ReadOnlyError | exceptions.ClusterDownError):
+        return "not_ready"
+    return "clients" if TOO_MANY in text else "away"
+
+
+def _full() -> RedisFull:
+    return RedisFull("The queue (Redis) is out of memory.", retry_after=5, cause="memory")
+
+
 def _refusal(error: exceptions.ResponseError) -> MillstreamError:
     """Returns our error for a refusal. A script wraps the server's own errors, so their kind is only in the text."""
     text = str(error)
     if "OOM" in text:
-        return RedisFull("The queue (Redis) is out of memory.", retry_after=5)
+        return _full()
     if any(word in text for word in FORBIDDEN):
         return _forbidden(text)
     if text.startswith(ELSEWHERE):
         return RedisRefused(
             f"The queue (Redis) is one node of a cluster: write its address as redis+cluster://. It said: {text}",
             retry_after=5,
+            cause="one_node",
         )
     if any(word in text for word in NOT_READY):
-        return RedisAway(f"The queue (Redis) is not ready: {text}", retry_after=1)
-    return RedisRefused(f"The queue (Redis) refused a command: {text}", retry_after=5)
+        return RedisAway(f"The queue (Redis) is not ready: {text}", retry_after=1, cause="not_ready")
+    cause: RedisCause = "protected" if "DENIED" in text else "clients" if TOO_MANY in text else "command"
+    return RedisRefused(f"The queue (Redis) refused a command: {text}", retry_after=5, cause=cause)
 
 
 def _forbidden(text: str) -> RedisAway:
-    """An operator's mistake, to be mended while we wait."""
-    return RedisAway(f"The queue (Redis) forbids a command: {text.rstrip('.')}. {NEEDED}", retry_after=5)
+    """Returns our error for an operator's mistake, which can be mended while we wait."""
+    message = f"The queue (Redis) forbids a command: {text.rstrip('.')}. {NEEDED}"
+    return RedisAway(message, retry_after=5, cause="permissions")
 
 
 class Broker:
@@ -202,7 +245,7 @@ class Broker:
         await self.redis.aclose()
 
     async def run(self, script: Script[Head, Item], model: ModelName, head: Head, items: Iterable[Item] = ()) -> Any:
-        """Run a script on a model's keys. Raises `RedisAway` or `RedisRefused`; a call whose reply was lost may be
+        """Runs a script on a model's keys. Raises `RedisAway` or `RedisRefused`; a call whose reply was lost may be
         repeated, every script is idempotent."""
         return await self.run_on(script, keys.prefix(model), head, items)
 

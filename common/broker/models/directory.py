@@ -74,7 +74,7 @@ class ModelInfo:
 
 
 async def announce(broker: Broker, model: ModelName, others: Sequence[str] = ()) -> None:
-    """Say that a model exists, and by which other names it can be asked for; it is known from then on, also while it
+    """Says that a model exists, and by which other names it can be asked for; it is known from then on, also while it
     has no worker."""
     async with redis_errors():
         await cast(Awaitable[int], broker.redis.sadd(keys.MODELS, model))
@@ -114,7 +114,7 @@ async def model_names(broker: Broker) -> list[ModelName]:
 
 
 async def forget_model(broker: Broker, model: ModelName) -> None:
-    """Unlist a model, with its other names and its policy. A worker that serves it brings it back."""
+    """Unlists a model, with its other names and its policy. A worker that serves it brings it back."""
     async with redis_errors():
         names = await cast(Awaitable[dict[str, str]], broker.redis.hgetall(keys.NAMES))
         if own := [name for name, meant in names.items() if meant == model]:

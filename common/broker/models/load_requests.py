@@ -20,7 +20,7 @@ LOADING_MS = 10_000  # how long a worker that says nothing more counts as loadin
 
 
 async def request_load(broker: Broker, model: ModelName, verb: LoadVerb) -> None:
-    """Ask the workers that have this model to load it (one does) or to unload it (all do)."""
+    """Asks the workers that have this model to load it (one does) or to unload it (all do)."""
     async with redis_errors():
         stamp = f"{verb} {secrets.token_hex(4)}"  # so that the same request twice is two requests
         await cast(Awaitable[Any], broker.redis.set(keys.load_request(model), stamp, px=REQUEST_MS))
@@ -70,7 +70,7 @@ async def begin_loading(broker: Broker, model: ModelName, worker: WorkerId) -> b
 
 
 async def tell_loading(broker: Broker, model: ModelName, worker: WorkerId, stage: str) -> None:
-    """Say how far it is; to be repeated before `LOADING_MS` is over."""
+    """Says how far it is; to be repeated before `LOADING_MS` is over."""
     async with redis_errors():
         await cast(Awaitable[Any], broker.redis.set(keys.loading(model), f"{worker} {stage}", px=LOADING_MS))
 

@@ -38,7 +38,7 @@ class Argument:
 
     @property
     def locals(self) -> list[str]:
-        """The names by which the script knows it."""
+        """Returns the names by which the script knows it."""
         match self.kind:
             case "list":
                 return [f"{self.name}_from", f"{self.name}_to"]
@@ -127,8 +127,8 @@ def _parse(text: str) -> tuple[Argument, ...]:
 
 
 def unpacked(script: str) -> str:
-    """The script with the Lua before it that gives its arguments their names; its loops over the items are plain ones
-    that do the same, without a function call for each item."""
+    """Returns the script with the Lua before it that gives its arguments their names; its loops over the items are
+    plain ones that do the same, without a function call for each item."""
     declaration = declaration_of(script)
     head = _Place()
     head.unpack(declaration.head)

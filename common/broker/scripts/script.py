@@ -55,11 +55,11 @@ class Script(Generic[Head, Item]):
 
     @cached_property
     def sha(self) -> str:
-        """The hash by which the server knows the script."""
+        """Returns the hash by which the server knows the script."""
         return script_sha(self.name)
 
     def arguments(self, head: Head, items: Iterable[Item] = ()) -> list[Arg]:
-        """The call's ARGV."""
+        """Returns the call's ARGV."""
         values = self._values(head)
         flat = list(values[: self._plain])
         _add_lists(values[self._plain :], flat)

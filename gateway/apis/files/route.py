@@ -45,7 +45,7 @@ FORM: dict[str, Any] = {  # read by hand, so described by hand
 
 
 def catalogue_of(request: Request, services: Services) -> Catalogue:
-    """The caller's files. Raises `Unavailable` for a gateway without a storage."""
+    """Returns the caller's files. Raises `Unavailable` for a gateway without a storage."""
     cluster = services.cluster
     if cluster.storage is None or cluster.store is None:
         raise Unavailable("This gateway has no file storage.")

@@ -47,7 +47,7 @@ class Recall:
         self._turns: dict[str, Remembered | None] = {}
 
     async def previous(self, identity: str | None) -> list[Item]:
-        """The conversation so far. Raises `BadRequest` if that turn is unknown, not over, or too large."""
+        """Returns the conversation so far. Raises `BadRequest` if that turn is unknown, not over, or too large."""
         if identity is None:
             return []
         try:
@@ -63,7 +63,7 @@ class Recall:
         return turn.history()
 
     async def conversation(self, identity: str | None, conversations: Conversations | None) -> list[Item]:
-        """The items of a conversation. Raises `NotFound`, and `BadRequest` if it is too large."""
+        """Returns the items of a conversation. Raises `NotFound`, and `BadRequest` if it is too large."""
         if identity is None:
             return []
         if conversations is None:

@@ -144,7 +144,7 @@ async def _create(body: ResponseRequest, request: Request, services: Services) -
 async def _recalled(
     body: ResponseRequest, recall: Recall, conversations: Conversations | None
 ) -> tuple[ResponseRequest, list[Item]]:
-    """The body with the items it refers to, and those of the turns before."""
+    """Returns the body with the items it refers to, and those of the turns before."""
     if not isinstance(body.input, str):
         body = body.model_copy(update={"input": await recall.referred(body.input)})
     if (identity := conversation_id(body)) is not None:

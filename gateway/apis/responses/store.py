@@ -109,7 +109,7 @@ class StoredResponses:
         return (await self.get_sized(identity))[0]
 
     async def get_sized(self, identity: str) -> tuple[StoredResponse, int]:
-        """The turn, and how many bytes the store has of it. Raises `NotFound`."""
+        """Returns the turn, and how many bytes the store has of it. Raises `NotFound`."""
         record = await self._record(identity)
         if record is None:
             raise await self._unknown(identity)

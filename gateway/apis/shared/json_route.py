@@ -35,7 +35,8 @@ class JsonRoute(APIRoute):
         return self.answer
 
     async def answer(self, request: Request) -> Response:
-        """The endpoint's response. Raises what the endpoint raises, `BadRequest` for a body that is not its shape."""
+        """Returns the endpoint's response. Raises what the endpoint raises, and `BadRequest` for a body of
+        another shape."""
         assert self.shape is not None
         body = shaped(self.shape, parsed(await _read(request)))
         return await self.endpoint(body=body, request=request, services=services_of(request), **request.path_params)

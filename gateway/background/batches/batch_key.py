@@ -25,7 +25,7 @@ class BatchKey:
         self.revoked = False
 
     def now(self) -> ApiKey:
-        """The state of the key when it was last looked at."""
+        """Returns the state of the key when it was last looked at."""
         return self._key
 
     async def look(self) -> None:

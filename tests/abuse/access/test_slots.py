@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from millstream.bench.chaos.stream import StreamClient, judge
 from millstream.common.broker.embedded import EmbeddedValkey
-from tests.abuse.neighbour import BAD, GOOD
+from tests.abuse.tenants import BAD, GOOD
 from tests.harness.cluster import Cluster, all_exact, cluster, heard_some
 from tests.harness.support import wait_until
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from millstream.common.broker.embedded import EmbeddedValkey
-from tests.harness.neighbour import MODEL, scene
+from tests.abuse.gateway.attacked import MODEL, scene
 
 CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"
 MILLION = 1_000_000

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from millstream.common.broker.embedded import EmbeddedValkey
-from tests.harness.neighbour import MODEL, AttackScene, scene
+from tests.abuse.gateway.attacked import MODEL, AttackScene, scene
 
 RESPONSES = "/v1/responses"
 

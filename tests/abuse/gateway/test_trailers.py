@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from millstream.common.broker.embedded import EmbeddedValkey
-from tests.harness.neighbour import MODEL, scene
+from tests.abuse.gateway.attacked import MODEL, scene
 
 BODY = b'{"model":"%b","messages":[{"role":"user","content":"hi"}],"max_tokens":1}' % MODEL.encode()
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"

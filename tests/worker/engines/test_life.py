@@ -85,7 +85,7 @@ def test_a_scoring_aborted_in_the_middle_never_generates(tiny: Rig) -> None:
 
 @pytest.mark.usefixtures("tiny_settings")
 def test_a_scoring_that_fails_is_that_job_s_own_trouble(tiny: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(*_: object) -> Iterator[None]:
+    def failing(*_: object, **__: object) -> Iterator[None]:
         raise ValueError("no room for the logits")
         yield
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from millstream.common.errors import BadRequest
+from millstream.common.process.addresses import loopback
 
 SLOTS = 16  # requests at once, for an upstream that does not tell: what a busy laptop's server still takes
 
@@ -38,7 +39,7 @@ class Address:
     @property
     def near(self) -> bool:
         """Tells whether it is on this machine: no proxy of the environment leads there."""
-        return urlsplit(self.root).hostname in ("localhost", "127.0.0.1", "::1")
+        return loopback(urlsplit(self.root).hostname or "")
 
 
 def address_of(url: str) -> Address:

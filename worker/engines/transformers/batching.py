@@ -97,7 +97,7 @@ class _Router(OutputRouter):
 
 
 # Outside the batch, attention that only knows the paged cache gives way to its plain counterpart.
-_PLAIN = {"paged|eager": "eager", GPU_ATTENTION: "sdpa"}
+PLAIN = {"paged|eager": "eager", GPU_ATTENTION: "sdpa"}
 _NO_MASK = torch.empty(1, 1, 1, 1)  # four dimensions: the model takes it for prepared and builds none
 
 
@@ -164,12 +164,12 @@ class BatchLoop(OverlappedLoop):
     def own_attention(self) -> Generator[None]:
         """Gives a forward pass outside the batch an attention of its own."""
         paged = self.model.config._attn_implementation
-        if paged in _PLAIN:
-            self.model.set_attn_implementation(_PLAIN[paged])
+        if paged in PLAIN:
+            self.model.set_attn_implementation(PLAIN[paged])
         try:
             yield
         finally:
-            if paged in _PLAIN:
+            if paged in PLAIN:
                 self.model.set_attn_implementation(paged)
 
     def start(self) -> None:

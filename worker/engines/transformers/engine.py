@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Iterator
 from collections.abc import Sequence as Many
+from dataclasses import replace
 from typing import Literal
 
-from millstream.common.errors import BadGrammar, EngineError, Unavailable
+from millstream.common.errors import BadGrammar, BadRequest, EngineError, Unavailable
 from millstream.common.job import Guide
 from millstream.worker.engines.base import (
     EngineStats,
@@ -25,11 +26,15 @@ from millstream.worker.engines.model_files.vocabulary import guide_compiler
 from millstream.worker.engines.sampling.sequence import Sequence, begin
 from millstream.worker.engines.sampling.spec_check import check_spec
 from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
-from millstream.worker.engines.transformers.batching import BatchLoop
+from millstream.worker.engines.transformers.batching import PLAIN, BatchLoop
 from millstream.worker.engines.transformers.fingerprint import fingerprint
+from millstream.worker.engines.transformers.forward.loop import ForwardLoop
+from millstream.worker.engines.transformers.forward.plan import forward_loop
 from millstream.worker.engines.transformers.loading.failures import MODEL_ERRORS, explained
+from millstream.worker.engines.transformers.loading.kinds import ModelKind
 from millstream.worker.engines.transformers.loading.load import Loaded, load
 from millstream.worker.engines.transformers.loading.packing import about_processor
+from millstream.worker.engines.transformers.loading.support import NotBatched
 from millstream.worker.engines.transformers.memory_plan import plan_memory
 from millstream.worker.engines.transformers.scoring import score_prompt
 from millstream.worker.engines.transformers.self_check import try_out
@@ -38,17 +43,25 @@ from millstream.worker.engines.transformers.settings import EngineSettings
 ENGINE = "transformers"
 
 
+def _way_of(loaded: Loaded) -> dict[str, str]:
+    """Returns how the model is run, for its card."""
+    way = {"attention": loaded.attention}
+    return way if loaded.unbatched is None else way | {"batching": "no", "unbatched": loaded.unbatched}
+
+
 class TransformersEngine:
-    """One causal language model, all its sequences in one continuous batch on a thread of its own."""
+    """One language model. All its sequences run in one continuous batch on a thread of its own or, where its
+    architecture cannot be batched, one after the other in plain forward passes."""
 
     kind: Literal["tokens"] = "tokens"
 
-    def __init__(self, settings: EngineSettings) -> None:
+    def __init__(self, settings: EngineSettings, does: ModelKind = "causal") -> None:
         self.settings = settings
+        self._does = does
         self.slots = settings.slots or 16
         self.guide_limits = settings.guide_limits
         self._loaded: Loaded | None = None
-        self._batch: BatchLoop | None = None
+        self._batch: BatchLoop | ForwardLoop | None = None
         self._guides: GuideCompiler | None = None
         self._running: dict[SequenceKey, Sequence] = {}  # touched on the event loop alone
         self._sink: Sink | None = None
@@ -61,24 +74,41 @@ class TransformersEngine:
     def load(self, progress: LoadProgress = silent) -> ModelCard:
         """Loads the model and blocks meanwhile; `progress(stage, fraction or None)` is called on this thread. Raises
         `MillstreamError`."""
-        loaded = load(self.settings, progress)
-        room = plan_memory(self.settings, loaded)
+        loaded = load(self.settings, progress, encodes=self._does == "seq2seq")
         progress("reading the vocabulary for grammars", None)  # here, because it would hold the event loop up later
         self._guides = guide_compiler(loaded.tokenizer, loaded.vocabulary, self.guide_limits)
         progress("making room for the cache", None)
         with explained(self.settings.source.model, loaded.model.device):
-            batch = BatchLoop(loaded.model, room, self._from_step, self._on_broken)
-            batch.prepare()
-            try_out(batch, loaded)
-        self.slots = room.slots
-        self._loaded, self._batch = loaded, batch
+            loaded, self._batch = self._loop_of(loaded)
+        self._loaded = loaded
         return self._card(loaded)
+
+    def _loop_of(self, loaded: Loaded) -> tuple[Loaded, BatchLoop | ForwardLoop]:
+        """Returns the batch's loop if the model's sequences can be run together, else the other."""
+        plain = loaded.attention
+        if loaded.unbatched is None:
+            room = plan_memory(self.settings, loaded)
+            batch = BatchLoop(loaded.model, room, self._from_step, self._on_broken)
+            try:
+                batch.prepare()
+                try_out(batch, loaded)
+            except NotBatched as error:
+                if self.settings.batching == "on":
+                    raise
+                loaded = replace(loaded, unbatched=error.why)
+                loaded.model.set_attn_implementation(PLAIN.get(plain, plain))
+            else:
+                self.slots = room.slots
+                return loaded, batch
+        loop = forward_loop(loaded, self.settings.slots, self._from_step, self._on_broken)
+        self.slots = loop.slots
+        return loaded, loop
 
     def _card(self, loaded: Loaded) -> ModelCard:
         dtype = str(loaded.model.dtype).removeprefix("torch.")
         device, source = loaded.model.device, self.settings.source.model
         details = {"dtype": dtype, "device": str(device), "revision": loaded.revision, "model": source}
-        own = loaded.model.generation_config if self.settings.generation_config == "auto" else None
+        own = getattr(loaded.model, "generation_config", None) if self.settings.generation_config == "auto" else None
         defaults = generation_defaults(own.to_diff_dict() if own is not None else {})
         return ModelCard(
             name=loaded.name,
@@ -87,7 +117,8 @@ class TransformersEngine:
             fingerprint=fingerprint(loaded, self.settings, defaults),
             defaults=defaults,
             exactness=always("exact" if dtype == "float32" else "tokens"),  # shorter types round by the batch's shape
-            details=details | {"attention": loaded.attention} | about_processor(loaded.model, device),
+            capabilities=("completions",) if loaded.encodes else ("chat", "completions"),
+            details=details | _way_of(loaded) | about_processor(loaded.model, device),
         )
 
     def start(self, sink: Sink) -> None:
@@ -102,7 +133,7 @@ class TransformersEngine:
         if self._guides is not None:
             self._guides.close()
 
-    def _ready(self) -> BatchLoop:
+    def _ready(self) -> BatchLoop | ForwardLoop:
         if self._batch is None:
             raise Unavailable("The engine is not loaded.")
         return self._batch
@@ -163,6 +194,8 @@ class TransformersEngine:
 
     def _check(self, spec: SequenceSpec) -> None:
         assert self._loaded is not None
+        if self._loaded.encodes and spec.prompt_logprobs is not None:
+            raise BadRequest("This model encodes its prompt: there are no log-probabilities of it.", param="logprobs")
         check_spec(spec, self._loaded.context_length, self._loaded.vocabulary)
 
     def _scoring(self, sequence: Sequence, wanted: int) -> Iterator[None]:
@@ -179,7 +212,8 @@ class TransformersEngine:
                 self._post([Output(sequence.key, finish="length", prompt_logprobs=told)])
 
         try:
-            yield from score_prompt(self._loaded.model, sequence.spec.prompt, wanted, alive, done)
+            whole = self._loaded.unbatched is not None
+            yield from score_prompt(self._loaded.model, sequence.spec.prompt, wanted, alive, done, whole=whole)
         except MODEL_ERRORS as error:  # this job's own trouble
             self._post([Output(sequence.key, error=EngineError(f"Scoring the prompt failed: {error}"))])
 

@@ -19,6 +19,7 @@ def fingerprint(loaded: Loaded, settings: EngineSettings, defaults: Mapping[str,
         str(loaded.model.dtype).removeprefix("torch."),
         str(settings.quantization),
         str(settings.adapter and (weights_of(Path(settings.adapter)) or settings.adapter)),
+        *(() if loaded.unbatched is None else ("one at a time",)),  # rounds in other places than a batch does
         *words_of(loaded.tokenizer),
         json.dumps(dict(defaults), sort_keys=True),
     )

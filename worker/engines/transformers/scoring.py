@@ -20,10 +20,17 @@ def score_prompt(
     wanted: int,
     alive: Callable[[], bool],
     done: Callable[[list[RawLogprob]], None],
+    *,
+    whole: bool = False,
 ) -> Iterator[None]:
     """Work piece by piece while `alive`; `done` gets one entry per prompt token, the first without a
-    log-probability."""
+    log-probability. `whole`: in one piece, for a model whose state is not known here."""
     told = [RawLogprob(None, [])]
+    if whole:
+        logits = model(input_ids=torch.tensor([prompt], device=model.device), use_cache=False).logits[0]
+        done(told + rank_prompt(logits, prompt[1:], wanted))
+        yield
+        return
     cache = DynamicCache(config=model.config.get_text_config())
     for start in range(0, len(prompt), _PIECE):
         ids = torch.tensor([prompt[start : start + _PIECE]], device=model.device)

@@ -45,5 +45,6 @@ class EngineSettings:
     page_size: int | None = None  # tokens of a cache page; only whole pages are shared between prompts
     step_tokens: int | None = None  # most tokens in one step: long prompts are split, running streams keep flowing
     prefix_sharing: bool = True
+    batching: Literal["auto", "on", "off"] = "auto"
     threads: int | None = None  # CPU threads of torch
     guide_limits: GuideLimits = field(default_factory=GuideLimits)

@@ -53,7 +53,7 @@ class Driver(Protocol):
         ...
 
     def start(self) -> None:
-        """Begin; called on the event loop."""
+        """Begins the work. To be called on the event loop."""
         ...
 
     async def run(self, job: RunningJob, logged: Sequence[Chunk]) -> None:
@@ -62,7 +62,7 @@ class Driver(Protocol):
         ...
 
     def forget(self, job: RunningJob) -> None:
-        """Make the engine stop with a job; one that it does not have is fine."""
+        """Makes the engine stop with a job; one that it does not have is fine."""
         ...
 
     def pause_if(self, away: bool) -> None:

@@ -15,6 +15,7 @@ from millstream.common.chunk import Chunk, FinishReason
 from millstream.common.errors import EngineError
 from millstream.common.job import ChatPrompt, TextPrompt, TokensPrompt, WorkInput
 from millstream.worker.engines.base import EngineStats, ModelCard, Output, TokenEngine
+from millstream.worker.engines.routes import require
 from millstream.worker.jobs.compute import compute
 from millstream.worker.jobs.drivers.computing import computed
 from millstream.worker.jobs.drivers.driver import JobControl, check_same_model
@@ -69,7 +70,8 @@ class TokenDriver:
 
     async def run(self, job: RunningJob, logged: Sequence[Chunk]) -> None:
         match job.claimed.request.input:
-            case ChatPrompt() | TextPrompt() | TokensPrompt():
+            case ChatPrompt() | TextPrompt() | TokensPrompt() as prompt:
+                require(self.card, "chat" if isinstance(prompt, ChatPrompt) else "completions")
                 await self._generate(job, logged)
             case work:
                 await self._compute(job, work)

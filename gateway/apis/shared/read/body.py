@@ -37,7 +37,7 @@ class Extent:
 
 
 def parsed(raw: bytes) -> object:
-    """The body as JSON has it. Raises `BadRequest` for what is none, or is more than a request may hold."""
+    """Returns the body as JSON has it. Raises `BadRequest` for what is none, or is more than a request may hold."""
     if not raw:
         raise no_body()
     if excess := extent(raw).exceeds:

@@ -8,6 +8,8 @@ import transformers
 from transformers import PreTrainedModel
 
 from millstream.worker.engines.transformers.loading.kinds import ModelKind
+from tests.worker.engines.loading.test_architectures import BATCHED
+from tests.worker.engines.loading.test_forward import ENCODING, UNBATCHED
 
 VOCABULARY = 300  # the byte tokenizer's, and room for special tokens
 SIZE: dict[str, Any] = {
@@ -51,7 +53,6 @@ class Architecture:
     kind: ModelKind
     sizes: dict[str, Any]
     config: str = ""  # the configuration's class; empty: as the model's class begins
-    path: str = "computing"
 
     def make(self, **changes: Any) -> PreTrainedModel:
         """Returns a model with random weights."""
@@ -86,12 +87,17 @@ SERVED = {
     "classifier": "`/v1/classify`; with one class also `/v1/rerank`, `/v1/score`",
     "token_classifier": "`/v1/token_classify`",
     "fill_mask": "`/v1/fill_mask`, `/v1/embeddings`",
-    "causal": "`/v1/chat/completions` and all that generates",
+    "causal": "all that generates: chat, completions, responses, messages",
+    "seq2seq": "`/v1/completions`",
 }
 
 
 def table() -> str:
     """Returns the table of docs/models.md."""
     rows = ["| architecture | kind | path | asked at |", "|---|---|---|---|"]
-    rows += [f"| `{each.name}` | {each.kind} | {each.path} | {SERVED[each.kind]} |" for each in ARCHITECTURES]
+    decoders = [(model.__name__, "causal", "batched") for model in BATCHED]
+    decoders += [(name, "causal", "one at a time") for name in UNBATCHED]
+    decoders += [(name, "seq2seq", "one at a time") for name in ENCODING]
+    computing = [(each.name, each.kind, "computing") for each in ARCHITECTURES]
+    rows += [f"| `{name}` | {kind} | {path} | {SERVED[kind]} |" for name, kind, path in (*decoders, *computing)]
     return "\n".join(rows)

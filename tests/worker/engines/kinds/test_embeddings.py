@@ -9,7 +9,7 @@ from transformers import AutoModel, AutoTokenizer, LlamaForCausalLM
 
 from millstream.common.errors import BadRequest, ContextLengthExceeded
 from millstream.worker.engines.computing.engine import TransformersComputing
-from millstream.worker.engines.computing.model import pool
+from millstream.worker.engines.computing.recipe import pool
 from millstream.worker.engines.model_files.sample_models import package_folder
 from millstream.worker.engines.transformers.settings import EngineSettings, ModelSource
 

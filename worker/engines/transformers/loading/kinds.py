@@ -59,6 +59,8 @@ def kind_of(path: str, config: PretrainedConfig) -> ModelKind:
         return "classifier"
     if _has(path, _SENTENCE_TRANSFORMERS):
         return "encoder"
+    if "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {}):
+        return "causal"  # code of its own, under a name of its own
     for ending, kind in _BY_ENDING:
         if any(name.endswith(ending) for name in named):
             return kind

@@ -13,7 +13,14 @@ from typing import Any, cast
 
 import torch
 from jinja2 import TemplateSyntaxError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 from transformers.utils.logging import disable_progress_bar
 
 from millstream.common.errors import BadRequest
@@ -22,10 +29,10 @@ from millstream.worker.engines.model_files.sample_models import SAMPLE_CHAT, SAM
 from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
 from millstream.worker.engines.transformers.loading.attention import CPU_ATTENTION, fused, usable
 from millstream.worker.engines.transformers.loading.device import free_memory, pick_device, pick_dtype
-from millstream.worker.engines.transformers.loading.failures import explained
+from millstream.worker.engines.transformers.loading.failures import MODEL_ERRORS, explained
 from millstream.worker.engines.transformers.loading.gpu_attention import GPU_ATTENTION, fits
 from millstream.worker.engines.transformers.loading.packing import pack_linears
-from millstream.worker.engines.transformers.loading.support import check_supported
+from millstream.worker.engines.transformers.loading.support import NotBatched, why_not_batched
 from millstream.worker.engines.transformers.loading.trained import trained
 from millstream.worker.engines.transformers.settings import EngineSettings, ModelSource
 
@@ -54,6 +61,8 @@ class Loaded:
     context_length: int
     revision: str  # the hub's commit, or "local"
     path: str  # folder, file or hub id
+    encodes: bool = False  # an encoder reads the prompt, and a decoder writes
+    unbatched: str | None = None  # why its sequences are not run together
 
     @property
     def attention(self) -> str:
@@ -99,8 +108,9 @@ def _quieten_library() -> None:
     batching.setLevel(logging.WARNING)
 
 
-def load(settings: EngineSettings, progress: LoadProgress) -> Loaded:
-    """Loads the model and blocks meanwhile, for seconds to minutes. Raises `MillstreamError`."""
+def load(settings: EngineSettings, progress: LoadProgress, *, encodes: bool = False) -> Loaded:
+    """Loads the model and blocks meanwhile, for seconds to minutes. `encodes`: it is an encoder with a decoder. Raises
+    `MillstreamError`."""
     device = pick_device(settings.device)
     _quieten_library()
     if settings.threads:
@@ -112,17 +122,31 @@ def load(settings: EngineSettings, progress: LoadProgress) -> Loaded:
         context = _context_length(config, settings.max_model_len)
         progress("loading the tokenizer", None)
         tokenizer = AutoTokenizer.from_pretrained(place.path, **origin_of(place, settings.source))
-        sketch = _sketch(config, settings)
-        check_supported(sketch)
+        sketch = None if encodes else _sketch(config, settings)
+        unbatched = _unbatched(sketch, settings)
         progress("loading the weights", None)
-        model = _model(place, settings, device, pick_dtype(settings.dtype, device, sketch.num_parameters()))
+        dtype = pick_dtype(settings.dtype, device, sketch.num_parameters() if sketch is not None else 0)
+        kind = AutoModelForSeq2SeqLM if encodes else AutoModelForCausalLM
+        model = _model(kind, place, settings, device, dtype, batched=unbatched is None)
     eos = _eos_ids(model)
     rendered = HuggingFaceTokenizer(tokenizer, eos, settings.chat_template and _template(settings.chat_template))
     if settings.chat_template:
         _check_template(rendered, settings.chat_template)
     _ = rendered.shown  # found out here, because it would hold the event loop up later
     name = settings.served_name or place.name
-    return Loaded(name, model, rendered, context, getattr(config, "_commit_hash", None) or "local", place.file)
+    revision = getattr(config, "_commit_hash", None) or "local"
+    return Loaded(name, model, rendered, context, revision, place.file, encodes, unbatched)
+
+
+def _unbatched(sketch: PreTrainedModel | None, settings: EngineSettings) -> str | None:
+    """Returns why the model's sequences are not run together. Raises `NotBatched` where they have to be."""
+    if settings.batching == "off":
+        return "--batching is off"
+    architecture = type(sketch).__name__ if sketch is not None else "this model"
+    why = "brings an architecture of its own" if sketch is None else why_not_batched(sketch)
+    if why is not None and (settings.batching == "on" or settings.tensor_parallel):
+        raise NotBatched(architecture, why)
+    return why
 
 
 def _template(file: Path) -> str:
@@ -165,24 +189,37 @@ def _context_length(config: PretrainedConfig, wanted: int | None) -> int:
     return wanted or own
 
 
-def _sketch(config: PretrainedConfig, settings: EngineSettings) -> PreTrainedModel:
-    """Returns the model without weights."""
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, trust_remote_code=settings.source.trust_remote_code)
+def _sketch(config: PretrainedConfig, settings: EngineSettings) -> PreTrainedModel | None:
+    """Returns the model without weights; None for code of the model's own that cannot be made without."""
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=settings.source.trust_remote_code)
+    except MODEL_ERRORS:
+        if settings.source.trust_remote_code and getattr(config, "auto_map", None):
+            return None
+        raise
 
 
 def _model(
-    place: ModelFiles, settings: EngineSettings, device: torch.device, dtype: torch.dtype | None
+    kind: Any,
+    place: ModelFiles,
+    settings: EngineSettings,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    *,
+    batched: bool,
 ) -> PreTrainedModel:
     options = origin_of(place, settings.source) | _placement(settings, device)
     options["dtype"] = dtype or "auto"
     if settings.quantization:
         options["quantization_config"] = _quantization(settings.quantization)
-    model = trained(AutoModelForCausalLM, place.path, **options)
+    model = trained(kind, place.path, **options)
     if settings.adapter:
         model = _adapted(model, settings.adapter)
     if "device_map" not in options and not settings.tensor_parallel:
         model = cast(Any, model).to(device)
+    if not batched:
+        return model.eval()
     if device.type == "cpu":
         _made_for_cpu(model)
     elif not settings.tensor_parallel and fits(model):
@@ -235,7 +272,7 @@ def _adapted(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
 
 
 def _eos_ids(model: PreTrainedModel) -> frozenset[int]:
-    ids = getattr(model.generation_config, "eos_token_id", None)
+    ids = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     if ids is None:
         ids = getattr(model.config.get_text_config(), "eos_token_id", None)
     if ids is None:

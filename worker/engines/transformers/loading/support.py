@@ -11,22 +11,26 @@ from millstream.worker.engines.base import LoadFailed
 _PAGED = frozenset(("full_attention", "sliding_attention"))
 
 
-def check_supported(sketch: PreTrainedModel) -> None:
-    """Refuses a model that the library would refuse late, or run wrongly without a word. `sketch`: the model without
-    weights. Raises `LoadFailed`."""
+def why_not_batched(sketch: PreTrainedModel) -> str | None:
+    """Returns why the library would refuse a model late, or run it wrongly without a word; None if it runs it.
+    `sketch`: the model without weights."""
     text = sketch.config.get_text_config()
     other = set(getattr(text, "layer_types", None) or ()) - _PAGED
     if other or not getattr(text, "num_attention_heads", None):
         kinds = ", ".join(sorted(other)) or "no attention"
-        raise unsupported(sketch, f"has layers ({kinds}) that keep other state than paged keys and values")
+        return f"has layers ({kinds}) that keep other state than paged keys and values"
     if not sketch._can_set_attn_implementation():
-        raise unsupported(sketch, "computes its attention by itself, past the paged cache")
+        return "computes its attention by itself, past the paged cache"
+    return None
 
 
-def unsupported(model: PreTrainedModel, why: str) -> LoadFailed:
-    """Returns the error that names the architecture and what is wrong with it."""
-    return LoadFailed(
-        f"The continuous batching of transformers cannot run {type(model).__name__}: it {why}. "
-        "Use a model of another architecture.",
-        param="model",
-    )
+class NotBatched(LoadFailed):
+    """The library's batching cannot run a model that can be run by itself; `why` says the reason."""
+
+    def __init__(self, architecture: str, why: str) -> None:
+        super().__init__(
+            f"The continuous batching of transformers cannot run {architecture}: it {why}. Leave --batching at "
+            "`auto`, and it is run a sequence at a time.",
+            param="batching",
+        )
+        self.why = why

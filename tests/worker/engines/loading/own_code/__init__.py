@@ -1,0 +1,1 @@
+"""Files that a checkpoint with code of its own brings along."""

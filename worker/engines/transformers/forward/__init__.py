@@ -1,0 +1,1 @@
+"""The second way to generate: plain forward passes, a sequence at a time, for what the batching cannot run."""
