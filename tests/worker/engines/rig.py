@@ -2,18 +2,21 @@
 
 import asyncio
 import itertools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from millstream.common.job import Guide, Sampling
 from millstream.worker.engines.base import Output, SequenceKey, SequenceSpec
 from millstream.worker.engines.transformers.settings import EngineSettings
 from millstream.worker.engines.vllm.settings import VllmSettings
 
+if TYPE_CHECKING:
+    from millstream.worker.engines.transformers.loading.kinds import ModelKind
+
 
 class Rig:
     """Loads, starts and drives one engine. `run` returns when all its sequences have ended."""
 
-    def __init__(self, settings: EngineSettings | VllmSettings, does: Any = "causal") -> None:
+    def __init__(self, settings: EngineSettings | VllmSettings, does: "ModelKind" = "causal") -> None:
         self.engine = made(settings, does)
         self.card = self.engine.load()
         self.steps: list[list[Output]] = []
@@ -77,7 +80,7 @@ def choice(*options: str) -> Guide:
     return Guide("choice", "[" + ", ".join(f'"{o}"' for o in options) + "]")
 
 
-def made(settings: EngineSettings | VllmSettings, does: Any) -> Any:
+def made(settings: EngineSettings | VllmSettings, does: "ModelKind") -> Any:
     """Imported here: the libraries of the two are never in one environment."""
     if isinstance(settings, VllmSettings):
         from millstream.worker.engines.vllm.engine import VllmEngine
