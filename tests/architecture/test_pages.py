@@ -16,7 +16,7 @@ from millstream.gateway.settings import GatewaySettings
 from millstream.worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
-ROOT_PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
+ROOT_PAGES = ("README.md", "README.zh-CN.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 PAGES = sorted(
     [*(ROOT / name for name in ROOT_PAGES), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*.md")]
 )
@@ -105,3 +105,12 @@ def test_the_files_the_first_screen_names_exist() -> None:
     for name in ("constraints.txt", "samples.txt", ".ci/run", ".env.example", "docker-compose.yml"):
         assert (ROOT / name).exists()
         assert name in README or name == "docker-compose.yml"
+
+
+def test_the_chinese_readme_says_the_same_commands() -> None:
+    chinese = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
+    code = re.compile(r"```.*?```", re.DOTALL)
+    assert code.findall(chinese) == code.findall(README)
+    commands = re.compile(r"`(?:millstream|docker compose) [^`]+`")
+    assert set(commands.findall(README)) <= set(commands.findall(chinese))
+    assert "(README.zh-CN.md)" in README
