@@ -77,7 +77,7 @@ class WorkerSettings(ClusterSettings):
     )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps or xpu.")
     device_map: str | None = Field(default=None, description="Spread over several devices: auto, balanced, ...")
-    tensor_parallel: bool = Field(default=False, description="One process per GPU, started by torchrun.")
+    tensor_parallel: bool = Field(default=False, description="Refused, with what to use for several GPUs.")
     max_gpu_memory: str | None = Field(default=None, description="Most memory per GPU, such as 20GiB.")
     quantization: Literal["8bit", "4bit"] | None = Field(default=None, description="Quantise while loading.")
     adapter: list[str] = Field(

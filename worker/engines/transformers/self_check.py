@@ -21,7 +21,7 @@ _ALIKE = 0.9  # correlation of the logits: rounding leaves 0.99 and more, a lost
 def try_out(batch: BatchLoop, loaded: Loaded) -> None:
     """Raises `NotBatched` if the batch fails, or computes something else than the model's own forward pass."""
     prompt = loaded.tokenizer.encode(_TEXT)[: max(0, min(_MOST, loaded.context_length - 2))]
-    if not prompt or batch.distributed_helper.tp_size > 1:  # tensor-parallel processes step once all have started
+    if not prompt:
         return
     sequence = begin(SequenceSpec(SequenceKey("trial"), prompt, Sampling(temperature=0), 2), frozenset(), None)
     try:

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from millstream.common.errors import BadRequest
 from millstream.worker.engines.base import LoadFailed
 from millstream.worker.engines.transformers.loading.kinds import ModelKind, find_kind
+from millstream.worker.engines.transformers.loading.placement import placement
 from millstream.worker.engines.transformers.settings import EngineSettings, ModelSource
 from tests.worker.engines.conftest import EOS, byte_tokenizer
 from tests.worker.engines.loading.own_code.modeling_glade import GladeConfig, GladeModel
@@ -227,3 +228,36 @@ def test_code_of_a_models_own_runs_only_where_it_is_trusted(tmp_path: Path, smal
     _, settings = with_own_code(tmp_path / "glade", small)
     with pytest.raises(LoadFailed, match="brings its own code: if you trust it, start the worker with --trust-remote"):
         find_kind(replace(settings.source, trust_remote_code=False))
+
+
+def test_layers_on_several_devices_run_one_sequence_at_a_time(
+    tmp_path: Path, small: EngineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part of the layers lies on a disk here, as it would on another GPU: the batch's cache would lie on one."""
+    model = made("LlamaForCausalLM", DECODER)
+    settings = saved(model, tmp_path / "llama", small)
+    parts = ("model.embed_tokens", "model.layers.0", "model.norm", "model.rotary_emb", "lm_head")
+    places = dict.fromkeys(parts, "cpu") | {"model.layers.1": "disk"}
+    told = {"device_map": places, "offload_folder": str(tmp_path / "disk")}
+    monkeypatch.setattr("millstream.worker.engines.transformers.loading.load.placement", lambda *_: told)
+    with closing(Rig(settings)) as rig:
+        assert rig.card.details["unbatched"] == "has its layers on several devices"
+        assert rig.one(PROMPTS[1], 12) == library(model, PROMPTS[1], 12)
+
+
+def test_the_hosts_share_of_a_model_is_the_hosts_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda *_: (5, 5))
+    told = placement(EngineSettings(max_gpu_memory="8GiB"), torch.device("cuda"))
+    host = told["max_memory"].pop("cpu")
+    assert told == {"device_map": "auto", "max_memory": {0: "8GiB", 1: "8GiB"}} and host > 1 << 20
+
+
+@pytest.mark.parametrize(("ranks", "flag"), [("2", False), ("", True)])
+def test_several_processes_are_not_several_workers(
+    ranks: str, flag: bool, small: EngineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the second process claimed would never be answered."""
+    monkeypatch.setenv("WORLD_SIZE", ranks)
+    with pytest.raises(LoadFailed, match=r"is one process.*--engine vllm --engine-args tensor-parallel-size"):
+        Rig(replace(small, tensor_parallel=flag))

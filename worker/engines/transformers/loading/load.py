@@ -28,10 +28,11 @@ from millstream.worker.engines.base import LoadFailed, LoadProgress
 from millstream.worker.engines.model_files.sample_models import SAMPLE_CHAT, SAMPLE_CHAT_NAME, sample_chat_folder
 from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
 from millstream.worker.engines.transformers.loading.attention import CPU_ATTENTION, fused, usable
-from millstream.worker.engines.transformers.loading.device import free_memory, pick_device, pick_dtype
+from millstream.worker.engines.transformers.loading.device import pick_device, pick_dtype
 from millstream.worker.engines.transformers.loading.failures import MODEL_ERRORS, explained
 from millstream.worker.engines.transformers.loading.gpu_attention import GPU_ATTENTION, fits
 from millstream.worker.engines.transformers.loading.packing import pack_linears
+from millstream.worker.engines.transformers.loading.placement import check_ranks, placement, quantized, spread
 from millstream.worker.engines.transformers.loading.support import NotBatched, why_not_batched
 from millstream.worker.engines.transformers.loading.trained import trained
 from millstream.worker.engines.transformers.settings import EngineSettings, ModelSource
@@ -111,6 +112,7 @@ def _quieten_library() -> None:
 def load(settings: EngineSettings, progress: LoadProgress, *, encodes: bool = False) -> Loaded:
     """Loads the model and blocks meanwhile, for seconds to minutes. `encodes`: it is an encoder with a decoder. Raises
     `MillstreamError`."""
+    check_ranks(settings)
     device = pick_device(settings.device)
     _quieten_library()
     if settings.threads:
@@ -127,7 +129,10 @@ def load(settings: EngineSettings, progress: LoadProgress, *, encodes: bool = Fa
         progress("loading the weights", None)
         dtype = pick_dtype(settings.dtype, device, sketch.num_parameters() if sketch is not None else 0)
         kind = AutoModelForSeq2SeqLM if encodes else AutoModelForCausalLM
-        model = _model(kind, place, settings, device, dtype, batched=unbatched is None)
+        model = _model(kind, place, settings, device, dtype)
+        unbatched = unbatched or spread(model)
+        if unbatched is None:
+            _made_for_batches(model, device)
     eos = _eos_ids(model)
     rendered = HuggingFaceTokenizer(tokenizer, eos, settings.chat_template and _template(settings.chat_template))
     if settings.chat_template:
@@ -145,7 +150,7 @@ def _unbatched(sketch: PreTrainedModel | None, settings: EngineSettings, *, enco
     architecture = type(sketch).__name__ if sketch is not None else "this model"
     own = "reads its prompt with an encoder" if encodes else "brings code of its own"
     why = own if sketch is None else why_not_batched(sketch)
-    if why is not None and (settings.batching == "on" or settings.tensor_parallel):
+    if why is not None and settings.batching == "on":
         raise NotBatched(architecture, why)
     return why
 
@@ -207,59 +212,30 @@ def _model(
     settings: EngineSettings,
     device: torch.device,
     dtype: torch.dtype | None,
-    *,
-    batched: bool,
 ) -> PreTrainedModel:
-    options = origin_of(place, settings.source) | _placement(settings, device)
+    options = origin_of(place, settings.source) | placement(settings, device)
     options["dtype"] = dtype or "auto"
     if settings.quantization:
-        options["quantization_config"] = _quantization(settings.quantization)
+        options["quantization_config"] = quantized(settings.quantization)
     model = trained(kind, place.path, **options)
     if settings.adapter:
         model = _adapted(model, settings.adapter)
-    if "device_map" not in options and not settings.tensor_parallel:
+    if "device_map" not in options:
         model = cast(Any, model).to(device)
-    if not batched:
-        return model.eval()
-    if device.type == "cpu":
-        _made_for_cpu(model)
-    elif not settings.tensor_parallel and fits(model):
-        model.set_attn_implementation(GPU_ATTENTION)
     return model.eval()
 
 
-def _made_for_cpu(model: PreTrainedModel) -> None:
+def _made_for_batches(model: PreTrainedModel, device: torch.device) -> None:
+    """Gives the model the attention of the batch and, on CPUs, weights laid out for it."""
+    if device.type != "cpu":
+        if fits(model):
+            model.set_attn_implementation(GPU_ATTENTION)
+        return
     if not fused(model.dtype):
         model.set_attn_implementation("eager")
     elif usable(model.config):
         model.set_attn_implementation(CPU_ATTENTION)
     pack_linears(model)
-
-
-def _placement(settings: EngineSettings, device: torch.device) -> dict[str, Any]:
-    if settings.tensor_parallel:
-        return {"tp_plan": "auto"}
-    if settings.device_map or settings.quantization or settings.max_gpu_memory:
-        placement: dict[str, Any] = {"device_map": settings.device_map or {"": device}}
-        if settings.max_gpu_memory:
-            gpus = range(torch.cuda.device_count())
-            placement["device_map"] = settings.device_map or "auto"
-            placement["max_memory"] = dict.fromkeys(gpus, settings.max_gpu_memory) | {"cpu": free_memory(device)}
-        return placement
-    return {}
-
-
-def _quantization(kind: str) -> Any:
-    if find_spec("bitsandbytes") is None:
-        raise LoadFailed(
-            f"--quantization {kind} needs the package bitsandbytes: `pip install bitsandbytes`, "
-            "or use a checkpoint that is already quantised."
-        )
-    from transformers import BitsAndBytesConfig
-
-    if kind == "8bit":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
 
 
 def _adapted(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
