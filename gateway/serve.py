@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import sys
 from functools import partial
 
 import structlog
@@ -37,7 +38,7 @@ def serve(settings: GatewaySettings) -> int:
     log.info("listening", host=host, port=port, processes=settings.processes, open_files=loop.raise_open_files())
     if settings.processes == 1:
         return run(settings, [listener])
-    Multiprocess(server_config(settings, partial(child_app, settings)), [listener]).run()
+    Multiprocess(server_config(settings, partial(child_app, settings, os.getpid())), [listener]).run()
     return 0
 
 
@@ -63,11 +64,12 @@ def _listen(settings: GatewaySettings) -> socket.socket:
         ) from error
 
 
-def child_app(settings: GatewaySettings) -> FastAPI:
+def child_app(settings: GatewaySettings, parent: int) -> FastAPI:
     """One of several processes: made where it runs, so the settings travel, not the app. One that cannot go on ends
     itself, and its parent starts another. It does not outlive its parent, which holds the port."""
     configure(settings.log_format, settings.log_level)
-    die_with_parent(signal.SIGTERM)
+    if die_with_parent(signal.SIGTERM) and os.getppid() != parent:
+        sys.exit(0)  # the parent died before the kernel was asked
     app = create_app(settings, connect, failed=partial(signal.raise_signal, signal.SIGTERM))
     loop.keep_what_is_loaded()
     return app

@@ -44,7 +44,6 @@ class JobStream:
         self.tenant = tenant
         self.origin = origin
         self.watched = origin is None or origin.request.watched
-        self.silent = SILENT if self.watched else UNWATCHED
         self.born = monotonic()
         self.times = JobTimes(model, origin.envelope.tier if origin else "")
         self.first = after + 1
@@ -69,6 +68,12 @@ class JobStream:
         self._sink: ChunkSink | None = None
         self._early: list[LoggedChunk] = []  # what came before there was a sink
         self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def silent(self) -> float:
+        """Returns how long it may be silent, in seconds, until Redis is asked. Until it has heard something, a repeated
+        request's job may be over, of which nothing comes by itself."""
+        return SILENT if self.watched or self.next == self.first else UNWATCHED
 
     def open(self, sink: ChunkSink) -> None:
         """Delivers to `sink` from now on, beginning with what has come already."""

@@ -7,9 +7,9 @@ import pytest_asyncio
 
 from millstream.common.broker.embedded import EmbeddedValkey
 from tests.harness.cluster import Cluster, cluster
-from tests.worker.engines.conftest import tiny_folder
+from tests.worker.engines.conftest import hosted, tiny_folder
 
-__all__ = ["tiny_folder"]
+__all__ = ["hosted", "tiny_folder"]
 
 
 @pytest_asyncio.fixture

@@ -77,7 +77,7 @@ class Cluster:
     async def running(self) -> int:
         """Returns how many jobs run and have made their first tokens."""
         told = [job for job in await live_jobs(self.broker, MODEL) if job.state == "running"]
-        return sum(job.seq > 2 for job in told)
+        return sum(job.seq > 1 for job in told)
 
     async def loads(self) -> dict[str, float]:
         return dict(await self.broker.redis.zrange(keys.load(MODEL), 0, -1, withscores=True))
