@@ -245,6 +245,7 @@ async def restore(broker: Broker, past: Past) -> None:
         await broker.redis.restore(name, ttl, value)
 
 
+@pytest.mark.timeout(400)  # what is drawn may be long, and other tests run beside it
 def test_any_interleaving_keeps_the_queue_in_order(valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "GRACE_MS", 0)  # the order of events is the machine's to choose
     monkeypatch.setattr(JobsLife, "url", valkey.url)
