@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 
 import torch
-from transformers import PreTrainedModel
 
 from millstream.common.errors import EngineError
 from millstream.worker.engines.base import SequenceKey
@@ -38,18 +37,19 @@ class ForwardLoop:
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        device: torch.device,
+        vocabulary: int,
         slots: int,
         begin: Callable[[], Steps],
         deliver: Callable[[list[Sequence]], None],
         broken: Callable[[BaseException], None],
     ) -> None:
-        """`begin` returns the way of a new sequence."""
+        """`begin` returns the way of a new sequence, `vocabulary` is the number of its logits."""
         self.slots = slots
         self._begin = begin
         self._deliver = deliver
         self._tell_broken = broken
-        self._sampler = Sampler(model.config.get_text_config().vocab_size, model.device)
+        self._sampler = Sampler(vocabulary, device)
         self._arriving: SimpleQueue[Sequence] = SimpleQueue()
         self._waiting: list[Sequence] = []
         self._turns: list[_Turn] = []

@@ -29,13 +29,13 @@ def forward_loop(
     its tokens alone."""
     try:
         begin = _encoded(loaded) if loaded.encodes else _decoded(loaded)
-        begin().read([1, 2, 3])
+        vocabulary = begin().read([1, 2, 3]).shape[0]
     except MODEL_ERRORS as error:
         raise LoadFailed(
             f"{type(loaded.model).__name__} cannot be run by its tokens alone: {error}", param="model"
         ) from error
     log.warning("not_batched", model=loaded.name, why=loaded.unbatched, slots=slots or SLOTS)
-    return ForwardLoop(loaded.model, slots or SLOTS, begin, deliver, broken)
+    return ForwardLoop(loaded.model.device, vocabulary, slots or SLOTS, begin, deliver, broken)
 
 
 def _decoded(loaded: Loaded) -> Callable[[], Steps]:

@@ -38,6 +38,10 @@ from millstream.worker.engines.transformers.loading.trained import trained
 from millstream.worker.engines.transformers.settings import EngineSettings, ModelSource
 
 
+_LENGTHS = ("max_position_embeddings", "seq_length", "max_seq_len", "model_max_length")  # ChatGLM's, MPT's, Baichuan's
+_UNTOLD = 4096  # tokens, where a configuration tells no length
+
+
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
     """The place of the model's files: a folder or hub id, and the GGUF file in it if that is what to load."""
@@ -73,7 +77,8 @@ class Loaded:
     @property
     def vocabulary(self) -> int:
         """Returns how many tokens the model's logits have; they may be more than its tokenizer knows."""
-        return self.model.config.get_text_config().vocab_size
+        text = self.model.config.get_text_config()
+        return getattr(text, "vocab_size", None) or text.padded_vocab_size  # as ChatGLM calls it
 
 
 def locate(source: ModelSource, progress: LoadProgress) -> ModelFiles:
@@ -187,7 +192,8 @@ def _config(place: ModelFiles, source: ModelSource) -> PretrainedConfig:
 
 
 def _context_length(config: PretrainedConfig, wanted: int | None) -> int:
-    own = getattr(config.get_text_config(), "max_position_embeddings", None) or 4096
+    text = config.get_text_config()
+    own = next((length for name in _LENGTHS if isinstance(length := getattr(text, name, None), int)), _UNTOLD)
     if wanted is not None and wanted > own:
         raise LoadFailed(
             f"--max-model-len {wanted} is more than the model's own context length {own}.", param="max_model_len"

@@ -9,12 +9,12 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 
 class GladeConfig(PretrainedConfig):
-    """Names of its own where others say `num_hidden_layers`, as such models do."""
+    """Has names of its own where others say `vocab_size` and `num_hidden_layers`, as such models do."""
 
     model_type = "glade"
 
-    def __init__(self, vocab_size: int = 260, width: int = 32, places: int = 256, **others: Any) -> None:
-        self.vocab_size, self.width, self.places = vocab_size, width, places
+    def __init__(self, padded_vocab_size: int = 260, width: int = 32, places: int = 256, **others: Any) -> None:
+        self.padded_vocab_size, self.width, self.places = padded_vocab_size, width, places
         super().__init__(**others)
 
 
@@ -25,10 +25,10 @@ class GladeModel(PreTrainedModel):
 
     def __init__(self, config: GladeConfig) -> None:
         super().__init__(config)
-        self.words = nn.Embedding(config.vocab_size, config.width)
+        self.words = nn.Embedding(config.padded_vocab_size, config.width)
         self.order = nn.Embedding(config.places, config.width)
         self.joined = nn.Linear(config.width, 3 * config.width)
-        self.output = nn.Linear(config.width, config.vocab_size)
+        self.output = nn.Linear(config.width, config.padded_vocab_size)
         self.post_init()
 
     def forward(
