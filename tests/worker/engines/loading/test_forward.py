@@ -253,11 +253,12 @@ def test_the_hosts_share_of_a_model_is_the_hosts_memory(monkeypatch: pytest.Monk
     assert told == {"device_map": "auto", "max_memory": {0: "8GiB", 1: "8GiB"}} and host > 1 << 20
 
 
-@pytest.mark.parametrize(("ranks", "flag"), [("2", False), ("", True)])
+@pytest.mark.parametrize("flag", [False, True], ids=["torchrun", "flag"])
 def test_several_processes_are_not_several_workers(
-    ranks: str, flag: bool, small: EngineSettings, monkeypatch: pytest.MonkeyPatch
+    flag: bool, small: EngineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the second process claimed would never be answered."""
-    monkeypatch.setenv("WORLD_SIZE", ranks)
+    if not flag:
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")  # as torchrun sets it
     with pytest.raises(LoadFailed, match=r"is one process.*--engine vllm --engine-args tensor-parallel-size"):
         Rig(replace(small, tensor_parallel=flag))

@@ -37,7 +37,6 @@ from millstream.worker.engines.transformers.loading.support import NotBatched, w
 from millstream.worker.engines.transformers.loading.trained import trained
 from millstream.worker.engines.transformers.settings import EngineSettings, ModelSource
 
-
 _LENGTHS = ("max_position_embeddings", "seq_length", "max_seq_len", "model_max_length")  # ChatGLM's, MPT's, Baichuan's
 _UNTOLD = 4096  # tokens, where a configuration tells no length
 

@@ -3,7 +3,6 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # (transformers and torch publish partly unknown types)
 
-import os
 from importlib.util import find_spec
 from typing import Any
 
@@ -15,16 +14,14 @@ from millstream.worker.engines.transformers.loading.device import free_memory
 from millstream.worker.engines.transformers.settings import EngineSettings
 
 _HOST = torch.device("cpu")
-_RANKS = "WORLD_SIZE"  # how torchrun tells its processes how many they are
 
 
 def check_ranks(settings: EngineSettings) -> None:
     """Raises `LoadFailed` where several processes would each be a worker: the library hands requests to the first of
     them only, and what the others claimed would never be answered."""
-    ranks = os.environ.get(_RANKS, "1")
-    if settings.tensor_parallel or ranks not in ("", "1"):
+    if settings.tensor_parallel or torch.distributed.is_torchelastic_launched():
         raise LoadFailed(
-            f"The transformers engine is one process; here it would be several (--tensor-parallel, {_RANKS}={ranks}). "
+            "The transformers engine is one process; with --tensor-parallel, or under torchrun, it would be several. "
             "For a model over several GPUs: --engine vllm --engine-args tensor-parallel-size=N, or --device-map auto, "
             "which runs its layers in turn.",
             param="tensor_parallel",
