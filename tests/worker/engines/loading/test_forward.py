@@ -257,7 +257,7 @@ def test_the_hosts_share_of_a_model_is_the_hosts_memory(monkeypatch: pytest.Monk
 def test_several_processes_are_not_several_workers(
     flag: bool, small: EngineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the second process claimed would never be answered."""
+    """Nobody would answer what the second process claims."""
     if not flag:
         monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")  # as torchrun sets it
     with pytest.raises(LoadFailed, match=r"is one process.*--engine vllm --engine-args tensor-parallel-size"):
