@@ -55,7 +55,7 @@ def create_app(settings: GatewaySettings, connect: Connect, failed: Callable[[],
     is called. Raises `ValueError` for settings that contradict themselves or would serve strangers."""
     keys = keys_of(settings)
     aliases = parse_aliases(settings.aliases)
-    metrics = Metrics()
+    metrics, drain_notifier = Metrics(), DrainNotifier(settings.drain)
     check_exposure(settings, keyed=bool(keys.records))
 
     @asynccontextmanager
@@ -64,7 +64,7 @@ def create_app(settings: GatewaySettings, connect: Connect, failed: Callable[[],
             async with (
                 connect(settings) as cluster,
                 BackgroundTasks() as background_tasks,
-                DrainNotifier(settings.drain) as drain_notifier,
+                drain_notifier,
             ):
                 services = Services(
                     settings, cluster, cluster.keys or keys, aliases, metrics, background_tasks, drain_notifier
@@ -81,7 +81,7 @@ def create_app(settings: GatewaySettings, connect: Connect, failed: Callable[[],
 
     named = {"title": "Millstream", "description": DESCRIPTION, "version": release()}
     app = DirectApp(DIALECTS, **named, openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
-    app.state.draining, app.state.failure = False, 0
+    app.state.drain_notifier, app.state.failure = drain_notifier, 0
     for api in SERVED:
         app.include_router(api.router, responses=failures(api.dialect.error_body(MISSING)))
     handle_faults(app, [route for api in SERVED for route in api.router.routes])

@@ -81,25 +81,41 @@ class EventStream(EventSourceResponse):
 
 class DrainNotifier:
     """Tells a process's open streams that it stops, and cuts off the answers that outlive the drain window. An
-    `async with` scope: one listener, whatever the number of clients."""
+    `async with` scope: one listener, whatever the number of clients.
+
+    `DrainingServer` calls `tell`. Each of several processes runs a plain uvicorn, which does not: there sse-starlette's
+    watcher sees the signal, up to half a second later. It watches for one event loop of a thread, the first."""
 
     def __init__(self, drain: float) -> None:
         """Watches for the stop signal. `drain`: seconds that answers may go on after it."""
-        self.draining = False
         self.served: set[ClientWatch] = set()
         self._drain = drain
+        self._told = asyncio.Event()
+
+    @property
+    def draining(self) -> bool:
+        """Tells whether the process has been told to stop."""
+        return self._told.is_set()
+
+    def tell(self) -> None:
+        """Begins the drain window. Idempotent."""
+        self._told.set()
 
     async def __aenter__(self) -> Self:
-        self._listening = asyncio.create_task(self._listen(), name="drain_notifier")
+        self._tasks = [asyncio.create_task(each, name="drain_notifier") for each in (self._watch(), self._cut_off())]
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._listening.cancel()
-        await asyncio.gather(self._listening, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _listen(self) -> None:
+    async def _watch(self) -> None:
         await EventStream.stop_signal()
-        self.draining = True
+        self.tell()
+
+    async def _cut_off(self) -> None:
+        await self._told.wait()
         await asyncio.sleep(self._drain)
         while True:
             for client in list(self.served):

@@ -4,6 +4,7 @@ that a load balancer hears of it from `/ready`."""
 import asyncio
 import socket
 from time import monotonic
+from typing import cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -11,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from millstream.common.errors import Unavailable
 from millstream.gateway.connection.outlet import begun, hang_up
-from millstream.gateway.connection.sse import STOPPING
+from millstream.gateway.connection.sse import STOPPING, DrainNotifier
 from millstream.gateway.http.middleware import error_response
 from millstream.gateway.http.normalize import own_path
 
@@ -38,7 +39,7 @@ class DrainingServer(uvicorn.Server):
         return int(self._app.state.failure)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._app.state.draining = True
+        notifier_of(self._app).tell()
         until = monotonic() + (0.0 if self.failure else self._drain)
         while (open_requests := self.server_state.tasks) and not self.force_exit and monotonic() < until:
             await asyncio.wait(open_requests, timeout=LOOK_EVERY)
@@ -48,7 +49,12 @@ class DrainingServer(uvicorn.Server):
 
 def draining(app: FastAPI) -> bool:
     """Tells whether the process has been told to stop."""
-    return bool(app.state.draining)
+    return notifier_of(app).draining
+
+
+def notifier_of(app: FastAPI) -> DrainNotifier:
+    """Returns what tells an app's open streams that its process stops."""
+    return cast(DrainNotifier, app.state.drain_notifier)
 
 
 class RefuseWhileDraining:

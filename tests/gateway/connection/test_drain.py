@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from millstream.gateway.app import listen, server
-from millstream.gateway.connection.sse import CUT_INTERVAL, EventStream
+from millstream.gateway.connection.disconnect import ClientWatch
+from millstream.gateway.connection.sse import CUT_INTERVAL, DrainNotifier
 from millstream.gateway.queue.client import Admission, Submission
 from millstream.gateway.services.cluster import ClusterServices
 from millstream.gateway.settings import GatewaySettings
@@ -136,16 +137,22 @@ async def test_whole_answers_and_streams_not_begun_that_outlive_the_drain_window
 async def test_a_request_whose_jobs_are_submitted_too_late_is_refused(
     cluster: ScriptedCluster, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    submit, asked = cluster.queue.submit, asyncio.Event()
+    submit, tell = cluster.queue.submit, DrainNotifier.tell
+    asked, told = asyncio.Event(), asyncio.Event()
     cluster.queue.at_first = 0
 
     async def late(submission: Submission) -> Admission:
         asked.set()
-        await EventStream.stop_signal()
+        await told.wait()
         await asyncio.sleep(3 * CUT_INTERVAL)
         return await submit(submission)
 
+    def noticed(notifier: DrainNotifier) -> None:
+        tell(notifier)
+        told.set()
+
     monkeypatch.setattr(cluster.queue, "submit", late)
+    monkeypatch.setattr(DrainNotifier, "tell", noticed)
     async with httpx.AsyncClient(timeout=30) as http:
         async with gateway(cluster, drain=0) as url:
             asking = asyncio.create_task(http.post(f"{url}{CHAT}", json=ASK))
@@ -159,6 +166,7 @@ async def test_what_the_server_cancels_in_the_end_ends_quietly(
 ) -> None:
     """A gateway too busy to cut all off in time, or whose clients' sockets are full."""
     monkeypatch.setattr("millstream.gateway.http.drain.CLOSE_GRACE", 0)
+    monkeypatch.setattr(ClientWatch, "interrupt", lambda *_: None)
     cluster.queue.at_first = 2
     submitting = asyncio.Event()
 
