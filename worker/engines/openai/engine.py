@@ -2,40 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, asynccontextmanager
-from pathlib import PurePath
+from contextlib import aclosing
 from typing import Literal
 
 import httpx
-import structlog
 
 from millstream.common.chunk import Chunk, Result, Start
-from millstream.common.errors import MillstreamError
 from millstream.common.job import TokenizeInput
-from millstream.common.process.backoff import Backoff
-from millstream.worker.engines.base import (
-    EngineStats,
-    LoadProgress,
-    ModelCard,
-    TextSpec,
-    UpstreamLost,
-    silent,
-)
-from millstream.worker.engines.openai.abilities import Abilities
-from millstream.worker.engines.openai.continuing import Plan, plan
-from millstream.worker.engines.openai.probe import fingerprint, look, probe, unreachable
-from millstream.worker.engines.openai.reading import AnswerReader, EventReader, garbage
-from millstream.worker.engines.openai.refusals import AWAY, BUSY, refusal, retry_after
-from millstream.worker.engines.openai.settings import SLOTS, Address, UpstreamSettings, address_of
+from millstream.worker.engines.base import EngineStats, LoadProgress, ModelCard, TextSpec, UpstreamLost, silent
+from millstream.worker.engines.openai.continuing import plan
+from millstream.worker.engines.openai.pool import UpstreamPool
+from millstream.worker.engines.openai.reading import AnswerReader
+from millstream.worker.engines.openai.settings import UpstreamSettings
 from millstream.worker.engines.openai.tokenizing import tokenized
-from millstream.worker.engines.openai.upstream import Upstream, client_of
-
-USUAL_CONTEXT = 131_072  # tokens, for an upstream that does not tell: it refuses by itself what is too long
-LONGEST_PAUSE = 5.0  # seconds between two looks at an upstream that is away
-BUSY_PAUSE = 1.0  # seconds a busy upstream is left alone if it does not say how long; doubles with each in a row
-LONGEST_ANSWER = 64 * 2**20  # bytes of an answer that comes as a whole
-
-log = structlog.stdlib.get_logger(part="upstream")
 
 
 class OpenAIEngine:
@@ -44,119 +23,46 @@ class OpenAIEngine:
     kind: Literal["text"] = "text"
 
     def __init__(self, settings: UpstreamSettings) -> None:
-        self.settings = settings
-        self._addresses = [address_of(url) for url in settings.urls]
-        self._abilities: dict[Address, Abilities] = {}
-        self._fingerprint = ""
-        self._upstreams: list[Upstream] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._changed: Callable[[], None] = lambda: None
-        self._events = 0
-
-    # -------------------------------------------------------------------------------------------------------- load
+        self._pool = UpstreamPool(settings)
 
     def load(self, progress: LoadProgress = silent) -> ModelCard:
-        """Waits for the first upstream that answers: there is no order of starting. Raises `BadRequest` for what
-        waiting does not mend."""
-        return asyncio.run(self._load(progress))
-
-    async def _load(self, progress: LoadProgress) -> ModelCard:
-        backoff = Backoff(most=LONGEST_PAUSE)
-        while True:
-            for address in self._addresses:
-                progress(f"asks {address.root} what it can do", None)
-                try:
-                    async with client_of(address, self.settings) as client:
-                        self._abilities[address] = await self._probed(client, address)
-                except UpstreamLost as error:
-                    progress(f"waits for the upstream: {error.message}", None)
-                else:
-                    progress(f"found {address.root}", None)
-            if self._abilities:
-                return self._card(next(iter(self._abilities.values())))
-            await backoff.sleep()
-
-    async def _probed(self, client: httpx.AsyncClient, address: Address) -> Abilities:
-        found = await probe(client, address, await look(client, address, self.settings.model))
-        self._fingerprint = self._fingerprint or fingerprint(found)
-        told = {"server": found.server, "model": found.model, "found": found.found, "missing": found.missing}
-        log.info("upstream_probed", upstream=address.root, **told)
-        return found
-
-    def _card(self, found: Abilities) -> ModelCard:
+        """Waits for the first upstream that answers. Raises `BadRequest` for what waiting does not mend."""
+        _, found = asyncio.run(self._pool.find(progress))
         kinds = [name for name in ("chat", "completions", "tools", "images") if getattr(found, name)]
-        length = self.settings.context_length or found.context_length or USUAL_CONTEXT
         return ModelCard(
-            name=self.settings.served_name or _shown_name(found.model),
-            engine="openai",
-            context_length=length,
-            fingerprint=self._fingerprint,
+            **self._pool.card_facts(found),
+            fingerprint=self._pool.fingerprint,
             capabilities=tuple(kinds),
             exactness=dict(found.exactnesses()),
-            details={
-                "upstream": " ".join(address.root for address in self._addresses),
-                "upstream_server": found.server,
-                "upstream_can": ", ".join(found.found),
-                "upstream_cannot": ", ".join(found.missing),
-            },
         )
 
-    # ------------------------------------------------------------------------------------------------------- serve
-
     def start(self, changed: Callable[[], None]) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._changed = changed
-        for address in self._addresses:
-            upstream = Upstream(address, client_of(address, self.settings), self._changed)
-            self._upstreams.append(upstream)
-            if address in self._abilities:
-                upstream.back(self._abilities[address], self._most(self._abilities[address]))
-            else:
-                self._look_for(upstream)
+        self._pool.start(changed)
 
     @property
     def slots(self) -> int:
-        if not self._upstreams:
-            return sum(map(self._most, self._abilities.values()))
-        return sum(upstream.open for upstream in self._upstreams)
+        return self._pool.slots
 
     def stats(self) -> EngineStats:
-        return EngineStats(sum(upstream.running for upstream in self._upstreams), self._events)
+        return self._pool.stats()
 
     def close(self) -> None:
-        """Called from a thread while the loop still runs."""
-        if self._loop is not None and not self._loop.is_closed():
-            asyncio.run_coroutine_threadsafe(self._aclose(), self._loop).result(timeout=10)
-
-    async def _aclose(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        for upstream in self._upstreams:
-            await upstream.client.aclose()
-
-    def _most(self, abilities: Abilities) -> int:
-        if self.settings.slots is not None:
-            return max(1, self.settings.slots // len(self._addresses))
-        return abilities.slots or SLOTS
-
-    # ------------------------------------------------------------------------------------------------------ answer
+        self._pool.close()
 
     async def answer(self, spec: TextSpec) -> AsyncGenerator[Chunk]:
-        upstream, abilities = self._pick()
+        upstream, abilities = self._pool.pick()
         planned = plan(spec.request, abilities, spec.earlier)
         if planned.over is not None:
             yield planned.over
             return
         reader, begun = AnswerReader(spec.key, spec.request.sampling.logprobs), bool(spec.earlier)
         async with (
-            self._asking(upstream, planned) as response,
-            aclosing(self._events_of(response, reader)) as events,
+            self._pool.asking(upstream, planned.route, planned.body) as response,
+            aclosing(self._pool.events_of(response, reader)) as events,
         ):
             if not begun:
-                yield Chunk(start=Start(0, self._fingerprint, exactness=abilities.exactness(spec.request)))
+                yield Chunk(start=Start(0, self._pool.fingerprint, exactness=abilities.exactness(spec.request)))
             async for data in events:
-                self._events += 1
                 chunk = reader.read(data)
                 chunk = planned.seam.cut(chunk) if chunk is not None else None
                 if chunk is not None:
@@ -168,118 +74,8 @@ class OpenAIEngine:
 
     async def tokenize(self, work: TokenizeInput) -> Result:
         """Raises `BadRequest`, `UpstreamLost`."""
-        upstream, abilities = self._pick()
+        upstream, abilities = self._pool.pick()
         try:
             return await tokenized(upstream.client, upstream.address, abilities, work)
         except httpx.HTTPError as error:
-            raise self._lost(upstream, error, attempts=0) from error
-
-    def _pick(self) -> tuple[Upstream, Abilities]:
-        """Returns the upstream with most room. Raises `UpstreamLost` if none is to be asked now."""
-        free = [each for each in self._upstreams if each.open and each.abilities is not None]
-        if not free:
-            raise UpstreamLost("No upstream can be asked now.", attempts=0)
-        chosen = max(free, key=lambda each: each.open - each.running)
-        assert chosen.abilities is not None
-        return chosen, chosen.abilities
-
-    @asynccontextmanager
-    async def _asking(self, upstream: Upstream, planned: Plan) -> AsyncGenerator[httpx.Response]:
-        """Sends a request; the answer has begun well. Raises what kept it from beginning, or broke it off."""
-        upstream.running += 1
-        try:
-            async with upstream.client.stream("POST", planned.route, json=planned.body) as response:
-                if response.status_code != 200:
-                    raise self._refused(upstream, response, await response.aread())
-                yield response
-        except httpx.ConnectError as error:
-            raise self._lost(upstream, error, attempts=0) from error
-        except (httpx.ConnectTimeout, httpx.UnsupportedProtocol) as error:
-            raise self._lost(upstream, error, attempts=0) from error
-        except (httpx.HTTPError, TimeoutError) as error:
-            raise self._lost(upstream, error, attempts=1) from error
-        finally:
-            upstream.running -= 1
-
-    async def _events_of(self, response: httpx.Response, reader: AnswerReader) -> AsyncGenerator[bytes]:
-        """Yields the data of the answer's events. Raises `TimeoutError` for an upstream that has fallen silent."""
-        if "text/event-stream" not in response.headers.get("content-type", ""):
-            yield await self._whole(response)
-            return
-        events, raw = EventReader(), response.aiter_bytes()
-        while not reader.done:
-            async with asyncio.timeout(self.settings.silence if reader.begun else self.settings.first):
-                data = await anext(raw, b"")
-            for event in events.feed(data) if data else events.end():
-                yield event
-            if not data:
-                return
-
-    async def _whole(self, response: httpx.Response) -> bytes:
-        """Returns an answer that came as a whole, from a server that does not stream."""
-        async with asyncio.timeout(self.settings.first):
-            body = await response.aread()
-        if len(body) > LONGEST_ANSWER:
-            raise garbage("an answer too long")
-        return body
-
-    # ------------------------------------------------------------------------------------------- away and back again
-
-    def _refused(self, upstream: Upstream, response: httpx.Response, body: bytes) -> MillstreamError:
-        status, error = response.status_code, refusal(response.status_code, body)
-        if isinstance(error, UpstreamLost) and status in BUSY:
-            asked = retry_after(response.headers)
-            pause = asked if asked is not None else min(60.0, BUSY_PAUSE * 2**upstream.refusals)
-            upstream.rest(pause)
-            log.warning("upstream_rests", upstream=upstream.address.root, status=status, seconds=pause)
-            assert self._loop is not None
-            self._loop.call_later(pause + 0.01, self._changed)
-        elif isinstance(error, UpstreamLost) and status in AWAY:
-            self._go_looking(upstream, error.message)
-        return error
-
-    def _lost(self, upstream: Upstream, error: Exception, *, attempts: int) -> UpstreamLost:
-        """Takes the upstream out of use until it answers again."""
-        why = "it fell silent" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
-        if isinstance(error, httpx.HTTPError) and attempts == 0:
-            why = unreachable(upstream.address, error).message
-        self._go_looking(upstream, why)
-        return UpstreamLost(f"The upstream was lost: {why}", attempts=attempts)
-
-    def _go_looking(self, upstream: Upstream, why: str) -> None:
-        if not upstream.away:
-            upstream.lost()
-            log.warning("upstream_away", upstream=upstream.address.root, error=why)
-            self._look_for(upstream)
-
-    def _look_for(self, upstream: Upstream) -> None:
-        task = asyncio.create_task(self._until_back(upstream), name=f"look for {upstream.address.root}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _until_back(self, upstream: Upstream) -> None:
-        backoff, said = Backoff(most=LONGEST_PAUSE), ""
-        while True:
-            await backoff.sleep()
-            try:
-                abilities = await self._seen_again(upstream)
-            except MillstreamError as error:
-                if error.message != said:
-                    log.info("upstream_still_away", upstream=upstream.address.root, error=error.message)
-                said = error.message
-                continue
-            upstream.back(abilities, self._most(abilities))
-            log.info("upstream_back", upstream=upstream.address.root)
-            return
-
-    async def _seen_again(self, upstream: Upstream) -> Abilities:
-        """Returns what an upstream can do that answers and serves what it did before. Raises `MillstreamError`."""
-        seen = await look(upstream.client, upstream.address, self.settings.model)
-        if fingerprint(seen) != self._fingerprint:
-            raise UpstreamLost(f"{upstream.address.root} serves another model than the others", attempts=0)
-        return upstream.abilities or await self._probed(upstream.client, upstream.address)
-
-
-def _shown_name(model: str) -> str:
-    """Returns what clients call a model: a file by its name without folder and suffix, any other as it is."""
-    return PurePath(model).stem if model.endswith(".gguf") else model
+            raise self._pool.lost(upstream, error, attempts=0) from error

@@ -14,7 +14,7 @@ from millstream.common.job import ChatPrompt, JobId, JobRequest, ModelName, Samp
 from millstream.gateway.queue.client import Submission
 from millstream.gateway.queue.redis_client import RedisQueueClient
 from millstream.gateway.queue.sink import CallbackSink
-from millstream.worker.engines.openai import engine as upstreams
+from millstream.worker.engines.openai import pool as upstreams
 from millstream.worker.engines.openai.engine import OpenAIEngine
 from millstream.worker.engines.openai.settings import UpstreamSettings
 from millstream.worker.service.service import ModelService

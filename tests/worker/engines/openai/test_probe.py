@@ -8,7 +8,7 @@ import pytest
 
 from millstream.common.errors import BadRequest
 from millstream.worker.engines.base import ModelCard
-from millstream.worker.engines.openai import engine as upstreams
+from millstream.worker.engines.openai import pool as upstreams
 from millstream.worker.engines.openai.engine import OpenAIEngine
 from millstream.worker.engines.openai.settings import UpstreamSettings, address_of
 from tests.harness.scripted_upstream import MODEL, ScriptedUpstream, open_upstream
@@ -81,9 +81,9 @@ async def test_what_waiting_does_not_mend_is_said(upstream: ScriptedUpstream, me
 async def test_the_key_is_sent_and_told_nowhere(capsys: pytest.CaptureFixture[str]) -> None:
     async with open_upstream(ScriptedUpstream(key="sk-secret")) as upstream:
         with_name = upstream.url.replace("http://", "http://user:password@")
-        engine = OpenAIEngine(UpstreamSettings(urls=(with_name,), key="sk-secret"))
-        found = await asyncio.to_thread(engine.load)
-    told = f"{found} {engine.settings} {capsys.readouterr()}"
+        settings = UpstreamSettings(urls=(with_name,), key="sk-secret")
+        found = await asyncio.to_thread(OpenAIEngine(settings).load)
+    told = f"{found} {settings} {capsys.readouterr()}"
     assert "sk-secret" not in told
     assert "password" not in str(found.details)
 
