@@ -174,6 +174,8 @@ async def run(options: argparse.Namespace) -> None:
     settings: dict[str, str] = {"engine": options.engine, "lease": "1"}
     if options.upstream:
         settings |= {"engine": "openai", "upstream": options.upstream}
+    if options.tokenizer:
+        settings["tokenizer"] = options.tokenizer
     if options.model:
         settings["model"] = options.model
     if settings["engine"] == "simulated":
@@ -205,6 +207,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.exactness", description=__doc__)
     parser.add_argument("--engine", choices=("simulated", "transformers", "vllm"), default="simulated")
     parser.add_argument("--upstream", default="", help="URL of an OpenAI server that computes instead")
+    parser.add_argument("--tokenizer", default="", help="of that server's model: its token ids are used then")
     parser.add_argument("--model", default="", help="as `millstream worker --model`")
     parser.add_argument("--tokens", type=int, default=32, help="of each answer")
     parser.add_argument("--every", type=int, default=8, help="a kill at every so many tokens")

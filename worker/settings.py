@@ -50,6 +50,11 @@ class WorkerSettings(ClusterSettings):
     upstream_ca: Path | None = Field(
         default=None, description="Certificates (PEM) that may sign theirs, beside the system's."
     )
+    tokenizer: str | None = Field(
+        default=None,
+        description="With --upstream: the served model's tokenizer (folder, GGUF file or hub id). Text is made here "
+        "then, and any answer goes on after a death, where the upstream takes and gives token ids.",
+    )
     upstream_wait: float = Field(
         default=300.0, gt=0, description="Seconds an upstream may take to an answer's first sign of life."
     )

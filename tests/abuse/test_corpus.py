@@ -8,11 +8,11 @@ import pytest
 
 from millstream.common.errors import BadGrammar
 from millstream.common.job import Guide, GuideKind
-from millstream.worker.engines.base import GuideLimits
 from millstream.worker.engines.grammar.compiling import Vocabulary
 from millstream.worker.engines.grammar.limits import check
 from millstream.worker.engines.grammar.plain import plain
 from millstream.worker.engines.grammar.trial import GuideTrial
+from millstream.worker.engines.guide_limits import GuideLimits
 from tests.worker.engines.conftest import EOS, byte_tokenizer
 
 CORPUS = Path(__file__).parent / "corpus"

@@ -19,6 +19,7 @@ import msgspec
 from millstream.common.chunk import Chunk, Filling, Result, TokenClass
 from millstream.common.errors import BadRequest, EngineError, MillstreamError
 from millstream.common.job import Exactness, Guide, JobRequest, Sampling, TokenizeInput
+from millstream.worker.engines.guide_limits import GuideLimits
 
 SequenceKey = NewType("SequenceKey", str)  # "<job>#<grant>": ours, never the client's id
 
@@ -47,22 +48,6 @@ class RawLogprob:
     top: list[tuple[int, float]]
 
 
-@dataclass(frozen=True, slots=True)
-class GuideLimits:
-    """Bounds how large a guide may be, and what compiling one may cost. What is more is refused before it is
-    compiled."""
-
-    bytes: int = 1 << 20  # of the guide's text; of all tools together, where a call is forced
-    depth: int = 100  # objects and arrays inside each other in a JSON schema
-    rules: int = 2000  # of a Lark grammar; definitions and references of a JSON schema together
-    properties: int = 5000  # of all objects of a JSON schema
-    strings: int = 10_000  # choices, enum values, literals of a Lark grammar
-    regex: int = 16_384  # characters of one regular expression
-    seconds: float = 10.0  # one compile
-    memory: int = 2048  # MiB that a guide may take of the process that tries it out
-    compilers: int = 2  # guides that are compiled at once
-
-
 class Output(msgspec.Struct, frozen=True):
     """One new token of one sequence, or its failure (`error`, then nothing else counts). After an output with
     `finish` or `error` the engine has forgotten the sequence. `finish == "stop"`: `token` is the stop token itself."""
@@ -82,6 +67,10 @@ LoadProgress = Callable[[str, float | None], None]  # the stage of loading, and 
 
 def silent(stage: str, fraction: float | None) -> None:
     """Is a `progress` that nobody watches."""
+
+
+def unheard() -> None:
+    """Is a `changed` that nobody listens to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +146,17 @@ class TokenEngine(Protocol):
     once; `load`, `prepare` and `close` block and are called in a thread."""
 
     kind: Literal["tokens"]
-    slots: int
     guide_limits: GuideLimits
+
+    @property
+    def slots(self) -> int:
+        """Returns how many sequences it takes at once now; 0 while it cannot compute."""
+        ...
+
+    @property
+    def steps(self) -> bool:
+        """Tells whether it steps by itself, so that one that makes no step with work to do counts as hung."""
+        ...
 
     def load(self, progress: LoadProgress = silent) -> ModelCard:
         """Load the model and return its card; `progress` is told each stage, on the calling thread. Raises
@@ -168,8 +166,9 @@ class TokenEngine(Protocol):
     @property
     def tokenizer(self) -> Tokenizer: ...
 
-    def start(self, sink: Sink) -> None:
-        """Begin stepping; outputs go to `sink` on the running event loop."""
+    def start(self, sink: Sink, changed: Callable[[], None] = unheard) -> None:
+        """Begin stepping; outputs go to `sink` on the running event loop. `changed` is called there whenever `slots`
+        has changed."""
         ...
 
     def prepare(self, spec: SequenceSpec) -> None:

@@ -13,9 +13,10 @@ import msgspec
 from millstream.common.chunk import Chunk, FinishReason, Start
 from millstream.common.errors import BadGrammar, BadRequest
 from millstream.common.job import ChatPrompt, Guide, JobRequest, TextPrompt, TokensPrompt, ToolUse
-from millstream.worker.engines.base import GuideLimits, ModelCard, SequenceKey, SequenceSpec, TokenEngine, Tokenizer
+from millstream.worker.engines.base import ModelCard, SequenceKey, SequenceSpec, TokenEngine, Tokenizer
 from millstream.worker.engines.grammar.limits import check, check_parameters
 from millstream.worker.engines.grammar.tool_guides import TOOLS, functions_of, tool_guide
+from millstream.worker.engines.guide_limits import GuideLimits
 from millstream.worker.text.bad_words import banned_sequences
 from millstream.worker.text.parsers.formats import CallFormat, parser_for
 from millstream.worker.text.prompt import characters, check_characters, prompt_ids, room_for, template_of
@@ -89,14 +90,16 @@ def begin_sequence(
 
 
 def _start(tokenizer: Tokenizer, card: ModelCard, request: JobRequest, ids: list[int]) -> Start:
-    """Returns what chunk 1 tells. A token engine goes on with all kinds of requests alike."""
+    """Returns what chunk 1 tells."""
+    guided = request.guide is not None or (request.tool_use is not None and request.tool_use.choice != "auto")
+    kind = "formats" if guided else "chat" if isinstance(request.input, ChatPrompt) else "completions"
     return Start(
         len(ids),
         card.fingerprint,
         tokenizer.decode(ids, skip_special=False) if request.echo else "",
         repeats=request.repeats_prompt,
         prompt_ids=ids if request.prompt_ids else [],
-        exactness=card.exactness.get("chat", ""),
+        exactness=card.exactness.get(kind, ""),
     )
 
 

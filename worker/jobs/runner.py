@@ -41,7 +41,7 @@ class Runner:
         self._running_jobs = running_jobs
         self._outbox = outbox
         self._max_attempts = max_attempts
-        self._new: asyncio.Queue[RunningJob] = asyncio.Queue()
+        self._new: asyncio.Queue[tuple[RunningJob, UpstreamLost | None]] = asyncio.Queue()  # to begin, or to give back
         self.pace = SpeedMeter()
         self.health = CircuitBreaker()
         self.driver = driver(self)
@@ -50,14 +50,20 @@ class Runner:
 
     def begin(self, job: RunningJob) -> None:
         """Lets a job begin, in a task of `run`'s."""
-        self._new.put_nowait(job)
+        self._new.put_nowait((job, None))
+
+    def give_back(self, job: RunningJob, error: UpstreamLost) -> None:
+        """Lets a job go on elsewhere, or here later, because what computed it is lost."""
+        self._new.put_nowait((job, error))
 
     async def run(self) -> None:
-        """Owns the tasks in which jobs begin; ends by cancellation only."""
+        """Owns the tasks in which jobs begin or are given back; ends by cancellation only."""
         async with TaskGroup() as tasks:
             while True:
-                job = await self._new.get()
-                if self._running_jobs.has(job):
+                job, lost = await self._new.get()
+                if lost is not None:
+                    tasks.create_task(self._give_back(job, lost), name=f"give back {job.claimed.id}")
+                elif self._running_jobs.has(job):
                     job.beginning = tasks.create_task(self._begin(job), name=f"begin {job.claimed.id}")
 
     async def _begin(self, job: RunningJob) -> None:

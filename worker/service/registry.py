@@ -7,7 +7,9 @@ from functools import partial
 from typing import NoReturn
 
 from millstream.common.errors import BadRequest
-from millstream.worker.engines.base import Engine, GuideLimits
+from millstream.worker.engines.base import Engine
+from millstream.worker.engines.guide_limits import GuideLimits
+from millstream.worker.engines.openai.settings import UpstreamSettings
 from millstream.worker.settings import WorkerSettings
 
 SAMPLE = "smollm2"  # the default of `model`, which stands for none where the engine has models of its own
@@ -45,23 +47,32 @@ def offers(settings: WorkerSettings) -> list[ModelOffer]:
 
 def _upstreams(settings: WorkerSettings) -> Engine:
     from millstream.worker.engines.openai.engine import OpenAIEngine
-    from millstream.worker.engines.openai.settings import UpstreamSettings
 
     if not settings.upstream:
         raise BadRequest("--engine openai needs --upstream URL: the address of an OpenAI server.")
-    return OpenAIEngine(
-        UpstreamSettings(
-            urls=tuple(settings.upstream),
-            key=_upstream_key(settings),
-            model=None if settings.model == SAMPLE else settings.model,
-            served_name=first_name(settings),
-            slots=settings.slots,
-            context_length=settings.max_model_len,
-            authority=settings.upstream_ca,
-            first=settings.upstream_wait,
-            silence=settings.stall,
-        )
+    upstreams = UpstreamSettings(
+        urls=tuple(settings.upstream),
+        key=_upstream_key(settings),
+        model=None if settings.model == SAMPLE else settings.model,
+        served_name=first_name(settings),
+        slots=settings.slots,
+        context_length=settings.max_model_len,
+        authority=settings.upstream_ca,
+        first=settings.upstream_wait,
+        silence=settings.stall,
     )
+    if settings.tokenizer is None:
+        return OpenAIEngine(upstreams)
+    return _token_upstreams(settings, upstreams)
+
+
+def _token_upstreams(settings: WorkerSettings, upstreams: UpstreamSettings) -> Engine:
+    from millstream.worker.engines.openai.tokens.engine import TokenUpstreamSettings, UpstreamTokenEngine
+
+    assert settings.tokenizer is not None
+    own_defaults, limits = settings.generation_config == "auto", _guide_limits(settings)
+    chosen = TokenUpstreamSettings(upstreams, settings.tokenizer, own_defaults=own_defaults, guide_limits=limits)
+    return UpstreamTokenEngine(chosen)
 
 
 def _upstream_key(settings: WorkerSettings) -> str:

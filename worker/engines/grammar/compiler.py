@@ -16,11 +16,11 @@ from llguidance import LLMatcher, LLTokenizer
 
 from millstream.common.errors import EngineError, MillstreamError
 from millstream.common.job import Guide
-from millstream.worker.engines.base import GuideLimits
 from millstream.worker.engines.grammar.compiling import Vocabulary, compile_guide, refused
 from millstream.worker.engines.grammar.plain import plain
 from millstream.worker.engines.grammar.trial import Abandoned, GuideTrial
 from millstream.worker.engines.grammar.trying import STACK
+from millstream.worker.engines.guide_limits import GuideLimits
 
 _PANIC = "PanicException"  # of the compiler, which is written in Rust; its class cannot be imported
 

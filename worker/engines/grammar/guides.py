@@ -19,10 +19,10 @@ from llguidance import LLMatcher
 from millstream.common.errors import BadGrammar, Overloaded
 from millstream.common.job import Guide
 from millstream.common.single_flight import SingleFlight
-from millstream.worker.engines.base import GuideLimits
 from millstream.worker.engines.grammar.compiler import CompilerThreads
 from millstream.worker.engines.grammar.compiling import Vocabulary, reason
 from millstream.worker.engines.grammar.kept import Kept
+from millstream.worker.engines.guide_limits import GuideLimits
 
 _KEPT = 256  # compiled grammars
 _KEPT_TEXT = 2 << 20  # characters of all of them; a compiled one takes up to 200 bytes for each

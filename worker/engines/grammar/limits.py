@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from millstream.common.errors import BadGrammar
 from millstream.common.job import Guide
-from millstream.worker.engines.base import GuideLimits
+from millstream.worker.engines.guide_limits import GuideLimits
 
 _WHAT = {
     "bytes": "bytes long",

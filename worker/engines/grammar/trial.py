@@ -13,8 +13,8 @@ import structlog
 from millstream.common.errors import BadGrammar, EngineError
 from millstream.common.job import Guide
 from millstream.common.process.leash import leashed
-from millstream.worker.engines.base import GuideLimits
 from millstream.worker.engines.grammar.compiling import Vocabulary, refused
+from millstream.worker.engines.guide_limits import GuideLimits
 
 _MODULE = "millstream.worker.engines.grammar.trying"
 _START = 120.0  # seconds the process may take to read a vocabulary on a busy machine

@@ -10,9 +10,9 @@ from copy import copy
 from transformers import PreTrainedTokenizerFast
 
 from millstream.common.errors import BadRequest
-from millstream.worker.engines.base import GuideLimits
 from millstream.worker.engines.grammar.compiling import Vocabulary
 from millstream.worker.engines.grammar.guides import GuideCompiler
+from millstream.worker.engines.guide_limits import GuideLimits
 from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
 
 

@@ -20,7 +20,7 @@ def body_of(request: JobRequest, abilities: Abilities) -> tuple[str, UpstreamBod
         body["stream_options"] = {"include_usage": True}
     body |= _sampling(request.sampling, abilities)
     if request.guide is not None:
-        body |= _guide(request.guide, abilities)
+        body |= guide_body(request.guide, abilities)
     match request.input:
         case ChatPrompt() as prompt:
             return "/chat/completions", body | _chat(prompt, request, abilities)
@@ -111,7 +111,8 @@ def _sampling(sampling: Sampling, abilities: Abilities) -> UpstreamBody:
     return body | {name: value for name, (value, default) in changed.items() if value != default}
 
 
-def _guide(guide: Guide, abilities: Abilities) -> UpstreamBody:
+def guide_body(guide: Guide, abilities: Abilities) -> UpstreamBody:
+    """Returns the fields that ask for an answer of this form. Raises `BadGrammar` where the upstream has none."""
     match guide.kind:
         case "json_object":
             return {"response_format": {"type": "json_object"}}

@@ -27,7 +27,7 @@ LONGEST_ANSWER = 64 * 2**20  # bytes of an answer that comes as a whole
 log = structlog.stdlib.get_logger(part="upstream")
 
 
-class Listener(Protocol):
+class EventConsumer(Protocol):
     """The reader of an answer's events, as far as their coming matters."""
 
     @property
@@ -163,7 +163,7 @@ class UpstreamPool:
         finally:
             upstream.running -= 1
 
-    async def events_of(self, response: httpx.Response, reader: Listener) -> AsyncGenerator[bytes]:
+    async def events_of(self, response: httpx.Response, reader: EventConsumer) -> AsyncGenerator[bytes]:
         """Yields the data of the answer's events. Raises `TimeoutError` for an upstream that has fallen silent."""
         if "text/event-stream" not in response.headers.get("content-type", ""):
             yield await self._whole(response)

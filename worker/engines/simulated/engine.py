@@ -4,6 +4,7 @@ a request's script says (`worker.engines.simulated.script`). It keeps an engine'
 
 import asyncio
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal
@@ -12,7 +13,6 @@ from millstream.common.errors import ContextLengthExceeded, EngineError
 from millstream.common.job import Guide
 from millstream.worker.engines.base import (
     EngineStats,
-    GuideLimits,
     LoadProgress,
     ModelCard,
     Output,
@@ -21,7 +21,9 @@ from millstream.worker.engines.base import (
     Sink,
     always,
     silent,
+    unheard,
 )
+from millstream.worker.engines.guide_limits import GuideLimits
 from millstream.worker.engines.simulated.sequence import SimulatedSequence, sequence_for
 from millstream.worker.engines.simulated.tokenizer import SimulatedTokenizer
 
@@ -46,6 +48,7 @@ class SimulatedEngine:
     nothing."""
 
     kind: Literal["tokens"] = "tokens"
+    steps = True
 
     def __init__(self, settings: SimulatedSettings | None = None) -> None:
         self.settings = settings or SimulatedSettings()
@@ -70,7 +73,7 @@ class SimulatedEngine:
     def tokenizer(self) -> SimulatedTokenizer:
         return self._tokenizer
 
-    def start(self, sink: Sink) -> None:
+    def start(self, sink: Sink, changed: Callable[[], None] = unheard) -> None:
         self._sink = sink
         self._loop = asyncio.get_running_loop()
 

@@ -1,7 +1,7 @@
 """The `transformers` engine, which keeps the contract of `worker.engines.base`."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Many
 from dataclasses import replace
 from typing import Any, Literal, cast
@@ -19,6 +19,7 @@ from millstream.worker.engines.base import (
     Sink,
     always,
     silent,
+    unheard,
 )
 from millstream.worker.engines.grammar.guides import GuideCompiler, Matcher
 from millstream.worker.engines.model_files.generation_defaults import generation_defaults
@@ -54,6 +55,7 @@ class TransformersEngine:
     architecture cannot be batched, one after the other in plain forward passes."""
 
     kind: Literal["tokens"] = "tokens"
+    steps = True
 
     def __init__(self, settings: EngineSettings, does: ModelKind = "causal") -> None:
         self.settings = settings
@@ -121,7 +123,7 @@ class TransformersEngine:
             details=details | _way_of(loaded) | about_processor(loaded.model, device),
         )
 
-    def start(self, sink: Sink) -> None:
+    def start(self, sink: Sink, changed: Callable[[], None] = unheard) -> None:
         self._sink = sink
         self._loop = asyncio.get_running_loop()
         self._ready().start()

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from millstream.common.process.folders import default_cache_dir
-from millstream.worker.engines.base import GuideLimits
+from millstream.worker.engines.guide_limits import GuideLimits
 from millstream.worker.engines.model_files.sample_models import SAMPLE_CHAT
 
 SAMPLE_EMBEDDING = "all-minilm-l6-v2"

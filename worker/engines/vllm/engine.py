@@ -1,6 +1,7 @@
 """The `vllm` engine, which keeps the contract of `worker.engines.base`."""
 
 import asyncio
+from collections.abc import Callable
 from collections.abc import Sequence as Many
 from typing import Literal
 
@@ -17,6 +18,7 @@ from millstream.worker.engines.base import (
     SequenceSpec,
     Sink,
     silent,
+    unheard,
 )
 from millstream.worker.engines.grammar.guides import GuideCompiler, Matcher
 from millstream.worker.engines.model_files.vocabulary import vocabulary_of
@@ -35,6 +37,7 @@ class VllmEngine:
     loop goes to the sink in one call."""
 
     kind: Literal["tokens"] = "tokens"
+    steps = True
 
     def __init__(self, settings: VllmSettings) -> None:
         self.settings = settings
@@ -60,7 +63,7 @@ class VllmEngine:
         self._loaded = loaded
         return loaded.card
 
-    def start(self, sink: Sink) -> None:
+    def start(self, sink: Sink, changed: Callable[[], None] = unheard) -> None:
         self._sink = sink
         self._process()
 

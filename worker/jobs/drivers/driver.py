@@ -5,7 +5,7 @@ from typing import Protocol
 
 from millstream.common.chunk import Chunk
 from millstream.common.errors import Interrupted, MillstreamError
-from millstream.worker.engines.base import EngineStats, ModelCard
+from millstream.worker.engines.base import EngineStats, ModelCard, UpstreamLost
 from millstream.worker.jobs.circuit_breaker import CircuitBreaker
 from millstream.worker.jobs.running_jobs import RunningJob
 from millstream.worker.jobs.speed import SpeedMeter
@@ -29,6 +29,10 @@ class JobControl(Protocol):
         """Ends a job with an error."""
         ...
 
+    def give_back(self, job: RunningJob, error: UpstreamLost) -> None:
+        """Lets a job go on elsewhere, or here later."""
+        ...
+
 
 def check_same_model(logged: Sequence[Chunk], card: ModelCard) -> None:
     """Raises `Interrupted` for an answer that another model began: going on with it here would be a splice."""
@@ -44,8 +48,10 @@ class Driver(Protocol):
     """Runs the jobs of one model. `steps` tells whether its engine steps by itself, so that one that makes no step with
     work to do counts as hung."""
 
-    steps: bool
     card: ModelCard
+
+    @property
+    def steps(self) -> bool: ...
 
     @property
     def slots(self) -> int:

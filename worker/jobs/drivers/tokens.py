@@ -14,7 +14,7 @@ from millstream.common.broker.jobs import owner
 from millstream.common.chunk import Chunk, FinishReason
 from millstream.common.errors import EngineError
 from millstream.common.job import ChatPrompt, TextPrompt, TokensPrompt, WorkInput
-from millstream.worker.engines.base import EngineStats, ModelCard, Output, TokenEngine
+from millstream.worker.engines.base import EngineStats, ModelCard, Output, TokenEngine, UpstreamLost
 from millstream.worker.engines.routes import require
 from millstream.worker.jobs.compute import compute
 from millstream.worker.jobs.drivers.computing import computed
@@ -29,8 +29,6 @@ log = structlog.stdlib.get_logger(part="runner")
 class TokenDriver:
     """Implements `Driver` for a token engine. Everything but the beginning of a job happens at once, on the event
     loop."""
-
-    steps = True
 
     def __init__(
         self,
@@ -50,11 +48,15 @@ class TokenDriver:
         self._paused = False
 
     @property
+    def steps(self) -> bool:
+        return self._engine.steps
+
+    @property
     def slots(self) -> int:
         return self._engine.slots
 
     def start(self) -> None:
-        self._engine.start(self.on_outputs)
+        self._engine.start(self.on_outputs, self._running_jobs.freed.set)
 
     def stats(self) -> EngineStats:
         return self._engine.stats()
@@ -132,6 +134,9 @@ class TokenDriver:
         self._control.ring()
 
     def _carry(self, job: RunningJob, output: Output) -> None:
+        if isinstance(output.error, UpstreamLost):
+            self._control.give_back(job, output.error)
+            return
         if output.error is not None:
             if self._engine.broken is None:  # else the job is not at fault: it moves on with all the others
                 if isinstance(output.error, EngineError):  # only a step of the engine tells of its health

@@ -8,9 +8,9 @@ import pytest
 
 from millstream.common.errors import BadGrammar
 from millstream.common.job import Guide
-from millstream.worker.engines.base import GuideLimits
 from millstream.worker.engines.grammar.limits import check, check_parameters
 from millstream.worker.engines.grammar.plain import LONGEST, plain
+from millstream.worker.engines.guide_limits import GuideLimits
 from tests.worker.engines.grammar.guides_of_every_size import (
     chain_of_references,
     chain_of_rules,

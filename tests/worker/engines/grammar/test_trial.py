@@ -10,10 +10,10 @@ import pytest
 
 from millstream.common.errors import BadGrammar, EngineError
 from millstream.common.job import Guide
-from millstream.worker.engines.base import GuideLimits
 from millstream.worker.engines.grammar import trial as module
 from millstream.worker.engines.grammar.compiling import Vocabulary
 from millstream.worker.engines.grammar.trial import Abandoned, GuideTrial
+from millstream.worker.engines.guide_limits import GuideLimits
 from tests.worker.engines.grammar.guides_of_every_size import chain_of_references, choices, properties
 
 FINE = Guide("regex", "[a-z]{3}", "guided_regex")

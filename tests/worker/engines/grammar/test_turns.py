@@ -8,10 +8,10 @@ import pytest_asyncio
 
 from millstream.common.errors import BadGrammar, Overloaded
 from millstream.common.job import Guide
-from millstream.worker.engines.base import GuideLimits
 from millstream.worker.engines.grammar.compiling import Vocabulary
 from millstream.worker.engines.grammar.guides import GuideCompiler
 from millstream.worker.engines.grammar.kept import Kept
+from millstream.worker.engines.guide_limits import GuideLimits
 from tests.harness.support import wait_until
 from tests.worker.engines.grammar.guides_of_every_size import choices
 

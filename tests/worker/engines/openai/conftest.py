@@ -14,6 +14,7 @@ from millstream.common.job import ChatPrompt, JobId, JobRequest, ModelName, Samp
 from millstream.gateway.queue.client import Submission
 from millstream.gateway.queue.redis_client import RedisQueueClient
 from millstream.gateway.queue.sink import CallbackSink
+from millstream.worker.engines.base import Engine
 from millstream.worker.engines.openai import pool as upstreams
 from millstream.worker.engines.openai.engine import OpenAIEngine
 from millstream.worker.engines.openai.settings import UpstreamSettings
@@ -40,12 +41,18 @@ class UpstreamRig:
     async def upstream(self, *turns: Turn, port: int = 0, **changes: object) -> ScriptedUpstream:
         made = ScriptedUpstream(**changes)  # type: ignore[arg-type]
         made.turns.extend(turns)
+        return await self.serve_upstream(made, port)
+
+    async def serve_upstream(self, made: ScriptedUpstream, port: int = 0) -> ScriptedUpstream:
         return await self._scope.enter_async_context(open_upstream(made, port))
 
     async def worker(self, *at: ScriptedUpstream, name: str = "w", **changes: object) -> ModelService:
         """A worker in service, in front of these."""
         urls = tuple(upstream.url for upstream in at)
-        engine = OpenAIEngine(UpstreamSettings(urls=urls, **changes))  # type: ignore[arg-type]
+        return await self.serve(OpenAIEngine(UpstreamSettings(urls=urls, **changes)), name)  # type: ignore[arg-type]
+
+    async def serve(self, engine: Engine, name: str = "w") -> ModelService:
+        """A worker in service, with this engine."""
         card = await asyncio.to_thread(engine.load)
         settings = WorkerSettings(redis_url=self.site.broker.url, drain=0, lease=1)
         service, stop = ModelService(self.site.broker, WorkerId(name), engine, card, settings), asyncio.Event()

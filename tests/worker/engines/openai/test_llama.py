@@ -2,14 +2,19 @@
 
 import asyncio
 import importlib.util
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from millstream.common.broker.embedded import free_port
-from millstream.common.job import ChatPrompt, JobRequest, Sampling, TextPrompt, TokenizeInput
+from millstream.common.chunk import Chunk
+from millstream.common.job import ChatPrompt, Guide, JobRequest, Sampling, TextPrompt, TokenizeInput
+from millstream.worker.engines.openai.settings import UpstreamSettings
+from millstream.worker.engines.openai.tokens.engine import TokenUpstreamSettings, UpstreamTokenEngine
 from tests.harness.scripted_upstream import ScriptedUpstream
 from tests.worker.engines.openai import conftest
 from tests.worker.engines.openai.conftest import UpstreamRig, words
@@ -82,3 +87,35 @@ async def test_a_greedy_answer_goes_on_after_kill_9(
             await asyncio.to_thread(llama.kill)
             llama.start()
     assert "".join(heard) == whole
+
+
+def with_tokenizer(llama: Llama) -> UpstreamTokenEngine:
+    upstreams = UpstreamSettings(urls=(llama.place.url,))
+    return UpstreamTokenEngine(TokenUpstreamSettings(upstreams, str(llama.model)))
+
+
+@pytest.mark.parametrize("prompt", [QUESTION, TextPrompt("Rivers are")])
+async def test_token_ids_go_on_after_kill_9(rig: UpstreamRig, llama: Llama, prompt: ChatPrompt | TextPrompt) -> None:
+    await rig.serve(with_tokenizer(llama))
+    sampling = msgspec.structs.replace(GREEDY, logprobs=1)
+    undisturbed = await rig.read(JobRequest(prompt, sampling))
+    assert undisturbed[0].start is not None and undisturbed[0].start.exactness == "tokens"
+    whole, heard = ids(undisturbed), list[Chunk]()
+    async for chunk in rig.chunks(await rig.submit(JobRequest(prompt, sampling))):
+        heard.append(chunk)
+        if len(ids(heard)) == 8 and chunk.ids:
+            await asyncio.to_thread(llama.kill)
+            llama.start()
+    assert ids(heard) == whole and len(whole) == 24 and words(heard) == words(undisturbed)
+    assert sum(len(chunk.logprobs) for chunk in heard) == 24
+
+
+async def test_characters_of_several_tokens_come_whole(rig: UpstreamRig, llama: Llama) -> None:
+    await rig.serve(with_tokenizer(llama))
+    guide = Guide("json_schema", '{"const": "🦀漢"}')
+    chunks = await rig.read(JobRequest(QUESTION, Sampling(temperature=0, max_tokens=24), guide=guide))
+    assert json.loads(words(chunks)) == "🦀漢" and "\ufffd" not in words(chunks)
+
+
+def ids(chunks: list[Chunk]) -> list[int]:
+    return [token for chunk in chunks for token in chunk.ids]

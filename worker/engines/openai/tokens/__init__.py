@@ -1,0 +1,1 @@
+"""Upstreams that take and give token ids, as a token engine: all that concerns text stays with the worker."""
