@@ -32,6 +32,7 @@ from millstream.gateway.http.routes import ROUTERS, SERVED
 from millstream.gateway.services.aliases import parse_aliases
 from millstream.gateway.services.background_tasks import BackgroundTasks
 from millstream.gateway.services.cluster import Connect
+from millstream.gateway.services.image_fetcher import ImageFetcher
 from millstream.gateway.services.metrics import Metrics
 from millstream.gateway.services.services import Services
 from millstream.gateway.settings import GatewaySettings
@@ -56,6 +57,7 @@ def create_app(settings: GatewaySettings, connect: Connect, failed: Callable[[],
     keys = keys_of(settings)
     aliases = parse_aliases(settings.aliases)
     metrics, drain_notifier = Metrics(), DrainNotifier(settings.drain)
+    images = ImageFetcher(settings.image_hosts, settings.max_image_bytes)
     check_exposure(settings, keyed=bool(keys.records))
 
     @asynccontextmanager
@@ -67,7 +69,7 @@ def create_app(settings: GatewaySettings, connect: Connect, failed: Callable[[],
                 drain_notifier,
             ):
                 services = Services(
-                    settings, cluster, cluster.keys or keys, aliases, metrics, background_tasks, drain_notifier
+                    settings, cluster, cluster.keys or keys, aliases, metrics, background_tasks, drain_notifier, images
                 )
                 app.state.services = services
                 if cluster.tell_times is not None:

@@ -128,6 +128,13 @@ class GatewaySettings(IntakeSettings):
     )
     metrics_host: str = Field(default="127.0.0.1", description="Address that the port for /metrics listens on.")
 
+    image_hosts: list[str] = Field(
+        default=[],
+        description="Hosts from which images that requests name by address are fetched: `img.example.org`, "
+        "`*.example.org`, `*` for all public ones; unset: none. A host that is named may be a private one.",
+    )
+    max_image_bytes: int = Field(default=12 * 2**20, ge=1, description="Largest image shown to a model, in bytes.")
+    max_image_pixels: int = Field(default=50_000_000, ge=1, description="The same in pixels.")
     max_header_bytes: int = Field(default=65536, ge=1024, description="Largest request head accepted, in bytes.")
     head_timeout: float = Field(
         default=60.0, gt=0, description="Seconds a connection may take to send a request's head, or its first byte."

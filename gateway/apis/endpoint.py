@@ -3,7 +3,7 @@ route, the background processes and `/openapi.json` all go by it, so that a new 
 `gateway.apis.registry`."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from fastapi import APIRouter, Request
@@ -18,6 +18,7 @@ from millstream.gateway.requests.handler import Writers, request_handler
 from millstream.gateway.requests.prepared import PreparedRequest, RequestContext
 from millstream.gateway.requests.presenter import Presenter
 from millstream.gateway.requests.response_meta import ResponseMeta
+from millstream.gateway.requests.vision import Vision
 from millstream.gateway.services.caller import Caller
 from millstream.gateway.services.services import Services
 from millstream.gateway.settings import IntakeSettings
@@ -61,8 +62,23 @@ def context_of(family: Family, model: ModelName, caller: Caller, settings: Intak
     return RequestContext(family, model, caller, settings.max_jobs, settings.default_max_tokens, clamp=clamp)
 
 
+async def vision_of(model: ModelName, images: Sequence[str], services: Services) -> Vision | None:
+    """Returns what the model may be shown, images at addresses fetched; None for a model that does not see. Raises
+    `BadRequest`."""
+    models = await services.cluster.directory.models()
+    if not any("images" in info.capabilities for info in models if info.name == model):
+        return None
+    had = await services.images.fetch(images)
+    return Vision(services.settings.max_image_bytes, services.settings.max_image_pixels, had.fetched, had.failed)
+
+
 def nothing_left_out(body: object) -> list[str]:
     """Is the `left_out` of an endpoint whose bodies have no tools."""
+    return []
+
+
+def no_images(body: object) -> list[str]:
+    """Is the `images` of an endpoint whose bodies show none."""
     return []
 
 
@@ -79,20 +95,25 @@ class Endpoint(Generic[B]):
     examples: dict[int | str, dict[str, Any]]  # what FastAPI calls `responses`
     stream: Callable[[B], StreamWriter] | None = None  # None: it answers only as a whole
     left_out: Callable[[B], list[str]] = nothing_left_out
+    images: Callable[[B], list[str]] = no_images
 
     def writers(self, body: B) -> Writers:
         """Returns how the answer to this body is written."""
         return Writers(whole=self.whole(body), stream=None if self.stream is None else self.stream(body))
 
-    async def context(self, asked: str, request: Request, services: Services) -> RequestContext:
-        """Returns the context of a request for the model `asked`, by what its headers say. Raises `BadRequest`."""
+    async def context(
+        self, asked: str, request: Request, services: Services, images: Sequence[str] = ()
+    ) -> RequestContext:
+        """Returns the context of a request for the model `asked`, by what its headers say. `images`: those that it is
+        shown, of which addresses are fetched if the model sees. Raises `BadRequest`."""
         settings = services.settings
         model, caller = await services.model(asked), services.caller(request)
-        return context_of(self.id_family, model, caller, settings)
+        context = context_of(self.id_family, model, caller, settings)
+        return replace(context, vision=await vision_of(model, images, services)) if images else context
 
     async def answer(self, body: B, request: Request, services: Services) -> Response:
         """Returns the response to an ordinary request. Raises what keeps the answer from beginning."""
-        order = self.read(body, await self.context(body.model, request, services))
+        order = self.read(body, await self.context(body.model, request, services, self.images(body)))
         response = await request_handler(services, request, order).answer(order, self.writers(body))
         return self.noted(body, response, services)
 

@@ -12,6 +12,7 @@ from millstream.common.job import JobInput, JobRequest, ModelName, Tier
 from millstream.common.request_id import Family, RequestId, new_request_id
 from millstream.gateway.queue.client import Submission
 from millstream.gateway.requests.affinity import affinity as affinity_keys
+from millstream.gateway.requests.vision import Vision
 from millstream.gateway.services.caller import Caller
 
 
@@ -51,7 +52,7 @@ class RequestContext:
     caller: Caller
     max_jobs: int
     default_max_tokens: int | None = None  # for a body that sets no bound
-    sees: bool = False  # the model reads images
+    vision: Vision | None = None  # None: the model reads no images
     clamp: bool = False  # a bound beyond the context's room is cut to it, not refused
 
 

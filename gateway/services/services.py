@@ -13,6 +13,7 @@ from millstream.gateway.services.aliases import Aliases
 from millstream.gateway.services.background_tasks import BackgroundTasks
 from millstream.gateway.services.caller import Caller, caller
 from millstream.gateway.services.cluster import ClusterServices
+from millstream.gateway.services.image_fetcher import ImageFetcher
 from millstream.gateway.services.metrics import Metrics
 from millstream.gateway.settings import GatewaySettings
 
@@ -28,6 +29,7 @@ class Services:
     metrics: Metrics
     background_tasks: BackgroundTasks
     drain_notifier: DrainNotifier
+    images: ImageFetcher
 
     def caller(self, request: Request) -> Caller:
         """Returns what the request's headers say of the caller. Raises `BadRequest`."""

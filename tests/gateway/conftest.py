@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -27,6 +28,14 @@ async def gateway(cluster: ScriptedCluster, **settings: Any) -> AsyncIterator[st
 @pytest.fixture
 def cluster() -> ScriptedCluster:
     return ScriptedCluster()
+
+
+@pytest.fixture
+def seeing(cluster: ScriptedCluster) -> ScriptedCluster:
+    """A cluster whose model reads images."""
+    [info] = cluster.directory.listed
+    cluster.directory.listed = [replace(info, capabilities=("chat", "completions", "images"))]
+    return cluster
 
 
 @pytest_asyncio.fixture

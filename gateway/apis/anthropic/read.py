@@ -4,7 +4,15 @@ import json
 from typing import Any
 
 from millstream.common.job import JobRequest, TokenizeInput
-from millstream.gateway.apis.anthropic.blocks import block_text, result_text, system_text
+from millstream.gateway.apis.anthropic.blocks import (
+    block_text,
+    image_blocks,
+    image_shown_below,
+    image_source,
+    result_text,
+    seen_parts,
+    system_text,
+)
 from millstream.gateway.apis.anthropic.shape import (
     AnthropicChoice,
     AnthropicMessage,
@@ -16,27 +24,29 @@ from millstream.gateway.apis.anthropic.shape import (
 from millstream.gateway.apis.chat.read import prepare_chat, rewritten
 from millstream.gateway.apis.chat.shape import ChatRequest
 from millstream.gateway.apis.shared.read.hosted import families_of, hosted_choice, hosted_family, unknown_kind
-from millstream.gateway.apis.shared.read.messages import ChatMessage, missing, unsupported
+from millstream.gateway.apis.shared.read.messages import ChatMessage, as_text, missing, unsupported
 from millstream.gateway.apis.shared.read.tools import shown_tools
 from millstream.gateway.requests.prepared import PreparedRequest, RequestContext, prepared
+from millstream.gateway.requests.vision import Vision
 
 
 def prepare_message(body: MessageRequest, place: RequestContext) -> PreparedRequest:
     """Returns the one job of a message. Raises `BadRequest` naming the field at fault."""
     if body.container is not None:
         raise unsupported("container", "nothing is executed here")
-    return prepare_chat(_chat(body), place)
+    return prepare_chat(_chat(body, place.vision), place)
 
 
 def prepare_count(body: CountRequest, place: RequestContext) -> PreparedRequest:
     """Returns a job that only counts."""
-    work = TokenizeInput(messages=messages(body), tools=shown_tools(_tools(body.tools) or []))
+    written = as_text(messages(body, place.vision))
+    work = TokenizeInput(messages=written, tools=shown_tools(_tools(body.tools) or []))
     return prepared(place, body, [JobRequest(work)])
 
 
-def _chat(body: MessageRequest) -> ChatRequest:
+def _chat(body: MessageRequest, vision: Vision | None) -> ChatRequest:
     config, choice = body.output_config, body.tool_choice
-    written = messages(body)
+    written = messages(body, vision)
     fields: dict[str, Any] = {
         "model": body.model,
         "messages": written,
@@ -68,24 +78,30 @@ def _format(body: MessageRequest) -> dict[str, Any] | None:
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": body.output_config.format.body}}
 
 
-def messages(body: CountRequest) -> list[ChatMessage]:
-    """Returns the messages in the form that chat templates read."""
+def messages(body: CountRequest, vision: Vision | None = None) -> list[ChatMessage]:
+    """Returns the messages in the form that chat templates read; images are seen with `vision` alone."""
     written: list[ChatMessage] = []
     if system := system_text(body.system):
         written.append({"role": "system", "content": system})
     for index, message in enumerate(body.messages):
-        written += _written(message, f"messages[{index}].content")
+        written += _written(message, f"messages[{index}].content", vision)
     return written
 
 
-def _written(message: AnthropicMessage, path: str) -> list[ChatMessage]:
+def _written(message: AnthropicMessage, path: str, vision: Vision | None) -> list[ChatMessage]:
     """Makes messages of their own from a user's tool results, before what else the user says."""
     if isinstance(message.content, str):
         return [{"role": message.role, "content": message.content}]
     if message.role == "assistant":
         return [_assistant(message.content, path)]
-    results = [_result(block, path) for block in message.content if block.type == "tool_result"]
+    answers = [block for block in message.content if block.type == "tool_result"]
     rest = [block for block in message.content if block.type != "tool_result"]
+    if vision is not None and image_blocks(message.content):
+        shown = [each for each in image_blocks(answers) if vision.can_show(image_source(each) or "")]
+        hinted = [block.model_copy(update={"content": image_shown_below(block.content, shown)}) for block in answers]
+        seen: ChatMessage = {"role": message.role, "content": seen_parts([*shown, *rest], path, vision)}
+        return [*(_result(block, path) for block in hinted), seen]
+    results = [_result(block, path) for block in answers]
     return results + ([{"role": message.role, "content": block_text(rest, path)}] if rest or not results else [])
 
 
@@ -133,6 +149,12 @@ def _tool(tool: AnthropicTool, index: int) -> dict[str, Any]:
     function: dict[str, Any] = {"name": tool.name, "parameters": tool.input_schema or {"type": "object"}}
     function |= {"description": tool.description} if tool.description else {}
     return {"type": "function", "function": function}
+
+
+def shown_images(body: CountRequest) -> list[str]:
+    """Returns the URLs of all images in the messages."""
+    blocks = [block for message in body.messages if isinstance(message.content, list) for block in message.content]
+    return [source for block in image_blocks(blocks) if (source := image_source(block)) is not None]
 
 
 def left_out_tools(body: CountRequest) -> list[str]:

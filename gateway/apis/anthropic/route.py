@@ -6,7 +6,7 @@ from starlette.responses import Response
 from millstream.gateway.apis.admin.anthropic_models import VERSION
 from millstream.gateway.apis.anthropic.errors import anthropic_error
 from millstream.gateway.apis.anthropic.examples import MESSAGE, MESSAGE_STREAM
-from millstream.gateway.apis.anthropic.read import left_out_tools, prepare_count, prepare_message
+from millstream.gateway.apis.anthropic.read import left_out_tools, prepare_count, prepare_message, shown_images
 from millstream.gateway.apis.anthropic.shape import CountRequest, MessageRequest
 from millstream.gateway.apis.anthropic.write import MessageStream, count_body, message_body
 from millstream.gateway.apis.endpoint import Api, Dialect, Endpoint, StreamWriter, WholeWriter
@@ -38,6 +38,7 @@ MESSAGES = Endpoint(
     stream=_stream,
     examples=answers(MESSAGE, MESSAGE_STREAM),
     left_out=left_out_tools,
+    images=shown_images,
 )
 COUNT_TOKENS = Endpoint(
     path="/v1/messages/count_tokens",
@@ -47,6 +48,7 @@ COUNT_TOKENS = Endpoint(
     whole=_counted,
     examples=answers({"input_tokens": 12}),
     left_out=left_out_tools,
+    images=shown_images,
 )
 SPOKEN = Dialect(MESSAGES.path, anthropic_error, b"request-id", shared="/v1/models", mark=VERSION.encode())
 API = Api(router, [MESSAGES, COUNT_TOKENS], SPOKEN)

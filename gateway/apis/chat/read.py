@@ -21,6 +21,7 @@ from millstream.gateway.apis.shared.read.sampling import (
 from millstream.gateway.apis.shared.read.tools import Tools, tools
 from millstream.gateway.errors.validation import shaped
 from millstream.gateway.requests.prepared import PreparedRequest, RequestContext, prepared, streamed
+from millstream.gateway.requests.vision import Vision
 
 REFUSED = {
     "audio": "the models here answer in text",
@@ -35,7 +36,7 @@ def prepare_chat(body: ChatRequest, place: RequestContext) -> PreparedRequest:
     check_prompt_logprobs(body)
     used = tools(body)
     base = JobRequest(
-        input=_prompt(body, used, place.sees),
+        input=_prompt(body, used, place.vision),
         sampling=sampling(body, _max_tokens(body, place.default_max_tokens), _logprobs(body)),
         guide=guide(body, body.response_format),
         tool_use=used.use,
@@ -80,8 +81,8 @@ def _refuse(body: ChatRequest) -> None:
         raise unsupported("modalities", "only ['text'] is supported")
 
 
-def _prompt(body: ChatRequest, used: Tools, sees: bool) -> ChatPrompt:
-    messages = template_messages(body.messages, sees=sees)
+def _prompt(body: ChatRequest, used: Tools, vision: Vision | None) -> ChatPrompt:
+    messages = template_messages(body.messages, vision)
     continued = bool(body.continue_final_message)
     if continued and messages[-1]["role"] != "assistant":
         message = "'continue_final_message' needs a last message of the role 'assistant' to go on from."

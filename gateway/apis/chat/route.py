@@ -17,10 +17,10 @@ from millstream.gateway.apis.endpoint import Api, Endpoint, StreamWriter, WholeW
 from millstream.gateway.apis.shared.examples import answers
 from millstream.gateway.apis.shared.json_route import JsonRoute
 from millstream.gateway.apis.shared.read.hosted import families_of
-from millstream.gateway.apis.shared.read.messages import shows_images
+from millstream.gateway.apis.shared.read.messages import shown_images
 from millstream.gateway.apis.shared.read.sampling import check_stream_options
 from millstream.gateway.requests.handler import request_handler
-from millstream.gateway.requests.prepared import PreparedRequest, RequestContext
+from millstream.gateway.requests.prepared import PreparedRequest
 from millstream.gateway.services.services import InServices, Services
 
 router = APIRouter(tags=["chat"], route_class=JsonRoute)
@@ -38,6 +38,10 @@ def _left_out(body: ChatRequest) -> list[str]:
     return families_of(tool.type for tool in body.tools or [])
 
 
+def _images(body: ChatRequest) -> list[str]:
+    return shown_images(body.messages)
+
+
 CHAT_COMPLETIONS = Endpoint(
     path="/v1/chat/completions",
     shape=ChatRequest,
@@ -47,6 +51,7 @@ CHAT_COMPLETIONS = Endpoint(
     stream=_stream,
     examples=answers(CHAT, CHAT_STREAM),
     left_out=_left_out,
+    images=_images,
 )
 API = Api(router, [CHAT_COMPLETIONS])
 
@@ -55,23 +60,12 @@ API = Api(router, [CHAT_COMPLETIONS])
 async def create_chat_completion(body: ChatRequest, request: Request, services: InServices) -> Response:
     """A whole answer, or a stream of server-sent events. Reconnect with `Last-Event-ID` to read on from any gateway."""
     if not body.store:
-        order = prepare_chat(body, await _context(body, request, services))
-        response = await request_handler(services, request, order).answer(order, CHAT_COMPLETIONS.writers(body))
-        return CHAT_COMPLETIONS.noted(body, response, services)
+        return await CHAT_COMPLETIONS.answer(body, request, services)
     completions = completions_of(request, services)
     await completions.check_room()
-    order = prepare_chat(body, await _context(body, request, services))
+    order = prepare_chat(body, await CHAT_COMPLETIONS.context(body.model, request, services, _images(body)))
     order = replace(order, submission=replace(order.submission, kept=True))
     return CHAT_COMPLETIONS.noted(body, await _stored(body, order, request, services), services)
-
-
-async def _context(body: ChatRequest, request: Request, services: Services) -> RequestContext:
-    """Asks whether the model sees only where something is shown to it."""
-    context = await CHAT_COMPLETIONS.context(body.model, request, services)
-    if not shows_images(body.messages):
-        return context
-    models = await services.cluster.directory.models()
-    return replace(context, sees=any("images" in info.capabilities for info in models if info.name == context.model))
 
 
 async def _stored(body: ChatRequest, order: PreparedRequest, request: Request, services: Services) -> Response:

@@ -5,20 +5,31 @@ from typing import Any
 
 from millstream.gateway.apis.ollama.shape import OllamaMessage
 from millstream.gateway.apis.shared.read.messages import ChatMessage, unsupported
+from millstream.gateway.requests.vision import Vision
 
 OpenCalls = list[tuple[str, str]]  # the id and the function of each call that has no answer yet
 
 
-def chat_messages(messages: list[OllamaMessage]) -> list[ChatMessage]:
-    """Returns the messages as a chat has them. Raises `BadRequest` naming the message at fault."""
+def chat_messages(messages: list[OllamaMessage], vision: Vision | None = None) -> list[ChatMessage]:
+    """Returns the messages as a chat has them; images only with `vision`. Raises `BadRequest` naming the message at
+    fault."""
     open_calls: OpenCalls = []
-    return [_message(message, f"messages[{index}]", open_calls) for index, message in enumerate(messages)]
+    return [_message(message, f"messages[{index}]", open_calls, vision) for index, message in enumerate(messages)]
 
 
-def _message(message: OllamaMessage, path: str, open_calls: OpenCalls) -> ChatMessage:
-    if message.images:
-        raise unsupported(f"{path}.images", "the models here read text")
-    said: ChatMessage = {"role": message.role, "content": message.content or ""}
+def with_images(content: str, images: list[Any] | None, path: str, vision: Vision | None) -> str | list[dict[str, Any]]:
+    """Returns what is said with the images shown beside it. Raises `BadRequest` for a model that reads none."""
+    if not images:
+        return content
+    if vision is None:
+        raise unsupported(path, "this model reads text only")
+    urls = [vision.bare(str(image), f"{path}[{index}]") for index, image in enumerate(images)]
+    return [{"type": "text", "text": content}, *({"type": "image_url", "image_url": {"url": url}} for url in urls)]
+
+
+def _message(message: OllamaMessage, path: str, open_calls: OpenCalls, vision: Vision | None) -> ChatMessage:
+    content = with_images(message.content or "", message.images, f"{path}.images", vision)
+    said: ChatMessage = {"role": message.role, "content": content}
     if message.role == "assistant" and message.thinking:
         said["reasoning_content"] = message.thinking
     if message.role == "assistant" and message.tool_calls:

@@ -9,7 +9,7 @@ from millstream.gateway.apis.chat.read import choice_request, prepare_chat, rewr
 from millstream.gateway.apis.chat.shape import ChatRequest
 from millstream.gateway.apis.computing.embeddings.read import prepare_embeddings
 from millstream.gateway.apis.computing.embeddings.shape import EmbeddingRequest
-from millstream.gateway.apis.ollama.messages import chat_messages
+from millstream.gateway.apis.ollama.messages import chat_messages, with_images
 from millstream.gateway.apis.ollama.shape import (
     GeneratingBody,
     OllamaChatRequest,
@@ -29,14 +29,13 @@ REFUSED = {
     "suffix": "the models here go on from a text, they do not fill a gap in it",
     "template": "a model's own chat template is used; send the whole text with 'raw'",
     "context": "send the conversation's messages to /api/chat",
-    "images": "the models here read text",
 }
 NEUTRAL = {"typical_p": 1.0, "tfs_z": 1.0, "mirostat": 0, "penalize_newline": True}  # values that change nothing
 
 
 def prepare_ollama_chat(body: OllamaChatRequest, context: RequestContext) -> PreparedRequest:
     """Returns the one job of a chat. Raises `BadRequest` naming the field at fault."""
-    return prepare_chat(_chat(body, chat_messages(body.messages or []), body), _placed(context))
+    return prepare_chat(_chat(body, chat_messages(body.messages or [], context.vision), body), _placed(context))
 
 
 def prepare_generate(body: OllamaGenerateRequest, context: RequestContext) -> PreparedRequest:
@@ -44,7 +43,8 @@ def prepare_generate(body: OllamaGenerateRequest, context: RequestContext) -> Pr
     for name, why in REFUSED.items():
         if getattr(body, name):
             raise unsupported(name, why)
-    said: list[ChatMessage] = [{"role": "user", "content": body.prompt or ""}]
+    prompt = with_images(body.prompt or "", body.images, "images", None if body.raw else context.vision)
+    said: list[ChatMessage] = [{"role": "user", "content": prompt}]
     if body.system:
         said.insert(0, {"role": "system", "content": body.system})
     asked = _chat(body, said)
@@ -62,6 +62,13 @@ def _raw(body: OllamaGenerateRequest, asked: ChatRequest, context: RequestContex
     job = JobRequest(TextPrompt(body.prompt or ""), chosen, guide(asked, asked.response_format))
     made = prepared(context, body, [choice_request(job, choice_seed(asked.seed, 0), 0)])
     return streamed(made, asked.stream, include_usage=False)
+
+
+def images_of(body: OllamaChatRequest | OllamaGenerateRequest) -> list[str]:
+    """Returns the images that a body shows, as it shows them."""
+    if isinstance(body, OllamaGenerateRequest):
+        return [str(image) for image in body.images or []]
+    return [str(image) for message in body.messages or [] for image in message.images or []]
 
 
 def prepare_embed(body: OllamaEmbedRequest, context: RequestContext) -> PreparedRequest:

@@ -14,7 +14,13 @@ from millstream.gateway.apis.endpoint import Api, Dialect, Endpoint, StreamWrite
 from millstream.gateway.apis.ollama import examples
 from millstream.gateway.apis.ollama.errors import ollama_error
 from millstream.gateway.apis.ollama.models import process, shown, tag
-from millstream.gateway.apis.ollama.read import prepare_embed, prepare_generate, prepare_old_embed, prepare_ollama_chat
+from millstream.gateway.apis.ollama.read import (
+    images_of,
+    prepare_embed,
+    prepare_generate,
+    prepare_old_embed,
+    prepare_ollama_chat,
+)
 from millstream.gateway.apis.ollama.shape import (
     LATEST,
     GeneratingBody,
@@ -78,6 +84,7 @@ CHAT = Endpoint(
     whole=_whole_chat,
     stream=_chat_stream,
     examples=answers(examples.CHAT, examples.CHAT_STREAM, media=LINES),
+    images=images_of,
 )
 GENERATE = Endpoint(
     path="/api/generate",
@@ -87,6 +94,7 @@ GENERATE = Endpoint(
     whole=_whole_generate,
     stream=_generate_stream,
     examples=answers(examples.GENERATED, examples.GENERATE_STREAM, media=LINES),
+    images=images_of,
 )
 EMBED = Endpoint(
     path="/api/embed",

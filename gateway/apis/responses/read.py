@@ -14,10 +14,11 @@ from millstream.gateway.apis.chat.shape import ChatRequest
 from millstream.gateway.apis.responses.input.items import Item, item_messages
 from millstream.gateway.apis.responses.input.tools import chat_choice, chat_tools, offered_tools
 from millstream.gateway.apis.responses.shape import ResponseItem, ResponseRequest, TextFormat
-from millstream.gateway.apis.shared.read.messages import missing, unsupported
+from millstream.gateway.apis.shared.read.messages import as_text, missing, unsupported
 from millstream.gateway.apis.shared.read.tools import nothing_to_call, shown_tools
 from millstream.gateway.apis.shared.shapes.sampling import OpenSampling
 from millstream.gateway.requests.prepared import PreparedRequest, RequestContext, prepared, question
+from millstream.gateway.requests.vision import Vision
 
 REFUSED = {
     "prompt": "there are no stored prompts here; send the text",
@@ -61,7 +62,7 @@ def prepare_response(
     are left out. Raises `BadRequest` naming the field."""
     _check(body)
     before, now = history[dropped:], own_items(body)[max(0, dropped - len(history)) :]
-    order = prepare_chat(_chat(body, _messages(body, before, now)), place)
+    order = prepare_chat(_chat(body, _messages(body, before, now, place.vision)), place)
     return order if body.conversation is None else _as_asked(order, body)
 
 
@@ -79,13 +80,15 @@ def own_items(body: ResponseRequest) -> list[Item]:
 def prepare_count(body: ResponseRequest, place: RequestContext, history: list[Item]) -> PreparedRequest:
     """Returns a job that only counts the tokens of the turn's input."""
     _check(body)
-    messages = _messages(body, history, own_items(body))
+    messages = as_text(_messages(body, history, own_items(body), place.vision))
     tools = shown_tools(chat_tools(body.tools))
     return prepared(place, body, [JobRequest(TokenizeInput(messages=messages, tools=tools))])
 
 
-def _messages(body: ResponseRequest, before: list[Item], now: list[Item]) -> list[dict[str, Any]]:
-    messages = item_messages(before, "previous_response_id") + item_messages(now, "input")
+def _messages(
+    body: ResponseRequest, before: list[Item], now: list[Item], vision: Vision | None
+) -> list[dict[str, Any]]:
+    messages = item_messages(before, "previous_response_id", vision) + item_messages(now, "input", vision)
     if body.instructions is not None:
         messages.insert(0, {"role": "system", "content": body.instructions})
     return messages

@@ -12,7 +12,7 @@ from millstream.common.request_id import RequestId
 from millstream.gateway.apis.endpoint import Api, Endpoint, StreamWriter, WholeWriter
 from millstream.gateway.apis.responses.conversations.route import conversations_of
 from millstream.gateway.apis.responses.examples import INPUT_ITEM, RESPONSE, RESPONSE_STREAM
-from millstream.gateway.apis.responses.input.items import Item
+from millstream.gateway.apis.responses.input.items import Item, shown_images
 from millstream.gateway.apis.responses.input.listing import listed_items
 from millstream.gateway.apis.responses.input.tools import left_out_tools
 from millstream.gateway.apis.responses.promise import TurnPromise
@@ -128,7 +128,8 @@ async def create_response(body: ResponseRequest, request: Request, services: InS
 
 async def _create(body: ResponseRequest, request: Request, services: Services) -> Response:
     body, history = await _recalled(body, recall_of(request, services), _kept_conversations(request, services))
-    place = await RESPONSES.context(body.model, request, services)
+    shown = shown_images([*history, *own_items(body)])
+    place = await RESPONSES.context(body.model, request, services, shown)
     failure: ContextLengthExceeded | None = None
     for dropped in droppings([*history, *own_items(body)], body.truncation):
         try:
@@ -156,7 +157,8 @@ async def _recalled(
 async def count_input_tokens(body: ResponseRequest, request: Request, services: InServices) -> Response:
     """Counts the tokens of the messages as the model's own template writes them."""
     body, history = await _recalled(body, recall_of(request, services), _kept_conversations(request, services))
-    order = prepare_count(body, await INPUT_TOKENS.context(body.model, request, services), history)
+    shown = shown_images([*history, *own_items(body)])
+    order = prepare_count(body, await INPUT_TOKENS.context(body.model, request, services, shown), history)
     return await RequestHandler(services, request, resumable=False).answer(order, INPUT_TOKENS.writers(body))
 
 

@@ -11,7 +11,7 @@ from millstream.gateway.apis.responses.input.listing import listed_items
 from millstream.gateway.apis.responses.input.sealing import sealed
 from millstream.gateway.apis.responses.response_object import response_usage
 from millstream.gateway.apis.responses.shape import ResponseItem, TurnItem
-from millstream.gateway.apis.shared.read.messages import missing
+from millstream.gateway.apis.shared.read.messages import as_text, missing
 from millstream.gateway.apis.shared.shapes.base import MESSAGES, Most, Shape
 from millstream.gateway.requests.accumulator import Accumulator
 from millstream.gateway.requests.prepared import PreparedRequest, RequestContext
@@ -56,7 +56,7 @@ def _own(given: str | list[Item]) -> list[Item]:
 
 def prepare_compact(body: CompactRequest, place: RequestContext, history: list[Item]) -> PreparedRequest:
     """Returns the job that writes the summary. Raises `BadRequest` naming the field at fault."""
-    messages = item_messages(all_items(body, history), "input")
+    messages = as_text(item_messages(all_items(body, history), "input", place.vision))
     if body.instructions is not None:
         messages.insert(0, {"role": "system", "content": body.instructions})
     messages.append({"role": "user", "content": INSTRUCTION})

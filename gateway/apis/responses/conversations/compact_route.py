@@ -13,6 +13,7 @@ from millstream.gateway.apis.responses.conversations.compact import (
     prepare_compact,
 )
 from millstream.gateway.apis.responses.examples import COMPACTION
+from millstream.gateway.apis.responses.input.items import shown_images
 from millstream.gateway.apis.responses.route import recall_of
 from millstream.gateway.apis.shared.examples import answers
 from millstream.gateway.apis.shared.json_route import JsonRoute
@@ -49,6 +50,7 @@ async def compact_response(body: CompactRequest, request: Request, services: InS
     if isinstance(body.input, list):
         body = body.model_copy(update={"input": await recall.referred(body.input)})
     history = await recall.previous(body.previous_response_id)
-    order = prepare_compact(body, await COMPACT.context(body.model, request, services), history)
+    shown = shown_images(all_items(body, history))
+    order = prepare_compact(body, await COMPACT.context(body.model, request, services, shown), history)
     writers = Writers(whole=partial(compact_body, items=all_items(body, history)))
     return await RequestHandler(services, request, resumable=False).answer(order, writers)

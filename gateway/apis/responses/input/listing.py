@@ -4,7 +4,7 @@ from typing import Any
 
 from millstream.gateway.apis.responses.input.items import Item, thought_of
 from millstream.gateway.apis.responses.shape import ForeignItem, ResponseItem
-from millstream.gateway.apis.shared.read.messages import text, tool_text
+from millstream.gateway.apis.shared.read.messages import INPUT_IMAGE, source_of, text, tool_text
 
 PREFIXES = {
     "function_call": "fc",
@@ -39,7 +39,19 @@ def _listed(item: Item, digits: str) -> dict[str, Any]:
 
 def _message(item: ResponseItem, digits: str) -> dict[str, Any]:
     kind = "output_text" if item.role == "assistant" else "input_text"
-    part: dict[str, Any] = {"type": kind, "text": text(item.content, "content")}
-    part |= {"annotations": []} if kind == "output_text" else {}
+    noted: dict[str, Any] = {"annotations": []} if kind == "output_text" else {}
+    content = [part | noted for part in _parts(item, kind)]
     base = {"id": item.id or f"msg_{digits}", "type": "message", "role": item.role, "status": "completed"}
-    return base | {"content": [part]}
+    return base | {"content": content}
+
+
+def _parts(item: ResponseItem, kind: str) -> list[dict[str, Any]]:
+    """Returns a message's parts: all its text as one, but for images, which stand where they stood."""
+    if not isinstance(item.content, list) or all(part.type != INPUT_IMAGE for part in item.content):
+        return [{"type": kind, "text": text(item.content, "content")}]
+    return [
+        {"type": INPUT_IMAGE, "detail": source_of(part).detail or "auto", "image_url": source_of(part).url}
+        if part.type == INPUT_IMAGE
+        else {"type": kind, "text": text([part], "content")}
+        for part in item.content
+    ]

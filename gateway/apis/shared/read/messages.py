@@ -13,34 +13,65 @@ from millstream.gateway.apis.shared.shapes.messages import (
     ToolCall,
 )
 from millstream.gateway.errors.table import FieldError
+from millstream.gateway.requests.vision import Vision
 
 ChatMessage = dict[str, Any]  # as a chat template reads it
 
+TOOL_ROLES = ("tool", "function")
 IMAGE = "image_url"
+INPUT_IMAGE = "input_image"  # as the Responses API calls it
+SEEN_BELOW = "[image: see the next message]"
 TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
 LEGACY_ID = "call_{index}"  # the older form has no ids; a call and its answer meet by their order
 
 
-def template_messages(messages: list[Message], *, sees: bool = False) -> list[ChatMessage]:
-    """Returns the messages for the template; `sees` tells whether the model reads images. Raises `BadRequest` naming
-    the message and field, e.g. `messages[2].content[0]`."""
-    return [_message(message, index, sees) for index, message in enumerate(messages)]
+def template_messages(messages: list[Message], vision: Vision | None = None) -> list[ChatMessage]:
+    """Returns the messages for the template; `vision`: what a model that reads images may be shown, those of tools'
+    answers in a message after these. Raises `BadRequest` naming the message and field, such as
+    `messages[2].content[0]`."""
+    made: list[ChatMessage] = []
+    shown: list[dict[str, Any]] = []
+    for index, message in enumerate(messages):
+        if message.role not in TOOL_ROLES and shown:
+            made.append({"role": "user", "content": shown})
+            shown = []
+        made.append(_message(message, index, vision))
+        if vision is not None and message.role in TOOL_ROLES:
+            images = [part for part in _parts(message) if can_show(part, IMAGE, vision)]
+            shown += _seen(images, f"messages[{index}].content", vision)
+            hinted = [SEEN_BELOW if part in images else tool_text([part], "") for part in _parts(message)]
+            made[-1] |= {"content": "".join(hinted)} if images else {}
+    return [*made, {"role": "user", "content": shown}] if shown else made
 
 
-def shows_images(messages: list[Message]) -> bool:
-    """Tells whether a part of a message is an image."""
-    return any(part.type == IMAGE for message in messages for part in _parts(message))
+def shown_images(messages: list[Message]) -> list[str]:
+    """Returns the URLs of all images in the messages."""
+    return [source_of(part).url for message in messages for part in _parts(message) if part.image_url is not None]
+
+
+def can_show(part: Part, kind: str, vision: Vision) -> bool:
+    """Tells whether a part of this kind is an image that may be shown."""
+    return part.type == kind and vision.can_show(source_of(part).url)
+
+
+def source_of(part: Part) -> ImageSource:
+    """Returns where a part's image is; an empty URL where it names none."""
+    source = part.image_url or ""
+    return ImageSource(url=source) if isinstance(source, str) else source
 
 
 def _parts(message: Message) -> list[Part]:
     return message.content if isinstance(message.content, list) else []
 
 
-def _message(message: Message, index: int, sees: bool) -> dict[str, Any]:
+def _message(message: Message, index: int, vision: Vision | None) -> dict[str, Any]:
     path = f"messages[{index}]"
-    said = tool_text if message.role in ("tool", "function") else text
-    seen = sees and message.role == "user" and any(part.type == IMAGE for part in _parts(message))
-    content = _seen(_parts(message), f"{path}.content") if seen else said(message.content, f"{path}.content")
+    said = tool_text if message.role in TOOL_ROLES else text
+    content: Any = None
+    if vision is not None and message.role == "user" and any(part.type == IMAGE for part in _parts(message)):
+        content = _seen(_parts(message), f"{path}.content", vision)
+    else:
+        content = said(message.content, f"{path}.content")
     out: dict[str, Any] = {"role": message.role, "content": content}
     if message.name:
         out["name"] = message.name
@@ -91,11 +122,31 @@ def _call(identity: str, function: CalledFunction) -> dict[str, Any]:
     return {"id": identity, "type": "function", "function": {"name": function.name, "arguments": function.arguments}}
 
 
-def _seen(parts: list[Part], path: str) -> list[dict[str, Any]]:
+def _seen(parts: list[Part], path: str, vision: Vision) -> list[dict[str, Any]]:
     """Returns parts of which some are images, as the upstream reads them."""
     return [
-        _image(part, f"{path}[{n}]") if part.type == IMAGE else _words(part, f"{path}[{n}]")
+        _image(part, f"{path}[{n}]", vision) if part.type == IMAGE else _words(part, f"{path}[{n}]")
         for n, part in enumerate(parts)
+    ]
+
+
+def seen_parts(parts: list[Part], path: str, vision: Vision) -> list[dict[str, Any]]:
+    """Returns the Responses API's parts as a chat has them, images among them. Raises `BadRequest` naming the part."""
+    return [
+        _image(part.model_copy(update={"type": IMAGE}), f"{path}[{n}]", vision)
+        if part.type == INPUT_IMAGE
+        else _words(part, f"{path}[{n}]")
+        for n, part in enumerate(parts)
+    ]
+
+
+def as_text(messages: list[ChatMessage]) -> list[ChatMessage]:
+    """Returns the messages without their images, for what only counts words."""
+    return [
+        message | {"content": "".join(part.get("text", "") for part in message["content"])}
+        if isinstance(message.get("content"), list)
+        else message
+        for message in messages
     ]
 
 
@@ -103,15 +154,12 @@ def _words(part: Part, path: str) -> dict[str, Any]:
     return {"type": "text", "text": _part(part, path)}
 
 
-def _image(part: Part, path: str) -> dict[str, Any]:
+def _image(part: Part, path: str, vision: Vision) -> dict[str, Any]:
     if part.image_url is None:
         raise missing(f"{path}.image_url")
-    source = ImageSource(url=part.image_url) if isinstance(part.image_url, str) else part.image_url
-    if not source.url.startswith("data:image/"):
-        message = f"Invalid '{path}.image_url.url': give the image itself, as a URL that begins with 'data:image/'."
-        raise FieldError(message, param=f"{path}.image_url.url", wire_code="invalid_value")
+    source = source_of(part)
     detail = {"detail": source.detail} if source.detail else {}
-    return {"type": IMAGE, "image_url": {"url": source.url, **detail}}
+    return {"type": IMAGE, "image_url": {"url": vision.data_url(source.url, f"{path}.image_url.url"), **detail}}
 
 
 def text(content: str | list[Part] | None, path: str) -> str:
