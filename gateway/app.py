@@ -34,6 +34,7 @@ from millstream.gateway.services.background_tasks import BackgroundTasks
 from millstream.gateway.services.cluster import Connect
 from millstream.gateway.services.image_fetcher import ImageFetcher
 from millstream.gateway.services.metrics import Metrics
+from millstream.gateway.services.model_defaults import ModelDefaults
 from millstream.gateway.services.services import Services
 from millstream.gateway.settings import GatewaySettings
 
@@ -63,14 +64,9 @@ def create_app(settings: GatewaySettings, connect: Connect, failed: Callable[[],
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         try:
-            async with (
-                connect(settings) as cluster,
-                BackgroundTasks() as background_tasks,
-                drain_notifier,
-            ):
-                services = Services(
-                    settings, cluster, cluster.keys or keys, aliases, metrics, background_tasks, drain_notifier, images
-                )
+            async with connect(settings) as cluster, BackgroundTasks() as background_tasks, drain_notifier:
+                here = (aliases, metrics, background_tasks, drain_notifier, images, ModelDefaults(cluster.directory))
+                services = Services(settings, cluster, cluster.keys or keys, *here)
                 app.state.services = services
                 if cluster.tell_times is not None:
                     cluster.tell_times(metrics.observe)

@@ -15,6 +15,7 @@ from millstream.gateway.services.caller import Caller, caller
 from millstream.gateway.services.cluster import ClusterServices
 from millstream.gateway.services.image_fetcher import ImageFetcher
 from millstream.gateway.services.metrics import Metrics
+from millstream.gateway.services.model_defaults import ModelDefaults
 from millstream.gateway.settings import GatewaySettings
 
 
@@ -30,6 +31,7 @@ class Services:
     background_tasks: BackgroundTasks
     drain_notifier: DrainNotifier
     images: ImageFetcher
+    model_defaults: ModelDefaults
 
     def caller(self, request: Request) -> Caller:
         """Returns what the request's headers say of the caller. Raises `BadRequest`."""

@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from millstream.gateway.settings import GatewaySettings
 from tests.gateway.scripted import ScriptedCluster
+from tests.gateway.strict import CheckedClient
 from tests.harness.serving import serving
 
 
@@ -52,7 +53,7 @@ async def client(url: str) -> AsyncIterator[openai.AsyncOpenAI]:
 
 @pytest_asyncio.fixture
 async def http(url: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=url, timeout=20) as made:
+    async with CheckedClient(base_url=url, timeout=20) as made:
         yield made
 
 

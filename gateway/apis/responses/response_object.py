@@ -1,5 +1,6 @@
 """The Responses API's `response` object around whatever its output is."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ from millstream.gateway.apis.responses.shape import ConversationReference, FlatC
 from millstream.gateway.requests.accumulator import Accumulator
 from millstream.gateway.requests.response_meta import ResponseMeta
 
+OPENAI_DEFAULTS: Mapping[str, float] = {"temperature": 1.0, "top_p": 1.0}
 Status = Literal["completed", "failed", "in_progress", "cancelled", "queued", "incomplete"]
 
 
@@ -21,8 +23,9 @@ class ResponseFrame:
     logprobs: bool = False
 
 
-def frame_fields(body: ResponseRequest) -> dict[str, Any]:
-    """Returns the request's part of the object, with OpenAI's defaults."""
+def frame_fields(body: ResponseRequest, defaults: Mapping[str, float] = OPENAI_DEFAULTS) -> dict[str, Any]:
+    """Returns the request's part of the object. `defaults`: the model's own sampling, where the request is silent."""
+    sampled = {**OPENAI_DEFAULTS, **defaults}
     reasoning, text, conversation = body.reasoning, body.text, conversation_id(body)
     wanted = {"type": "text"}
     if text is not None and text.format is not None:
@@ -31,8 +34,8 @@ def frame_fields(body: ResponseRequest) -> dict[str, Any]:
         "instructions": body.instructions,
         "metadata": body.metadata or {},
         "parallel_tool_calls": body.parallel_tool_calls is not False,
-        "temperature": 1.0 if body.temperature is None else body.temperature,
-        "top_p": 1.0 if body.top_p is None else body.top_p,
+        "temperature": sampled["temperature"] if body.temperature is None else body.temperature,
+        "top_p": sampled["top_p"] if body.top_p is None else body.top_p,
         "presence_penalty": body.presence_penalty or 0.0,
         "frequency_penalty": body.frequency_penalty or 0.0,
         "store": body.store is not False,

@@ -27,6 +27,7 @@ from millstream.gateway.apis.responses.read import (
 )
 from millstream.gateway.apis.responses.recall import Recall
 from millstream.gateway.apis.responses.response_object import (
+    OPENAI_DEFAULTS,
     ResponseFrame,
     conversation_id,
     counted_body,
@@ -175,7 +176,9 @@ async def _take(
     order = replace(order, submission=replace(order.submission, kept=stored, resumable=resumable))
     exchange = RequestHandler(services, request, resumable=resumable)
     admitted = await exchange.admit(order)
-    turn = _turn(body, order, admitted.id, history)
+    silent = body.temperature is None or body.top_p is None
+    defaults = await services.model_defaults.of(order.submission.model) if silent else OPENAI_DEFAULTS
+    turn = _turn(body, order, admitted.id, history, frame_fields(body, defaults))
     seconds = order.submission.timeout + services.settings.retention
     promise = TurnPromise(turn, order.submission, services.cluster, seconds)
     earlier = await turns.find(turn.id) if stored and admitted.repeated else None
@@ -202,13 +205,15 @@ def _fresh(items: list[Item]) -> list[Item]:
     return [item.model_copy(update={"id": None}) for item in items]
 
 
-def _turn(body: ResponseRequest, order: PreparedRequest, identity: RequestId, history: list[Item]) -> StoredResponse:
+def _turn(
+    body: ResponseRequest, order: PreparedRequest, identity: RequestId, history: list[Item], frame: dict[str, Any]
+) -> StoredResponse:
     """`identity`: of the jobs that are followed; an earlier request's, if this one repeats it."""
     own = own_items(body)
     head = ResponseMeta(identity.text, identity.created, order.submission.model, order.submission.tier)
     turn = StoredResponse(
         response={},
-        frame=frame_fields(body),
+        frame=frame,
         input=listed_items(_fresh(own) if body.conversation else own, identity.text.partition("_")[2]),
         context=[item.model_dump(exclude_none=True) for item in [*history, *own]],
         model=order.submission.model,

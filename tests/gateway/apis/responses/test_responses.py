@@ -1,6 +1,7 @@
 """The Responses API as the official client sees it."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -252,3 +253,13 @@ async def test_truncation(client: openai.AsyncOpenAI, cluster: ScriptedCluster) 
         assert (await client.responses.retrieve(answer.id)).output_text == "fits"
     assert cluster.store is not None
     assert all(b'"queued"' not in record.body for record in cluster.store.records["default", "response"].values())
+
+
+async def test_the_models_own_sampling_is_told_where_a_request_is_silent(
+    http: httpx.AsyncClient, cluster: ScriptedCluster
+) -> None:
+    [info] = cluster.directory.listed
+    cluster.directory.listed = [replace(info, defaults={"temperature": 0.25})]
+    for given, told in (({}, 0.25), ({"temperature": 0.5}, 0.5)):
+        body = (await http.post("/v1/responses", json={"model": MODEL, "input": "hi", **given})).json()
+        assert (body["temperature"], body["top_p"]) == (told, 1.0)
