@@ -89,7 +89,9 @@ class WorkerSettings(ClusterSettings):
         default=[], description="LoRA adapters served as models of their own beside it, as `name=folder-or-id`."
     )
     chat_template: Path | None = Field(
-        default=None, description="A Jinja file used instead of the model's own template."
+        default=None,
+        description="What is used instead of the model's own template: a Jinja file, or one of alpaca, baichuan, "
+        "baichuan2, chatglm, chatglm2, chatglm3, chatml, llama-2, vicuna, zephyr.",
     )
     generation_config: Literal["auto", "none"] = Field(
         default="auto",

@@ -21,11 +21,20 @@ class HuggingFaceTokenizer:
     """Text to ids and back for one model. `eos_ids` are the model's own ends, from its generation config as well."""
 
     def __init__(
-        self, inner: PreTrainedTokenizerBase, eos_ids: frozenset[int], chat_template: str | None = None
+        self,
+        inner: PreTrainedTokenizerBase,
+        eos_ids: frozenset[int],
+        chat_template: str | None = None,
+        *,
+        stops: tuple[str, ...] = (),
+        special: bool = False,
     ) -> None:
+        """`stops` end every answer of a chat; `special`: a chat's prompt gets the tokenizer's own special tokens."""
         self.inner = inner
         own = {inner.eos_token_id} if isinstance(inner.eos_token_id, int) else set[int]()
         self.eos_ids = frozenset(eos_ids | own)
+        self.stops = stops
+        self._special = special
         self._template = ChatTemplate(inner, chat_template)
         self._one = lru_cache(KNOWN)(self._decode)
 
@@ -69,10 +78,11 @@ class HuggingFaceTokenizer:
         """Returns the prompt's ids. `go_on`: the last message is the assistant's beginning. Raises `BadRequest`."""
         if not self.chat_template:
             raise BadRequest(
-                "This model has no chat template: use /v1/completions, or start its worker with --chat-template FILE.",
+                "This model has no chat template: use /v1/completions, or start its worker with --chat-template (a "
+                "file, or a name such as vicuna).",
                 param="messages",
             )
-        return self.encode(self._template.render(messages, tools, go_on, kwargs), special=False)
+        return self.encode(self._template.render(messages, tools, go_on, kwargs), special=self._special)
 
     @cached_property
     def _added(self) -> frozenset[int]:

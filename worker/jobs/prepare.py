@@ -66,7 +66,7 @@ def begin_sequence(
     `BadRequest` (an empty or too long prompt, a template that refuses it) and `BadGrammar` (tools that cannot be
     forced)."""
     tokenizer = engine.tokenizer
-    request = with_defaults(request, card.defaults)
+    request = _with_stops(with_defaults(request, card.defaults), getattr(tokenizer, "stops", ()))
     _check_text(request, card.context_length)
     notation = notation or parser_for(template_of(tokenizer))
     ids = prompt_ids(tokenizer, request, notation)
@@ -109,6 +109,14 @@ def with_defaults(request: JobRequest, defaults: Mapping[str, float]) -> JobRequ
     if not chosen:
         return request
     return msgspec.structs.replace(request, sampling=msgspec.structs.replace(request.sampling, **chosen))
+
+
+def _with_stops(request: JobRequest, stops: Sequence[str]) -> JobRequest:
+    """Returns the request with the strings at which the chat template's turns end."""
+    if not stops or not isinstance(request.input, ChatPrompt):
+        return request
+    sampling = msgspec.structs.replace(request.sampling, stop=[*request.sampling.stop, *stops])
+    return msgspec.structs.replace(request, sampling=sampling)
 
 
 def _check_text(request: JobRequest, context_length: int) -> None:

@@ -70,9 +70,15 @@ def _token_upstreams(settings: WorkerSettings, upstreams: UpstreamSettings) -> E
     from millstream.worker.engines.openai.tokens.engine import TokenUpstreamSettings, UpstreamTokenEngine
 
     assert settings.tokenizer is not None
-    own_defaults, limits = settings.generation_config == "auto", _guide_limits(settings)
-    chosen = TokenUpstreamSettings(upstreams, settings.tokenizer, own_defaults=own_defaults, guide_limits=limits)
-    return UpstreamTokenEngine(chosen)
+    return UpstreamTokenEngine(
+        TokenUpstreamSettings(
+            upstreams,
+            settings.tokenizer,
+            chat_template=settings.chat_template,
+            own_defaults=settings.generation_config == "auto",
+            guide_limits=_guide_limits(settings),
+        )
+    )
 
 
 def _upstream_key(settings: WorkerSettings) -> str:

@@ -105,3 +105,15 @@ async def test_a_job_that_is_cancelled_while_its_guide_is_compiled_leaves_nothin
 
 async def _state(site: Site, id: str, state: str) -> bool:
     return (await site.job(id))["state"] == state
+
+
+async def test_a_turn_ends_where_its_chat_template_says(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A template that is chosen by name has stop strings."""
+    monkeypatch.setattr(SimulatedTokenizer, "stops", ("###",), raising=False)
+    dispatch = await site.gateway()
+    await site.worker("w")
+    said = ChatPrompt([{"role": "user", "content": 'script: {"text": "one ### two"}'}])
+    await dispatch.submit(Submission(MODEL, [(JobId("chat"), JobRequest(said, Sampling(max_tokens=50)))]))
+    chat = await chunks_of(dispatch, JobId("chat"))
+    assert "".join(chunk.text for chunk in chat) == "one "
+    assert (chat[-1].finish, chat[-1].stopped_by) == ("stop", "###")

@@ -15,6 +15,7 @@ from typing import Any
 from millstream.common.settings import hand_to_children
 from millstream.worker.engines.base import LoadFailed, LoadProgress, ModelCard, always
 from millstream.worker.engines.model_files.generation_defaults import generation_defaults
+from millstream.worker.engines.model_files.named_templates import with_template
 from millstream.worker.engines.model_files.sample_models import SAMPLE_CHAT, SAMPLE_CHAT_NAME, sample_chat_folder
 from millstream.worker.engines.model_files.weights_digest import weights_of, words_of
 from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
@@ -129,13 +130,7 @@ def _tokenizer(settings: VllmSettings, model: Any) -> HuggingFaceTokenizer:
     own = model.try_get_generation_config().get("eos_token_id")
     told = own if own is not None else getattr(model.hf_text_config, "eos_token_id", None)
     ends = frozenset(told if isinstance(told, list) else [] if told is None else [told])
-    template = None
-    if settings.chat_template is not None:
-        try:
-            template = settings.chat_template.expanduser().read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise LoadFailed(f"Cannot read the file of --chat-template: {error}", param="chat_template") from error
-    rendered = HuggingFaceTokenizer(inner, ends, template)
+    rendered = with_template(inner, ends, settings.chat_template)
     _ = rendered.shown  # found out here, because it would hold the event loop up later
     return rendered
 

@@ -60,6 +60,7 @@ class TokenUpstreamSettings:
     upstreams: UpstreamSettings
     tokenizer: str
     cache_dir: Path = field(default_factory=default_cache_dir)  # converted samples
+    chat_template: Path | None = None
     own_defaults: bool = True  # of sampling, as the tokenizer's folder says
     guide_limits: GuideLimits = field(default_factory=GuideLimits)
 
@@ -85,7 +86,9 @@ class UpstreamTokenEngine:
     def load(self, progress: LoadProgress = silent) -> ModelCard:
         """Waits for the first upstream that answers, and has it make a token. Raises `LoadFailed` where it gives no
         token ids, or other ones than the tokenizer."""
-        self._vocabulary = vocabulary = load_vocabulary(self.settings.tokenizer, self.settings.cache_dir, progress)
+        chosen = self.settings
+        vocabulary = load_vocabulary(chosen.tokenizer, chosen.cache_dir, progress, chosen.chat_template)
+        self._vocabulary = vocabulary
         return asyncio.run(self._load(vocabulary, progress))
 
     async def _load(self, vocabulary: UpstreamVocabulary, progress: LoadProgress) -> ModelCard:

@@ -17,6 +17,7 @@ from millstream.common.errors import BadRequest
 from millstream.common.job import TokenizeInput
 from millstream.worker.engines.base import LoadFailed, LoadProgress
 from millstream.worker.engines.model_files.generation_defaults import generation_defaults
+from millstream.worker.engines.model_files.named_templates import with_template
 from millstream.worker.engines.model_files.sample_models import SAMPLE_CHAT, SAMPLE_CHAT_NAME, sample_chat_folder
 from millstream.worker.engines.openai.abilities import Abilities
 from millstream.worker.engines.openai.settings import Address
@@ -69,7 +70,9 @@ class UpstreamVocabulary:
         raise ValueError(f"no {count} tokens spell {data!r}")
 
 
-def load_vocabulary(source: str, cache: Path, progress: LoadProgress) -> UpstreamVocabulary:
+def load_vocabulary(
+    source: str, cache: Path, progress: LoadProgress, chat_template: Path | None = None
+) -> UpstreamVocabulary:
     """Loads a tokenizer from a folder, a GGUF file, a hub id or the sample's name. Raises `LoadFailed`."""
     progress("loading the tokenizer", None)
     if source in (SAMPLE_CHAT, SAMPLE_CHAT_NAME):
@@ -89,7 +92,7 @@ def load_vocabulary(source: str, cache: Path, progress: LoadProgress) -> Upstrea
     own = _generation_config(source, path)
     told = own.get("eos_token_id")
     found = frozenset(told if isinstance(told, list) else [] if told is None else [told])
-    tokenizer = HuggingFaceTokenizer(inner, found)
+    tokenizer = with_template(inner, found, chat_template)
     if not tokenizer.eos_ids:
         message = f"--tokenizer {source!r} has no end token, so that no answer would end: add `eos_token` to it."
         raise LoadFailed(message, param="tokenizer")

@@ -25,6 +25,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from millstream.common.errors import BadRequest
 from millstream.worker.engines.base import LoadFailed, LoadProgress
+from millstream.worker.engines.model_files.named_templates import with_template
 from millstream.worker.engines.model_files.sample_models import SAMPLE_CHAT, SAMPLE_CHAT_NAME, sample_chat_folder
 from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
 from millstream.worker.engines.transformers.loading.attention import CPU_ATTENTION, fused, usable
@@ -138,7 +139,7 @@ def load(settings: EngineSettings, progress: LoadProgress, *, encodes: bool = Fa
         if unbatched is None:
             _made_for_batches(model, device)
     eos = _eos_ids(model)
-    rendered = HuggingFaceTokenizer(tokenizer, eos, settings.chat_template and _template(settings.chat_template))
+    rendered = with_template(tokenizer, eos, settings.chat_template)
     if settings.chat_template:
         _check_template(rendered, settings.chat_template)
     _ = rendered.shown  # found out here, because it would hold the event loop up later
@@ -157,13 +158,6 @@ def _unbatched(sketch: PreTrainedModel | None, settings: EngineSettings, *, enco
     if why is not None and settings.batching == "on":
         raise NotBatched(architecture, why)
     return why
-
-
-def _template(file: Path) -> str:
-    try:
-        return file.expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LoadFailed(f"Cannot read the file of --chat-template: {error}", param="chat_template") from error
 
 
 def _check_template(rendered: HuggingFaceTokenizer, file: Path) -> None:
