@@ -138,7 +138,10 @@ def _transformers_offers(settings: WorkerSettings) -> list[ModelOffer]:
 
 def is_adapter_folder(source: str) -> bool:
     """Tells whether a path is the folder of a LoRA adapter."""
-    return (Path(source).expanduser() / "adapter_config.json").is_file()
+    try:
+        return (Path(source).expanduser() / "adapter_config.json").is_file()
+    except (OSError, RuntimeError):  # it must not be read, or there is no home
+        return False
 
 
 def _check_names(names: list[str]) -> None:

@@ -8,6 +8,7 @@ from millstream.common.job import Guide
 from millstream.worker.engines.base import (
     EngineStats,
     GuideLimits,
+    LoadFailed,
     LoadProgress,
     ModelCard,
     Output,
@@ -54,12 +55,14 @@ class AdapterEngine:
         if adapter is None:
             return card
         try:
+            if self._name in (None, card.name):
+                raise LoadFailed(f"The adapter {self._source!r} needs another name than its model's.", param="adapter")
             card = self._shared.put(adapter)
         except BaseException:
             self.close()
             raise
         self._digest = adapter.digest
-        return replace(card, name=self._name or card.name)
+        return replace(card, name=self._name)
 
     def start(self, sink: Sink, changed: Callable[[], None] = unheard) -> None:
         self._sink = sink

@@ -28,7 +28,7 @@ _HARMLESS = frozenset(
         "peft_type", "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision",
         "inference_mode", "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "lora_dropout", "bias",
         "init_lora_weights", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern",
-        "fan_in_fan_out", "eva_config", "runtime_config", "ensure_weight_tying",
+        "fan_in_fan_out", "eva_config", "runtime_config", "ensure_weight_tying", "megatron_core", "qalora_group_size",
     )
 )  # fmt: skip
 # Others (PiSSA, OLoRA, LoftQ, CorDA, …) change the base model's own weights.
@@ -131,12 +131,13 @@ def _halves(source: str, weights: Mapping[str, torch.Tensor]) -> dict[str, dict[
 
 
 def _pair(source: str, name: str, found: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> LowRank:
-    if len(found) < 2 or found["A"].shape[0] != found["B"].shape[1]:
+    if len(found) < 2 or found["A"].shape[0] != found["B"].shape[1] or not found["A"].numel():
         raise _refusal(source, f"the two halves of `{name}` (lora_A, lora_B) do not belong together")
-    down, up = found["A"].float(), found["B"].float()
+    down = found["A"].float()
+    up = found["B"].float() * _scaling(name, down.shape[0], config)
     if not (torch.isfinite(down).all() and torch.isfinite(up).all()):
         raise _refusal(source, f"`{name}` holds numbers that are not finite")
-    return LowRank(down.contiguous(), (up * _scaling(name, down.shape[0], config)).contiguous())
+    return LowRank(down.contiguous(), up.contiguous())
 
 
 def _scaling(name: str, rank: int, config: Mapping[str, Any]) -> float:

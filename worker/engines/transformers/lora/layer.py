@@ -3,16 +3,18 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # (torch publishes partly unknown types)
 
+from itertools import accumulate
+
 import torch
 from torch import nn
 
 from millstream.worker.engines.transformers.lora.folder import LowRank
-from millstream.worker.engines.transformers.lora.rows import CurrentRows
+from millstream.worker.engines.transformers.lora.rows import CurrentRows, Layout, MixedRows
 
 
 class AdaptedLinear(nn.Module):
     """Computes `y = inner(x) + up(down(x))`, for each row with the pair of its own adapter. `inner` may be a plain, a
-    packed or a quantised layer. Pairs of a smaller rank than the largest here are filled up with zeros."""
+    packed or a quantised layer."""
 
     def __init__(self, inner: nn.Module, rows: CurrentRows, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__()
@@ -20,15 +22,14 @@ class AdaptedLinear(nn.Module):
         self._rows = rows
         self._device = device
         self._dtype = dtype
-        self._ranks: dict[str, int] = {}  # by adapter, in the order of the stacks
-        self._places: dict[str, int] = {}
-        self._order: tuple[str, ...] = ()
-        self._down = torch.empty(0)  # [adapters, in, rank]
-        self._up = torch.empty(0)  # [adapters, rank, out]
+        self._layout: Layout = ()
+        self._spans: dict[str, slice] = {}  # of each adapter in the ranks of all
+        self._down = torch.empty(0)  # [ranks of all, in]
+        self._up = torch.empty(0)  # [ranks of all, out]
 
     @property
-    def adapters(self) -> tuple[str, ...]:
-        return self._order
+    def adapters(self) -> list[str]:
+        return list(self._spans)
 
     @property
     def memory(self) -> int:
@@ -37,27 +38,26 @@ class AdaptedLinear(nn.Module):
 
     def put(self, adapter: str, pair: LowRank) -> None:
         """Adds an adapter's pair. Raises what torch raises where memory is short; then nothing has changed."""
-        rank = max(pair.down.shape[0], *self._ranks.values(), 0)
-        down, up = (half.T.unsqueeze(0).to(self._device, self._dtype) for half in (pair.down, pair.up))
-        stacks = ([self._down], [self._up]) if self._order else ([], [])
-        downs = torch.cat([_filled(each, rank, 2) for each in (*stacks[0], down)])
-        ups = torch.cat([_filled(each, rank, 1) for each in (*stacks[1], up)])
+        down, up = pair.down.to(self._device, self._dtype), pair.up.T.to(self._device, self._dtype)
+        downs = torch.cat([self._down, down] if self._layout else [down])
+        ups = torch.cat([self._up, up] if self._layout else [up])
         self._down, self._up = downs, ups
-        self._note({**self._ranks, adapter: pair.down.shape[0]})
+        self._note((*self._layout, (adapter, pair.down.shape[0])))
 
     def drop(self, adapter: str) -> None:
         """Takes an adapter's pair away; unknown ones are fine."""
-        if adapter not in self._ranks:
+        if adapter not in self._spans:
             return
-        ranks = {each: rank for each, rank in self._ranks.items() if each != adapter}
-        kept = [self._places[each] for each in ranks]
-        rank = max(ranks.values(), default=0)
-        self._down, self._up = self._down[kept][:, :, :rank].contiguous(), self._up[kept][:, :rank].contiguous()
-        self._note(ranks)
+        layout = tuple(each for each in self._layout if each[0] != adapter)
+        kept = [self._spans[each] for each, _ in layout]
+        self._down = torch.cat([self._down[span] for span in kept]) if kept else torch.empty(0)
+        self._up = torch.cat([self._up[span] for span in kept]) if kept else torch.empty(0)
+        self._note(layout)
 
-    def _note(self, ranks: dict[str, int]) -> None:
-        self._ranks, self._order = ranks, tuple(ranks)
-        self._places = {adapter: place for place, adapter in enumerate(ranks)}
+    def _note(self, layout: Layout) -> None:
+        ends = list(accumulate(rank for _, rank in layout))
+        self._layout = layout
+        self._spans = {adapter: slice(end - rank, end) for (adapter, rank), end in zip(layout, ends, strict=True)}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y: torch.Tensor = self.inner(x)
@@ -68,20 +68,16 @@ class AdaptedLinear(nn.Module):
         if read.shape[0] < step.count:
             raise RuntimeError(f"a layer with adapters was given {read.shape[0]} of the step's {step.count} tokens")
         for adapter, rows in step.groups:
-            if (place := self._places.get(adapter)) is not None:
-                written[rows] += (read[rows] @ self._down[place] @ self._up[place]).to(y.dtype)
-        if (few := step.few_of(self._order)) is not None:
-            rows, places = few
-            change = read[rows].unsqueeze(1) @ self._down[places] @ self._up[places]
-            written.index_add_(0, rows, change.squeeze(1).to(y.dtype))
+            if (span := self._spans.get(adapter)) is not None:
+                written[rows] += (read[rows] @ self._down[span].T @ self._up[span]).to(y.dtype)
+        if (mixed := step.mixed_in(self._layout)) is not None:
+            written[mixed.rows] += self._mixed(read[mixed.rows], mixed).to(y.dtype)
         return written.view(y.shape)
 
-
-def _filled(stack: torch.Tensor, rank: int, axis: int) -> torch.Tensor:
-    """Returns the stack with zeros up to `rank` along `axis`."""
-    missing = rank - stack.shape[axis]
-    if not missing:
-        return stack
-    shape = list(stack.shape)
-    shape[axis] = missing
-    return torch.cat([stack, stack.new_zeros(shape)], axis)
+    def _mixed(self, read: torch.Tensor, mixed: MixedRows) -> torch.Tensor:
+        """Returns what is added to rows of several adapters. What another adapter than its own makes of a row is put
+        out, not multiplied by zero: it may be no number."""
+        down, up = self._down, self._up
+        if mixed.ranks is not None:
+            down, up = down[mixed.ranks], up[mixed.ranks]
+        return (read @ down.T).masked_fill_(mixed.foreign, 0) @ up

@@ -9,32 +9,54 @@ from dataclasses import dataclass, field
 
 import torch
 
-_TOGETHER = 4  # rows of one adapter from which a product of their own is cheaper than a place in the batched one
+_ALONE = 32  # rows of one adapter from which products of its own are cheaper than a share in the mixed ones
+_IDLE = 2  # times as many ranks are loaded as are needed: then those that are needed are picked out first
+
+Layout = tuple[tuple[str, int], ...]  # the adapters of a layer with their ranks, in order
+
+
+@dataclass(frozen=True, slots=True)
+class MixedRows:
+    """Rows of several adapters, computed together. `ranks`: those of the layer that are needed (None: all); `foreign`
+    `[rows, ranks]` tells which of them belong to another adapter than the row."""
+
+    rows: slice | torch.Tensor
+    ranks: torch.Tensor | None
+    foreign: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class StepRows:
-    """The rows `[0, count)` of one forward pass. `groups`: adapters with many rows, each with its rows; `few`: single
-    rows of the others. A row of neither belongs to the model itself."""
+    """The rows `[0, count)` of one forward pass. `groups`: adapters whose rows are computed apart, each with its rows;
+    `mixed`: the rows of the others. A row of neither belongs to the model itself."""
 
     groups: list[tuple[str, slice | torch.Tensor]]
-    few: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
+    mixed: dict[int, str] = field(default_factory=dict[int, str])
     count: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    _told: dict[tuple[str, ...], tuple[torch.Tensor, torch.Tensor] | None] = field(
-        default_factory=dict[tuple[str, ...], tuple[torch.Tensor, torch.Tensor] | None]
-    )
+    _told: dict[Layout, MixedRows | None] = field(default_factory=dict[Layout, MixedRows | None])
 
-    def few_of(self, order: tuple[str, ...]) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Returns the single rows of the adapters in `order`, and the place in it of each row's adapter; None without
-        any. Most layers have the same adapters, so it is found once."""
-        if order not in self._told:
-            places = {adapter: place for place, adapter in enumerate(order)}
-            found = [(row, places[adapter]) for adapter, row in self.few if adapter in places]
-            rows, chosen = ([pair[at] for pair in found] for at in (0, 1))
-            told = (torch.tensor(rows, device=self.device), torch.tensor(chosen, device=self.device))
-            self._told[order] = told if found else None
-        return self._told[order]
+    def mixed_in(self, layout: Layout) -> MixedRows | None:
+        """Returns the mixed rows as a layer computes them; None if it has none of their adapters. Most layers have
+        the same adapters, so it is found once."""
+        if layout not in self._told:
+            self._told[layout] = self._find(layout)
+        return self._told[layout]
+
+    def _find(self, layout: Layout) -> MixedRows | None:
+        places = {adapter: place for place, (adapter, _) in enumerate(layout)}
+        wanted = {row: places[adapter] for row, adapter in self.mixed.items() if adapter in places}
+        if not wanted:
+            return None
+        owners = torch.tensor([place for place, (_, rank) in enumerate(layout) for _ in range(rank)])
+        needed = torch.isin(owners, torch.tensor(sorted(set(wanted.values()))))
+        ranks = needed.nonzero()[:, 0] if _IDLE * int(needed.sum()) < len(owners) else None
+        owners = owners if ranks is None else owners[ranks]
+        most = 2 * len(wanted) >= self.count  # then the few others are computed, too, and nothing is added to them
+        chosen = [wanted.get(row, -1) for row in range(self.count)] if most else list(wanted.values())
+        rows = slice(0, self.count) if most else torch.tensor(list(wanted), device=self.device)
+        foreign = torch.tensor(chosen)[:, None] != owners[None]
+        return MixedRows(rows, ranks if ranks is None else ranks.to(self.device), foreign.to(self.device))
 
 
 def grouped(spans: Iterable[tuple[str, int]], device: torch.device) -> StepRows | None:
@@ -48,9 +70,10 @@ def grouped(spans: Iterable[tuple[str, int]], device: torch.device) -> StepRows 
         count += length
     if not rows:
         return None
-    groups = [(adapter, _compact(own, device)) for adapter, own in rows.items() if len(own) >= _TOGETHER]
-    few = [(adapter, row) for adapter, own in rows.items() if len(own) < _TOGETHER for row in own]
-    return StepRows(groups, few, count, device)
+    apart = {adapter for adapter, own in rows.items() if len(own) >= _ALONE or len(rows) == 1}
+    groups = [(adapter, _compact(rows[adapter], device)) for adapter in rows if adapter in apart]
+    mixed = {row: adapter for adapter, own in rows.items() if adapter not in apart for row in own}
+    return StepRows(groups, mixed, count, device)
 
 
 def _compact(rows: list[int], device: torch.device) -> slice | torch.Tensor:

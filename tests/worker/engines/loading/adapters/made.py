@@ -24,6 +24,8 @@ PLAIN: dict[str, Any] = {
     "init_lora_weights": True,
     "inference_mode": True,
     "loftq_config": {},
+    "megatron_core": "megatron.core",
+    "qalora_group_size": 16,
 }
 
 

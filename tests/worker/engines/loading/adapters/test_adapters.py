@@ -163,18 +163,17 @@ def test_who_waits_for_a_place_hears_of_it(several: SeveralNames) -> None:
     """Only where the batch was full: else nobody has waited for this one."""
     heard: list[str] = []
 
-    async def places(count: int) -> int:
-        several.told.clear()
-        several.engines["wide"].start(several.sink, lambda: heard.append("wide"))
-        keys = [spec(PROMPTS[0], 3 + at) for at in range(count)]
-        for each in keys:
-            several.engines["plain"].add(each)
-        await several.ended([each.key for each in keys])
-        told = len(heard)
-        heard.clear()
-        return told
+    def listener() -> None:
+        heard.append("a place")
 
-    assert [several.drive(places(count)) for count in (7, 8)] == [0, 1]
+    async def listen() -> None:
+        several.engines["wide"].start(several.sink, listener)
+
+    several.drive(listen())
+    for count, expected in ((7, []), (8, ["a place"])):
+        several.run(*(("plain", spec(PROMPTS[0], 3 + at)) for at in range(count)))
+        assert heard == expected
+    several.shared.deafen(listener)
 
 
 def test_places_are_shared(several: SeveralNames) -> None:

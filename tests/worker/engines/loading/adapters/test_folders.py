@@ -67,6 +67,15 @@ def with_other_rank(weights: Weights) -> None:
     weights[f"{Q}.lora_A.weight"] = torch.ones(7, 64)
 
 
+def with_infinity(weights: Weights) -> None:
+    weights[f"{Q}.lora_B.weight"] = torch.full((64, 4), 3e38)  # times the scaling
+
+
+def with_no_rank(weights: Weights) -> None:
+    for half, shape in (("A", (0, 64)), ("B", (64, 0))):
+        weights[f"{Q}.lora_{half}.weight"] = torch.empty(shape)
+
+
 def with_none(weights: Weights) -> None:
     weights.clear()
 
@@ -77,6 +86,8 @@ def with_none(weights: Weights) -> None:
         (without_b, "`model.layers.0.self_attn.q_proj`"),
         (with_magnitudes, "lora_magnitude_vector"),
         (with_nan, "not finite"),
+        (with_infinity, "not finite"),
+        (with_no_rank, "do not belong together"),
         (with_other_rank, "do not belong together"),
         (with_none, "no weights"),
     ],
@@ -135,6 +146,12 @@ def test_an_adapter_of_another_model_changes_nothing(several: SeveralNames, tmp_
     assert len(several.tokens(("", spec(PROMPTS[0], 3)))[0]) == 3
 
 
+def test_an_adapter_needs_a_name_of_its_own(several: SeveralNames, folders: dict[str, Path]) -> None:
+    engine = AdapterEngine(several.shared, GuideLimits(), several.cards[""].name, str(folders["plain"]))
+    with pytest.raises(LoadFailed, match="needs another name"):
+        engine.load()
+
+
 def test_memory_that_is_short_is_told_and_taken_back(
     several: SeveralNames, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,7 +161,7 @@ def test_memory_that_is_short_is_told_and_taken_back(
     before, real, calls = adapters.memory, torch.cat, iter(range(100))
 
     def short(*args: Any, **kwargs: Any) -> torch.Tensor:
-        if next(calls) > 5:
+        if next(calls) == 5:
             raise torch.OutOfMemoryError("tried to allocate 2.00 GiB")
         return real(*args, **kwargs)
 
