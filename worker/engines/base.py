@@ -38,6 +38,7 @@ class SequenceSpec:
     prompt_logprobs: int | None = None
     banned: list[list[int]] = field(default_factory=list[list[int]])  # sequences of tokens that are never completed
     cache_salt: str = ""  # only sequences of the same salt share what the prefix cache holds
+    adapter: str = ""  # digest of the adapter that counts; the engine itself sets it
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,20 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from functools import partial
-from typing import NoReturn
+from dataclasses import dataclass, fields, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from millstream.common.errors import BadRequest
 from millstream.worker.engines.base import Engine
 from millstream.worker.engines.guide_limits import GuideLimits
 from millstream.worker.engines.openai.settings import UpstreamSettings
 from millstream.worker.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from millstream.worker.engines.transformers.lora.shared import SharedEngine
+    from millstream.worker.engines.transformers.settings import EngineSettings
 
 SAMPLE = "smollm2"  # the default of `model`, which stands for none where the engine has models of its own
 
@@ -116,24 +121,66 @@ def _simulated(settings: WorkerSettings, name: str) -> Engine:
 
 def _transformers_offers(settings: WorkerSettings) -> list[ModelOffer]:
     make = partial(_transformers, settings)
-    chosen = [ModelOffer(first_name(settings), partial(make, settings.model, first_name(settings)))]
-    chosen += [ModelOffer(name, partial(make, settings.model, name, path)) for name, path in adapters(settings)]
+    own, later = first_name(settings), on_demand(settings)
+    beside = [pair for pair in later if is_adapter_folder(pair[1])]
+    _check_names([*settings.served_model_name, *(name for name, _ in adapters(settings) + later)])
+    share = cache(partial(_shared, settings))
+    alone = not settings.adapter and not beside
+    chosen = [ModelOffer(own, partial(make, settings.model, own) if alone else partial(_adapted, settings, share))]
+    chosen += [ModelOffer(name, partial(_adapted, settings, share, name, path)) for name, path in adapters(settings)]
     if settings.embedding_model:
         chosen.append(ModelOffer(None, partial(make, settings.embedding_model, None, embedding=True)))
     return chosen + [
-        ModelOffer(name, partial(make, source, name), resident=False) for name, source in on_demand(settings)
+        ModelOffer(
+            name,
+            partial(_adapted, settings, share, name, source)
+            if (name, source) in beside
+            else partial(make, source, name),
+            resident=False,
+        )
+        for name, source in later
     ]
 
 
-def _transformers(
-    settings: WorkerSettings, model: str, name: str | None, adapter: str | None = None, *, embedding: bool = False
-) -> Engine:
-    from millstream.worker.engines.computing.engine import TransformersComputing
+def is_adapter_folder(source: str) -> bool:
+    """Tells whether a path is the folder of a LoRA adapter."""
+    try:
+        return (Path(source).expanduser() / "adapter_config.json").is_file()
+    except (OSError, RuntimeError):  # it must not be read, or there is no home
+        return False
+
+
+def _check_names(names: list[str]) -> None:
+    """Raises `BadRequest` for a name that stands for two models."""
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise BadRequest(f"Two models are called {twice[0]!r}: give each --adapter and --on-demand a name of its own.")
+
+
+def _shared(settings: WorkerSettings) -> "SharedEngine":
+    """Returns the model of this worker, for itself and its adapters to share. Raises `BadRequest` for one that no
+    adapter can be beside."""
     from millstream.worker.engines.transformers.engine import TransformersEngine
-    from millstream.worker.engines.transformers.loading.kinds import COMPUTING, find_kind
+    from millstream.worker.engines.transformers.loading.kinds import find_kind
+    from millstream.worker.engines.transformers.lora.shared import SharedEngine
+
+    wanted = replace(_engine_settings(settings, settings.model, first_name(settings)), adapters=True)
+    if (kind := find_kind(wanted.source)) != "causal":
+        raise BadRequest(f"--adapter is for models that write on (causal); {settings.model!r} is {kind}.")
+    return SharedEngine(partial(TransformersEngine, wanted))
+
+
+def _adapted(
+    settings: WorkerSettings, share: "Callable[[], SharedEngine]", name: str | None = None, path: str | None = None
+) -> Engine:
+    from millstream.worker.engines.transformers.lora.engine import AdapterEngine
+
+    return AdapterEngine(share(), _guide_limits(settings), name, path)
+
+
+def _engine_settings(settings: WorkerSettings, model: str, name: str | None) -> "EngineSettings":
     from millstream.worker.engines.transformers.settings import EngineSettings, ModelSource
 
-    wanted = EngineSettings(
+    return EngineSettings(
         source=ModelSource(
             model=model,
             revision=settings.revision if model == settings.model else None,
@@ -141,11 +188,18 @@ def _transformers(
             trust_remote_code=settings.trust_remote_code,
         ),
         served_name=name,
-        adapter=adapter,
         guide_limits=_guide_limits(settings),
         **{field: getattr(settings, field) for field in PASSED_ON},
     )
-    kind = "causal" if adapter else find_kind(wanted.source)
+
+
+def _transformers(settings: WorkerSettings, model: str, name: str | None, *, embedding: bool = False) -> Engine:
+    from millstream.worker.engines.computing.engine import TransformersComputing
+    from millstream.worker.engines.transformers.engine import TransformersEngine
+    from millstream.worker.engines.transformers.loading.kinds import COMPUTING, find_kind
+
+    wanted = _engine_settings(settings, model, name)
+    kind = find_kind(wanted.source)
     if embedding and kind == "causal":
         kind = "encoder"  # a decoder's last state is a vector as well
     if kind in COMPUTING:

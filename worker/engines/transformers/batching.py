@@ -39,6 +39,7 @@ from millstream.worker.engines.transformers.loading.attention import (
 )
 from millstream.worker.engines.transformers.loading.gpu_attention import GPU_ATTENTION, Tables, plan_graphs
 from millstream.worker.engines.transformers.logits_hook import LogitsHook
+from millstream.worker.engines.transformers.lora.rows import CurrentRows
 from millstream.worker.engines.transformers.memory_plan import MemoryPlan
 from millstream.worker.engines.transformers.overlap import OverlappedLoop, inputs
 from millstream.worker.engines.transformers.prefix_salt import salt_prefixes, salt_tokens
@@ -58,7 +59,7 @@ class _Request(RequestState):
         tokens = sequence.spec.prompt + sequence.tokens
         request = cls(request_id=sequence.key, initial_tokens=tokens, streaming=True, max_new_tokens=None)
         request.sequence = sequence
-        request.salt = salt_tokens(sequence.spec.cache_salt)
+        request.salt = salt_tokens(sequence.spec.cache_salt, sequence.spec.adapter)
         return request
 
     def update_and_check_completion(self, token_id: int, logprob: float | None) -> bool:
@@ -120,19 +121,28 @@ def _without_sampling(own: Any) -> GenerationConfig:
 
 
 class BatchLoop(OverlappedLoop):
-    """The running batch. `deliver` and `broken` are called on its own thread."""
+    """The running batch. `deliver` and `broken` are called on its own thread. Layers with adapters learn from `rows`
+    whose rows they compute."""
 
-    def __init__(self, model: PreTrainedModel, room: MemoryPlan, deliver: Deliver, broken: Broken) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        room: MemoryPlan,
+        deliver: Deliver,
+        broken: Broken,
+        rows: CurrentRows | None = None,
+    ) -> None:
         vocabulary: int = model.config.get_text_config().vocab_size
         self._logits_hook = LogitsHook(room.slots, vocabulary, model.device)
-        self._tell_broken = broken
+        self._tell_broken, self._rows = broken, rows
         self._sampler = Sampler(vocabulary, model.device)
         self._scoring: list[Iterator[None]] = []
         self._scoring_lock = threading.Lock()
-        self.steps = 0
-        self.closing = False
+        self.steps, self.closing = 0, False
         super().__init__(cast(Any, model), _without_sampling(model.generation_config), room.config())
         plan_graphs(self.continuous_batching_config, model.config._attn_implementation, room.context)
+        if rows is not None:
+            self.continuous_batching_config.use_cuda_graph = (False, False)  # a graph knows no adapter that comes later
         self._layers: dict[int, LayerCache] | None = None
         self.logit_processor = self._logits_hook
         self.output_router = _Router(deliver)
@@ -233,7 +243,8 @@ class BatchLoop(OverlappedLoop):
             data["paged"] = self._plan(processor.cache, data["write_index"][0])
         if ios.compute_stream is not None:  # the inputs were copied on the current stream, which nothing else waits for
             ios.compute_stream.wait_stream(torch.accelerator.current_stream())
-        processor.model_runner.compute_batch(self.model, data)
+        with self._logits_hook.rows_in(self._rows, ios.compute_stream):
+            processor.model_runner.compute_batch(self.model, data)
         batch = self._logits_hook.batch
         if batch and needed(batch):  # else the arg-max the library has taken already is the choice
             self._choose(ios, batch)

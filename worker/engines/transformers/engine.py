@@ -6,6 +6,9 @@ from collections.abc import Sequence as Many
 from dataclasses import replace
 from typing import Any, Literal, cast
 
+import torch
+from transformers import PreTrainedModel
+
 from millstream.common.errors import BadGrammar, BadRequest, EngineError, Unavailable
 from millstream.common.job import Guide
 from millstream.worker.engines.base import (
@@ -36,6 +39,7 @@ from millstream.worker.engines.transformers.loading.kinds import ModelKind
 from millstream.worker.engines.transformers.loading.load import Loaded, load
 from millstream.worker.engines.transformers.loading.packing import about_processor
 from millstream.worker.engines.transformers.loading.support import NotBatched
+from millstream.worker.engines.transformers.lora.loaded import LoadedAdapters
 from millstream.worker.engines.transformers.memory_plan import plan_memory
 from millstream.worker.engines.transformers.scoring import score_prompt
 from millstream.worker.engines.transformers.self_check import try_out
@@ -65,6 +69,7 @@ class TransformersEngine:
         self._loaded: Loaded | None = None
         self._batch: BatchLoop | ForwardLoop | None = None
         self._guides: GuideCompiler | None = None
+        self.adapters: LoadedAdapters | None = None
         self._running: dict[SequenceKey, Sequence] = {}  # touched on the event loop alone
         self._sink: Sink | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -88,9 +93,11 @@ class TransformersEngine:
     def _loop_of(self, loaded: Loaded) -> tuple[Loaded, BatchLoop | ForwardLoop]:
         """Returns the batch's loop if the model's sequences can be run together, else the other."""
         plain = loaded.attention
+        self.adapters = LoadedAdapters(loaded.model) if self.settings.adapters else None
+        rows = self.adapters and self.adapters.rows
         if loaded.unbatched is None:
             room = plan_memory(self.settings, loaded)
-            batch = BatchLoop(loaded.model, room, self._from_step, self._on_broken)
+            batch = BatchLoop(loaded.model, room, self._from_step, self._on_broken, rows)
             try:
                 batch.prepare()
                 try_out(batch, loaded)
@@ -102,11 +109,11 @@ class TransformersEngine:
             else:
                 self.slots = room.slots
                 return loaded, batch
-        loop = forward_loop(loaded, self.settings.slots, self._from_step, self._on_broken)
+        loop = forward_loop(loaded, self.settings.slots, self._from_step, self._on_broken, rows)
         self.slots = loop.slots
         return loaded, loop
 
-    def _card(self, loaded: Loaded) -> ModelCard:
+    def _card(self, loaded: Loaded, adapter: str | None = None) -> ModelCard:
         dtype = str(loaded.model.dtype).removeprefix("torch.")
         device, source = loaded.model.device, self.settings.source.model
         details = {"dtype": dtype, "device": str(device), "revision": loaded.revision, "model": source}
@@ -116,12 +123,35 @@ class TransformersEngine:
             name=loaded.name,
             engine=ENGINE,
             context_length=loaded.context_length,
-            fingerprint=fingerprint(loaded, self.settings, defaults),
+            fingerprint=fingerprint(loaded, self.settings, defaults, adapter),
             defaults=defaults,
             exactness=always("exact" if dtype == "float32" else "tokens"),  # shorter types round by the batch's shape
             capabilities=("completions",) if loaded.encodes else ("chat", "completions"),
             details=details | _way_of(loaded) | about_processor(loaded.model, device),
         )
+
+    def card_of(self, adapter: str) -> ModelCard:
+        """Returns the card of the model with an adapter, by its digest."""
+        assert self._loaded is not None
+        return self._card(self._loaded, adapter)
+
+    def between_steps(self, work: Iterator[None]) -> None:
+        """Has the thread that runs the model do `work`, one piece between two steps; an error of it ends the engine."""
+        self._ready().score(work)
+
+    @property
+    def device(self) -> torch.device:
+        return self._model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._model.dtype
+
+    @property
+    def _model(self) -> PreTrainedModel:
+        if self._loaded is None:
+            raise Unavailable("The engine is not loaded.")
+        return self._loaded.model
 
     def start(self, sink: Sink, changed: Callable[[], None] = unheard) -> None:
         self._sink = sink
@@ -215,7 +245,8 @@ class TransformersEngine:
 
         try:
             whole = self._loaded.unbatched is not None
-            yield from score_prompt(self._loaded.model, sequence.spec.prompt, wanted, alive, done, whole=whole)
+            work = score_prompt(self._loaded.model, sequence.spec.prompt, wanted, alive, done, whole=whole)
+            yield from work if self.adapters is None else self.adapters.rows.working(sequence.spec.adapter, work)
         except MODEL_ERRORS as error:  # this job's own trouble
             self._post([Output(sequence.key, error=EngineError(f"Scoring the prompt failed: {error}"))])
 

@@ -10,15 +10,17 @@ from millstream.worker.engines.transformers.loading.load import Loaded
 from millstream.worker.engines.transformers.settings import EngineSettings
 
 
-def fingerprint(loaded: Loaded, settings: EngineSettings, defaults: Mapping[str, float]) -> str:
-    """Returns the same for the same weights, arithmetic, tokenizer, chat template and sampling defaults, whatever the
-    model is called and wherever its files lie."""
+def fingerprint(
+    loaded: Loaded, settings: EngineSettings, defaults: Mapping[str, float], adapter: str | None = None
+) -> str:
+    """Returns the same for the same weights, arithmetic, tokenizer, chat template, sampling defaults and adapter (its
+    digest), whatever the model is called and wherever its files lie."""
     source = settings.source.model
     parts = (
         weights_of(Path(loaded.path)) or f"{source}|{loaded.revision}",
         str(loaded.model.dtype).removeprefix("torch."),
         str(settings.quantization),
-        str(settings.adapter and (weights_of(Path(settings.adapter)) or settings.adapter)),
+        str(adapter),
         *(() if loaded.unbatched is None else ("one at a time",)),  # rounds in other places than a batch does
         *words_of(loaded.tokenizer),
         json.dumps(dict(defaults), sort_keys=True),

@@ -1,12 +1,15 @@
 """The hook at which the library expects its logits processors: who is in the batch, and the logits of its newest
 tokens."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from transformers.generation.continuous_batching.utils import stream_context
 
 from millstream.worker.engines.sampling.sequence import Sequence
+from millstream.worker.engines.transformers.lora.rows import CurrentRows
 
 
 class LogitsHook:
@@ -22,6 +25,16 @@ class LogitsHook:
         self.on_batch: Callable[[], None] | None = None  # called when all of a step's sequences are known
         # Inside a captured graph the logits' memory is reused, so on GPUs they are copied to a place of their own.
         self._static = None if device.type == "cpu" else torch.empty((slots, vocabulary), device=device)
+
+    @contextmanager
+    def rows_in(self, rows: CurrentRows | None, stream: Any) -> Generator[None]:
+        """Tells `rows`, for one forward pass, whose rows the packed batch has; `stream` computes it."""
+        if rows is None:
+            yield
+            return
+        spans = [(_adapter_of(future), int(future.query_length)) for future in self.requests]
+        with stream_context(stream), rows.packed(spans):
+            yield
 
     def check_kwargs(self, kwargs: dict[str, Any]) -> None: ...
 
@@ -50,3 +63,8 @@ class LogitsHook:
             self.logits = self._static
             self._static[: scores.shape[0]].copy_(scores)
         return scores
+
+
+def _adapter_of(future: Any) -> str:
+    sequence: Sequence | None = getattr(future.state, "sequence", None)  # a warm-up's dummy has none
+    return "" if sequence is None else sequence.spec.adapter

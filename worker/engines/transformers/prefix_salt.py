@@ -1,4 +1,5 @@
-"""Prefixes are shared within a tenant: the hash of a prompt's first cache page begins with the job's salt.
+"""Prefixes are shared within a tenant and an adapter: the hash of a prompt's first cache page begins with the job's
+salt.
 
 Every page's hash holds that of the page before, so all of a prompt's pages are found under the same salt alone. What is
 computed, and where each token stands, does not change.
@@ -16,9 +17,13 @@ from typing import Any
 SaltOf = Callable[[str], Sequence[int]]  # of a request in the batch, by its id
 
 
-def salt_tokens(salt: str) -> Sequence[int]:
-    """Four numbers of 32 bits, which the library hashes as if they were tokens; none without a salt."""
-    return array("i", blake2b(salt.encode(), digest_size=16).digest()) if salt else ()
+def salt_tokens(salt: str, adapter: str = "") -> Sequence[int]:
+    """Four numbers of 32 bits, which the library hashes as if they were tokens; none without a salt and an adapter. No
+    salt makes the numbers of an adapter, whose keys and values are others: its digest is a key, and no part, of what
+    is hashed."""
+    if not salt and not adapter:
+        return ()
+    return array("i", blake2b(salt.encode(), digest_size=16, key=adapter.encode()).digest())
 
 
 class Salted(Sequence[int]):

@@ -36,7 +36,7 @@ class EngineSettings:
     tensor_parallel: bool = False  # refused: the library hands requests to its first process only
     max_gpu_memory: str | None = None  # per GPU, as "20GiB"
     quantization: Quantization | None = None
-    adapter: str | None = None  # a LoRA adapter's folder or hub id, merged into the weights
+    adapters: bool = False  # whether LoRA adapters may come beside the model
     chat_template: Path | None = None
     generation_config: Literal["auto", "none"] = "auto"  # whether the model's own sampling defaults count
     max_model_len: int | None = None  # tokens, prompt and completion together

@@ -98,10 +98,9 @@ def test_too_large_a_cache_names_the_needed_and_the_free_amount(tiny_settings: E
     ("settings", "package"),
     [
         ({"quantization": "4bit"}, "bitsandbytes"),
-        ({"adapter": "some/adapter"}, "peft"),
         ({"source": ModelSource("some/model", source="modelscope")}, "modelscope"),
     ],
-    ids=["bitsandbytes", "peft", "modelscope"],
+    ids=["bitsandbytes", "modelscope"],
 )
 def test_a_missing_package(
     tiny_settings: EngineSettings, settings: dict[str, Any], package: str, monkeypatch: pytest.MonkeyPatch

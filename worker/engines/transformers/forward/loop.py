@@ -40,11 +40,12 @@ class ForwardLoop:
         device: torch.device,
         vocabulary: int,
         slots: int,
-        begin: Callable[[], Steps],
+        begin: Callable[[str], Steps],
         deliver: Callable[[list[Sequence]], None],
         broken: Callable[[BaseException], None],
     ) -> None:
-        """`begin` returns the way of a new sequence, `vocabulary` is the number of its logits."""
+        """`begin` returns the way of a new sequence with an adapter (empty: none), `vocabulary` is the number of its
+        logits."""
         self.slots = slots
         self._begin = begin
         self._deliver = deliver
@@ -130,7 +131,8 @@ class ForwardLoop:
         self._waiting = [sequence for sequence in self._waiting if sequence.key not in cancelled]
         while self._waiting and len(self._turns) < self.slots:
             sequence = self._waiting.pop(0)
-            self._turns.append(_Turn(sequence, self._begin(), unread=list(sequence.spec.generated)))
+            steps = self._begin(sequence.spec.adapter)
+            self._turns.append(_Turn(sequence, steps, unread=list(sequence.spec.generated)))
 
     def _score_a_piece(self) -> bool:
         with self._lock:

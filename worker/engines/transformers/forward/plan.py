@@ -11,9 +11,16 @@ import structlog
 from millstream.worker.engines.base import LoadFailed
 from millstream.worker.engines.sampling.sequence import Sequence
 from millstream.worker.engines.transformers.forward.loop import ForwardLoop
-from millstream.worker.engines.transformers.forward.steps import DecoderSteps, EncodedSteps, Steps, traits_of
+from millstream.worker.engines.transformers.forward.steps import (
+    AdaptedSteps,
+    DecoderSteps,
+    EncodedSteps,
+    Steps,
+    traits_of,
+)
 from millstream.worker.engines.transformers.loading.failures import MODEL_ERRORS
 from millstream.worker.engines.transformers.loading.load import Loaded
+from millstream.worker.engines.transformers.lora.rows import CurrentRows
 
 SLOTS = 4  # each sequence takes the time of its own forward passes, so more only share it out
 log = structlog.stdlib.get_logger(part="engine")
@@ -24,8 +31,10 @@ def forward_loop(
     slots: int | None,
     deliver: Callable[[list[Sequence]], None],
     broken: Callable[[BaseException], None],
+    rows: CurrentRows | None = None,
 ) -> ForwardLoop:
-    """Tries the model with a few tokens and returns its loop. Raises `LoadFailed` for a model that cannot be asked by
+    """Tries the model with a few tokens and returns its loop. `rows`: where layers with adapters learn whose rows they
+    compute. Raises `LoadFailed` for a model that cannot be asked by
     its tokens alone."""
     try:
         begin = _encoded(loaded) if loaded.encodes else _decoded(loaded)
@@ -35,7 +44,11 @@ def forward_loop(
             f"{type(loaded.model).__name__} cannot be run by its tokens alone: {error}", param="model"
         ) from error
     log.warning("not_batched", model=loaded.name, why=loaded.unbatched, slots=slots or SLOTS)
-    return ForwardLoop(loaded.model.device, vocabulary, slots or SLOTS, begin, deliver, broken)
+
+    def begin_with(adapter: str) -> Steps:
+        return begin() if rows is None or not adapter else AdaptedSteps(begin(), rows, adapter)
+
+    return ForwardLoop(loaded.model.device, vocabulary, slots or SLOTS, begin_with, deliver, broken)
 
 
 def _decoded(loaded: Loaded) -> Callable[[], Steps]:

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import torch
 from transformers import PreTrainedModel
 
+from millstream.worker.engines.transformers.lora.rows import CurrentRows
+
 _STATES = ("past_key_values", "cache_params", "state")  # the names under which models hand out and take back theirs
 
 
@@ -73,6 +75,19 @@ class DecoderSteps:
 
     def _tensor(self, ids: list[int]) -> torch.Tensor:
         return torch.tensor([ids], device=self._model.device)
+
+
+class AdaptedSteps:
+    """Implements `Steps` with an adapter."""
+
+    def __init__(self, steps: Steps, rows: CurrentRows, adapter: str) -> None:
+        self._steps = steps
+        self._rows = rows
+        self._adapter = adapter
+
+    def read(self, ids: list[int]) -> torch.Tensor:
+        with self._rows.all_of(self._adapter):
+            return self._steps.read(ids)
 
 
 class EncodedSteps:

@@ -2,7 +2,7 @@
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportMissingTypeStubs=false
-# (transformers, peft and modelscope publish partly unknown types)
+# (transformers and modelscope publish partly unknown types)
 
 import logging
 from dataclasses import dataclass
@@ -217,8 +217,6 @@ def _model(
     if settings.quantization:
         options["quantization_config"] = quantized(settings.quantization)
     model = trained(kind, place.path, **options)
-    if settings.adapter:
-        model = _adapted(model, settings.adapter)
     if "device_map" not in options:
         model = cast(Any, model).to(device)
     return model.eval()
@@ -235,16 +233,6 @@ def _made_for_batches(model: PreTrainedModel, device: torch.device) -> None:
     elif usable(model.config):
         model.set_attn_implementation(CPU_ATTENTION)
     pack_linears(model)
-
-
-def _adapted(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
-    """Returns the model with a LoRA adapter merged into its weights: no cost per token."""
-    if find_spec("peft") is None:
-        raise LoadFailed("--adapter needs the package peft: `pip install peft`.", param="adapter")
-    try:
-        return import_module("peft").PeftModel.from_pretrained(model, adapter).merge_and_unload()
-    except (OSError, ValueError) as error:
-        raise LoadFailed(f"Cannot load the adapter {adapter!r}: {error}", param="adapter") from error
 
 
 def _eos_ids(model: PreTrainedModel) -> frozenset[int]:
