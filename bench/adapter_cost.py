@@ -8,6 +8,9 @@ merged copy has the base's size and does its arithmetic, so that the base itself
 have as much cache as the one model has.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (safetensors publishes partly unknown types)
+
 import argparse
 import asyncio
 import json

@@ -4,13 +4,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from millstream.common.errors import BadRequest
 from millstream.worker.engines.base import Engine
 from millstream.worker.engines.guide_limits import GuideLimits
 from millstream.worker.engines.openai.settings import UpstreamSettings
+from millstream.worker.service.offered_names import adapters, check_names, first_name, is_adapter_folder, on_demand
 from millstream.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _transformers_offers(settings: WorkerSettings) -> list[ModelOffer]:
     make = partial(_transformers, settings)
     own, later = first_name(settings), on_demand(settings)
     beside = [pair for pair in later if is_adapter_folder(pair[1])]
-    _check_names([*settings.served_model_name, *(name for name, _ in adapters(settings) + later)])
+    check_names([*settings.served_model_name, *(name for name, _ in adapters(settings) + later)])
     share = cache(partial(_shared, settings))
     alone = not settings.adapter and not beside
     chosen = [ModelOffer(own, partial(make, settings.model, own) if alone else partial(_adapted, settings, share))]
@@ -140,20 +140,6 @@ def _transformers_offers(settings: WorkerSettings) -> list[ModelOffer]:
         )
         for name, source in later
     ]
-
-
-def is_adapter_folder(source: str) -> bool:
-    """Tells whether a path is the folder of a LoRA adapter."""
-    try:
-        return (Path(source).expanduser() / "adapter_config.json").is_file()
-    except (OSError, RuntimeError):  # it must not be read, or there is no home
-        return False
-
-
-def _check_names(names: list[str]) -> None:
-    """Raises `BadRequest` for a name that stands for two models."""
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise BadRequest(f"Two models are called {twice[0]!r}: give each --adapter and --on-demand a name of its own.")
 
 
 def _shared(settings: WorkerSettings) -> "SharedEngine":
@@ -272,29 +258,6 @@ PASSED_ON = (
     "prefix_sharing",
     "threads",
 )
-
-
-def first_name(settings: WorkerSettings) -> str | None:
-    """Returns what the model is called in listings; None: as the engine calls it."""
-    return settings.served_model_name[0] if settings.served_model_name else None
-
-
-def adapters(settings: WorkerSettings) -> list[tuple[str, str]]:
-    """Returns the adapters: name, folder or id."""
-    return _pairs("--adapter", settings.adapter)
-
-
-def on_demand(settings: WorkerSettings) -> list[tuple[str, str]]:
-    """Returns models that are loaded when somebody asks for them: name, and where it comes from."""
-    return _pairs("--on-demand", settings.on_demand)
-
-
-def _pairs(flag: str, given: list[str]) -> list[tuple[str, str]]:
-    pairs = [(name.strip(), path.strip()) for name, _, path in (each.partition("=") for each in given)]
-    for each, (name, path) in zip(given, pairs, strict=True):
-        if not name or not path:
-            raise BadRequest(f"{flag} {each!r} should be `name=path`: the name clients use, then folder, file or id.")
-    return pairs
 
 
 def leave_at_once(status: int) -> NoReturn:

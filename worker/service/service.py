@@ -27,8 +27,8 @@ from millstream.worker.jobs.outbox import Outbox
 from millstream.worker.jobs.runner import Runner
 from millstream.worker.jobs.running_jobs import RunningJob, RunningJobs
 from millstream.worker.service.heartbeat import Heartbeat
+from millstream.worker.service.offered_names import on_demand
 from millstream.worker.service.preemption import Preemption
-from millstream.worker.service.registry import on_demand
 from millstream.worker.settings import WorkerSettings
 from millstream.worker.text.parsers.formats import FORMATS
 
