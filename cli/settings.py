@@ -146,6 +146,7 @@ class ChatSettings(ClientSettings):
     system: str = Field(default="", description="System message to begin with.")
     temperature: float | None = Field(default=None, ge=0, le=2, description="Randomness; 0 is greedy.")
     max_tokens: int | None = Field(default=None, ge=1, description="Longest answer, in tokens.")
+    stats: bool = Field(default=False, description="Tell each answer's tokens, time to the first one, and tokens/s.")
 
 
 class DoctorSettings(ClusterSettings, ClientSettings):

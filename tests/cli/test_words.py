@@ -7,7 +7,7 @@ import shlex
 import httpx
 import pytest
 
-from millstream.cli.chat import ChatError, answer_to, first_model, request_body, texts
+from millstream.cli.chat import AnswerStats, ChatError, answer_to, first_model, request_body, texts
 from millstream.cli.settings import ChatSettings
 from millstream.cli.up.banner import banner, curl_line, example_model
 from millstream.cli.up.screen import Listener, LogView, Screen
@@ -22,6 +22,10 @@ def test_the_curl_line_survives_a_shell(model: str) -> None:
     body = json.loads(words[words.index("-d") + 1])
     assert body["model"] == model
     assert body["stream"] is True
+
+
+def event(text: str) -> str:
+    return "data: " + json.dumps({"choices": [{"delta": {"content": text}}]})
 
 
 def test_the_curl_line_names_the_key_only_where_one_is_needed() -> None:
@@ -69,15 +73,26 @@ def test_a_childs_output_is_an_event_of_ours_or_text() -> None:
 
 
 def test_text_of_a_stream_and_its_error() -> None:
-    def event(text: str) -> str:
-        return "data: " + json.dumps({"choices": [{"delta": {"content": text}}]})
-
     assert "".join(texts(["id: 1", event("Par"), "", event("is"), ": keep-alive", "data: [DONE]"])) == "Paris"
     news: list[str] = []
     waiting = [": queued 2, about 4 s", ": keep-alive", ": queued 2, about 4 s", ": queued 1", event("x")]
     assert list(texts(waiting, news.append)) == ["x"] and news == ["queued 2, about 4 s", "queued 1"]
     with pytest.raises(ChatError, match="worker died"):
         list(texts([event("x"), 'data: {"error": {"message": "worker died"}}']))
+
+
+def test_an_answers_figures_are_told() -> None:
+    times = iter([10.0, 10.5, 11.0, 12.5])
+    stats = AnswerStats(lambda: next(times))
+    usage = {"prompt_tokens": 30, "completion_tokens": 9, "prompt_tokens_details": {"cached_tokens": 16}}
+    for text in texts(
+        [event("Par"), event(""), event("is"), event("."), f'data: {{"usage": {json.dumps(usage)}}}'], count=stats.count
+    ):
+        stats.heard(text)
+    told = "9 tokens after a prompt of 30, 16 of them cached; the first after 0.50 s, then 4.0 tokens/s"
+    assert stats.line() == told
+    assert AnswerStats().line() == "0 tokens after a prompt of 0"
+    assert request_body(ChatSettings(stats=True), "m", [])["stream_options"] == {"include_usage": True}
 
 
 def test_only_what_the_user_chose_is_sent() -> None:
