@@ -4,13 +4,21 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
+from millstream.cli.moved_flags import moved
+
 WIDEST = 100  # columns; longer lines are hard to read
 ARGUMENTS, OPTIONS = "Arguments", "Options"
 # typer carries a click of its own and publishes no name for its contexts and formatters: they are `Any` here.
 
 
 class HelpCommand(TyperCommand):
-    """A command whose options are told in groups, by the panel each was given."""
+    """A command whose options are told in groups, by the panel each was given. It knows another's flags, too."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        known = [name for parameter in self.get_params(ctx) for name in parameter.opts]
+        if (hint := moved(args, known)) is not None:
+            ctx.fail(hint)
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         write_options(self, ctx, formatter)

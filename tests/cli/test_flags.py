@@ -16,6 +16,7 @@ from millstream.bench.command.settings import BenchSettings
 from millstream.cli.flags import command_of, flag_of, is_bool, read, variable_of
 from millstream.cli.help import HelpCommand
 from millstream.cli.main import PARTS, app
+from millstream.cli.moved_flags import FASTCHAT
 from millstream.cli.settings import (
     BatchesSettings,
     ChatSettings,
@@ -214,3 +215,12 @@ def test_flags_of_the_parts_reach_them_through_the_environment(monkeypatch: pyte
     assert refused.exit_code == 2 and "MILLSTREAM_DTYPE" in refused.output
     shown = CliRunner().invoke(one, ["--help"], env={"COLUMNS": "80"}).output
     assert shown.index("\nOptions:") < shown.index("\nThe workers:") < shown.index("\nThe gateway:")
+
+
+@pytest.mark.parametrize("flag", FASTCHAT)
+def test_flags_of_fastchat_say_what_to_use(flag: str) -> None:
+    """What they name instead is there."""
+    told = CliRunner().invoke(app, ["worker", f"{flag}=1"])
+    assert told.exit_code == 2 and f"{flag} is a flag of FastChat. Here" in " ".join(told.output.split())
+    for named in re.findall(r"--[a-z-]+", FASTCHAT[flag]):
+        assert any(named in map(flag_of, settings.model_fields) for settings in (WorkerSettings, ChatSettings)), named

@@ -100,7 +100,7 @@ def locate(source: ModelSource, progress: LoadProgress) -> ModelFiles:
 
 def _from_modelscope(source: ModelSource) -> str:
     if find_spec("modelscope") is None:
-        raise LoadFailed("--source modelscope needs the package modelscope: `pip install modelscope`.")
+        raise LoadFailed("--source modelscope needs the package modelscope: `pip install 'millstream[modelscope]'`.")
     return str(import_module("modelscope").snapshot_download(source.model, revision=source.revision))
 
 

@@ -48,7 +48,7 @@ def quantized(kind: str) -> Any:
     """Returns the configuration by which weights are quantised while they are read. Raises `LoadFailed`."""
     if find_spec("bitsandbytes") is None:
         raise LoadFailed(
-            f"--quantization {kind} needs the package bitsandbytes: `pip install bitsandbytes`, "
+            f"--quantization {kind} needs the package bitsandbytes: `pip install 'millstream[quantization]'`, "
             "or use a checkpoint that is already quantised."
         )
     from transformers import BitsAndBytesConfig
