@@ -219,7 +219,7 @@ def test_flags_of_the_parts_reach_them_through_the_environment(monkeypatch: pyte
 
 @pytest.mark.parametrize("flag", FASTCHAT)
 def test_flags_of_fastchat_say_what_to_use(flag: str) -> None:
-    """What they name instead is there."""
+    """The flags that the hints name are flags of the worker or the chat."""
     told = CliRunner().invoke(app, ["worker", f"{flag}=1"])
     assert told.exit_code == 2 and f"{flag} is a flag of FastChat. Here" in " ".join(told.output.split())
     for named in re.findall(r"--[a-z-]+", FASTCHAT[flag]):
