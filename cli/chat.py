@@ -19,7 +19,7 @@ class ChatError(Exception):
     """The error that the gateway (or the way to it) answered instead of text."""
 
 
-Count = Callable[[dict[str, Any]], None]
+CountTokens = Callable[[dict[str, Any]], None]
 
 
 class AnswerStats:
@@ -134,7 +134,7 @@ def request_body(settings: ChatSettings, model: str, messages: list[dict[str, st
 
 
 def answer_to(
-    http: httpx.Client, body: dict[str, Any], tell: Callable[[str], None] = _silent, count: Count = _uncounted
+    http: httpx.Client, body: dict[str, Any], tell: Callable[[str], None] = _silent, count: CountTokens = _uncounted
 ) -> Iterator[str]:
     """Yields the answer's text as it comes; `tell` is given each news of how it waits, `count` the token counts. Raises
     `ChatError`."""
@@ -147,7 +147,9 @@ def answer_to(
         raise ChatError(f"The connection to {http.base_url} broke: {error}") from error
 
 
-def texts(lines: Iterable[str], tell: Callable[[str], None] = _silent, count: Count = _uncounted) -> Iterator[str]:
+def texts(
+    lines: Iterable[str], tell: Callable[[str], None] = _silent, count: CountTokens = _uncounted
+) -> Iterator[str]:
     """Yields the text in an event stream's lines; `tell` is given what its comments say anew, `count` the token counts.
     Raises `ChatError` for an error event."""
     told = "keep-alive"
