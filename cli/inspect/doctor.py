@@ -22,6 +22,7 @@ from millstream.cli.inspect.diagnosis import (
     waiting,
 )
 from millstream.cli.inspect.finding import DoctorFinding
+from millstream.cli.inspect.graphics import graphics
 from millstream.cli.settings import DoctorSettings
 from millstream.common.broker.connection.broker import Broker, is_cluster
 from millstream.common.broker.connection.url import without_secrets
@@ -53,7 +54,7 @@ def run(settings: DoctorSettings) -> int:
 
 async def examine(settings: DoctorSettings) -> list[DoctorFinding]:
     """Examines everything, in the order in which things depend on each other."""
-    findings = list(installation())
+    findings = [*installation(), *await asyncio.to_thread(lambda: list(graphics()))]
     models: list[ModelInfo] | None = None
     waits: list[DoctorFinding] = []
     async with Broker(settings.redis_url) as broker:
