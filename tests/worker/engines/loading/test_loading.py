@@ -95,18 +95,18 @@ def test_too_large_a_cache_names_the_needed_and_the_free_amount(tiny_settings: E
 
 
 @pytest.mark.parametrize(
-    ("settings", "package"),
+    ("settings", "extra"),
     [
-        ({"quantization": "4bit"}, "bitsandbytes"),
+        ({"quantization": "4bit"}, "quantization"),
         ({"source": ModelSource("some/model", source="modelscope")}, "modelscope"),
     ],
     ids=["bitsandbytes", "modelscope"],
 )
 def test_a_missing_package(
-    tiny_settings: EngineSettings, settings: dict[str, Any], package: str, monkeypatch: pytest.MonkeyPatch
+    tiny_settings: EngineSettings, settings: dict[str, Any], extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("millstream.worker.engines.transformers.loading.load.find_spec", lambda name: None)
-    assert f"pip install {package}" in refusal(replace(tiny_settings, **settings))
+    assert f"pip install 'millstream[{extra}]'" in refusal(replace(tiny_settings, **settings))
 
 
 @pytest.mark.parametrize("named", ["cuda", "abacus"])
