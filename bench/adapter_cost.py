@@ -14,8 +14,6 @@ have as much cache as the one model has.
 import argparse
 import asyncio
 import json
-import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -27,6 +25,7 @@ import psutil
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from millstream.bench.harness.own_process import result_of
 from millstream.common.job import Sampling
 from millstream.worker.engines.base import GuideLimits, Output, SequenceKey, SequenceSpec
 from millstream.worker.engines.transformers.engine import TransformersEngine
@@ -110,11 +109,8 @@ async def measure(args: argparse.Namespace, folder: Path) -> dict[str, float]:
 
 def row(args: argparse.Namespace, way: str, count: int) -> dict[str, float]:
     passed = [f"--{name}={getattr(args, name)}" for name in ("model", "rank", "requests", "tokens", "repeats")]
-    command = [sys.executable, "-m", "millstream.bench.adapter_cost", *passed, "--way", way, "--count", str(count)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{way} of {count} ended with {done.returncode}.")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    flags = [*passed, "--way", way, "--count", str(count)]
+    return result_of("millstream.bench.adapter_cost", flags, f"{way} of {count}")
 
 
 def table(args: argparse.Namespace) -> None:

@@ -16,12 +16,12 @@ import argparse
 import asyncio
 import json
 import statistics
-import subprocess
 import sys
 import time
 from dataclasses import replace
 from typing import Any
 
+from millstream.bench.harness.own_process import result_of
 from millstream.bench.lab.engine_http import measure_http
 from millstream.common.job import Sampling
 from millstream.worker.engines.base import Output, SequenceKey, SequenceSpec
@@ -223,11 +223,7 @@ async def http_rate(args: argparse.Namespace, level: int) -> dict[str, float]:
 def in_a_process(args: argparse.Namespace, *own: str) -> dict[str, Any]:
     common = ["--model", args.model, "--dtype", args.dtype, "--tokens", str(args.tokens), "--clock", args.clock]
     place = ["--device", args.device, "--levels", args.levels, "--repeats", str(args.repeats)]
-    command = [sys.executable, "-m", "millstream.bench.lab.engine", *common, *place, *own]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(own)} ended with {done.returncode}.")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    return result_of("millstream.bench.lab.engine", [*common, *place, *own], " ".join(own))
 
 
 def speed_table(args: argparse.Namespace) -> None:

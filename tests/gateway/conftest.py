@@ -31,11 +31,16 @@ def cluster() -> ScriptedCluster:
     return ScriptedCluster()
 
 
+def let_see(cluster: ScriptedCluster) -> None:
+    """Has the cluster's model read images."""
+    [info] = cluster.directory.listed
+    cluster.directory.listed = [replace(info, capabilities=("chat", "completions", "images"))]
+
+
 @pytest.fixture
 def seeing(cluster: ScriptedCluster) -> ScriptedCluster:
     """A cluster whose model reads images."""
-    [info] = cluster.directory.listed
-    cluster.directory.listed = [replace(info, capabilities=("chat", "completions", "images"))]
+    let_see(cluster)
     return cluster
 
 

@@ -85,14 +85,14 @@ def begin_sequence(
         cache_salt=request.cache_salt,
     )
     _prepare(engine, spec)
-    start = _start(tokenizer, card, request, ids)
+    start = _start(tokenizer, card, request, spec)
     return Beginning(spec, transcript, start, _over(transcript, spec, tokenizer), notation)
 
 
-def _start(tokenizer: Tokenizer, card: ModelCard, request: JobRequest, ids: list[int]) -> Start:
+def _start(tokenizer: Tokenizer, card: ModelCard, request: JobRequest, spec: SequenceSpec) -> Start:
     """Returns what chunk 1 tells."""
-    guided = request.guide is not None or (request.tool_use is not None and request.tool_use.choice != "auto")
-    kind = "formats" if guided else "chat" if isinstance(request.input, ChatPrompt) else "completions"
+    ids = spec.prompt
+    kind = "formats" if spec.guide is not None else "chat" if isinstance(request.input, ChatPrompt) else "completions"
     return Start(
         len(ids),
         card.fingerprint,

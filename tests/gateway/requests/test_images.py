@@ -2,7 +2,6 @@
 
 import base64
 import struct
-from dataclasses import replace
 from typing import Any
 from zlib import crc32
 
@@ -10,7 +9,7 @@ import httpx
 import pytest
 
 from millstream.common.job import ChatPrompt, TokenizeInput
-from tests.gateway.conftest import gateway
+from tests.gateway.conftest import gateway, let_see
 from tests.gateway.scripted import MODEL, ScriptedCluster
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -148,8 +147,7 @@ async def test_what_cannot_be_shown_is_refused_by_name(
     http: httpx.AsyncClient, cluster: ScriptedCluster, sees: bool, part: dict[str, Any], param: str
 ) -> None:
     if sees:
-        [info] = cluster.directory.listed
-        cluster.directory.listed = [replace(info, capabilities=("chat", "completions", "images"))]
+        let_see(cluster)
     refused = await http.post("/v1/chat/completions", json=ask(part, *([SHOWN] if sees and part != SHOWN else [])))
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
 

@@ -1,7 +1,7 @@
-"""Reads the sampling that a model's makers recommend, out of its `generation_config.json`."""
+"""Reads the sampling that a model's makers recommend, and its end tokens, out of its `generation_config.json`."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
@@ -25,3 +25,10 @@ def generation_defaults(told: Mapping[str, Any]) -> dict[str, float]:
     if good != given:
         log.warning("generation_default_ignored", values={name: given[name] for name in given.keys() - good.keys()})
     return good
+
+
+def end_ids(told: Any) -> frozenset[int]:
+    """Returns the end tokens that an `eos_token_id` tells: none, one, or a list."""
+    if told is None:
+        return frozenset()
+    return frozenset(cast(list[int], told) if isinstance(told, list) else [told])

@@ -125,5 +125,10 @@ def guide_body(guide: Guide, abilities: Abilities) -> UpstreamBody:
                 return {EXTRAS[kind]: value}
             if abilities.server in ("vllm", "sglang"):
                 return {"structured_outputs": {kind: value}}
-            message = f"This model's upstream ({abilities.server}) knows JSON schemas, but no {kind} to follow."
-            raise BadGrammar(message, param=guide.param)
+            raise no_form(abilities.server, guide)
+
+
+def no_form(server: str, guide: Guide) -> BadGrammar:
+    """Returns the error for a form of answers that a server does not know."""
+    message = f"This model's upstream ({server}) knows JSON schemas, but no {guide.kind} to follow."
+    return BadGrammar(message, param=guide.param)

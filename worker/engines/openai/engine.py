@@ -9,10 +9,10 @@ import httpx
 
 from millstream.common.chunk import Chunk, Result, Start
 from millstream.common.job import TokenizeInput
-from millstream.worker.engines.base import EngineStats, LoadProgress, ModelCard, TextSpec, UpstreamLost, silent
+from millstream.worker.engines.base import EngineStats, LoadProgress, ModelCard, TextSpec, silent
 from millstream.worker.engines.openai.continuing import plan
 from millstream.worker.engines.openai.pool import UpstreamPool
-from millstream.worker.engines.openai.reading import AnswerReader
+from millstream.worker.engines.openai.reading import AnswerReader, cut_off
 from millstream.worker.engines.openai.settings import UpstreamSettings
 from millstream.worker.engines.openai.tokenizing import tokenized
 
@@ -68,7 +68,7 @@ class OpenAIEngine:
                 if chunk is not None:
                     yield chunk
         if not reader.complete:
-            raise UpstreamLost("The upstream's answer ended in its middle.", attempts=1)
+            raise cut_off()
         upstream.succeeded()
         yield planned.seam.last(reader.last())
 

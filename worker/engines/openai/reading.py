@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -10,14 +11,13 @@ from millstream.common.errors import EngineError
 from millstream.worker.engines.base import SequenceKey, UpstreamLost
 from millstream.worker.engines.openai.refusals import complaint_of
 from millstream.worker.engines.openai.replies import (
+    REPLY,
     CallPart,
     ChoicePart,
     LikelyToken,
     MessagePart,
     Scores,
-    UpstreamReply,
     UsageReply,
-    decode_reply,
 )
 
 LONGEST_EVENT = 16 * 2**20  # bytes
@@ -28,6 +28,16 @@ FINISHES: Mapping[str, FinishReason] = {
     "content_filter": "content_filter",
 }
 DONE = b"[DONE]"
+
+
+class AnyReply(Protocol):
+    """An event of any server's stream, which may tell of a failure."""
+
+    @property
+    def error(self) -> Any: ...
+
+
+Reply = TypeVar("Reply", bound=AnyReply)
 
 
 class EventReader:
@@ -84,11 +94,8 @@ class AnswerReader:
         if data == DONE:
             self.done = True
             return None
-        reply = _decoded(data)
+        reply = decoded(REPLY, data)
         self.begun = True
-        if reply.error is not None:
-            told = complaint_of(reply.error)
-            raise UpstreamLost(f"The upstream failed in mid-answer: {told.message}", attempts=1)
         if reply.usage is not None:
             self._usage = _usage(reply.usage)
         if reply.choices is None and reply.usage is None:
@@ -134,11 +141,22 @@ def garbage(what: str) -> EngineError:
     return EngineError(f"The upstream answered something that is no completion: {what!r}")
 
 
-def _decoded(data: bytes) -> UpstreamReply:
+def cut_off() -> UpstreamLost:
+    """Returns the error for an answer that ended without saying why."""
+    return UpstreamLost("The upstream's answer ended in its middle.", attempts=1)
+
+
+def decoded(decoder: "msgspec.json.Decoder[Reply]", data: bytes) -> Reply:
+    """Returns an event of a stream. Raises `EngineError` for what is none, `UpstreamLost` for an upstream that fails in
+    mid-answer."""
     try:
-        return decode_reply(data)
+        reply = decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise garbage(data[:200].decode("utf-8", "replace")) from error
+    if reply.error is not None:
+        told = complaint_of(reply.error)
+        raise UpstreamLost(f"The upstream failed in mid-answer: {told.message}", attempts=1)
+    return reply
 
 
 def _usage(told: UsageReply) -> Usage:

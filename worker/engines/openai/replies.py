@@ -95,4 +95,4 @@ class UpstreamReply(msgspec.Struct):
     error: Any = None
 
 
-decode_reply = msgspec.json.Decoder(UpstreamReply).decode
+REPLY = msgspec.json.Decoder(UpstreamReply)

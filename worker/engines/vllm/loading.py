@@ -14,7 +14,7 @@ from typing import Any
 
 from millstream.common.settings import hand_to_children
 from millstream.worker.engines.base import LoadFailed, LoadProgress, ModelCard, always
-from millstream.worker.engines.model_files.generation_defaults import generation_defaults
+from millstream.worker.engines.model_files.generation_defaults import end_ids, generation_defaults
 from millstream.worker.engines.model_files.named_templates import with_template
 from millstream.worker.engines.model_files.sample_models import SAMPLE_CHAT, SAMPLE_CHAT_NAME, sample_chat_folder
 from millstream.worker.engines.model_files.weights_digest import weights_of, words_of
@@ -129,8 +129,7 @@ def _tokenizer(settings: VllmSettings, model: Any) -> HuggingFaceTokenizer:
     inner = AutoTokenizer.from_pretrained(model.tokenizer, trust_remote_code=model.trust_remote_code, **revision)
     own = model.try_get_generation_config().get("eos_token_id")
     told = own if own is not None else getattr(model.hf_text_config, "eos_token_id", None)
-    ends = frozenset(told if isinstance(told, list) else [] if told is None else [told])
-    rendered = with_template(inner, ends, settings.chat_template)
+    rendered = with_template(inner, end_ids(told), settings.chat_template)
     _ = rendered.shown  # found out here, because it would hold the event loop up later
     return rendered
 

@@ -103,13 +103,13 @@ class _Reading:
 
     def _content(self, item: ResponseItem, path: str) -> str | list[dict[str, Any]]:
         if self._vision is not None and item.role == "user" and _images(item.content):
-            return seen_parts(item.content if isinstance(item.content, list) else [], path, self._vision)
+            return seen_parts(item.content if isinstance(item.content, list) else [], path, self._vision, INPUT_IMAGE)
         return text(item.content, path)
 
     def _answer(self, item: ResponseItem, path: str) -> None:
         if self._vision is not None and isinstance(item.output, list):
             images = [part for part in item.output if can_show(part, INPUT_IMAGE, self._vision)]
-            self._shown += seen_parts(images, f"{path}.output", self._vision)
+            self._shown += seen_parts(images, f"{path}.output", self._vision, INPUT_IMAGE)
             hint = Part(type="input_text", text=SEEN_BELOW)
             hinted = [hint if part in images else part for part in item.output]
             item = item.model_copy(update={"output": hinted})

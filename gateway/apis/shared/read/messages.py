@@ -38,7 +38,7 @@ def template_messages(messages: list[Message], vision: Vision | None = None) -> 
         made.append(_message(message, index, vision))
         if vision is not None and message.role in TOOL_ROLES:
             images = [part for part in _parts(message) if can_show(part, IMAGE, vision)]
-            shown += _seen(images, f"messages[{index}].content", vision)
+            shown += seen_parts(images, f"messages[{index}].content", vision)
             hinted = [SEEN_BELOW if part in images else tool_text([part], "") for part in _parts(message)]
             made[-1] |= {"content": "".join(hinted)} if images else {}
     return [*made, {"role": "user", "content": shown}] if shown else made
@@ -67,11 +67,12 @@ def _parts(message: Message) -> list[Part]:
 def _message(message: Message, index: int, vision: Vision | None) -> dict[str, Any]:
     path = f"messages[{index}]"
     said = tool_text if message.role in TOOL_ROLES else text
-    content: Any = None
-    if vision is not None and message.role == "user" and any(part.type == IMAGE for part in _parts(message)):
-        content = _seen(_parts(message), f"{path}.content", vision)
-    else:
-        content = said(message.content, f"{path}.content")
+    seen = message.role == "user" and any(part.type == IMAGE for part in _parts(message))
+    content: Any = (
+        seen_parts(_parts(message), f"{path}.content", vision)
+        if vision is not None and seen
+        else said(message.content, f"{path}.content")
+    )
     out: dict[str, Any] = {"role": message.role, "content": content}
     if message.name:
         out["name"] = message.name
@@ -122,20 +123,11 @@ def _call(identity: str, function: CalledFunction) -> dict[str, Any]:
     return {"id": identity, "type": "function", "function": {"name": function.name, "arguments": function.arguments}}
 
 
-def _seen(parts: list[Part], path: str, vision: Vision) -> list[dict[str, Any]]:
-    """Returns parts of which some are images, as the upstream reads them."""
+def seen_parts(parts: list[Part], path: str, vision: Vision, kind: str = IMAGE) -> list[dict[str, Any]]:
+    """Returns parts as the upstream reads them, images among them. `kind`: what the API calls an image. Raises
+    `BadRequest` naming the part."""
     return [
-        _image(part, f"{path}[{n}]", vision) if part.type == IMAGE else _words(part, f"{path}[{n}]")
-        for n, part in enumerate(parts)
-    ]
-
-
-def seen_parts(parts: list[Part], path: str, vision: Vision) -> list[dict[str, Any]]:
-    """Returns the Responses API's parts as a chat has them, images among them. Raises `BadRequest` naming the part."""
-    return [
-        _image(part.model_copy(update={"type": IMAGE}), f"{path}[{n}]", vision)
-        if part.type == INPUT_IMAGE
-        else _words(part, f"{path}[{n}]")
+        _image(part, f"{path}[{n}]", vision) if part.type == kind else _words(part, f"{path}[{n}]")
         for n, part in enumerate(parts)
     ]
 

@@ -138,9 +138,7 @@ class UpstreamTokenEngine:
     def prepare(self, spec: SequenceSpec) -> None:
         check_spec(spec, self._context_length, self._known().size)
         _, abilities = self._pool.pick()
-        wire = _wire_of(abilities, self._known())
-        wire.check(spec)
-        wire.body(spec, abilities)
+        _wire_of(abilities, self._known()).check(spec)
 
     async def compile(self, guide: Guide, tenant: str) -> None:
         """The upstream compiles it, and refuses what it cannot."""

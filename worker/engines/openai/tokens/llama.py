@@ -9,24 +9,21 @@ from typing import Any
 
 import msgspec
 
-from millstream.common.errors import BadGrammar
 from millstream.common.job import Guide
-from millstream.worker.engines.base import Output, RawLogprob, SequenceSpec, UpstreamLost
+from millstream.worker.engines.base import Output, RawLogprob, SequenceSpec
 from millstream.worker.engines.openai.abilities import Abilities
-from millstream.worker.engines.openai.bodies import LLAMA, UpstreamBody
-from millstream.worker.engines.openai.reading import garbage
-from millstream.worker.engines.openai.refusals import complaint_of
+from millstream.worker.engines.openai.bodies import LLAMA, UpstreamBody, no_form
+from millstream.worker.engines.openai.reading import decoded, garbage
 from millstream.worker.engines.openai.settings import Address
 from millstream.worker.engines.openai.tokens.vocabulary import UpstreamVocabulary
 from millstream.worker.engines.openai.tokens.wires import (
     StoppingReader,
     TokenReader,
-    decoded,
     refuse,
     room,
     seed_of,
+    stops,
 )
-from millstream.worker.engines.sampling.sequence import stops_of
 
 NEVER = -1e9  # a bias as good as a ban
 USUAL_WINDOW = 4096  # tokens that penalties look back on, where the context length is not known
@@ -49,6 +46,8 @@ class LlamaWire:
             "min_tokens": spec.sampling.min_tokens > 0,
         }
         refuse(told, LLAMA)
+        if spec.guide is not None:
+            _guide(spec.guide)
 
     def body(self, spec: SequenceSpec, abilities: Abilities) -> UpstreamBody:
         s = spec.sampling
@@ -78,8 +77,7 @@ class LlamaWire:
         return body | (_guide(spec.guide) if spec.guide is not None else {})
 
     def reader(self, spec: SequenceSpec) -> TokenReader:
-        stops = stops_of(spec, self._vocabulary.tokenizer.eos_ids, guided=spec.guide is not None)
-        return LlamaReader(spec, stops, self._vocabulary)
+        return LlamaReader(spec, stops(spec, self._vocabulary), self._vocabulary)
 
 
 def _guide(guide: Guide) -> UpstreamBody:
@@ -89,9 +87,8 @@ def _guide(guide: Guide) -> UpstreamBody:
             return {"json_schema": {"type": "object"}}
         case "json_schema":
             return {"json_schema": json.loads(guide.value)}
-        case kind:
-            message = f"This model's upstream ({LLAMA}) knows JSON schemas, but no {kind} to follow."
-            raise BadGrammar(message, param=guide.param)
+        case _:
+            raise no_form(LLAMA, guide)
 
 
 class LlamaLikely(msgspec.Struct):
@@ -128,10 +125,8 @@ class LlamaReader(StoppingReader):
         self._told = 0  # tokens in all
 
     def read(self, data: bytes) -> list[Output]:
-        reply = decoded(_decode, data)
+        reply = decoded(_REPLY, data)
         self.begun = True
-        if reply.error is not None:
-            raise UpstreamLost(f"The upstream failed in mid-answer: {complaint_of(reply.error).message}", attempts=1)
         if reply.stop:
             self._finish, self.done = "length" if reply.stop_type == "limit" else "stop", True
         ids = reply.tokens
@@ -158,7 +153,7 @@ class LlamaReader(StoppingReader):
             raise garbage(content) from error
 
 
-_decode = msgspec.json.Decoder(LlamaReply)
+_REPLY = msgspec.json.Decoder(LlamaReply)
 
 
 def _score(told: LlamaScore) -> RawLogprob:

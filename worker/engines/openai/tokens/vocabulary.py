@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, GenerationConfig
 from millstream.common.errors import BadRequest
 from millstream.common.job import TokenizeInput
 from millstream.worker.engines.base import LoadFailed, LoadProgress
-from millstream.worker.engines.model_files.generation_defaults import generation_defaults
+from millstream.worker.engines.model_files.generation_defaults import end_ids, generation_defaults
 from millstream.worker.engines.model_files.named_templates import with_template
 from millstream.worker.engines.model_files.sample_models import SAMPLE_CHAT, SAMPLE_CHAT_NAME, sample_chat_folder
 from millstream.worker.engines.openai.abilities import Abilities
@@ -25,7 +25,6 @@ from millstream.worker.engines.openai.tokenizing import tokenized
 from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
 
 PROOF = "The quick brown fox, 1234567890: naïve café, 漢字 🦀\n\tdef f(x): return x ** 2"
-MISSING = "\ufffd"  # a part of a character, alone
 
 
 class UpstreamVocabulary:
@@ -90,9 +89,7 @@ def load_vocabulary(
         message = f"--tokenizer {source!r} cannot be loaded: {told}. Give a folder, a GGUF file or a hub id."
         raise LoadFailed(message, param="tokenizer") from error
     own = _generation_config(source, path)
-    told = own.get("eos_token_id")
-    found = frozenset(told if isinstance(told, list) else [] if told is None else [told])
-    tokenizer = with_template(inner, found, chat_template)
+    tokenizer = with_template(inner, end_ids(own.get("eos_token_id")), chat_template)
     if not tokenizer.eos_ids:
         message = f"--tokenizer {source!r} has no end token, so that no answer would end: add `eos_token` to it."
         raise LoadFailed(message, param="tokenizer")

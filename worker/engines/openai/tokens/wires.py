@@ -1,21 +1,19 @@
 """Asks upstreams for a sequence of token ids, and reads their answers."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import msgspec
 
 from millstream.common.errors import BadRequest, EngineError
-from millstream.worker.engines.base import Output, RawLogprob, SequenceSpec, UpstreamLost
+from millstream.worker.engines.base import Output, RawLogprob, SequenceSpec
 from millstream.worker.engines.openai.abilities import Abilities
 from millstream.worker.engines.openai.bodies import MILLSTREAM, UpstreamBody, guide_body
-from millstream.worker.engines.openai.reading import DONE, garbage
-from millstream.worker.engines.openai.refusals import complaint_of
+from millstream.worker.engines.openai.reading import DONE, cut_off, decoded
 from millstream.worker.engines.openai.settings import Address
 from millstream.worker.engines.openai.tokens.vocabulary import UpstreamVocabulary
 from millstream.worker.engines.sampling.sequence import stops_of
 
-Reply = TypeVar("Reply")
 VLLM = "vllm"
 SEEDS = 2**31  # that every server takes
 
@@ -45,7 +43,7 @@ class TokenWire(Protocol):
     def route(self, address: Address) -> str: ...
 
     def check(self, spec: SequenceSpec) -> None:
-        """Raises `BadRequest` naming what cannot be asked for in this way."""
+        """Raises `BadRequest` naming what cannot be asked for in this way, `BadGrammar` for a form of answers."""
         ...
 
     def body(self, spec: SequenceSpec, abilities: Abilities) -> UpstreamBody: ...
@@ -58,6 +56,11 @@ def refuse(told: Mapping[str, bool], server: str) -> None:
     for param, asked in told.items():
         if asked:
             raise BadRequest(f"This model's upstream ({server}) has no `{param}`: leave it out.", param=param)
+
+
+def stops(spec: SequenceSpec, vocabulary: UpstreamVocabulary) -> frozenset[int]:
+    """Returns the tokens that end a sequence."""
+    return stops_of(spec, vocabulary.tokenizer.eos_ids, guided=spec.guide is not None)
 
 
 def room(spec: SequenceSpec) -> int:
@@ -75,6 +78,7 @@ class CompletionsWire:
 
     def __init__(self, vocabulary: UpstreamVocabulary, abilities: Abilities) -> None:
         self._vocabulary = vocabulary
+        self._abilities = abilities
         self._server = abilities.server
 
     def route(self, address: Address) -> str:
@@ -84,6 +88,8 @@ class CompletionsWire:
         wanted = spec.sampling.logprobs is not None and self._server == MILLSTREAM
         told = {"prompt_logprobs": spec.prompt_logprobs is not None, "bad_words": bool(spec.banned), "logprobs": wanted}
         refuse(told, self._server)
+        if spec.guide is not None:
+            guide_body(spec.guide, self._abilities)
 
     def body(self, spec: SequenceSpec, abilities: Abilities) -> UpstreamBody:
         s = spec.sampling
@@ -104,7 +110,7 @@ class CompletionsWire:
             "min_tokens": max(0, s.min_tokens - len(spec.generated)),
             "seed": seed_of(spec),
             "ignore_eos": True,  # ends are told as stop tokens, so that one rule holds for all engines
-            "stop_token_ids": sorted(stops_of(spec, self._vocabulary.tokenizer.eos_ids, guided=spec.guide is not None)),
+            "stop_token_ids": sorted(stops(spec, self._vocabulary)),
         }
         salt = spec.cache_salt if self._server == VLLM else ""
         optional = {"logit_bias": s.logit_bias, "allowed_token_ids": s.allowed_token_ids, "cache_salt": salt}
@@ -114,8 +120,7 @@ class CompletionsWire:
         return body | (guide_body(spec.guide, abilities) if spec.guide is not None else {})
 
     def reader(self, spec: SequenceSpec) -> TokenReader:
-        stops = stops_of(spec, self._vocabulary.tokenizer.eos_ids, guided=spec.guide is not None)
-        return CompletionsReader(spec, stops)
+        return CompletionsReader(spec, stops(spec, self._vocabulary))
 
 
 class NamedScores(msgspec.Struct):
@@ -180,7 +185,7 @@ class StoppingReader:
         if self._ended:
             return None
         if self._finish is None:
-            raise UpstreamLost("The upstream's answer ended in its middle.", attempts=1)
+            raise cut_off()
         reason = "length" if self._finish == "length" else "stop"
         return Output(self._spec.key, finish=reason, cached=min(self._cached, len(self._spec.prompt)))
 
@@ -192,10 +197,8 @@ class CompletionsReader(StoppingReader):
         if data == DONE:
             self.done = True
             return []
-        reply = decoded(_decode, data)
+        reply = decoded(_REPLY, data)
         self.begun = True
-        if reply.error is not None:
-            raise UpstreamLost(f"The upstream failed in mid-answer: {complaint_of(reply.error).message}", attempts=1)
         if reply.usage is not None and reply.usage.prompt_tokens_details is not None:
             self._cached = reply.usage.prompt_tokens_details.cached_tokens or 0
         if not reply.choices:
@@ -208,15 +211,7 @@ class CompletionsReader(StoppingReader):
         return self.tokens(ids, _scores(ids, choice.logprobs))
 
 
-_decode = msgspec.json.Decoder(TokensReply)
-
-
-def decoded(decoder: "msgspec.json.Decoder[Reply]", data: bytes) -> Reply:
-    """Raises `EngineError` for what is no such event."""
-    try:
-        return decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise garbage(data[:200].decode("utf-8", "replace")) from error
+_REPLY = msgspec.json.Decoder(TokensReply)
 
 
 def _scores(ids: list[int], told: NamedScores | None) -> list[RawLogprob | None]:

@@ -34,8 +34,7 @@ def forward_loop(
     rows: CurrentRows | None = None,
 ) -> ForwardLoop:
     """Tries the model with a few tokens and returns its loop. `rows`: where layers with adapters learn whose rows they
-    compute. Raises `LoadFailed` for a model that cannot be asked by
-    its tokens alone."""
+    compute. Raises `LoadFailed` for a model that cannot be asked by its tokens alone."""
     try:
         begin = _encoded(loaded) if loaded.encodes else _decoded(loaded)
         vocabulary = begin().read([1, 2, 3]).shape[0]

@@ -25,6 +25,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from millstream.common.errors import BadRequest
 from millstream.worker.engines.base import LoadFailed, LoadProgress
+from millstream.worker.engines.model_files.generation_defaults import end_ids
 from millstream.worker.engines.model_files.named_templates import with_template
 from millstream.worker.engines.model_files.sample_models import SAMPLE_CHAT, SAMPLE_CHAT_NAME, sample_chat_folder
 from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
@@ -239,6 +240,4 @@ def _eos_ids(model: PreTrainedModel) -> frozenset[int]:
     ids = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     if ids is None:
         ids = getattr(model.config.get_text_config(), "eos_token_id", None)
-    if ids is None:
-        return frozenset()
-    return frozenset(ids if isinstance(ids, list) else [ids])
+    return end_ids(ids)
