@@ -4,6 +4,7 @@ import json
 from typing import Any, cast
 
 from millstream.worker.text.parsers.formats import CallFormat
+from millstream.worker.text.parsers.tagged_calls import tagged
 
 _INTRODUCTION = (
     "You can call functions. These are their names, what they do and their parameters as JSON schemas:\n"
@@ -57,8 +58,10 @@ def _arguments(call: dict[str, Any]) -> Any:
 
 def _call(notation: CallFormat, name: str, arguments: Any) -> str:
     syntax = notation.syntax
+    named = cast(dict[str, Any], arguments if isinstance(arguments, dict) else {})
+    if notation.tags is not None:
+        return tagged(notation, notation.tags, name, named)
     if syntax.style == "pythonic":
-        named = cast(dict[str, Any], arguments if isinstance(arguments, dict) else {})
         given = ", ".join(f"{key}={value!r}" for key, value in named.items())
         return f"{syntax.opening}{name}({given}){syntax.closing}"
     body = json.dumps({syntax.name_key: name, syntax.arguments_key: arguments}, ensure_ascii=False)

@@ -4,6 +4,7 @@ before it alone, never on time or on how they were cut into chunks, so another w
 from array import array
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import Any
 
 from millstream.common.chunk import Chunk, FinishReason, TokenLogprob, ToolDelta, TopLogprob, Usage
 from millstream.common.job import ChatPrompt, JobRequest
@@ -14,6 +15,7 @@ from millstream.worker.text.parsers.json_calls import JsonCalls
 from millstream.worker.text.parsers.parsed import Parsed
 from millstream.worker.text.parsers.pythonic import PythonicCalls
 from millstream.worker.text.parsers.reasoning import OPEN, ReasoningParser
+from millstream.worker.text.parsers.tagged_calls import TaggedCalls
 from millstream.worker.text.stop_strings import StopMatcher
 
 _TAIL = 16  # prompt tokens in which a template's opening <think> is looked for
@@ -33,7 +35,8 @@ class Transcript:
         template = str(getattr(tokenizer, "chat_template", "") or "")
         chat = request.input if isinstance(request.input, ChatPrompt) else None
         format = (calls or parser_for(template)) if chat is not None and chat.tools and request.tool_use else None
-        self._calls = self._calls_parser(format, request) if format is not None else None
+        tools = chat.tools if chat is not None else []
+        self._calls = self._calls_parser(format, request, tools) if format is not None else None
         opened = chat is not None and tokenizer.decode(prompt[-_TAIL:], skip_special=False).rstrip().endswith(OPEN)
         bound = request.guide is not None or (request.tool_use is not None and request.tool_use.choice != "auto")
         thinks = chat is not None and not bound and (opened or reasons(template))  # a grammar leaves no room for it
@@ -108,11 +111,15 @@ class Transcript:
         elif answer:
             self._calls.feed(answer, out)
 
-    def _calls_parser(self, format: CallFormat, request: JobRequest) -> JsonCalls | PythonicCalls:
+    def _calls_parser(
+        self, format: CallFormat, request: JobRequest, tools: list[dict[str, Any]]
+    ) -> JsonCalls | PythonicCalls | TaggedCalls:
         parallel = request.tool_use is None or request.tool_use.parallel
         forced = request.tool_use is not None and request.tool_use.choice != "auto"
         if format.name == "pythonic":
             return PythonicCalls(self._call_id, parallel, forced)
+        if format.tags is not None and not forced:
+            return TaggedCalls(format, format.tags, self._call_id, tools, parallel)
         return JsonCalls(format, self._call_id, parallel, forced)
 
     def _call_id(self, index: int) -> str:
@@ -125,7 +132,8 @@ class Transcript:
         """Returns the special tokens, else left out of the text, that the parser needs to see."""
         markers = [OPEN, "</think>"] if self._reasoning is not None else []
         if format is not None:
-            markers += [mark for mark in (format.marker, format.suffix, *format.bracketed) if mark]
+            tags = format.tags.tokens if format.tags is not None else ()
+            markers += [mark for mark in (format.marker, format.suffix, *format.bracketed, *tags) if mark]
         ids = [(self._tokenizer.encode(marker, special=False), marker) for marker in markers]
         return {found[0]: mark for found, mark in ids if len(found) == 1 and not self._tokenizer.decode(found)}
 
