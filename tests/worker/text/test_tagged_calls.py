@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millstream.common.chunk import Chunk
@@ -116,6 +116,7 @@ def test_calls_of_one_group_and_calls_without_the_marker() -> None:
 
 
 @pytest.mark.parametrize("format", TAGGED)
+@settings(max_examples=50, deadline=None)
 @given(cut=st.integers(0, 400), text=st.text(max_size=30))
 def test_another_worker_goes_on_in_the_middle_of_a_call(format: str, cut: int, text: str) -> None:
     answer = "So: " + written(format, "edit", path=text, line="3", edits="[1]") + "\nDone."

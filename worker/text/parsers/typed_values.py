@@ -56,7 +56,7 @@ def _fits(value: Any, allowed: set[str]) -> bool:
 
 
 def _name(value: Any) -> str | None:
-    return _NAMES.get(cast(type, type(value)))
+    return _NAMES.get(value.__class__)
 
 
 def _types(schema: Any) -> Iterator[str]:
