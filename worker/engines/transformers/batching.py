@@ -37,6 +37,7 @@ from millstream.worker.engines.transformers.loading.attention import (
     Span,
     plan_attention,
 )
+from millstream.worker.engines.transformers.loading.device import without_autograd
 from millstream.worker.engines.transformers.loading.gpu_attention import GPU_ATTENTION, Tables, plan_graphs
 from millstream.worker.engines.transformers.logits_hook import LogitsHook
 from millstream.worker.engines.transformers.lora.rows import CurrentRows
@@ -243,7 +244,7 @@ class BatchLoop(OverlappedLoop):
             data["paged"] = self._plan(processor.cache, data["write_index"][0])
         if ios.compute_stream is not None:  # the inputs were copied on the current stream, which nothing else waits for
             ios.compute_stream.wait_stream(torch.accelerator.current_stream())
-        with self._logits_hook.rows_in(self._rows, ios.compute_stream):
+        with self._logits_hook.rows_in(self._rows, ios.compute_stream), without_autograd(self.model.device):
             processor.model_runner.compute_batch(self.model, data)
         batch = self._logits_hook.batch
         if batch and needed(batch):  # else the arg-max the library has taken already is the choice
@@ -292,7 +293,7 @@ class BatchLoop(OverlappedLoop):
 
     def _choose(self, ios: Any, batch: list[Sequence]) -> None:
         logits = self._logits_hook.logits
-        with stream_context(ios.compute_stream):
+        with stream_context(ios.compute_stream), without_autograd(self.model.device):
             ios.output_ids[0, : len(batch)] = self._sampler.choose(logits[: len(batch)], batch).int()
 
     def _handle_critical_error(self, error: Exception, batch_processor: ContinuousBatchProcessor | None) -> None:
