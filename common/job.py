@@ -160,4 +160,5 @@ class JobRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     prompt_ids: bool = False  # tell the prompt's token ids with the start
     repeats_prompt: bool = False  # another job of the request has the same prompt, and counts it
     watched: bool = True  # a client reads every token as it comes; else chunks leave in pieces of many tokens
+    traceparent: str = ""  # the span of its request, as W3C's header; empty: nothing of it is traced
     cache_salt: str = ""  # cached prompt beginnings are shared by jobs of the same salt alone: a tenant's digest

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from millstream.common.process.tasks import tell_why_it_ends
+from millstream.common.tracing.opening import traced
 from millstream.gateway.access.authentication import check_exposure
 from millstream.gateway.access.browsers import browser_rules
 from millstream.gateway.access.static_keys import keys_of
@@ -29,6 +30,7 @@ from millstream.gateway.http.metrics_text import metrics_port
 from millstream.gateway.http.middleware import AccessLog, Authentication, ForeignPages, SizeLimits
 from millstream.gateway.http.normalize import PathNormalization
 from millstream.gateway.http.routes import ROUTERS, SERVED
+from millstream.gateway.http.tracing import TraceRequests
 from millstream.gateway.services.aliases import parse_aliases
 from millstream.gateway.services.background_tasks import BackgroundTasks
 from millstream.gateway.services.cluster import Connect
@@ -68,6 +70,8 @@ def create_app(settings: GatewaySettings, connect: Connect, failed: Callable[[],
                 here = (aliases, metrics, background_tasks, drain_notifier, images, ModelDefaults(cluster.directory))
                 services = Services(settings, cluster, cluster.keys or keys, *here)
                 app.state.services = services
+                if cluster.spans is not None:
+                    cluster.spans.tell_lost(metrics.spans_lost.inc)
                 if cluster.tell_times is not None:
                     cluster.tell_times(metrics.observe)
                 async with metrics_port(settings, services):
@@ -96,6 +100,8 @@ def _surround(app: DirectApp, settings: GatewaySettings, metrics: Metrics) -> No
     app.surround(partial(ForeignPages, rules=browser_rules(settings)))
     app.surround(RefuseWhileDraining)
     app.surround(partial(AccessLog, metrics=metrics))
+    if traced(settings):
+        app.surround(partial(TraceRequests, ratio=settings.trace_ratio))
     if settings.cors_origins:
         browsers = partial(CORSMiddleware, allow_origins=settings.cors_origins, expose_headers=EXPOSED)
         app.surround(partial(browsers, allow_methods=["*"], allow_headers=["*"]))

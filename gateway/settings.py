@@ -7,6 +7,7 @@ from pydantic import Field
 
 from millstream.common.process.folders import default_files_url
 from millstream.common.settings import ClusterSettings
+from millstream.common.tracing.settings import TraceSettings
 
 
 class FilesSettings(ClusterSettings):
@@ -28,7 +29,7 @@ class FilesSettings(ClusterSettings):
     )
 
 
-class IntakeSettings(FilesSettings):
+class IntakeSettings(FilesSettings, TraceSettings):
     """The settings that a gateway and a background process have in common: the reading of requests, and how many of
     them may wait."""
 

@@ -13,6 +13,7 @@ from millstream.common.process.identity import incarnation
 from millstream.common.process.stopping import on_stop_signals
 from millstream.common.process.tasks import START_ANEW, LoopEnded, leaves, tell_why_it_ends
 from millstream.common.telemetry import configure
+from millstream.common.tracing.opening import traced, traces
 from millstream.worker.service import registry as build
 from millstream.worker.service.models import WorkerModels
 from millstream.worker.service.service import EngineGone
@@ -29,6 +30,11 @@ def serve(settings: WorkerSettings) -> int:
     worker = WorkerId(incarnation("worker"))
     configure(settings.log_format, settings.log_level, {"worker": worker})
     try:
+        traced(settings)
+    except ValueError as error:
+        log.error("cannot_start", error=str(error))
+        return CANNOT_LOAD
+    try:
         status = loop.run(_run(settings, worker))
     except MillstreamError as error:
         log.error("cannot_start", error=error.message, code=error.code)
@@ -44,8 +50,11 @@ async def _run(settings: WorkerSettings, worker: WorkerId) -> int:
     stop = asyncio.Event()
     on_stop_signals(stop.set)
     offers = build.offers(settings)
-    async with Broker(settings.redis_url, min(COMMAND_TIMEOUT, settings.lease / 3)) as broker:
-        worker_models = WorkerModels(broker, worker, settings, offers)
+    async with (
+        traces(settings, "worker", worker) as spans,
+        Broker(settings.redis_url, min(COMMAND_TIMEOUT, settings.lease / 3)) as broker,
+    ):
+        worker_models = WorkerModels(broker, worker, settings, offers, spans)
         if not await worker_models.load_residents(stop):
             build.leave_at_once(0)  # loading cannot be interrupted, and nothing is held yet
         loop.keep_what_is_loaded()

@@ -6,10 +6,11 @@ from typing import Literal
 from pydantic import Field, SecretStr
 
 from millstream.common.settings import ClusterSettings
+from millstream.common.tracing.settings import TraceSettings
 from millstream.worker.text.parsers.formats import FormatName
 
 
-class WorkerSettings(ClusterSettings):
+class WorkerSettings(ClusterSettings, TraceSettings):
     """The model that this worker serves, its engine, and the way it leaves."""
 
     model: str = Field(
@@ -72,6 +73,10 @@ class WorkerSettings(ClusterSettings):
         default=20.0,
         ge=0,
         description="Seconds the engine goes on while Redis is away; then it pauses until it is back.",
+    )
+
+    trace_content: bool = Field(
+        default=False, description="Put prompts and answers into the spans of traces, for whoever may read those."
     )
 
     revision: str | None = Field(default=None, description="Branch, tag or commit of a hub model.")

@@ -17,7 +17,8 @@ EVICT_BATCH = 32  # jobs a call: keeps the script near a millisecond
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A job this worker now holds. `seq` is the last one logged: above 0 it is a continuation."""
+    """A job this worker now holds. `seq` is the last one logged: above 0 it is a continuation. `submitted_ms` and
+    `leases` (`common.leases`) are what its hash tells of its past."""
 
     id: JobId
     model: ModelName
@@ -26,6 +27,8 @@ class Claimed:
     attempt: int
     deadline_ms: int
     request: JobRequest
+    submitted_ms: int = 0
+    leases: str = ""
 
     @property
     def grant(self) -> int:
@@ -195,8 +198,9 @@ async def claim(broker: Broker, model: ModelName, worker: WorkerId, room: int) -
 
 
 def _claimed(model: ModelName, row: list[Any]) -> Claimed:
-    id, lease, seq, attempt, deadline, request = row
-    return Claimed(id, model, lease, Seq(int(seq)), int(attempt), int(deadline), decode_request(request))
+    id, lease, seq, attempt, deadline, request, submitted, leases = row
+    numbers = (Seq(int(seq)), int(attempt), int(deadline))
+    return Claimed(id, model, lease, *numbers, decode_request(request), int(submitted), leases)
 
 
 async def step(

@@ -8,8 +8,11 @@ from millstream.common.broker.chunks import FrameChannel
 from millstream.common.broker.connection.broker import Broker
 from millstream.common.job import GatewayId
 from millstream.common.process.identity import incarnation
+from millstream.common.tracing.span import SpanWriter
 from millstream.gateway.queue.hub import FrameHub
 from millstream.gateway.queue.redis_client import RedisQueueClient, Terms
+from millstream.gateway.queue.replay import ignore_ended
+from millstream.gateway.queue.untold_endings import UntoldEndings
 from millstream.gateway.queue.wait_estimate import WaitEstimator
 from millstream.gateway.queue.watchdog import Watchdog
 
@@ -27,11 +30,15 @@ class ConnectedQueue:
     loops: Mapping[str, Callable[[], Awaitable[None]]]
 
 
-def connected_queue(broker: Broker, terms: Terms, keep_alive: float = KEEP_ALIVE) -> ConnectedQueue:
-    """Returns a queue whose gateway has a new name."""
+def connected_queue(
+    broker: Broker, terms: Terms, keep_alive: float = KEEP_ALIVE, spans: SpanWriter | None = None
+) -> ConnectedQueue:
+    """Returns a queue whose gateway has a new name. `spans`: where those go that no worker can write."""
     gateway = GatewayId(incarnation("gateway"))
     hub, wait_estimator = FrameHub(), WaitEstimator(broker)
-    client = RedisQueueClient(broker, gateway, hub, wait_estimator, terms)
+    endings = UntoldEndings(broker, spans) if spans is not None else None
+    ended = endings.note if endings is not None else ignore_ended
+    client = RedisQueueClient(broker, gateway, hub, wait_estimator, terms, ended)
     watchdog = Watchdog(broker, gateway, hub, wait_estimator, keep_alive)
     loops: dict[str, Callable[[], Awaitable[None]]] = {
         "names": client.names.watch,
@@ -39,4 +46,6 @@ def connected_queue(broker: Broker, terms: Terms, keep_alive: float = KEEP_ALIVE
         "watchdog": watchdog.watch,
         "tidy": client.tidy,
     }
+    if endings is not None:
+        loops["endings"] = endings.run
     return ConnectedQueue(client, gateway, hub, wait_estimator, loops)

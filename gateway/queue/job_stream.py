@@ -55,6 +55,7 @@ class JobStream:
         self.lagging = False  # the log has more than was delivered: read it
         self.unsure = origin is None  # our place in Redis must be found (again) before going on
         self.done = False  # the last chunk was delivered, or the sink has failed
+        self.failed = False  # its last chunk is an error
         self.failure: Exception | None = None  # of the sink
         self.heard = monotonic()
         self.asked = 0.0  # when the watchdog last asked about it
@@ -122,7 +123,7 @@ class JobStream:
         self.heard = now
         self.look_at = min(self.look_at, self.heard + self.silent)  # it may have been waiting for long until now
         if chunks[-1][1].last:
-            self.done = True
+            self.done, self.failed = True, chunks[-1][1].error is not None
             self.wake()
         return True
 

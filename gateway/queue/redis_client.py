@@ -27,7 +27,7 @@ from millstream.gateway.queue.hub import FrameHub
 from millstream.gateway.queue.job_stream import JobStream, Origin
 from millstream.gateway.queue.model_names import ModelNames
 from millstream.gateway.queue.rate_limits import RateLimiter, within_limits
-from millstream.gateway.queue.replay import LogReader
+from millstream.gateway.queue.replay import JobsEnded, LogReader, ignore_ended
 from millstream.gateway.queue.sink import ChunkSink, LoggedChunk
 from millstream.gateway.queue.wait_estimate import WaitEstimator
 
@@ -52,12 +52,19 @@ class RedisQueueClient:
     workers announced. Answers and records keep the name that was asked for, so the model's own is found here."""
 
     def __init__(
-        self, broker: Broker, gateway: GatewayId, hub: FrameHub, wait_estimator: WaitEstimator, terms: Terms
+        self,
+        broker: Broker,
+        gateway: GatewayId,
+        hub: FrameHub,
+        wait_estimator: WaitEstimator,
+        terms: Terms,
+        ended: JobsEnded = ignore_ended,
     ) -> None:
         self._broker = broker
         self._gateway = gateway
         self._hub = hub
-        self._reader = LogReader(broker, gateway, hub, terms.retention)
+        self._ended = ended
+        self._reader = LogReader(broker, gateway, hub, terms.retention, ended)
         self._wait_estimator = wait_estimator
         self._terms = terms
         self._limiter = RateLimiter(broker)
@@ -275,6 +282,7 @@ class RedisQueueClient:
             try:
                 states = await jobs.cancel(self._broker, model, tenant, ids, left)
                 log.info("jobs_cancelled", jobs=ids, model=model, states=states)
+                self._ended(model, ids)
                 return states
             except RedisAway:
                 await backoff.sleep()

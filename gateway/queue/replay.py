@@ -1,6 +1,7 @@
 """Streams read from their jobs' chunk logs: the place found in Redis, holes filled, what Redis lost put back."""
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import monotonic
 
@@ -24,11 +25,27 @@ LOOK_PATIENCE = 30.0  # seconds a look waits for a Redis that restarts or fails 
 log = structlog.stdlib.get_logger(part="dispatch")
 
 
+JobsEnded = Callable[[ModelName, Sequence[JobId]], None]
+
+
+def ignore_ended(model: ModelName, ids: Sequence[JobId]) -> None:
+    """Does nothing: a `JobsEnded` for those who need none."""
+
+
 class LogReader:
     """The reading half of a `QueueClient`; the frame hub brings the news."""
 
-    def __init__(self, broker: Broker, gateway: GatewayId, hub: FrameHub, retention: float = 600.0) -> None:
-        """`retention`: seconds for which a job is known at least, if no restart of Redis loses it."""
+    def __init__(
+        self,
+        broker: Broker,
+        gateway: GatewayId,
+        hub: FrameHub,
+        retention: float = 600.0,
+        ended: JobsEnded = ignore_ended,
+    ) -> None:
+        """`retention`: seconds for which a job is known at least, if no restart of Redis loses it. `ended` is told of
+        each job that was followed and failed."""
+        self._ended = ended
         self._retention = retention
         self._broker = broker
         self._gateway = gateway
@@ -53,6 +70,8 @@ class LogReader:
                     await job_stream.wait()
         finally:
             self._hub.remove(job_stream)
+            if job_stream.failed:
+                self._ended(model, [job])
         if job_stream.failure is not None:
             raise job_stream.failure
 

@@ -24,6 +24,7 @@ from millstream.gateway.requests.presenter import Presenter
 from millstream.gateway.requests.response_meta import ResponseMeta
 from millstream.gateway.requests.streaming import Streaming
 from millstream.gateway.requests.usage import total
+from millstream.gateway.services.request_trace import trace_of
 from millstream.gateway.services.services import Services
 
 SHORTEST = 2  # chunks of the shortest job: its start and its end
@@ -43,13 +44,18 @@ class RequestHandler:
 
     def __init__(self, services: Services, request: Request, *, resumable: bool) -> None:
         self._services = services
+        self._trace = trace_of(request.scope)
         self._client = ClientWatch(request, services.drain_notifier.served)
         self._resumable = resumable
         self._queue = services.cluster.queue
 
     async def admit(self, order: PreparedRequest) -> AdmittedRequest:
         """Returns the jobs to follow: the request's own, or an earlier request's."""
+        if self._trace is not None:
+            self._trace.asks(order.submission.model, order.submission.jobs, stream=order.stream)
         admitted = await admit(self._queue, order)
+        if self._trace is not None:
+            self._trace.follows(admitted.id.text, earlier=admitted.repeated or admitted.admission is None)
         if admitted.repeated:
             self._services.metrics.resumptions.labels(admitted.model).inc()
         return admitted
@@ -93,11 +99,10 @@ class RequestHandler:
         self._client.release()
         if admitted.admission is None:
             self._services.metrics.resumptions.labels(admitted.model).inc()
-        self._services.metrics.count(
-            admitted.model,
-            admitted.tenant,
-            total([accumulator.usage for accumulator in accumulators], len(accumulators)),
-        )
+        used = total([accumulator.usage for accumulator in accumulators], len(accumulators))
+        self._services.metrics.count(admitted.model, admitted.tenant, used)
+        if self._trace is not None:
+            self._trace.used(used)
         return accumulators
 
     async def stream(self, answer: Writers, admitted: AdmittedRequest) -> Response:
@@ -110,7 +115,8 @@ class RequestHandler:
         elif admitted.resumed:
             await self._reread_start(admitted, presenter)
             after = [await self._within(admitted, choice) for choice in range(len(admitted.jobs))]
-        streaming = Streaming(self._services, admitted, presenter, self._client, resumable=self._resumable)
+        reading = (admitted, presenter, self._client)
+        streaming = Streaming(self._services, *reading, resumable=self._resumable, trace=self._trace)
         try:
             with self._client:
                 admitted = self._stated(admitted, await self._begin(admitted, streaming, after))

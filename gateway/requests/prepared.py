@@ -91,7 +91,10 @@ def prepared(
 def _placed(request: JobRequest, place: RequestContext) -> JobRequest:
     """Returns the job with what its place says of it, beside the body."""
     sampling = msgspec.structs.replace(request.sampling, clamp=True) if place.clamp else request.sampling
-    return msgspec.structs.replace(request, cache_salt=place.caller.cache_salt, sampling=sampling)
+    caller = place.caller
+    return msgspec.structs.replace(
+        request, cache_salt=caller.cache_salt, sampling=sampling, traceparent=caller.traceparent
+    )
 
 
 def _check_copies(size: int, choices: int) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 
-from millstream.common.chunk import NOTHING_YET, Seq
+from millstream.common.chunk import NOTHING_YET, Seq, Usage
 from millstream.common.errors import MillstreamError, from_failure
 from millstream.gateway.connection.disconnect import ClientWatch
 from millstream.gateway.connection.sse import EventStream
@@ -14,6 +14,7 @@ from millstream.gateway.requests.admitted import AdmittedRequest, chunk_after, f
 from millstream.gateway.requests.event_sink import EventSink
 from millstream.gateway.requests.presenter import Presenter
 from millstream.gateway.requests.usage import total
+from millstream.gateway.services.request_trace import RequestTrace
 from millstream.gateway.services.services import Services
 
 StreamEnded = Callable[[AdmittedRequest, bool], Awaitable[None]]
@@ -31,7 +32,9 @@ class Streaming:
         client: ClientWatch,
         *,
         resumable: bool,
+        trace: RequestTrace | None = None,
     ) -> None:
+        self._trace = trace
         self._queue = services.cluster.queue
         self._metrics = services.metrics
         self._drain_notifier = services.drain_notifier
@@ -122,7 +125,9 @@ class Streaming:
         error = self._writer.error
         admitted = self._admitted
         if self._complete and not self._writer.unsettled:
-            self._metrics.count(admitted.model, admitted.tenant, total(self._writer.usages, 1))
+            self._used(admitted, total(self._writer.usages, 1))
+        if error is not None and self._trace is not None:
+            self._trace.failed(error.code)
         if error is not None:
             self._metrics.failures.labels(error.code).inc()
             log.warning("request_failed", request=admitted.id.text, code=error.code, error=error.message)
@@ -132,6 +137,11 @@ class Streaming:
             log.info("client_left", request=admitted.id.text, resumable=self._resumable)
         if self._abandoned(error):
             await self._queue.leave(admitted.model, admitted.jobs)
+
+    def _used(self, admitted: AdmittedRequest, usage: Usage) -> None:
+        self._metrics.count(admitted.model, admitted.tenant, usage)
+        if self._trace is not None:
+            self._trace.used(usage)
 
     def _count(self, admitted: AdmittedRequest) -> None:
         if admitted.admission is None:

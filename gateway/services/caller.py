@@ -24,6 +24,7 @@ class Caller:
     resumable: bool = False
     session: str = ""
     prefixes_shared: bool = False  # with other tenants
+    traceparent: str = ""  # of the request's own span; empty: it is not traced
 
     @property
     def tenant(self) -> str:

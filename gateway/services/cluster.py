@@ -15,6 +15,7 @@ from millstream.common.broker.records.batches import Batches
 from millstream.common.broker.records.pending import Pending
 from millstream.common.broker.records.unfinished import UnfinishedAnswers
 from millstream.common.job import ModelName
+from millstream.common.tracing.sender import SpanSender
 from millstream.gateway.access.authentication import Keys
 from millstream.gateway.queue.client import QueueClient
 from millstream.gateway.queue.job_times import TellTimes
@@ -60,6 +61,7 @@ class ClusterServices:
     find_key: Callable[[str], Awaitable[ApiKey | None]] | None = None  # by its digest; None for one that is revoked
     backlogs: Callable[[], Awaitable[list[Backlog]]] | None = None  # of every model
     servers: Callable[[], Awaitable[list[ServerFigures]]] | None = None  # of Redis
+    spans: SpanSender | None = None  # None: nothing is traced
     tell_times: Callable[[TellTimes], None] | None = None  # who is told the times of each job that was followed
 
 

@@ -23,7 +23,9 @@ from millstream.common.broker.records.unfinished import UnfinishedAnswers
 from millstream.common.broker.upkeep import UpkeepRules, keep_up
 from millstream.common.job import ModelName
 from millstream.common.process.backoff import Backoff
+from millstream.common.process.identity import incarnation
 from millstream.common.process.tasks import TaskGroup
+from millstream.common.tracing.opening import traces
 from millstream.gateway.access.api_keys import Keyring
 from millstream.gateway.access.static_keys import keys_of
 from millstream.gateway.queue.connected import connected_queue
@@ -61,8 +63,13 @@ class RedisDirectory:
 async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
     """Returns at once; a Redis that is not there yet is waited for in the background. When one of the loops that keep
     the connection going ends, the block is cancelled, and the reason raised in a group."""
-    async with Broker(settings.redis_url) as broker, TaskGroup() as tasks:
-        queue = connected_queue(broker, Terms(settings.retention, bounds_of(settings)), settings.keep_alive)
+    process = "gateway" if isinstance(settings, GatewaySettings) else "background"
+    async with (
+        traces(settings, process, incarnation(process)) as spans,
+        Broker(settings.redis_url) as broker,
+        TaskGroup() as tasks,
+    ):
+        queue = connected_queue(broker, Terms(settings.retention, bounds_of(settings)), settings.keep_alive, spans)
         keyring = keyring_of(settings, broker)
         loops = [
             *(tasks.keep(loop, name) for name, loop in queue.loops.items()),
@@ -85,6 +92,7 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
                 find_key=partial(find_key, broker),
                 backlogs=partial(backlogs, broker),
                 servers=partial(server_figures, broker),
+                spans=spans,
                 tell_times=queue.hub.tell_times,
             )
         finally:

@@ -90,6 +90,7 @@ class Metrics:
         self.tools_left_out = self._counter(
             "tools_left_out", "Requests whose offer of a hosted tool was left out, by the tool's family.", "family"
         )
+        self.spans_lost = self._counter("trace_spans_lost", "Spans that no receiver took.")
         self._declare_times()
 
     def _declare_times(self) -> None:

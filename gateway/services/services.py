@@ -1,6 +1,6 @@
 """The services that routes work with, handed to them by the composition root."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
@@ -16,6 +16,7 @@ from millstream.gateway.services.cluster import ClusterServices
 from millstream.gateway.services.image_fetcher import ImageFetcher
 from millstream.gateway.services.metrics import Metrics
 from millstream.gateway.services.model_defaults import ModelDefaults
+from millstream.gateway.services.request_trace import trace_of
 from millstream.gateway.settings import GatewaySettings
 
 
@@ -35,7 +36,9 @@ class Services:
 
     def caller(self, request: Request) -> Caller:
         """Returns what the request's headers say of the caller. Raises `BadRequest`."""
-        return caller(request.headers, key_of(request), self.settings)
+        asking = caller(request.headers, key_of(request), self.settings)
+        trace = trace_of(request.scope)
+        return asking if trace is None else replace(asking, traceparent=trace.begin())
 
     async def model(self, asked: str) -> ModelName:
         """Returns the model with aliases resolved. Only a catch-all needs to know who is served."""

@@ -114,7 +114,7 @@ class Outbox:
             return
         job.acked = seq
         if answer == "ok" and sent.ending is not None:
-            self._running_jobs.remove(job)
+            self._running_jobs.remove(job, "ended")
         elif answer in ("cancel", "preempt"):
             self._on_answer(job, answer)
 

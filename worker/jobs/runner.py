@@ -18,7 +18,7 @@ from millstream.worker.engines.base import UpstreamLost
 from millstream.worker.jobs.circuit_breaker import CircuitBreaker
 from millstream.worker.jobs.drivers.choice import DriverOf
 from millstream.worker.jobs.outbox import Outbox
-from millstream.worker.jobs.running_jobs import RunningJob, RunningJobs
+from millstream.worker.jobs.running_jobs import Leaving, RunningJob, RunningJobs, left_by
 from millstream.worker.jobs.speed import SpeedMeter
 
 log = structlog.stdlib.get_logger(part="runner")
@@ -106,7 +106,7 @@ class Runner:
             except RedisAway:
                 longest = 0
         if longest is None:
-            self.drop(job)
+            self.drop(job, "passed_on")
         elif longest > self.driver.card.context_length:
             told = error.message.replace(f"length is {self.driver.card.context_length} ", f"length is {longest} ")
             sizes = error.sizes and msgspec.structs.replace(error.sizes, room=longest)
@@ -153,10 +153,10 @@ class Runner:
         error = Cancelled("The request was cancelled.")
         self._close(job, End("cancelled", "cancelled", encode_chunk(job.usage), job.used), Chunk(error=error.failure()))
 
-    def drop(self, job: RunningJob) -> None:
-        """Forgets a job that is another worker's now."""
+    def drop(self, job: RunningJob, why: Leaving | None = None) -> None:
+        """Forgets a job that is another worker's now; `why` is None if it was taken from this one."""
         self.driver.forget(job)
-        self._running_jobs.remove(job)
+        self._running_jobs.remove(job, why)
         log.info("job_dropped", **job.facts, lease=job.claimed.lease)
 
     async def _give_back(self, job: RunningJob, error: UpstreamLost) -> None:
@@ -171,8 +171,8 @@ class Runner:
                     if self._running_jobs.has(job) and job.end is None:
                         held = [(job.claimed.id, job.claimed.lease)]
                         costs = (error.attempts, self._max_attempts)
-                        await retry(self._broker, job.claimed.model, self._worker, held, *costs)
-                        self._running_jobs.remove(job)
+                        replies = await retry(self._broker, job.claimed.model, self._worker, held, *costs)
+                        self._running_jobs.remove(job, left_by(replies[0], "given_back"))
             except RedisAway:
                 await backoff.sleep()
 

@@ -1,19 +1,23 @@
 """The jobs this worker holds for one model, each with what it has made and what of that Redis has."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from time import monotonic, time
+from typing import Literal
 
 from msgspec.structs import replace
 
 from millstream.common.broker.workers import Claimed, End, JobStep
 from millstream.common.chunk import Chunk, Seq, Start, Usage, encode_chunk
 from millstream.common.job import JobId
+from millstream.common.tracing.context import TraceContext
 from millstream.worker.engines.base import SequenceKey, SequenceSpec
 from millstream.worker.text.transcript import Transcript, merge
 
+# Why a job is held here no more. What is taken from this worker has no such word: whoever took it tells of it.
+Leaving = Literal["ended", "handed_over", "preempted", "given_back", "passed_on"]
 # What nobody reads token by token leaves when it is so old or so much: no more is made again after a worker's death.
 PIECE_SECONDS = 1.0
 PIECE_TOKENS = 64
@@ -45,7 +49,13 @@ class RunningJob:
     @property
     def facts(self) -> dict[str, object]:
         """Returns the fields by which the log tells of it; the worker is bound to every event of the process."""
-        return {"job": self.claimed.id, "model": self.claimed.model, "attempt": self.claimed.attempt}
+        told: dict[str, object] = {
+            "job": self.claimed.id,
+            "model": self.claimed.model,
+            "attempt": self.claimed.attempt,
+        }
+        trace = TraceContext.of(self.claimed.request.traceparent)
+        return told | {"trace_id": trace.trace_id} if trace is not None else told
 
     @property
     def key(self) -> SequenceKey:
@@ -137,11 +147,18 @@ def _alone(chunk: Chunk) -> bool:
     return chunk.start is not None or chunk.finish is not None or chunk.error is not None or chunk.result is not None
 
 
+def left_by(reply: str, why: Leaving) -> Leaving | None:
+    """Returns why a job is held no more that was given back: a `fenced` one had been taken from here before."""
+    return why if reply == "queued" else None
+
+
 class RunningJobs:
     """The jobs by id and by sequence. `ledger` is held while a claim or a beat compares notes with Redis, so that
-    neither sees the other half done; `freed` is set whenever a job goes."""
+    neither sees the other half done; `freed` is set whenever a job goes. `left` is told of each job that this worker
+    ended or gave up, once Redis knows."""
 
-    def __init__(self) -> None:
+    def __init__(self, left: Callable[[RunningJob, Leaving], None] | None = None) -> None:
+        self._left = left
         self._by_id: dict[JobId, RunningJob] = {}
         self._by_key: dict[SequenceKey, RunningJob] = {}
         self.ledger = asyncio.Lock()
@@ -177,11 +194,13 @@ class RunningJobs:
         """Tells whether this very lease of the job is still held."""
         return self._by_id.get(job.claimed.id) is job
 
-    def remove(self, job: RunningJob) -> None:
-        """Forgets a job; one that is not held (any more) is fine."""
+    def remove(self, job: RunningJob, why: Leaving | None = None) -> None:
+        """Forgets a job; one that is not held (any more) is fine. `why` is None for one that was taken from here."""
         job.stop_beginning()
         if self.has(job):
             del self._by_id[job.claimed.id]
             del self._by_key[job.key]
             self._emptied = monotonic()
             self.freed.set()
+            if why is not None and self._left is not None:
+                self._left(job, why)

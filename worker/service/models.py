@@ -22,6 +22,7 @@ from millstream.common.errors import MillstreamError
 from millstream.common.job import ModelName, WorkerId
 from millstream.common.process.command import host_name
 from millstream.common.process.tasks import TaskGroup
+from millstream.common.tracing.span import SpanWriter
 from millstream.worker.engines.base import Engine, ModelCard
 from millstream.worker.service.registry import ModelOffer
 from millstream.worker.service.service import ModelService
@@ -84,7 +85,15 @@ class Entry:
 class WorkerModels:
     """Loads, serves and unloads. `loading` tells whether a thread is loading a model that nobody waits for any more."""
 
-    def __init__(self, broker: Broker, worker: WorkerId, settings: WorkerSettings, offers: list[ModelOffer]) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        worker: WorkerId,
+        settings: WorkerSettings,
+        offers: list[ModelOffer],
+        spans: SpanWriter | None = None,
+    ) -> None:
+        self._spans = spans
         self._broker = broker
         self._worker = worker
         self._settings = settings
@@ -133,7 +142,8 @@ class WorkerModels:
         except RedisAway:
             entry.seen = ""
         entry.stop = asyncio.Event()
-        entry.service = ModelService(self._broker, self._worker, entry.engine, entry.card, self._settings)
+        known = (self._broker, self._worker, entry.engine, entry.card, self._settings)
+        entry.service = ModelService(*known, self._spans)
         entry.running = services.create_task(entry.service.run(entry.stop), name=f"serve {entry.name}")
 
     # ------------------------------------------------------------------------------------------------ coming and going

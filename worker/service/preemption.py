@@ -9,7 +9,7 @@ from millstream.common.broker.connection.broker import Broker, RedisAway
 from millstream.common.broker.workers import preempt
 from millstream.common.job import ModelName, WorkerId
 from millstream.common.process.backoff import Backoff
-from millstream.worker.jobs.running_jobs import RunningJob, RunningJobs
+from millstream.worker.jobs.running_jobs import RunningJob, RunningJobs, left_by
 
 log = structlog.stdlib.get_logger(part="preemption")
 
@@ -60,13 +60,14 @@ class Preemption:
         if any(job.drafts and not job.claimed.request.watched for job in jobs):  # up to a second's work
             await self._settle()
         async with self._running_jobs.ledger:
+            replies: list[str] = []
             ours = [job for job in jobs if self._running_jobs.has(job) and job.end is None]
             held = [(job.claimed.id, job.claimed.lease) for job in ours]
             if held:
-                await preempt(self._broker, self._model, self._worker, held)
+                replies = await preempt(self._broker, self._model, self._worker, held)
                 log.info("jobs_preempted", model=self._model, worker=self._worker, jobs=[id for id, _ in held])
-            for job in ours:
-                self._running_jobs.remove(job)
+            for job, reply in zip(ours, replies, strict=True):
+                self._running_jobs.remove(job, left_by(reply, "preempted"))
                 forget(job)  # again: its prompt may have been rendered meanwhile
         for job in jobs:
             self._asked.pop(job.claimed.id, None)

@@ -20,12 +20,14 @@ from millstream.common.errors import EngineError
 from millstream.common.job import ModelName, WorkerId
 from millstream.common.process.backoff import Backoff
 from millstream.common.process.tasks import TaskGroup
+from millstream.common.tracing.span import SpanWriter
 from millstream.worker.engines.base import Engine, ModelCard
+from millstream.worker.jobs.attempt_spans import AttemptSpans
 from millstream.worker.jobs.consumer import Consumer
 from millstream.worker.jobs.drivers.choice import driver_of
 from millstream.worker.jobs.outbox import Outbox
 from millstream.worker.jobs.runner import Runner
-from millstream.worker.jobs.running_jobs import RunningJob, RunningJobs
+from millstream.worker.jobs.running_jobs import RunningJob, RunningJobs, left_by
 from millstream.worker.service.heartbeat import Heartbeat
 from millstream.worker.service.offered_names import on_demand
 from millstream.worker.service.preemption import Preemption
@@ -47,8 +49,16 @@ class ModelService:
     """Serves one model until told to stop."""
 
     def __init__(
-        self, broker: Broker, worker: WorkerId, engine: Engine, card: ModelCard, settings: WorkerSettings
+        self,
+        broker: Broker,
+        worker: WorkerId,
+        engine: Engine,
+        card: ModelCard,
+        settings: WorkerSettings,
+        spans: SpanWriter | None = None,
     ) -> None:
+        """Serves the model that `engine` has loaded. `spans`: where those of its jobs go, None while nothing is
+        traced."""
         self._broker = broker
         self._worker = worker
         self._card = card
@@ -56,7 +66,8 @@ class ModelService:
         self.model = ModelName(card.name)
         self._started = int(time.time())
         self._state = "ready"
-        self._running_jobs = RunningJobs()
+        told = AttemptSpans(spans, content=settings.trace_content).tell if spans is not None else None
+        self._running_jobs = RunningJobs(told)
         self._outbox = Outbox(broker, self.model, worker, self._running_jobs, self._on_answer)
         self._heartbeat = Heartbeat(broker, self.model, worker, settings)
         notation = FORMATS[settings.tool_parser] if settings.tool_parser else None
@@ -108,7 +119,9 @@ class ModelService:
             await self._watch_engine(stop)
             await self._drain()
             beating.cancel()
-            await self._leave(withdraw(self._broker, self.model, self._worker))
+            if await self._leave(withdraw(self._broker, self.model, self._worker)):
+                for job in self._running_jobs:
+                    self._running_jobs.remove(job, "handed_over")
             log.info("worker_left", model=self.model, worker=self._worker)
         except EngineGone:
             beating.cancel()
@@ -246,16 +259,19 @@ class ModelService:
         for job in jobs:
             self._driver.forget(job)
         await self._outbox.settle()
-        held = [(job.claimed.id, job.claimed.lease) for job in jobs if self._running_jobs.has(job)]
+        jobs = [job for job in jobs if self._running_jobs.has(job)]
+        held = [(job.claimed.id, job.claimed.lease) for job in jobs]
         log.info("jobs_handed_over", model=self.model, worker=self._worker, jobs=[id for id, _ in held])
-        await handoff(self._broker, self.model, self._worker, held)
-        for job in jobs:
-            self._running_jobs.remove(job)
+        replies = await handoff(self._broker, self.model, self._worker, held)
+        for job, reply in zip(jobs, replies, strict=True):
+            self._running_jobs.remove(job, left_by(reply, "handed_over"))
 
-    async def _leave(self, last_call: Coroutine[Any, Any, object]) -> None:
-        """Says something before going, if Redis is there to hear it."""
+    async def _leave(self, last_call: Coroutine[Any, Any, object]) -> bool:
+        """Says something before going. Tells whether Redis was there to hear it."""
         try:
             async with asyncio.timeout(LEAVE_PATIENCE):
                 await last_call
         except (RedisAway, TimeoutError) as error:
             log.warning("worker_left_unannounced", model=self.model, worker=self._worker, error=str(error))
+            return False
+        return True

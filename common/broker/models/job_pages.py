@@ -13,6 +13,7 @@ from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker, redis_errors
 from millstream.common.broker.models.inspection import SHOWN, LiveJob, live_job
 from millstream.common.job import JobId, ModelName, Tier
+from millstream.common.leases import LeaseSpan, lease_spans
 
 PAGE = 256  # jobs looked at in one round trip while a filtered page is gathered
 Cursor = tuple[float, str]  # deadline (Redis time, ms) and id: the order of live jobs
@@ -29,22 +30,6 @@ class JobFilter:
     def shows(self, job: LiveJob) -> bool:
         """Tells whether the job is one of them."""
         return self.state in ("", job.state) and self.tenant in ("", job.tenant)
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseSpan:
-    """One lease of a job: what the log had before it, and from when to when (Redis time, seconds) its worker held the
-    job; None: it holds it still, or the job ended with it."""
-
-    lease: str
-    after: int
-    since: float
-    until: float | None
-
-    @property
-    def worker(self) -> str:
-        """Returns the worker that held it."""
-        return self.lease.partition(":")[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +66,7 @@ class JobLife:
     @property
     def leases(self) -> builtins.list[LeaseSpan]:
         """Returns its leases, the oldest first."""
-        spans = (entry.split(" ") for entry in self.fields.get("leases", "").split(",") if entry)
-        return [
-            LeaseSpan(lease, int(after), float(since) / 1000, float(until[0]) / 1000 if until else None)
-            for lease, after, since, *until in spans
-        ]
+        return lease_spans(self.fields.get("leases", ""))
 
     @property
     def keys(self) -> dict[str, str]:

@@ -15,6 +15,7 @@ from millstream.gateway.apis.responses.input.items import Item
 from millstream.gateway.apis.responses.recall import Recall
 from millstream.gateway.apis.responses.service import ResponseService
 from millstream.gateway.background.batches.endpoints import LineReader, Prepared
+from millstream.gateway.background.batches.line_traces import LineTraces
 from millstream.gateway.background.batches.lines import BatchLine, named, parse_line
 from millstream.gateway.errors.table import error_object, wire
 from millstream.gateway.queue.client import QueueClient
@@ -22,6 +23,7 @@ from millstream.gateway.records.batches import Batch
 from millstream.gateway.requests.admitted import admit
 from millstream.gateway.requests.handler import accumulate_all
 from millstream.gateway.requests.prepared import PreparedRequest
+from millstream.gateway.services.request_trace import RequestTrace
 
 log = structlog.stdlib.get_logger(part="batches")
 LONGEST_PAUSE = 5.0  # seconds between two tries to submit
@@ -30,6 +32,16 @@ LONGEST_PAUSE = 5.0  # seconds between two tries to submit
 def line_id(batch: str, index: int) -> str:
     """Returns the id of a line's answer, the same whoever writes it."""
     return f"batch_req_{batch.removeprefix('batch_')}{index:06x}"
+
+
+def _traced(prepared: Prepared, trace: RequestTrace | None) -> Prepared:
+    """Returns the line whose jobs belong to its trace."""
+    if trace is None:
+        return prepared
+    submission, traceparent = prepared.order.submission, trace.begin()
+    trace.asks(submission.model, submission.jobs, stream=False)
+    jobs = [(id, msgspec.structs.replace(request, traceparent=traceparent)) for id, request in submission.jobs]
+    return replace(prepared, order=replace(prepared.order, submission=replace(submission, jobs=jobs)))
 
 
 class LineRunner:
@@ -42,7 +54,9 @@ class LineRunner:
         queue: QueueClient,
         response_service: ResponseService,
         line_timeout: float,
+        traces: LineTraces,
     ) -> None:
+        self._traces = traces
         self._batch = batch
         self._reception = reception
         self._queue = queue
@@ -53,16 +67,25 @@ class LineRunner:
         """Tries until there is an answer or an error that another try would not change. Cancelled, it leaves the jobs
         running; the next call for the same line finds them."""
         line = parse_line(text, self._batch.endpoint)
+        trace = self._traces.of(index)
+        request, status, answer = await self._answered(index, line, trace)
+        self._traces.write(trace, index, status)
+        return self._result(index, line, request, status, answer)
+
+    async def _answered(
+        self, index: int, line: BatchLine, trace: RequestTrace | None
+    ) -> tuple[str, int, dict[str, Any]]:
+        """Returns the id of the request, empty if it failed, the status and the body of its answer."""
         try:
             prepared = self._reception.prepare(line.body, await self._history(line))
-            request, body = await self._until_answered(index, prepared)
-            return self._result(index, line, request, 200, body)
+            request, body = await self._until_answered(index, _traced(prepared, trace))
+            return request, 200, body
         except MillstreamError as error:
-            return self._result(index, line, "", wire(error).status, error_object(error))
+            return "", wire(error).status, error_object(error)
         except Exception as error:  # a fault of ours in one line must not hold up the others
             log.error("line_failed", batch=self._batch.id, line=index, exc_info=error)
             fault = MillstreamError("The server had an error while processing this request. Sorry about that!")
-            return self._result(index, line, "", wire(fault).status, error_object(fault))
+            return "", wire(fault).status, error_object(fault)
 
     async def order(self, index: int, text: bytes) -> PreparedRequest:
         """Returns the line's prepared request as its first try submits it. Raises `BadRequest`."""

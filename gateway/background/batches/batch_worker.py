@@ -21,6 +21,7 @@ from millstream.gateway.background.batches.batch_key import REVOKED, BatchKey
 from millstream.gateway.background.batches.endpoints import LineReader
 from millstream.gateway.background.batches.finalising import Ending, Finalising
 from millstream.gateway.background.batches.lease import BatchLease, LeaseLost, leased
+from millstream.gateway.background.batches.line_traces import LineTraces
 from millstream.gateway.background.batches.lines import raw_lines
 from millstream.gateway.background.batches.parts import Parts
 from millstream.gateway.background.batches.running import WINDOW, Slice
@@ -124,7 +125,8 @@ class BatchWorker:
         turns = StoredResponses(context.store, batch.tenant, context.settings.stored_ttl)
         queue = context.cluster.queue
         response_service = ResponseService(queue, turns, batch.tenant)
-        return LineRunner(batch, reception, queue, response_service, context.settings.batch_line_timeout)
+        traces = LineTraces(batch.id, context.settings.trace_ratio, context.cluster.spans)
+        return LineRunner(batch, reception, queue, response_service, context.settings.batch_line_timeout, traces)
 
     async def _validate(self, batch: Batch, key: BatchKey, lease: BatchLease) -> None:
         context, catalogue = self._context, self._catalogue(batch)

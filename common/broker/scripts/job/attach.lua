@@ -47,7 +47,7 @@ end
 -- Whoever holds the job by an older lease, or went on without those chunks, must not go on.
 if live and (grant < seen_grant or (restore and job[2] ~= seen)) then
   redis.call('HSET', job_key(id), 'grant', math.max(grant, seen_grant))
-  if state == 'running' then requeue(id, 0, 0, '') end
+  if state == 'running' then requeue(id, 0, 0, '', false, true) end
 end
 
 local now = redis.call('HMGET', job_key(id), 'state', 'lease', 'grant')

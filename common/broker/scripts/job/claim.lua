@@ -5,7 +5,8 @@
 -- now.
 -- `room` is n, `estimate` the tokens charged in advance.
 -- argv: worker room:number grace_ms:number estimate:number
--- Returns {grace, ms left} | {unregistered} | {ok, {id, lease, seq, attempt, deadline, request}...}
+-- Returns {grace, ms left} | {unregistered} | {ok, {id, lease, seq, attempt, deadline, request,
+-- submitted, leases}...}
 local held_back = grace_left(grace_ms)
 if held_back > 0 then return {'grace', held_back} end
 local lease_end = redis.call('ZSCORE', LEASES_KEY, worker)
@@ -15,8 +16,8 @@ local reply = {'ok'}
 local MOST_REMEMBERED = 2000  -- bytes of the leases a job has had
 local WARM_MS = 600000  -- a worker counts as having a prompt's beginning in its cache for so long
 
--- The leases a job has had, each `<lease> <last seq before it> <when granted> <when given up>`, joined by commas; only the
--- last ones of a job that has had very many.
+-- The leases a job has had, each `<lease> <last seq before it> <when granted> <when given up>`, and `lost` after it if its
+-- worker did not give it up itself; joined by commas. Only the last ones of a job that has had very many.
 local function with_lease(past, lease, seq)
   if past and #past > MOST_REMEMBERED then past = string.sub(past, string.find(past, ',', 1, true) + 1) end
   return (past and past .. ',' or '') .. lease .. ' ' .. seq .. ' ' .. NOW
@@ -38,7 +39,7 @@ end
 -- `in_stream`: the job's entry is still in its stream. `guaranteed`: it runs on its tier's share, not to be preempted.
 local function grant(id, in_stream, guaranteed)
   local job = redis.call('HMGET', job_key(id), 'state', 'deadline', 'attempt', 'request', 'tier', 'tenant', 'weight',
-    'affinity', 'charged', 'guaranteed', 'leases')
+    'affinity', 'charged', 'guaranteed', 'leases', 'submitted')
   leave_queue(id, in_stream)
   if job[1] ~= 'queued' then return end
   if tonumber(job[2]) <= NOW then return expire(id) end
@@ -46,8 +47,9 @@ local function grant(id, in_stream, guaranteed)
   if not suits(worker, demands) then return turn_away(id, demands) end
   local seq = seq_of(id)
   local lease = redis.call('HINCRBY', job_key(id), 'grant', 1) .. ':' .. worker
+  local leases = with_lease(job[11], lease, seq)
   redis.call('HSET', job_key(id), 'state', 'running', 'lease', lease, 'worker', worker, 'claimed', NOW,
-    'charged', job[9] or estimate, 'from', seq, 'leases', with_lease(job[11], lease, seq))
+    'charged', job[9] or estimate, 'from', seq, 'leases', leases)
   fence(id)
   redis.call('ZINCRBY', LOAD_KEY, 1, worker)
   if LOWER[job[5]] then redis.call('ZADD', running_key(job[5]), (guaranteed or job[10]) and -NOW or NOW, id) end
@@ -55,7 +57,7 @@ local function grant(id, in_stream, guaranteed)
   for key in string.gmatch(job[8] or '', '%S+') do redis.call('SET', warm_key(key), worker, 'PX', WARM_MS) end
   if not job[9] then charge(job[5], job[6], tonumber(job[7]), estimate) end
   room = room - 1
-  reply[#reply + 1] = {id, lease, seq, job[3], job[2], job[4]}
+  reply[#reply + 1] = {id, lease, seq, job[3], job[2], job[4], job[12], leases}
 end
 
 local function read(stream, count)

@@ -11,13 +11,16 @@ end
 -- Back to where the next free slot finds it first. `attempts` is added to its count, unless its worker had brought it
 -- further: then it is not what kills workers. Its last try is one beside no other job on its last try, so that what does
 -- kill workers takes nobody with it to the end. One that is to wait its turn (`in_turn`) goes to the others of its tenant.
-local function requeue(id, attempts, max_attempts, not_this, in_turn)
+-- `lost`: its worker did not give it up itself, and so tells nothing of it.
+local function requeue(id, attempts, max_attempts, not_this, in_turn, lost)
   if made_progress(id) then attempts = 0 redis.call('HDEL', job_key(id), 'suspect') end
   local job = redis.call('HMGET', job_key(id), 'worker', 'cancel', 'deadline', 'tier', 'affinity', 'leases', 'state')
   leave_queue(id, true)
   release(id, job[1])
   redis.call('HSET', job_key(id), 'state', 'queued', 'lease', '', 'worker', '')
-  if job[6] and job[7] == 'running' then redis.call('HSET', job_key(id), 'leases', job[6] .. ' ' .. NOW) end
+  if job[6] and job[7] == 'running' then
+    redis.call('HSET', job_key(id), 'leases', job[6] .. ' ' .. NOW .. (lost and ' lost' or ''))
+  end
   redis.call('HDEL', job_key(id), 'preempt', 'successor')
   local attempt = redis.call('HINCRBY', job_key(id), 'attempt', attempts)
   if job[2] then return settle_with_error(id, 'cancelled', 'cancelled', 'The request was cancelled.') end

@@ -2,8 +2,8 @@
 -- Proof of life: renew the lease, write the heartbeat, compare what the worker runs with what it holds here.
 -- `about` are the heartbeat's fields and values, `running` the ids of the jobs it runs.
 -- argv: worker lease_ms:number about:list running:list
--- Returns {lost ids, {id, lease, seq, attempt, deadline, request} of held jobs it does not know, ids to cancel, ids to
--- preempt}
+-- Returns {lost ids, {id, lease, seq, attempt, deadline, request, submitted, leases} of held jobs it does not know, ids
+-- to cancel, ids to preempt}
 note_writing(lease_ms)
 redis.call('ZADD', LEASES_KEY, NOW + lease_ms, worker)
 redis.call('ZADD', LOAD_KEY, 'NX', 0, worker)
@@ -29,14 +29,14 @@ for i = running_from, running_to do
 end
 for id in pairs(held) do
   if not known[id] then
-    local job = redis.call('HMGET', job_key(id), 'attempt', 'deadline', 'request')
+    local job = redis.call('HMGET', job_key(id), 'attempt', 'deadline', 'request', 'submitted', 'leases')
     if job[1] then
       -- A claim whose reply was lost; or the server restarted and lost that the job had ended here, and then what is made
       -- from now on comes in other chunks than what was made before: it needs a lease of its own.
       local lease = redis.call('HINCRBY', job_key(id), 'grant', 1) .. ':' .. worker
       redis.call('HSET', job_key(id), 'lease', lease)
       fence(id)
-      unknown[#unknown + 1] = {id, lease, seq_of(id), job[1], job[2], job[3]}
+      unknown[#unknown + 1] = {id, lease, seq_of(id), job[1], job[2], job[3], job[4], job[5] or ''}
     else
       release(id, worker)
     end

@@ -21,7 +21,7 @@ redis.call('ZADD', LEASES_KEY, 0, worker)
 local moved = 0
 for _, id in ipairs(redis.call('HRANDFIELD', fences_key(worker), limit)) do
   if redis.call('EXISTS', job_key(id)) == 1 then
-    requeue(id, attempts, max_attempts, worker)
+    requeue(id, attempts, max_attempts, worker, false, attempts > 0)
   else
     release(id, worker)
   end

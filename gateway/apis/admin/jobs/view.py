@@ -3,7 +3,8 @@
 import shlex
 
 from millstream.common.broker.models.inspection import DeadJob
-from millstream.common.broker.models.job_pages import JobLife, LeaseSpan
+from millstream.common.broker.models.job_pages import JobLife
+from millstream.common.leases import LeaseSpan
 from millstream.gateway.apis.admin.cluster.shape import Why
 from millstream.gateway.apis.admin.jobs.shape import DeadJobInfo, JobDetail, JobLease, JobUsage
 from millstream.gateway.queue.client import Waiting
