@@ -6,7 +6,7 @@ WORKDIR /src
 COPY pyproject.toml constraints.txt samples.txt ./
 COPY deploy/requirements.py deploy/
 RUN python -m venv /opt/millstream \
- && python deploy/requirements.py gateway s3 > /tmp/requirements.txt \
+ && python deploy/requirements.py gateway s3 otel > /tmp/requirements.txt \
  && /opt/millstream/bin/pip install --no-cache-dir -c constraints.txt -r /tmp/requirements.txt
 COPY . .
 RUN /opt/millstream/bin/pip install --no-cache-dir -c constraints.txt --no-deps .

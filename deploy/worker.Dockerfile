@@ -9,7 +9,7 @@ COPY pyproject.toml constraints.txt samples.txt ./
 COPY deploy/requirements.py deploy/
 RUN python -m venv /opt/millstream \
  && /opt/millstream/bin/pip install --no-cache-dir -c constraints.txt ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch \
- && python deploy/requirements.py worker > /tmp/requirements.txt \
+ && python deploy/requirements.py worker otel > /tmp/requirements.txt \
  && /opt/millstream/bin/pip install --no-cache-dir -c constraints.txt -r /tmp/requirements.txt \
  && /opt/millstream/bin/pip install --no-cache-dir --no-deps -r samples.txt
 COPY . .

@@ -33,6 +33,7 @@ OPERATIONS: Mapping[type[JobInput], str] = {
     FillInput: "fill_mask",
     TokenizeInput: "tokenize",
 }
+LONGEST_NAME = 256  # characters of a model's name, which a client may have invented
 NEVER = "never"  # stands for the lease that a wait did not end with
 
 
@@ -125,7 +126,7 @@ def about_request(model: str, request: JobRequest) -> dict[str, AttributeValue]:
     told: dict[str, AttributeValue] = {
         "gen_ai.operation.name": OPERATIONS[type(request.input)],
         "gen_ai.provider.name": "millstream",
-        "gen_ai.request.model": model,
+        "gen_ai.request.model": model[:LONGEST_NAME],
     }
     if isinstance(request.input, ChatPrompt | TextPrompt | TokensPrompt):
         told |= {"gen_ai.request.temperature": sampling.temperature, "gen_ai.request.top_p": sampling.top_p}

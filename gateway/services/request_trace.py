@@ -35,12 +35,13 @@ class RequestTrace:
     def asks(self, model: str, jobs: Sequence[tuple[JobId, JobRequest]], *, stream: bool) -> None:
         """Notes what is asked for."""
         self._attributes |= about_request(model, jobs[0][1])
-        self._attributes["gen_ai.output.streamed"] = stream
-        self._name = f"{self._attributes['gen_ai.operation.name']} {model}"
+        self._attributes["gen_ai.request.stream"] = stream
+        told = self._attributes
+        self._name = f"{told['gen_ai.operation.name']} {told['gen_ai.request.model']}"
 
     def follows(self, request: str, *, earlier: bool) -> None:
         """Notes whose jobs are followed: the request's own, or those of an earlier one."""
-        self._attributes["millstream.request.id"] = request
+        self._attributes["gen_ai.response.id"] = request
         if earlier:
             self._attributes["millstream.resumed"] = True
 

@@ -13,7 +13,7 @@ from millstream.cli.main import app
 ROOT = Path(__file__).parents[2]
 IMAGES = {"gateway": "gateway", "worker": "worker", "worker-gpu": "worker", "background": "gateway"}
 IMAGES["worker-vllm"] = "vllm"
-EXTRAS = {"gateway": "gateway s3", "worker": "worker", "vllm": "vllm"}
+EXTRAS = {"gateway": "gateway s3 otel", "worker": "worker otel", "vllm": "vllm"}
 UNPINNED = {"vllm"}  # vLLM pins what it needs itself
 COMMAND = {"gateway": "gateway", "worker": "worker", "worker-gpu": "worker", "background": "background"}
 COMMAND["worker-vllm"] = "worker"

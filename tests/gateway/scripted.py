@@ -9,6 +9,7 @@ from millstream.common.broker.models.directory import ModelInfo, WorkerInfo
 from millstream.common.chunk import NOTHING_YET, Chunk, Failure, FinishReason, Seq, Start, Usage
 from millstream.common.errors import IdempotencyConflict, MillstreamError, ModelNotFound, NotFound, StreamLost
 from millstream.common.job import JobId, JobRequest, ModelName, WorkerId
+from millstream.common.tracing.sender import SpanSender
 from millstream.gateway.queue.client import Admission, Submission, Waiting
 from millstream.gateway.queue.sink import ChunkSink
 from millstream.gateway.records.store import Kind, Record
@@ -235,9 +236,9 @@ class ScriptedCluster:
 
     queue: ScriptedDispatch = field(default_factory=ScriptedDispatch)
     directory: ScriptedDirectory = field(default_factory=ScriptedDirectory)
-
     store: MemoryStore | None = field(default_factory=MemoryStore)
+    spans: SpanSender | None = None
 
     @asynccontextmanager
     async def connect(self, settings: GatewaySettings) -> AsyncIterator[ClusterServices]:
-        yield ClusterServices(self.queue, self.directory, self.store)
+        yield ClusterServices(self.queue, self.directory, self.store, spans=self.spans)

@@ -81,7 +81,7 @@ def _value(value: Any) -> Any:
 
 @contextmanager
 def otlp_receiver() -> Iterator[OtlpReceiver]:
-    """A receiver on a free port of this machine."""
+    """Runs a receiver on a free port of this machine."""
     receiver = OtlpReceiver()
     receiver.hold.set()
 

@@ -10,6 +10,7 @@ from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.models.directory import announce, model_info
 from millstream.common.chunk import Chunk, Seq
 from millstream.common.job import ChatPrompt, GatewayId, JobId, JobRequest, ModelName, Sampling, Tier, WorkerId
+from millstream.common.tracing.span import SpanWriter
 from millstream.gateway.queue.client import QueueClient, Submission
 from millstream.gateway.queue.connected import connected_queue
 from millstream.gateway.queue.hub import FrameHub
@@ -21,6 +22,7 @@ from millstream.worker.settings import WorkerSettings
 from tests.harness.support import wait_until
 
 MODEL = ModelName("simulated")
+RUN = ("frames", "watchdog", "endings")  # loops of a gateway's queue
 
 
 def request(tokens: int = 8, text: str = "hi") -> JobRequest:
@@ -45,13 +47,20 @@ class Site:
         self.hubs: list[FrameHub] = []  # of the gateways, the last made last
 
     async def worker(
-        self, name: str, *, slots: int = 4, rate: float = 0.0, context: int = 131_072, **settings: Any
+        self,
+        name: str,
+        *,
+        slots: int = 4,
+        rate: float = 0.0,
+        context: int = 131_072,
+        spans: SpanWriter | None = None,
+        **settings: Any,
     ) -> ModelService:
         """A worker in service; it drains at the end."""
         simulated = SimulatedSettings(MODEL, slots, rate=rate, context_length=context, default_length=1000)
         engine = SimulatedEngine(simulated)
         chosen = WorkerSettings(redis_url=self.broker.url, drain=0, lease=1, **settings)
-        service = ModelService(self.broker, WorkerId(name), engine, engine.load(), chosen)
+        service = ModelService(self.broker, WorkerId(name), engine, engine.load(), chosen, spans)
         stop = asyncio.Event()
         task = asyncio.create_task(service.run(stop))
 
@@ -68,11 +77,13 @@ class Site:
         info = await model_info(self.broker, MODEL)
         return any(each.id == name and each.alive for each in info.workers)
 
-    async def gateway(self, *, watchful: bool = True, **terms: Any) -> RedisQueueClient:
+    async def gateway(
+        self, *, watchful: bool = True, spans: SpanWriter | None = None, **terms: Any
+    ) -> RedisQueueClient:
         """A gateway's queue, with its reader and its watchdog."""
-        queue = connected_queue(self.broker, Terms(**terms), keep_alive=0.2)
+        queue = connected_queue(self.broker, Terms(**terms), 0.2, spans)
         self.hubs.append(queue.hub)
-        loops = [queue.loops[name] for name in ("frames", "watchdog") if watchful or name != "watchdog"]
+        loops = [queue.loops[name] for name in queue.loops if name in RUN and (watchful or name != "watchdog")]
         tasks = [asyncio.ensure_future(loop()) for loop in loops]
 
         async def leave() -> None:

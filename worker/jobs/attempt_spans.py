@@ -42,6 +42,8 @@ class AttemptSpans:
         told |= {"gen_ai.usage.input_tokens": usage.prompt, "gen_ai.usage.output_tokens": usage.completion}
         if usage.cached:
             told["gen_ai.usage.cache_read.input_tokens"] = usage.cached
+        if usage.reasoning:
+            told["gen_ai.usage.reasoning.output_tokens"] = usage.reasoning
         told["gen_ai.response.model"] = job.claimed.model
         if job.end.state == "finished":
             told["gen_ai.response.finish_reasons"] = [job.end.finish]

@@ -1,18 +1,30 @@
 """Traces of real processes, received by a small OTLP receiver: what one trace tells when workers die."""
 
 import asyncio
-from collections.abc import Iterator
-from typing import Any
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
+from millstream.bench.chaos.fleet import FleetPart
+from millstream.bench.chaos.stream import Heard, StreamClient
+from millstream.common.broker.embedded import EmbeddedValkey
 from millstream.common.tracing.context import derived
-from tests.harness.cluster import CHAT, MODEL, PATIENCE, Cluster, all_exact, body, heard_some
+from tests.harness.cluster import CHAT, MODEL, PATIENCE, Cluster, all_exact, body, cluster, heard_some
 from tests.harness.otlp_receiver import OtlpReceiver, ReceivedSpan, otlp_receiver
 from tests.harness.support import wait_until
 
 TRACE, CLIENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+TOKENS = 400
 PARENT = f"00-{TRACE}-{CLIENT}-01"
+
+
+@pytest_asyncio.fixture
+async def site(own_valkey: EmbeddedValkey, tmp_path: Path) -> AsyncIterator[Cluster]:
+    async with cluster(own_valkey, tmp_path) as running:
+        yield running
 
 
 @pytest.fixture
@@ -35,20 +47,26 @@ async def spans_of(receiver: OtlpReceiver, trace: str, count: int) -> dict[str, 
     return named
 
 
+async def begin(
+    site: Cluster, told: dict[str, str]
+) -> tuple[FleetPart, StreamClient, asyncio.Task[Heard], dict[str, FleetPart]]:
+    """A client in the middle of its answer, a gateway, and two workers by their names."""
+    gateway, *workers = await site.gateway(**told), await site.worker(**told), await site.worker(**told)
+    client = site.client(gateway, TOKENS)
+    client.headers["traceparent"] = PARENT
+    reading = asyncio.create_task(client.run())
+    await heard_some(client)
+    return gateway, client, reading, {await site.id_of(part): part for part in workers}
+
+
 async def test_one_trace_tells_that_a_worker_was_killed_and_another_went_on(
     site: Cluster, receiver: OtlpReceiver
 ) -> None:
     told = {"otlp_endpoint": receiver.url}
-    gateway = await site.gateway(**told)
-    first = await site.worker(simulated_rate="50", **told)
-    client = site.client(gateway, 150)
-    client.headers["traceparent"] = PARENT
-    reading = asyncio.create_task(client.run())
-    await heard_some(client)
-    victim = await site.id_of(first)
-    second = await site.worker(**told)
-    survivor = await site.id_of(second)
-    await first.kill()
+    gateway, client, reading, parts = await begin(site, told)
+    victim = await site.holder(client)
+    ((survivor, second),) = [(name, part) for name, part in parts.items() if name != victim]
+    await parts[victim].kill()
     await all_exact([client], [reading])
 
     named = await spans_of(receiver, TRACE, 5)
@@ -61,7 +79,7 @@ async def test_one_trace_tells_that_a_worker_was_killed_and_another_went_on(
     assert (two.attributes["millstream.worker.id"], two.attributes["millstream.outcome"]) == (survivor, "finished")
     assert two.links == [one.span_id] and not two.error and not one.links
     assert two.attributes["millstream.chunks_before"] > 5
-    assert two.attributes["gen_ai.usage.output_tokens"] == request.attributes["gen_ai.usage.output_tokens"] == 150
+    assert two.attributes["gen_ai.usage.output_tokens"] == request.attributes["gen_ai.usage.output_tokens"] == TOKENS
     assert two.attributes["gen_ai.response.finish_reasons"] == ["length"]
     assert [(wait.end, wait.kind) for wait in waits] == [(one.start, "internal"), (two.start, "internal")]
     assert waits[1].start == one.end, "between the two is the silence that a client may feel"
@@ -69,7 +87,7 @@ async def test_one_trace_tells_that_a_worker_was_killed_and_another_went_on(
 
     claimed, answered = second.told("job_claimed"), gateway.told("request_answered")
     assert {entry["trace_id"] for entry in claimed} == {entry["trace_id"] for entry in answered} == {TRACE}
-    assert claimed[0]["job"] == client.heard.request == request.attributes["millstream.request.id"]
+    assert claimed[0]["job"] == client.heard.request == request.attributes["gen_ai.response.id"]
 
 
 async def test_who_followed_a_job_tells_of_workers_that_nobody_outlived(site: Cluster, receiver: OtlpReceiver) -> None:
@@ -90,13 +108,8 @@ async def test_who_followed_a_job_tells_of_workers_that_nobody_outlived(site: Cl
 
 async def test_a_drained_worker_tells_itself_what_it_hands_over(site: Cluster, receiver: OtlpReceiver) -> None:
     told = {"otlp_endpoint": receiver.url}
-    gateway, leaving = await site.gateway(**told), await site.worker(drain="0.1", **told)
-    client = site.client(gateway, 300)
-    client.headers["traceparent"] = PARENT
-    reading = asyncio.create_task(client.run())
-    await heard_some(client)
-    await site.worker(**told)
-    assert await leaving.stop() == 0
+    _, client, reading, parts = await begin(site, {**told, "drain": "0.1"})
+    assert await parts[await site.holder(client)].stop() == 0
     await all_exact([client], [reading])
     named = await spans_of(receiver, TRACE, 5)
     (one,), (two,) = named["attempt 1"], named["attempt 2"]
@@ -128,16 +141,10 @@ async def submit_batch(site: Cluster, url: str, lines: int) -> str:
         {"custom_id": str(at), "method": "POST", "url": CHAT, "body": body(max_completion_tokens=5)}
         for at in range(lines)
     ]
-    file = ("lines.jsonl", "\n".join(map(_json, asked)))
+    file = ("lines.jsonl", "\n".join(map(json.dumps, asked)))
     uploaded = await site.http.post(url + "/v1/files", files={"file": file}, data={"purpose": "batch"})
     order = {"input_file_id": uploaded.json()["id"], "endpoint": CHAT, "completion_window": "24h"}
     return str((await site.http.post(url + "/v1/batches", json=order)).json()["id"])
-
-
-def _json(value: Any) -> str:
-    import json
-
-    return json.dumps(value)
 
 
 @pytest.mark.parametrize("fault", ["hangs", "refuses", "is away"])
@@ -154,7 +161,7 @@ async def test_a_receiver_that_is_of_no_use_costs_no_request_and_no_stop(
         assert answer.status_code == 200
     if fault != "is away":
         await wait_until(lambda: receiver.requests, within=PATIENCE)
-    assert [await worker.stop(), await gateway.stop()] == [0, 0]
+    assert await asyncio.gather(worker.stop(), gateway.stop()) == [0, 0]
     assert worker.told("spans_lost") and gateway.told("spans_lost")
 
 
