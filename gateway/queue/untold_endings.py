@@ -40,12 +40,15 @@ class UntoldEndings:
         while True:
             model, id = await self._noted.get()
             try:
-                fields = await jobs.read(self._broker, model, id)
+                await self._tell(model, id)
             except Unavailable as error:
                 log.debug("ending_not_traced", job=id, error=error.message)
-                continue
-            for span in untold(model, id, fields):
-                self._writer.write(span)
+            except Exception:  # a hash that cannot be read is not worth a gateway
+                log.exception("ending_not_traced", job=id)
+
+    async def _tell(self, model: ModelName, id: JobId) -> None:
+        for span in untold(model, id, await jobs.read(self._broker, model, id)):
+            self._writer.write(span)
 
 
 def untold(model: ModelName, id: JobId, fields: dict[str, str]) -> list[SpanRecord]:

@@ -4,6 +4,7 @@ write them."""
 from collections.abc import Sequence
 
 import msgspec
+import structlog
 
 from millstream.common.chunk import Chunk, Usage, decode_chunk
 from millstream.common.job import ChatPrompt, JobRequest, TextPrompt
@@ -13,6 +14,7 @@ from millstream.common.tracing.span import AttributeValue, SpanWriter
 from millstream.worker.jobs.running_jobs import Leaving, RunningJob
 
 MOST_CONTENT = 65536  # characters of a request's or an answer's texts in a span; the rest is left out
+log = structlog.stdlib.get_logger(part="traces")
 decode_usage = msgspec.json.Decoder(Usage).decode
 
 
@@ -24,7 +26,14 @@ class AttemptSpans:
         self._content = content
 
     def tell(self, job: RunningJob, why: Leaving) -> None:
-        """Writes the spans of a job's attempt here, and of the lost ones before it."""
+        """Writes the spans of a job's attempt here, and of the lost ones before it. Never raises: who tells of a job's
+        end has more to do than that."""
+        try:
+            self._tell(job, why)
+        except Exception:
+            log.exception("attempt_not_traced", **job.facts)
+
+    def _tell(self, job: RunningJob, why: Leaving) -> None:
         claimed = job.claimed
         leases = lease_spans(claimed.leases)
         traced = traced_job(claimed.id, claimed.model, claimed.request, claimed.submitted_ms / 1000, leases)

@@ -4,12 +4,12 @@ import asyncio
 
 import msgspec
 
-from millstream.common.broker import workers
+from millstream.common.broker import jobs, keys, workers
 from millstream.common.broker.upkeep import UpkeepRules, keep_up
-from millstream.common.job import JobId, WorkerId
+from millstream.common.job import GatewayId, JobId, WorkerId
 from millstream.common.tracing.span import SpanRecord
 from millstream.gateway.queue.redis_client import RedisQueueClient
-from millstream.gateway.queue.untold_endings import untold
+from millstream.gateway.queue.untold_endings import UntoldEndings, untold
 from tests.harness.collected_spans import CollectedSpans
 from tests.harness.queue_site import MODEL, Site, chunks_of, request
 from tests.harness.support import wait_until
@@ -93,3 +93,17 @@ async def test_what_a_worker_ended_or_what_is_not_over_is_not_told(site: Site) -
     for id in ("running", "finished"):
         assert untold(MODEL, JobId(id), await site.job(id)) == []
     assert untold(MODEL, JobId("nobody"), {}) == []
+
+
+async def test_a_hash_that_cannot_be_read_ends_nothing(site: Site) -> None:
+    collected = CollectedSpans()
+    endings = UntoldEndings(site.broker, collected)
+    looking = asyncio.create_task(endings.run())
+    await site.broker.redis.hset(keys.job(MODEL, JobId("odd")), mapping={"state": "failed", "lease": "2:-"})  # type: ignore[misc]
+    envelope = jobs.Envelope(GatewayId("g"), "acme", "default", timeout_ms=60_000, retention_ms=60_000)
+    await jobs.submit(site.broker, MODEL, envelope, [jobs.NewJob(JobId("waiting"), TRACED)])
+    await jobs.cancel(site.broker, MODEL, "", [JobId("waiting")])
+    endings.note(MODEL, [JobId("odd"), JobId("waiting")])
+    await wait_until(lambda: collected.spans)
+    assert not looking.done()
+    looking.cancel()

@@ -8,10 +8,21 @@ import msgspec
 import pytest
 
 from millstream.common.broker import jobs, workers
-from millstream.common.chunk import Chunk
-from millstream.common.job import ChatPrompt, GatewayId, JobId, JobRequest, TextPrompt, Tier, TokensPrompt, WorkerId
+from millstream.common.chunk import NOTHING_YET, Chunk
+from millstream.common.job import (
+    ChatPrompt,
+    GatewayId,
+    JobId,
+    JobRequest,
+    Lease,
+    TextPrompt,
+    Tier,
+    TokensPrompt,
+    WorkerId,
+)
 from millstream.common.tracing.span import SpanRecord
-from millstream.worker.jobs.attempt_spans import MOST_CONTENT, content_of
+from millstream.worker.jobs.attempt_spans import MOST_CONTENT, AttemptSpans, content_of
+from millstream.worker.jobs.running_jobs import RunningJob
 from tests.harness.collected_spans import CollectedSpans
 from tests.harness.queue_site import MODEL, Site, request
 from tests.harness.support import wait_until
@@ -111,6 +122,13 @@ async def test_who_lost_a_job_tells_nothing_and_who_has_it_next_tells_both(site:
     ]
     await wait_until(lambda: first.idle)
     assert of_the_first.spans == []
+
+
+def test_what_cannot_be_told_ends_nothing() -> None:
+    collected = CollectedSpans()
+    odd = workers.Claimed(JobId("j"), MODEL, Lease("1:w"), NOTHING_YET, 0, 0, traced(5), 1, "no leases at all")
+    AttemptSpans(collected).tell(RunningJob(odd), "ended")
+    assert collected.spans == []
 
 
 def test_content_has_a_bound_and_keeps_the_newest() -> None:
