@@ -190,6 +190,14 @@ def test_a_service_leads_to_pods_and_a_policy_to_its_ports(case: str) -> None:
 
 
 @helm_here
+@pytest.mark.parametrize("part", ["gateway", "worker", "background"])
+def test_spans_reach_their_receiver_if_a_value_lets_them(part: str) -> None:
+    for case, open_ports in (("open", {4318}), ("settings", set[int]())):
+        rules = one(case, "NetworkPolicy", f"-{part}")["spec"]["egress"]
+        assert {port["port"] for rule in rules for port in rule["ports"]} & {4318} == open_ports
+
+
+@helm_here
 def test_passwords_are_in_secrets_alone() -> None:
     env = {
         each["name"]: each

@@ -61,7 +61,11 @@ GOOD: dict[str, Values] = {
             "parentRefs": [{"name": "edge", "namespace": "infra"}],
             "hostnames": ["llm.org"],
         },
-        "networkPolicy": {"clients": [{"namespaceSelector": {"matchLabels": {"name": "web"}}}], "internet": False},
+        "networkPolicy": {
+            "clients": [{"namespaceSelector": {"matchLabels": {"name": "web"}}}],
+            "internet": False,
+            "traces": [4318],
+        },
     },
     "bare": {
         "auth": {"requireKeys": False, "insecureNoAuth": True},
