@@ -45,6 +45,8 @@ class AttemptSpans:
 
     def _outcome(self, job: RunningJob, why: Leaving, until: float) -> Outcome:
         told: dict[str, AttributeValue] = {"millstream.tokens_made": job.made}
+        if job.first_after is not None:
+            told["millstream.first_token_after"] = round(job.first_after, 6)
         if job.end is None or why != "ended":
             return Outcome(why, until, attributes=told)
         usage = decode_usage(job.end.usage)

@@ -42,6 +42,7 @@ class RunningJob:
     taken: int = 0  # of the tokens, those that a step has taken along
     delivered: int = 0  # of the tokens, those in chunks Redis has confirmed
     cached: int = 0  # prompt tokens served from the prefix cache
+    first_after: float | None = None  # seconds from the claim until the first token of this lease left
     sent_at: float = 0.0  # when a step last took its chunks along, monotonic
     since: float = field(default_factory=monotonic)
     beginning: asyncio.Task[None] | None = None  # what still prepares it
@@ -126,7 +127,10 @@ class RunningJob:
         """Numbers the drafts and returns all that Redis has not confirmed."""
         self.written += [encode_chunk(chunk) for chunk in coalesce(self.drafts)]
         self.drafts.clear()
-        self.taken = self.completion
+        made = self.completion
+        if self.taken <= self.earlier < made:
+            self.first_after = self.age
+        self.taken = made
         unsent = self.written[self.acked :]
         return JobStep(self.claimed.id, self.claimed.lease, Seq(self.acked + 1), unsent, self.end)
 

@@ -64,6 +64,7 @@ async def test_a_finished_answer(site: Site) -> None:
     told = attempt.attributes
     assert (told["gen_ai.usage.output_tokens"], told["gen_ai.response.finish_reasons"]) == (5, ["length"])
     assert (told["millstream.worker.id"], told["millstream.outcome"]) == ("w", "finished")
+    assert 0 < float(str(told["millstream.first_token_after"])) < 60
     assert "gen_ai.output.messages" not in told
 
 

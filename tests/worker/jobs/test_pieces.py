@@ -58,6 +58,20 @@ def taken(job: RunningJob) -> None:
 
 
 @pytest.mark.parametrize("earlier", [0, 40])
+def test_the_first_token_of_a_lease_has_its_time(earlier: int) -> None:
+    job = held(earlier=earlier)
+    job.draft(Chunk(start=Start(prompt_tokens=1)))
+    taken(job)
+    assert job.first_after is None, "the prompt was accepted, no more"
+    make(job)
+    taken(job)
+    first = job.first_after
+    make(job)
+    taken(job)
+    assert first is not None and job.first_after == first
+
+
+@pytest.mark.parametrize("earlier", [0, 40])
 def test_the_first_token_of_a_lease_goes_at_once_and_the_next_are_held_back(earlier: int) -> None:
     job = held(earlier=earlier)
     if not earlier:
