@@ -32,7 +32,7 @@ class ReceivedSpan:
 
 @dataclass
 class OtlpReceiver:
-    """What has come. `hold`: while it is cleared, requests hang."""
+    """Spans and requests that have come. `hold`: while it is cleared, requests hang."""
 
     url: str = ""
     status: int = 200
