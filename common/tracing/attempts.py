@@ -1,7 +1,7 @@
 """The spans of one job: each wait in the queue and each attempt of a worker, as the leases in the job's hash tell them.
 
 A worker that was killed cannot write its spans. So their ids follow from the leases, and whoever ends an attempt writes
-it together with the lost ones directly before it (docs/decisions/queue/0057-spans-of-the-dead.md).
+it together with the lost ones directly before it (docs/decisions/queue/0056-spans-of-the-dead.md).
 """
 
 from collections.abc import Mapping, Sequence
