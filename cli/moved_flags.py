@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 FASTCHAT: Mapping[str, str] = {
     "--model-path": "give the folder or hub id with --model",
     "--model-names": "give the names with --served-model-name",
-    "--num-gpus": "use --engine vllm --engine-args tensor-parallel-size=N, or --device-map auto",
+    "--num-gpus": "use --tensor-parallel N, or --engine vllm --engine-args tensor-parallel-size=N",
     "--gpus": "set CUDA_VISIBLE_DEVICES",
     "--load-8bit": "use --quantization 8bit",
+    "--cpu-offload": "use --device-map auto, with --max-gpu-memory for the share of each card",
     "--cpu-offloading": "use --device-map auto, with --max-gpu-memory for the share of each card",
     "--conv-template": "choose a name or a file with --chat-template",
     "--limit-worker-concurrency": "use --slots",

@@ -29,6 +29,8 @@ def serve(settings: WorkerSettings) -> int:
     """Runs one worker until SIGTERM or SIGINT; returns the exit status."""
     worker = WorkerId(incarnation("worker"))
     configure(settings.log_format, settings.log_level, {"worker": worker})
+    if (followed := build.follow(settings)) is not None:
+        return followed
     try:
         traced(settings)
     except ValueError as error:

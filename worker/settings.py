@@ -87,7 +87,9 @@ class WorkerSettings(ClusterSettings, TraceSettings):
     )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps or xpu.")
     device_map: str | None = Field(default=None, description="Spread over several devices: auto, balanced, ...")
-    tensor_parallel: bool = Field(default=False, description="Refused, with what to use for several GPUs.")
+    tensor_parallel: int = Field(
+        default=1, ge=1, description="Processes (one a GPU) that share one model, each with a part of every layer."
+    )
     max_gpu_memory: str | None = Field(default=None, description="Most memory per GPU, such as 20GiB.")
     quantization: Literal["8bit", "4bit"] | None = Field(default=None, description="Quantise while loading.")
     adapter: list[str] = Field(

@@ -202,14 +202,14 @@ def test_help_is_read_on_a_narrow_terminal(command: str) -> None:
 
 
 def test_flags_of_the_parts_reach_them_through_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("DTYPE", "SLOTS", "CORS_ORIGINS", "KEEP_ALIVE", "TENSOR_PARALLEL"):
+    for name in ("DTYPE", "SLOTS", "CORS_ORIGINS", "KEEP_ALIVE", "TRUST_REMOTE_CODE"):
         monkeypatch.setenv(f"MILLSTREAM_{name}", "")  # so that it is as before when the test is over
     one, seen = typer.Typer(rich_markup_mode=None), list[UpSettings]()
     one.command(cls=HelpCommand)(command_of(UpSettings, "Try.", seen.append, parts=PARTS))
     words = ["--engine", "simulated", "--dtype", "bfloat16", "--slots", "3", "--cors-origins", "http://a,http://b"]
-    assert CliRunner().invoke(one, [*words, "--keep-alive", "2.5", "--tensor-parallel"]).exit_code == 0
+    assert CliRunner().invoke(one, [*words, "--keep-alive", "2.5", "--trust-remote-code"]).exit_code == 0
     worker, gateway = read(WorkerSettings, {}), read(GatewaySettings, {})
-    assert (seen[0].engine, worker.dtype, worker.slots, worker.tensor_parallel) == ("simulated", "bfloat16", 3, True)
+    assert (seen[0].engine, worker.dtype, worker.slots, worker.trust_remote_code) == ("simulated", "bfloat16", 3, True)
     assert (gateway.cors_origins, gateway.keep_alive) == (["http://a", "http://b"], 2.5)
     refused = CliRunner().invoke(one, ["--dtype", "float7"])
     assert refused.exit_code == 2 and "MILLSTREAM_DTYPE" in refused.output

@@ -50,6 +50,22 @@ def offers(settings: WorkerSettings) -> list[ModelOffer]:
             return _vllm_offers(settings) if vllm_on_gpu() else _transformers_offers(settings)
 
 
+def follow(settings: WorkerSettings) -> int | None:
+    """Blocks as one of torchrun's later ranks, which only step, until the first ends, and returns the exit status; None
+    for a process that is a worker by itself."""
+    from millstream.worker.engines.transformers.ranks.settings import RankSettings
+
+    if not RankSettings().follows or settings.upstream or settings.engine not in ("auto", "transformers"):
+        return None
+    from millstream.worker.engines.vllm.available import vllm_on_gpu
+
+    if settings.engine == "auto" and vllm_on_gpu():
+        return None
+    from millstream.worker.engines.transformers.ranks.follower import follow_torchrun
+
+    return follow_torchrun()
+
+
 def _upstreams(settings: WorkerSettings) -> Engine:
     from millstream.worker.engines.openai.engine import OpenAIEngine
 
@@ -189,10 +205,23 @@ def _transformers(settings: WorkerSettings, model: str, name: str | None, *, emb
     if embedding and kind == "causal":
         kind = "encoder"  # a decoder's last state is a vector as well
     if kind in COMPUTING:
+        if not embedding:
+            _check_whole(settings, model, kind)
         return TransformersComputing(wanted, kind)
     if kind == "speech":
         raise BadRequest(f"{model!r} writes down what is said; no route here takes sound.", param="model")
     return TransformersEngine(wanted, kind)
+
+
+def _check_whole(settings: WorkerSettings, model: str, kind: str) -> None:
+    """Raises `BadRequest` where a model that computes vectors, scores or classes is to be spread or split."""
+    for given, flag in (
+        (settings.tensor_parallel > 1, "--tensor-parallel"),
+        (settings.device_map, "--device-map"),
+        (settings.max_gpu_memory, "--max-gpu-memory"),
+    ):
+        if given:
+            raise BadRequest(f"{flag} is for models that write on (causal); {model!r} is {kind}: leave it out.")
 
 
 def _vllm_offers(settings: WorkerSettings) -> list[ModelOffer]:
@@ -200,7 +229,7 @@ def _vllm_offers(settings: WorkerSettings) -> list[ModelOffer]:
         (settings.adapter, "--adapter"),
         (settings.embedding_model, "--embedding-model"),
         (settings.quantization, "--quantization"),
-        (settings.tensor_parallel, "--tensor-parallel"),
+        (settings.tensor_parallel > 1, "--tensor-parallel"),
         (settings.device_map, "--device-map"),
         (settings.max_gpu_memory, "--max-gpu-memory"),
     ):

@@ -35,6 +35,7 @@ from millstream.worker.engines.transformers.loading.attention import (
     LayerCache,
     Paged,
     Span,
+    layer_views,
     plan_attention,
 )
 from millstream.worker.engines.transformers.loading.device import without_autograd
@@ -44,6 +45,7 @@ from millstream.worker.engines.transformers.lora.rows import CurrentRows
 from millstream.worker.engines.transformers.memory_plan import MemoryPlan
 from millstream.worker.engines.transformers.overlap import OverlappedLoop, inputs
 from millstream.worker.engines.transformers.prefix_salt import salt_prefixes, salt_tokens
+from millstream.worker.engines.transformers.ranks.leader import Ranks
 
 Deliver = Callable[[list[Sequence]], None]
 Broken = Callable[[BaseException], None]
@@ -107,14 +109,6 @@ def _reading_nothing(num_q_tokens: int, max_kv_read: int, use_decode_fast_path: 
     return num_q_tokens, 0
 
 
-def _layer_views(cache: Any) -> dict[int, LayerCache]:
-    (allocator,) = cache.cache_allocators.values()
-    return {
-        layer: LayerCache(*allocator._kv_token_views[layer], *allocator._kv_page_views[layer])
-        for layer in allocator._kv_token_views
-    }
-
-
 def _without_sampling(own: Any) -> GenerationConfig:
     """Returns the model's special tokens alone: sampling is ours, and the library would make processors of its own."""
     kept = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -132,10 +126,11 @@ class BatchLoop(OverlappedLoop):
         deliver: Deliver,
         broken: Broken,
         rows: CurrentRows | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         vocabulary: int = model.config.get_text_config().vocab_size
         self._logits_hook = LogitsHook(room.slots, vocabulary, model.device)
-        self._tell_broken, self._rows = broken, rows
+        self._tell_broken, self._rows, self._ranks = broken, rows, ranks
         self._sampler = Sampler(vocabulary, model.device)
         self._scoring: list[Iterator[None]] = []
         self._scoring_lock = threading.Lock()
@@ -144,6 +139,9 @@ class BatchLoop(OverlappedLoop):
         plan_graphs(self.continuous_batching_config, model.config._attn_implementation, room.context)
         if rows is not None:
             self.continuous_batching_config.use_cuda_graph = (False, False)  # a graph knows no adapter that comes later
+        if ranks is not None:  # the other ranks are told of every pass: nothing is captured, nothing runs ahead
+            self.continuous_batching_config.use_cuda_graph = (False, False)
+            self.continuous_batching_config.use_async_batching = False
         self._layers: dict[int, LayerCache] | None = None
         self.logit_processor = self._logits_hook
         self.output_router = _Router(deliver)
@@ -257,6 +255,8 @@ class BatchLoop(OverlappedLoop):
     def _create_batch_processor(self) -> ContinuousBatchProcessor:
         processor = super()._create_batch_processor()
         scheduler: Any = processor.scheduler
+        if self._ranks is not None:
+            self._ranks.make_room(processor.cache, self.continuous_batching_config)
 
         def salt_of(request_id: str) -> Many[int]:
             waiting = scheduler.waiting_requests
@@ -264,7 +264,7 @@ class BatchLoop(OverlappedLoop):
 
         salt_prefixes(processor.cache, salt_of)
         if self.model.config._attn_implementation == CPU_ATTENTION:
-            self._layers = _layer_views(processor.cache)
+            self._layers = layer_views(processor.cache)
             # Our attention finds the pages itself: the library need not list every token of the cache at every step.
             processor.model_runner.maybe_pad_inputs = _reading_nothing
         if processor.cache.max_blocks_per_request > 0:

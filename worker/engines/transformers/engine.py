@@ -51,6 +51,8 @@ ENGINE = "transformers"
 def _way_of(loaded: Loaded) -> dict[str, str]:
     """Returns how the model is run, for its card."""
     way = {"attention": loaded.attention}
+    if loaded.ranks is not None:
+        way["tensor_parallel"] = str(loaded.ranks.size)
     return way if loaded.unbatched is None else way | {"batching": "no", "unbatched": loaded.unbatched}
 
 
@@ -85,10 +87,14 @@ class TransformersEngine:
         progress("reading the vocabulary for grammars", None)  # here, because it would hold the event loop up later
         self._guides = guide_compiler(loaded.tokenizer, loaded.vocabulary, self.guide_limits)
         progress("making room for the cache", None)
-        with explained(self.settings.source.model, loaded.model.device):
-            loaded, self._batch = self._loop_of(loaded)
         self._loaded = loaded
-        return self._card(loaded)
+        try:
+            with explained(self.settings.source.model, loaded.model.device):
+                self._loaded, self._batch = self._loop_of(loaded)
+        except BaseException:
+            self.close()
+            raise
+        return self._card(self._loaded)
 
     def _loop_of(self, loaded: Loaded) -> tuple[Loaded, BatchLoop | ForwardLoop]:
         """Returns the batch's loop if the model's sequences can be run together, else the other."""
@@ -97,12 +103,12 @@ class TransformersEngine:
         rows = self.adapters and self.adapters.rows
         if loaded.unbatched is None:
             room = plan_memory(self.settings, loaded)
-            batch = BatchLoop(loaded.model, room, self._from_step, self._on_broken, rows)
+            batch = BatchLoop(loaded.model, room, self._from_step, self._on_broken, rows, loaded.ranks)
             try:
                 batch.prepare()
                 try_out(batch, loaded)
             except NotBatched as error:
-                if self.settings.batching == "on":
+                if self.settings.batching == "on" or loaded.ranks is not None:
                     raise
                 loaded = replace(loaded, unbatched=error.why)
                 cast(Any, loaded.model).set_attn_implementation(PLAIN.get(plain, plain))
@@ -114,6 +120,7 @@ class TransformersEngine:
         return loaded, loop
 
     def _card(self, loaded: Loaded, adapter: str | None = None) -> ModelCard:
+        """Shorter types than float32, and sums over several ranks, may be rounded by the batch's shape."""
         dtype = str(loaded.model.dtype).removeprefix("torch.")
         device, source = loaded.model.device, self.settings.source.model
         details = {"dtype": dtype, "device": str(device), "revision": loaded.revision, "model": source}
@@ -125,7 +132,7 @@ class TransformersEngine:
             context_length=loaded.context_length,
             fingerprint=fingerprint(loaded, self.settings, defaults, adapter),
             defaults=defaults,
-            exactness=always("exact" if dtype == "float32" else "tokens"),  # shorter types round by the batch's shape
+            exactness=always("exact" if dtype == "float32" and loaded.ranks is None else "tokens"),
             capabilities=("completions",) if loaded.encodes else ("chat", "completions"),
             details=details | _way_of(loaded) | about_processor(loaded.model, device),
         )
@@ -157,11 +164,15 @@ class TransformersEngine:
         self._sink = sink
         self._loop = asyncio.get_running_loop()
         self._ready().start()
+        if self._loaded is not None and self._loaded.ranks is not None:
+            self._loaded.ranks.listen(self._on_broken)
 
     def close(self) -> None:
         if self._batch is not None:
             self._batch.halt()
             self._batch = None
+        if self._loaded is not None and self._loaded.ranks is not None:
+            self._loaded.ranks.close()
         if self._guides is not None:
             self._guides.close()
 
@@ -244,7 +255,7 @@ class TransformersEngine:
                 self._post([Output(sequence.key, finish="length", prompt_logprobs=told)])
 
         try:
-            whole = self._loaded.unbatched is not None
+            whole = self._loaded.unbatched is not None or self._loaded.ranks is not None
             work = score_prompt(self._loaded.model, sequence.spec.prompt, wanted, alive, done, whole=whole)
             yield from work if self.adapters is None else self.adapters.rows.working(sequence.spec.adapter, work)
         except MODEL_ERRORS as error:  # this job's own trouble

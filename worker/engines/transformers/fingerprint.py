@@ -22,6 +22,7 @@ def fingerprint(
         str(settings.quantization),
         str(adapter),
         *(() if loaded.unbatched is None else ("one at a time",)),  # rounds in other places than a batch does
+        *(() if loaded.ranks is None else (f"{loaded.ranks.size} ranks",)),  # sums are added up in another order
         *words_of(loaded.tokenizer),
         json.dumps(dict(defaults), sort_keys=True),
     )

@@ -60,7 +60,8 @@ def plan_memory(settings: EngineSettings, loaded: Loaded) -> MemoryPlan:
 
 def _pages(settings: EngineSettings, loaded: Loaded, slots: int, page: int) -> int:
     per_token = bytes_per_token(loaded)
-    most = int(free_memory(loaded.model.device) * _CPU_SHARE) // per_token
+    sharing = 1 if loaded.ranks is None else loaded.ranks.size  # each rank has such a cache, for its own heads
+    most = int(free_memory(loaded.model.device) * _CPU_SHARE) // (per_token * sharing)
     wanted = settings.kv_tokens or min(max(loaded.context_length, slots * _USUAL_LENGTH), most)
     if wanted < loaded.context_length:
         raise LoadFailed(

@@ -33,7 +33,7 @@ class EngineSettings:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps, xpu
     device_map: str | None = None  # accelerate's placement, as "auto" or "balanced"
-    tensor_parallel: bool = False  # refused: the library hands requests to its first process only
+    tensor_parallel: int = 1  # processes that share one model, each with its part of every layer
     max_gpu_memory: str | None = None  # per GPU, as "20GiB"
     quantization: Quantization | None = None
     adapters: bool = False  # whether LoRA adapters may come beside the model

@@ -253,12 +253,30 @@ def test_the_hosts_share_of_a_model_is_the_hosts_memory(monkeypatch: pytest.Monk
     assert told == {"device_map": "auto", "max_memory": {0: "8GiB", 1: "8GiB"}} and host > 1 << 20
 
 
-@pytest.mark.parametrize("flag", [False, True], ids=["torchrun", "flag"])
-def test_several_processes_are_not_several_workers(
-    flag: bool, small: EngineSettings, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({"device_map": "sideways"}, "--device-map 'sideways' is none of auto, balanced"),
+        ({"device_map": "cuda:7"}, "--device-map 'cuda:7' is none of .*, nor a device of this machine"),
+        ({"max_gpu_memory": "a lot"}, "--max-gpu-memory 'a lot' is no amount: give one such as 20GiB"),
+        ({"max_gpu_memory": "8GiB"}, "--max-gpu-memory bounds what a model takes of each GPU, and here it goes to cpu"),
+    ],
+    ids=["map", "device", "amount", "no GPU"],
+)
+def test_places_that_there_are_not_are_refused_before_loading(
+    told: dict[str, str], why: str, small: EngineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody would answer what the second process claims."""
-    if not flag:
-        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")  # as torchrun sets it
-    with pytest.raises(LoadFailed, match=r"is one process.*--engine vllm --engine-args tensor-parallel-size"):
-        Rig(replace(small, tensor_parallel=flag))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    nowhere = replace(small, source=ModelSource("/nowhere"), device="cpu")
+    with pytest.raises(LoadFailed, match=why):
+        Rig(replace(nowhere, **told))
+
+
+def test_a_device_map_says_where_the_layers_lie(tmp_path: Path, small: EngineSettings) -> None:
+    """`auto` puts all of a small model on the one device there is, where it is batched as without."""
+    model = made("LlamaForCausalLM", DECODER)
+    settings = replace(saved(model, tmp_path / "llama", small), device_map="auto", device="cpu")
+    with closing(Rig(settings)) as rig:
+        assert rig.engine._loaded.model.hf_device_map == {"": torch.device("cpu")}
+        assert "unbatched" not in rig.card.details
+        assert rig.one(PROMPTS[1], 12) == library(model, PROMPTS[1], 12)

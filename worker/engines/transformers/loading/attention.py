@@ -44,6 +44,15 @@ class LayerCache:
     value_pages: torch.Tensor
 
 
+def layer_views(cache: Any) -> dict[int, LayerCache]:
+    """Returns the views of each layer of the library's paged cache, all of whose layers are of one kind."""
+    (allocator,) = cache.cache_allocators.values()
+    return {
+        layer: LayerCache(*allocator._kv_token_views[layer], *allocator._kv_page_views[layer])
+        for layer in allocator._kv_token_views
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Prefill:
     """Several new tokens of one sequence: `[start, end)` of the batch's tokens, after `past` older ones in `pages`."""

@@ -34,9 +34,14 @@ from millstream.worker.engines.transformers.loading.device import pick_device, p
 from millstream.worker.engines.transformers.loading.failures import MODEL_ERRORS, explained
 from millstream.worker.engines.transformers.loading.gpu_attention import GPU_ATTENTION, fits
 from millstream.worker.engines.transformers.loading.packing import pack_linears
-from millstream.worker.engines.transformers.loading.placement import check_ranks, placement, quantized, spread
+from millstream.worker.engines.transformers.loading.placement import check_placement, placement, quantized, spread
 from millstream.worker.engines.transformers.loading.support import NotBatched, why_not_batched
 from millstream.worker.engines.transformers.loading.trained import trained
+from millstream.worker.engines.transformers.ranks.leader import Ranks
+from millstream.worker.engines.transformers.ranks.messages import Share
+from millstream.worker.engines.transformers.ranks.settings import RankSettings
+from millstream.worker.engines.transformers.ranks.shard import read_shard
+from millstream.worker.engines.transformers.ranks.split import check_wishes, kv_heads_of_each, ranks_of
 from millstream.worker.engines.transformers.settings import EngineSettings, ModelSource
 
 _LENGTHS = ("max_position_embeddings", "seq_length", "max_seq_len", "model_max_length")  # ChatGLM's, MPT's, Baichuan's
@@ -69,6 +74,7 @@ class Loaded:
     path: str  # folder, file or hub id
     encodes: bool = False  # an encoder reads the prompt, and a decoder writes
     unbatched: str | None = None  # why its sequences are not run together
+    ranks: Ranks | None = None  # the other processes that have a part of it
 
     @property
     def attention(self) -> str:
@@ -118,8 +124,10 @@ def _quieten_library() -> None:
 def load(settings: EngineSettings, progress: LoadProgress, *, encodes: bool = False) -> Loaded:
     """Loads the model and blocks meanwhile, for seconds to minutes. `encodes`: it is an encoder with a decoder. Raises
     `MillstreamError`."""
-    check_ranks(settings)
     device = pick_device(settings.device)
+    check_placement(settings, device)
+    if (size := ranks_of(settings, RankSettings())) > 1:
+        check_wishes(settings, size, device, encodes=encodes)
     _quieten_library()
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -132,13 +140,18 @@ def load(settings: EngineSettings, progress: LoadProgress, *, encodes: bool = Fa
         tokenizer = AutoTokenizer.from_pretrained(place.path, **origin_of(place, settings.source))
         sketch = None if encodes else _sketch(config, settings)
         unbatched = _unbatched(sketch, settings, encodes=encodes)
+        kv_heads = kv_heads_of_each(sketch, unbatched, size) if size > 1 else 0
         progress("loading the weights", None)
         dtype = pick_dtype(settings.dtype, device, sketch.num_parameters() if sketch is not None else 0)
-        kind = AutoModelForSeq2SeqLM if encodes else AutoModelForCausalLM
-        model = _model(kind, place, settings, device, dtype)
+        kind, ranks = AutoModelForSeq2SeqLM if encodes else AutoModelForCausalLM, None
+        if size > 1:
+            origin, threads = origin_of(place, settings.source), settings.threads
+            ranks, model = _split(Share(place.path, origin, dtype, device.type, size, kv_heads, threads))
+        else:
+            model = _model(kind, place, settings, device, dtype)
         unbatched = unbatched or spread(model)
         if unbatched is None:
-            _made_for_batches(model, device)
+            _made_for_batches(model, device, packs=ranks is None)
     eos = _eos_ids(model)
     rendered = with_template(tokenizer, eos, settings.chat_template)
     if settings.chat_template:
@@ -146,7 +159,7 @@ def load(settings: EngineSettings, progress: LoadProgress, *, encodes: bool = Fa
     _ = rendered.shown  # found out here, because it would hold the event loop up later
     name = settings.served_name or place.name
     revision = getattr(config, "_commit_hash", None) or "local"
-    return Loaded(name, model, rendered, context, revision, place.file, encodes, unbatched)
+    return Loaded(name, model, rendered, context, revision, place.file, encodes, unbatched, ranks)
 
 
 def _unbatched(sketch: PreTrainedModel | None, settings: EngineSettings, *, encodes: bool) -> str | None:
@@ -223,8 +236,20 @@ def _model(
     return model.eval()
 
 
-def _made_for_batches(model: PreTrainedModel, device: torch.device) -> None:
-    """Gives the model the attention of the batch and, on CPUs, weights laid out for it."""
+def _split(share: Share) -> tuple[Ranks, PreTrainedModel]:
+    """Starts the other ranks, and returns them with this one's part of the model."""
+    ranks = Ranks(share)
+    try:
+        model = read_shard(share)
+    except BaseException:
+        ranks.close()
+        raise
+    ranks.lead(model)
+    return ranks, model
+
+
+def _made_for_batches(model: PreTrainedModel, device: torch.device, *, packs: bool) -> None:
+    """Gives the model the attention of the batch and, on CPUs, weights laid out for it if it `packs` them."""
     if device.type != "cpu":
         if fits(model):
             model.set_attn_implementation(GPU_ATTENTION)
@@ -233,7 +258,8 @@ def _made_for_batches(model: PreTrainedModel, device: torch.device) -> None:
         model.set_attn_implementation("eager")
     elif usable(model.config):
         model.set_attn_implementation(CPU_ATTENTION)
-    pack_linears(model)
+    if packs:
+        pack_linears(model)
 
 
 def _eos_ids(model: PreTrainedModel) -> frozenset[int]:

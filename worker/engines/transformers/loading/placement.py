@@ -3,28 +3,42 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # (transformers and torch publish partly unknown types)
 
+import re
 from importlib.util import find_spec
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
+from millstream.common.errors import MillstreamError
 from millstream.worker.engines.base import LoadFailed
-from millstream.worker.engines.transformers.loading.device import free_memory
+from millstream.worker.engines.transformers.loading.device import free_memory, pick_device
 from millstream.worker.engines.transformers.settings import EngineSettings
 
 _HOST = torch.device("cpu")
 
 
-def check_ranks(settings: EngineSettings) -> None:
-    """Raises `LoadFailed` where several processes would each be a worker: the library hands requests to the first of
-    them only, and what the others claimed would never be answered."""
-    if settings.tensor_parallel or torch.distributed.is_torchelastic_launched():
+_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
+_AMOUNT = re.compile(r"\d+(\.\d+)?[KMGT]i?B", re.IGNORECASE)
+
+
+def check_placement(settings: EngineSettings, device: torch.device) -> None:
+    """Raises `LoadFailed` for a --device-map or --max-gpu-memory that cannot have the effect it asks for."""
+    if settings.device_map and settings.device_map not in _MAPS:
+        try:
+            pick_device(settings.device_map)
+        except MillstreamError as error:
+            names = ", ".join(_MAPS)
+            message = f"--device-map {settings.device_map!r} is none of {names}, nor a device of this machine."
+            raise LoadFailed(message, param="device_map") from error
+    if not (most := settings.max_gpu_memory):
+        return
+    if not _AMOUNT.fullmatch(most):
+        raise LoadFailed(f"--max-gpu-memory {most!r} is no amount: give one such as 20GiB.", param="max_gpu_memory")
+    if device.type != "cuda":
         raise LoadFailed(
-            "The transformers engine is one process; with --tensor-parallel, or under torchrun, it would be several. "
-            "For a model over several GPUs: --engine vllm --engine-args tensor-parallel-size=N, or --device-map auto, "
-            "which runs its layers in turn.",
-            param="tensor_parallel",
+            f"--max-gpu-memory bounds what a model takes of each GPU, and here it goes to {device.type}: leave it out.",
+            param="max_gpu_memory",
         )
 
 
