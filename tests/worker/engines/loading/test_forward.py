@@ -272,11 +272,10 @@ def test_places_that_there_are_not_are_refused_before_loading(
         Rig(replace(nowhere, **told))
 
 
-def test_a_device_map_says_where_the_layers_lie(tmp_path: Path, small: EngineSettings) -> None:
-    """`auto` puts all of a small model on the one device there is, where it is batched as without."""
+def test_a_device_map_goes_to_the_library_and_one_device_is_batched(tmp_path: Path, small: EngineSettings) -> None:
     model = made("LlamaForCausalLM", DECODER)
     settings = replace(saved(model, tmp_path / "llama", small), device_map="auto", device="cpu")
     with closing(Rig(settings)) as rig:
-        assert rig.engine._loaded.model.hf_device_map == {"": torch.device("cpu")}
+        assert placement(settings, torch.device("cpu")) == {"device_map": "auto"}
         assert "unbatched" not in rig.card.details
         assert rig.one(PROMPTS[1], 12) == library(model, PROMPTS[1], 12)

@@ -241,8 +241,10 @@ def _split(share: Share) -> tuple[Ranks, PreTrainedModel]:
     ranks = Ranks(share)
     try:
         model = read_shard(share)
-    except BaseException:
+    except Exception as error:
         ranks.close()
+        if ranks.lost is not None:
+            raise ranks.lost from error
         raise
     ranks.lead(model)
     return ranks, model

@@ -57,7 +57,7 @@ class Ranks:
         self._followers: list[subprocess.Popen[bytes]] = []
         self._cache: Any = None
         self._listener: Callable[[BaseException], None] | None = None
-        self._lost: RankDied | None = None
+        self.lost: RankDied | None = None
         self._closing = False
         try:
             self._meet(share)
@@ -80,8 +80,8 @@ class Ranks:
         for rank in range(1, share.size):
             self._start(rank, share.size, port)
         while not store.check([f"here/{rank}" for rank in range(1, share.size)]):
-            if self._lost is not None:
-                raise self._lost
+            if self.lost is not None:
+                raise self.lost
             sleep(_LOOK_EVERY)
         dist.init_process_group(backend, store=store, rank=0, world_size=share.size, timeout=PATIENCE)
 
@@ -101,15 +101,15 @@ class Ranks:
 
     def _fail(self, error: BaseException) -> None:
         if isinstance(error, RankDied):
-            self._lost = error
+            self.lost = error
         if self._listener is not None:
             self._listener(error)
 
     def listen(self, broken: Callable[[BaseException], None]) -> None:
         """Has `broken` called, on any thread, when a rank is lost."""
         self._listener = broken
-        if self._lost is not None:
-            broken(self._lost)
+        if self.lost is not None:
+            broken(self.lost)
 
     def lead(self, model: PreTrainedModel) -> None:
         """Has the other ranks run every forward pass of `model` as well, from now on."""
@@ -122,7 +122,7 @@ class Ranks:
                     tell(ForwardPass(str(_attention_of(model)), packed(args), packed(kwargs)))
                     return alone(*args, **kwargs)
                 except Exception as error:
-                    self._fail(self._lost or error)
+                    self._fail(self.lost or error)
                     raise
 
         model.forward = forward

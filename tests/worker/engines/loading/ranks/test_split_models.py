@@ -111,6 +111,13 @@ def test_what_does_not_go_over_ranks_is_refused_before_loading(
     assert refused.value.param == "tensor_parallel"
 
 
+def test_a_rank_that_does_not_start_is_said(tiny_settings: EngineSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: False)
+    monkeypatch.setattr("millstream.worker.engines.transformers.ranks.leader._FOLLOWER", "millstream.nothing")
+    with pytest.raises(LoadFailed, match=r"Rank 1 of 2 is gone \(status 1\)"):
+        TransformersEngine(replace(tiny_settings, tensor_parallel=2)).load()
+
+
 def test_models_without_a_plan_are_refused() -> None:
     with torch.device("meta"):
         gpt2 = AutoModelForCausalLM.from_config(AutoConfig.for_model("gpt2", n_layer=1))
