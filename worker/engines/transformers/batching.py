@@ -137,10 +137,9 @@ class BatchLoop(OverlappedLoop):
         self.steps, self.closing = 0, False
         super().__init__(cast(Any, model), _without_sampling(model.generation_config), room.config())
         plan_graphs(self.continuous_batching_config, model.config._attn_implementation, room.context)
-        if rows is not None:
-            self.continuous_batching_config.use_cuda_graph = (False, False)  # a graph knows no adapter that comes later
-        if ranks is not None:  # the other ranks are told of every pass: nothing is captured, nothing runs ahead
+        if rows is not None or ranks is not None:  # a graph knows no adapter that comes later, and tells no other rank
             self.continuous_batching_config.use_cuda_graph = (False, False)
+        if ranks is not None:
             self.continuous_batching_config.use_async_batching = False
         self._layers: dict[int, LayerCache] | None = None
         self.logit_processor = self._logits_hook
