@@ -119,6 +119,31 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
     fillings: list[list[list[Filling]]] = []
 
 
+class Segment(msgspec.Struct, frozen=True, array_like=True):
+    """A piece of a recording's text, as its model cut it: from `start` to `end`, in seconds of the whole recording."""
+
+    start: float
+    end: float
+    text: str
+    ids: list[int] = []
+
+
+class Slice(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One slice of a recording, written down: where it began and where the next one begins, in hundredths of a second;
+    `seconds` is the length of the whole recording. The other numbers are those of OpenAI's `verbose_json`, which are
+    the same for all segments of a slice."""
+
+    at: int
+    next: int
+    seconds: float
+    language: str = ""  # what is spoken, a code; empty where the model knows one only
+    segments: list[Segment] = []
+    temperature: float = 0.0
+    logprob: float = 0.0
+    compression: float = 0.0
+    no_speech: float = 0.0
+
+
 class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     """One entry of the chunk log, field `c`, as JSON. `ids` are the tokens this chunk stands for; text may lag
     them (a split character, a possible stop string, a tool call's syntax) and is then in a later chunk."""
@@ -130,6 +155,7 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     logprobs: list[TokenLogprob] = []
     start: Start | None = None
     result: Result | None = None
+    slice: Slice | None = None
     finish: FinishReason | None = None
     stopped_by: str = ""  # with finish: the client's stop string that ended the text, if one did
     usage: Usage | None = None

@@ -120,8 +120,19 @@ class TokenizeInput(msgspec.Struct, frozen=True, tag="tokenize", omit_defaults=T
     add_special_tokens: bool = True
 
 
+class AudioInput(msgspec.Struct, frozen=True, tag="audio", omit_defaults=True):
+    """A recording to write down: the file's bytes as the client sent them (base64 in JSON). `language` is the one that
+    is spoken, empty: the model finds out; `prompt` is text that comes before each slice."""
+
+    audio: bytes
+    translate: bool = False  # into English
+    language: str = ""
+    prompt: str = ""
+    most_seconds: float = 0.0  # of sound; 0: no bound
+
+
 WorkInput = EmbedInput | RerankInput | ClassifyInput | FillInput | TokenizeInput  # nothing is generated
-JobInput = ChatPrompt | TextPrompt | TokensPrompt | WorkInput
+JobInput = ChatPrompt | TextPrompt | TokensPrompt | AudioInput | WorkInput
 
 
 GuideKind = Literal["json_object", "json_schema", "regex", "choice", "grammar"]

@@ -17,8 +17,8 @@ from typing import Literal, cast
 from millstream.common.errors import NotFound
 from millstream.common.job import JobId, ModelName
 
-Family = Literal["chatcmpl", "cmpl", "resp", "msg", "embd", "rerank", "classify", "tok"]
-FAMILIES: frozenset[str] = frozenset(("chatcmpl", "cmpl", "resp", "msg", "embd", "rerank", "classify", "tok"))
+Family = Literal["chatcmpl", "cmpl", "resp", "msg", "embd", "rerank", "classify", "tok", "audio"]
+FAMILIES: frozenset[str] = frozenset(("chatcmpl", "cmpl", "resp", "msg", "embd", "rerank", "classify", "tok", "audio"))
 
 
 def checksum(model: ModelName) -> str:

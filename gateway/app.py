@@ -48,6 +48,7 @@ EXPOSED = [  # headers that a browser's script may read
 SLOW_START = 20  # seconds one of several processes may take to answer its parent: on a busy machine it still imports
 BACKLOG = 4096  # connections that may wait to be accepted
 SPARE_HEAD = 2**18  # bytes a connection may send beyond the limit on heads, so that the app can refuse them itself
+HEARING = ("/v1/audio/transcriptions", "/v1/audio/translations")
 FORM_BYTES = 65536  # what a form holds beside its file
 log = structlog.stdlib.get_logger(part="gateway")
 DESCRIPTION = "An OpenAI-compatible inference cluster on Redis streams. Streams survive the death of any process."
@@ -94,6 +95,7 @@ def create_app(settings: GatewaySettings, connect: Connect, failed: Callable[[],
 def _surround(app: DirectApp, settings: GatewaySettings, metrics: Metrics) -> None:
     """Adds the middleware. The last one added is the outermost: a browser's preflight request carries no key."""
     uploads = {"/v1/files": settings.max_file_bytes + FORM_BYTES}
+    uploads |= dict.fromkeys(HEARING, settings.max_audio_bytes + FORM_BYTES)
     app.surround(partial(JsonDispatch, framework=app, routers=ROUTERS))
     app.surround(partial(SizeLimits, body=settings.max_body_bytes, head=settings.max_header_bytes, wide=uploads))
     app.surround(Authentication)

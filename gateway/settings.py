@@ -136,6 +136,8 @@ class GatewaySettings(IntakeSettings):
     )
     max_image_bytes: int = Field(default=12 * 2**20, ge=1, description="Largest image shown to a model, in bytes.")
     max_image_pixels: int = Field(default=50_000_000, ge=1, description="The same in pixels.")
+    max_audio_bytes: int = Field(default=25 * 2**20, ge=1, description="Largest recording accepted, in bytes.")
+    max_audio_seconds: float = Field(default=3600.0, gt=0, description="Longest recording accepted, in seconds.")
     max_header_bytes: int = Field(default=65536, ge=1024, description="Largest request head accepted, in bytes.")
     head_timeout: float = Field(
         default=60.0, gt=0, description="Seconds a connection may take to send a request's head, or its first byte."

@@ -7,6 +7,7 @@ from millstream.gateway.apis.admin.jobs import route as jobs
 from millstream.gateway.apis.admin.jobs import stream
 from millstream.gateway.apis.admin.keys import route as keys
 from millstream.gateway.apis.anthropic import route as anthropic
+from millstream.gateway.apis.audio import route as audio
 from millstream.gateway.apis.batches import route as batches
 from millstream.gateway.apis.chat import route as chat
 from millstream.gateway.apis.chat import stored_route as stored
@@ -35,6 +36,7 @@ APIS = (
     rerank.API,
     classify.API,
     tokens.API,
+    Api(audio.router),
     Api(models.router),
     Api(requests.router),
     Api(files.router),

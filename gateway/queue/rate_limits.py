@@ -11,17 +11,20 @@ from millstream.common.broker.accounts.limits import Meter, Reserved, refund, re
 from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.models.directory import model_names
 from millstream.common.errors import Overloaded, QuotaExceeded
-from millstream.common.job import ChatPrompt, JobId, JobRequest, TextPrompt, TokensPrompt
+from millstream.common.job import AudioInput, ChatPrompt, JobId, JobRequest, TextPrompt, TokensPrompt
 from millstream.gateway.queue.client import Submission
 
 UNSTATED = 4096  # completion tokens that a key with a limit on tokens gets when its request does not say how many
 SHARE = 4  # but at most one in so many of its smallest limit
+BYTES_PER_TOKEN = 2048  # of a recording: MP3 of 64 kbit/s, and four tokens a second
 CHARACTERS_PER_TOKEN = 4  # of a request's JSON: the gateway has no tokenizer, and the true count settles it in the end
 
 
 def estimate(request: JobRequest) -> int:
     """Returns the tokens a job may use: its input's, guessed from its size, and as many as it may answer with, if it
     generates."""
+    if isinstance(request.input, AudioInput):
+        return len(request.input.audio) // BYTES_PER_TOKEN + 1
     prompt = len(msgspec.json.encode(request.input)) // CHARACTERS_PER_TOKEN + 1
     if not _generates(request):
         return prompt

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from millstream.common.chunk import Chunk, FinishReason, Result, Start, TokenLogprob, ToolDelta, Usage
+from millstream.common.chunk import Chunk, FinishReason, Result, Slice, Start, TokenLogprob, ToolDelta, Usage
 from millstream.common.errors import from_failure
 
 
@@ -29,6 +29,7 @@ class Accumulator:
     result: Result | None = None
     stopped_by: str = ""
     ended: int = 0  # seconds since the epoch
+    slices: list[Slice] = field(default_factory=list[Slice])  # of a recording
     ids: list[int] = field(default_factory=list[int])  # of all tokens made
 
     def add(self, chunk: Chunk) -> None:
@@ -45,6 +46,8 @@ class Accumulator:
             self._grow(delta)
         self.logprobs += chunk.logprobs
         self.ids += chunk.ids
+        if chunk.slice is not None:
+            self.slices.append(chunk.slice)
         self.ended = chunk.ended or self.ended
         self.result = chunk.result or self.result
         self.finish = chunk.finish or self.finish

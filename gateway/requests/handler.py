@@ -36,6 +36,7 @@ class Writers:
 
     whole: Callable[[ResponseMeta, list[Accumulator]], dict[str, Any]]
     stream: Callable[[ResponseMeta], Presenter] | None = None  # None: this API answers only as a whole
+    text: Callable[[list[Accumulator]], str] | None = None  # the whole answer, where that is to be plain text
     ended: Callable[[AdmittedRequest, bool], Awaitable[None]] | None = None  # told whether the answer was complete
 
 
@@ -81,10 +82,14 @@ class RequestHandler:
         """Returns all of the answer at once."""
         accumulators = await self.accumulators(admitted)
         admitted = self._stated(admitted, accumulators[0].start)
-        body = msgspec.json.encode(answer.whole(admitted.head(), accumulators))
+        if answer.text is not None:
+            response = Response(answer.text(accumulators), media_type="text/plain", headers=admitted.headers())
+        else:
+            body = msgspec.json.encode(answer.whole(admitted.head(), accumulators))
+            response = Response(body, media_type="application/json", headers=admitted.headers())
         if answer.ended is not None:
             await answer.ended(admitted, True)
-        return Response(body, media_type="application/json", headers=admitted.headers())
+        return response
 
     async def accumulators(self, admitted: AdmittedRequest) -> list[Accumulator]:
         """Returns every job's chunks, accumulated. Raises a job's failure, `ClientGone`."""

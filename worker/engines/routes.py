@@ -11,6 +11,8 @@ ROUTES = {
     "classify": "/v1/classify",
     "token_classify": "/v1/token_classify",
     "fill_mask": "/v1/fill_mask",
+    "transcriptions": "/v1/audio/transcriptions",
+    "translations": "/v1/audio/translations",
 }
 """The route for each capability of a card."""
 

@@ -2,7 +2,15 @@
 
 from millstream.common.chunk import Result
 from millstream.common.errors import ContextLengthExceeded
-from millstream.common.job import ClassifyInput, EmbedInput, FillInput, RerankInput, TokenizeInput, WorkInput
+from millstream.common.job import (
+    AudioInput,
+    ClassifyInput,
+    EmbedInput,
+    FillInput,
+    RerankInput,
+    TokenizeInput,
+    WorkInput,
+)
 from millstream.worker.engines.base import ComputingEngine, ModelCard, TokenEngine, Tokenizer
 from millstream.worker.engines.routes import require
 from millstream.worker.text.parsers.formats import CallFormat, parser_for
@@ -24,7 +32,7 @@ def compute(
     return _computed(engine, work)
 
 
-def capability_of(work: Computation) -> str:
+def capability_of(work: Computation | AudioInput) -> str:
     """Returns the capability that a model needs for this."""
     match work:
         case EmbedInput():
@@ -35,6 +43,8 @@ def capability_of(work: Computation) -> str:
             return "token_classify" if each_token else "classify"
         case FillInput():
             return "fill_mask"
+        case AudioInput(translate=translate):
+            return "translations" if translate else "transcriptions"
 
 
 def _computed(engine: ComputingEngine, work: Computation) -> tuple[Result, int]:

@@ -99,9 +99,12 @@ class RunningJob:
     @property
     def urgent(self) -> bool:
         """Tells whether what Redis does not have is to go at once. Of an answer that nobody reads token by token these
-        are the first token of a lease, which shows that the job has got further, and its end."""
+        are the first token of a lease, which shows that the job has got further, slices of a recording, and its
+        end."""
         if self.acked < len(self.written) or self.end is not None:
             return True
+        if any(chunk.slice is not None for chunk in self.drafts):
+            return True  # seconds of work
         return bool(self.drafts) and (self.claimed.request.watched or self.taken <= self.earlier)
 
     def piece_due(self, now: float) -> bool:
@@ -148,7 +151,8 @@ def coalesce(drafts: list[Chunk]) -> list[Chunk]:
 
 
 def _alone(chunk: Chunk) -> bool:
-    return chunk.start is not None or chunk.finish is not None or chunk.error is not None or chunk.result is not None
+    others = (chunk.start, chunk.finish, chunk.error, chunk.result, chunk.slice)
+    return any(each is not None for each in others)
 
 
 def left_by(reply: str, why: Leaving) -> Leaving | None:

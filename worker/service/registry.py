@@ -209,7 +209,9 @@ def _transformers(settings: WorkerSettings, model: str, name: str | None, *, emb
             _check_whole(settings, model, kind)
         return TransformersComputing(wanted, kind)
     if kind == "speech":
-        raise BadRequest(f"{model!r} writes down what is said; no route here takes sound.", param="model")
+        from millstream.worker.engines.speech.engine import SpeechEngine
+
+        return SpeechEngine(wanted)
     return TransformersEngine(wanted, kind)
 
 

@@ -6,10 +6,10 @@ from time import monotonic
 
 from millstream.common.chunk import Chunk, Result, Start, Usage
 from millstream.common.errors import EngineError
-from millstream.common.job import ChatPrompt, TextPrompt, TokensPrompt, WorkInput
+from millstream.common.job import AudioInput, ChatPrompt, TextPrompt, TokensPrompt, WorkInput
 from millstream.worker.engines.base import ComputingEngine, EngineStats, ModelCard
 from millstream.worker.engines.routes import require
-from millstream.worker.jobs.compute import compute
+from millstream.worker.jobs.compute import capability_of, compute
 from millstream.worker.jobs.drivers.driver import JobControl
 from millstream.worker.jobs.running_jobs import RunningJob
 
@@ -38,6 +38,8 @@ class ComputingDriver:
                 require(self.card, "chat")
             case TextPrompt() | TokensPrompt():
                 require(self.card, "completions")
+            case AudioInput() as sound:
+                require(self.card, capability_of(sound))
             case work:
                 result, tokens = await self._compute(work)
                 self._control.end(job, computed(result, tokens, self.card))

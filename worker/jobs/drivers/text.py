@@ -6,7 +6,7 @@ from time import monotonic
 
 from millstream.common.chunk import Chunk
 from millstream.common.errors import EngineError
-from millstream.common.job import ChatPrompt, TextPrompt, TokenizeInput, TokensPrompt
+from millstream.common.job import AudioInput, ChatPrompt, TextPrompt, TokenizeInput, TokensPrompt
 from millstream.worker.engines.base import EngineStats, ModelCard, TextEngine, TextSpec, UpstreamLost
 from millstream.worker.engines.routes import require
 from millstream.worker.jobs.compute import capability_of
@@ -39,6 +39,9 @@ class TextDriver:
         try:
             match job.claimed.request.input:
                 case ChatPrompt() | TextPrompt() | TokensPrompt():
+                    await self._answer(job, logged)
+                case AudioInput() as sound:
+                    require(self.card, capability_of(sound))
                     await self._answer(job, logged)
                 case TokenizeInput() as work:
                     result = await self._engine.tokenize(work)

@@ -13,10 +13,10 @@ from millstream.common.broker.connection.broker import Broker, RedisAway
 from millstream.common.broker.jobs import owner
 from millstream.common.chunk import Chunk, FinishReason
 from millstream.common.errors import EngineError
-from millstream.common.job import ChatPrompt, TextPrompt, TokensPrompt, WorkInput
+from millstream.common.job import AudioInput, ChatPrompt, TextPrompt, TokensPrompt, WorkInput
 from millstream.worker.engines.base import EngineStats, ModelCard, Output, TokenEngine, UpstreamLost
 from millstream.worker.engines.routes import require
-from millstream.worker.jobs.compute import compute
+from millstream.worker.jobs.compute import capability_of, compute
 from millstream.worker.jobs.drivers.computing import computed
 from millstream.worker.jobs.drivers.driver import JobControl, check_same_model
 from millstream.worker.jobs.prepare import Beginning, begin_sequence, brief, compile_guide, earlier_tokens
@@ -75,6 +75,8 @@ class TokenDriver:
             case ChatPrompt() | TextPrompt() | TokensPrompt() as prompt:
                 require(self.card, "chat" if isinstance(prompt, ChatPrompt) else "completions")
                 await self._generate(job, logged)
+            case AudioInput() as sound:
+                require(self.card, capability_of(sound))
             case work:
                 await self._compute(job, work)
 

@@ -13,6 +13,8 @@ local function count_usage(tenant, usage, tokens)
   redis.call('PEXPIRE', day, 400 * 86400000)
 end
 
+local LARGE = 1048576 -- bytes of a request that is not kept with its answer, as a recording's
+
 -- From here on nothing of the job lives for ever.
 local function settle(id, state, finish, usage, tokens)
   leave_queue(id, true)
@@ -24,6 +26,7 @@ local function settle(id, state, finish, usage, tokens)
   unfollow(job[6], id)
   redis.call('ZREM', DEADLINES_KEY, id)
   redis.call('HSET', job_key(id), 'state', state, 'finish', finish, 'usage', usage, 'settled', NOW, 'tokens', tokens)
+  if redis.call('HSTRLEN', job_key(id), 'request') > LARGE then redis.call('HSET', job_key(id), 'request', '') end
   if job[8] then redis.call('HSET', OWED_KEY, id, job[8] .. ' ' .. tokens) end
   redis.call('PEXPIRE', job_key(id), job[7])
   redis.call('PEXPIRE', chunks_key(id), job[7])

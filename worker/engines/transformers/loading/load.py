@@ -17,6 +17,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
+    AutoModelForSpeechSeq2Seq,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -121,9 +122,9 @@ def _quieten_library() -> None:
     batching.setLevel(logging.WARNING)
 
 
-def load(settings: EngineSettings, progress: LoadProgress, *, encodes: bool = False) -> Loaded:
-    """Loads the model and blocks meanwhile, for seconds to minutes. `encodes`: it is an encoder with a decoder. Raises
-    `MillstreamError`."""
+def load(settings: EngineSettings, progress: LoadProgress, *, encodes: bool = False, hears: bool = False) -> Loaded:
+    """Loads the model and blocks meanwhile, for seconds to minutes. `encodes`: it is an encoder with a decoder, which
+    reads sound if it `hears`. Raises `MillstreamError`."""
     device = pick_device(settings.device)
     check_placement(settings, device)
     if (size := ranks_of(settings, RankSettings())) > 1:
@@ -143,12 +144,12 @@ def load(settings: EngineSettings, progress: LoadProgress, *, encodes: bool = Fa
         kv_heads = kv_heads_of_each(sketch, unbatched, size) if size > 1 else 0
         progress("loading the weights", None)
         dtype = pick_dtype(settings.dtype, device, sketch.num_parameters() if sketch is not None else 0)
-        kind, ranks = AutoModelForSeq2SeqLM if encodes else AutoModelForCausalLM, None
+        ranks = None
         if size > 1:
             origin, threads = origin_of(place, settings.source), settings.threads
             ranks, model = _split(Share(place.path, origin, dtype, device.type, size, kv_heads, threads))
         else:
-            model = _model(kind, place, settings, device, dtype)
+            model = _model(_head(encodes=encodes, hears=hears), place, settings, device, dtype)
         unbatched = unbatched or spread(model)
         if unbatched is None:
             _made_for_batches(model, device, packs=ranks is None)
@@ -160,6 +161,12 @@ def load(settings: EngineSettings, progress: LoadProgress, *, encodes: bool = Fa
     name = settings.served_name or place.name
     revision = getattr(config, "_commit_hash", None) or "local"
     return Loaded(name, model, rendered, context, revision, place.file, encodes, unbatched, ranks)
+
+
+def _head(*, encodes: bool, hears: bool) -> Any:
+    if hears:
+        return AutoModelForSpeechSeq2Seq
+    return AutoModelForSeq2SeqLM if encodes else AutoModelForCausalLM
 
 
 def _unbatched(sketch: PreTrainedModel | None, settings: EngineSettings, *, encodes: bool) -> str | None:

@@ -1,0 +1,1 @@
+"""Whisper: recordings to text, slice by slice."""
