@@ -128,7 +128,7 @@ class Segment(msgspec.Struct, frozen=True, array_like=True):
     ids: list[int] = []
 
 
-class Slice(msgspec.Struct, frozen=True, omit_defaults=True):
+class SpokenSlice(msgspec.Struct, frozen=True, omit_defaults=True):
     """One slice of a recording, written down: where it began and where the next one begins, in hundredths of a second;
     `seconds` is the length of the whole recording. The other numbers are those of OpenAI's `verbose_json`, which are
     the same for all segments of a slice."""
@@ -155,7 +155,7 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     logprobs: list[TokenLogprob] = []
     start: Start | None = None
     result: Result | None = None
-    slice: Slice | None = None
+    slice: SpokenSlice | None = None
     finish: FinishReason | None = None
     stopped_by: str = ""  # with finish: the client's stop string that ended the text, if one did
     usage: Usage | None = None

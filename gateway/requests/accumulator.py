@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from millstream.common.chunk import Chunk, FinishReason, Result, Slice, Start, TokenLogprob, ToolDelta, Usage
+from millstream.common.chunk import Chunk, FinishReason, Result, SpokenSlice, Start, TokenLogprob, ToolDelta, Usage
 from millstream.common.errors import from_failure
 
 
@@ -29,7 +29,7 @@ class Accumulator:
     result: Result | None = None
     stopped_by: str = ""
     ended: int = 0  # seconds since the epoch
-    slices: list[Slice] = field(default_factory=list[Slice])  # of a recording
+    slices: list[SpokenSlice] = field(default_factory=list[SpokenSlice])  # of a recording
     ids: list[int] = field(default_factory=list[int])  # of all tokens made
 
     def add(self, chunk: Chunk) -> None:

@@ -19,7 +19,7 @@ from millstream.gateway.errors.table import FieldError, StorageFailed
 from millstream.gateway.errors.validation import shaped
 from millstream.gateway.requests.prepared import PreparedRequest, RequestContext, prepared, streamed
 
-Task = Literal["transcribe", "translate"]
+AudioTask = Literal["transcribe", "translate"]
 MOST_FIELDS = 32
 GRANULARITIES = ("timestamp_granularities[]", "timestamp_granularities")
 REFUSED = {
@@ -39,7 +39,7 @@ class Upload:
     audio: bytes
 
 
-async def read_upload(request: Request, task: Task, most: int) -> Upload:
+async def read_upload(request: Request, task: AudioTask, most: int) -> Upload:
     """Returns the form, its file `most` bytes at most. Raises `BadRequest` naming the field at fault, `BodyTooLarge`,
     `ClientGone`, `StorageFailed`."""
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
@@ -70,7 +70,7 @@ def _file(form: FormData, most: int) -> UploadFile:
     return file
 
 
-def _fields(form: FormData, task: Task) -> dict[str, Any]:
+def _fields(form: FormData, task: AudioTask) -> dict[str, Any]:
     """Returns the fields with the types that they stand for; what is none of its type stays text."""
     sent = {name: value for name, value in form.multi_items() if isinstance(value, str) and value}
     for name, why in REFUSED.items():

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from millstream.gateway.apis.audio.examples import HEARD, HEARD_STREAM
-from millstream.gateway.apis.audio.read import Task, prepare_audio, read_upload
+from millstream.gateway.apis.audio.read import AudioTask, prepare_audio, read_upload
 from millstream.gateway.apis.audio.shape import FORM
 from millstream.gateway.apis.audio.write import writers
 from millstream.gateway.apis.endpoint import context_of
@@ -40,7 +40,7 @@ async def translate(request: Request, services: InServices) -> Response:
     return await _answer("translate", request, services)
 
 
-async def _answer(task: Task, request: Request, services: Services) -> Response:
+async def _answer(task: AudioTask, request: Request, services: Services) -> Response:
     settings = services.settings
     upload = await read_upload(request, task, settings.max_audio_bytes)
     model, caller = await services.model(upload.form.model), services.caller(request)

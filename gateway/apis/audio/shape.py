@@ -6,7 +6,7 @@ from pydantic import Field
 
 from millstream.gateway.apis.shared.shapes.base import WORDS, Most, Seed, Shape
 
-TextFormat = Literal["json", "text", "srt", "verbose_json", "vtt"]
+AudioFormat = Literal["json", "text", "srt", "verbose_json", "vtt"]
 Granularities = Annotated[list[Literal["word", "segment"]], Most(WORDS)]
 MOST_PROMPT = 16_384  # characters; a model reads the last 223 tokens
 FORM: dict[str, Any] = {  # read by hand, so described by hand
@@ -46,7 +46,7 @@ class AudioForm(Shape):
     digest: str = ""
     language: str | None = Field(default=None, max_length=64)
     prompt: str | None = Field(default=None, max_length=MOST_PROMPT)
-    response_format: TextFormat = "json"
+    response_format: AudioFormat = "json"
     temperature: float = Field(default=0.0, ge=0, le=1)
     seed: Seed | None = None
     stream: bool = False

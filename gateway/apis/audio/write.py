@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from millstream.common.chunk import Chunk, Slice, Usage
+from millstream.common.chunk import Chunk, SpokenSlice, Usage
 from millstream.common.errors import MillstreamError
 from millstream.gateway.apis.audio.languages import name_of
 from millstream.gateway.apis.audio.shape import AudioForm
@@ -47,11 +47,11 @@ def _text(form: AudioForm, accumulators: list[Accumulator]) -> str:
             return f"{said.text.strip()}\n"
 
 
-def _usage(slices: list[Slice]) -> dict[str, Any]:
+def _usage(slices: list[SpokenSlice]) -> dict[str, Any]:
     return {"type": "duration", "seconds": math.ceil(slices[-1].seconds) if slices else 0}
 
 
-def _verbose(form: AudioForm, text: str, slices: list[Slice]) -> dict[str, Any]:
+def _verbose(form: AudioForm, text: str, slices: list[SpokenSlice]) -> dict[str, Any]:
     spoken = next((each.language for each in slices if each.language), "en")
     return {
         "task": form.task,
@@ -63,7 +63,7 @@ def _verbose(form: AudioForm, text: str, slices: list[Slice]) -> dict[str, Any]:
     }
 
 
-def _segments(slices: list[Slice]) -> Iterator[dict[str, Any]]:
+def _segments(slices: list[SpokenSlice]) -> Iterator[dict[str, Any]]:
     every = ((one, segment) for one in slices for segment in one.segments)
     for number, (one, segment) in enumerate(every):
         yield {
@@ -80,7 +80,7 @@ def _segments(slices: list[Slice]) -> Iterator[dict[str, Any]]:
         }
 
 
-def _cues(slices: list[Slice], point: str) -> Iterator[str]:
+def _cues(slices: list[SpokenSlice], point: str) -> Iterator[str]:
     for one in slices:
         for segment in one.segments:
             words = " ".join(segment.text.replace("-->", "->").split())  # an empty line would end the cue
@@ -101,7 +101,7 @@ class AudioStream:
 
     def __init__(self, head: ResponseMeta) -> None:
         self._texts: list[str] = []
-        self._slices: list[Slice] = []
+        self._slices: list[SpokenSlice] = []
 
     def event(self, choice: int, chunk: Chunk, place: bytes) -> bytes:
         if chunk.slice is not None:

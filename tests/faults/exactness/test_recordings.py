@@ -19,7 +19,7 @@ from millstream.common.broker.models.inspection import live_jobs
 from millstream.common.job import JobId, ModelName
 from tests.harness.cluster import PATIENCE, Cluster
 from tests.harness.support import wait_until
-from tests.worker.engines.speech.tiny_whisper import make, noise, wav
+from tests.worker.engines.kinds.speech.tiny_whisper import make, noise, wav
 
 MODEL = ModelName("tiny-whisper")
 SHORT, LONG = wav(noise(8)), wav(noise(800))

@@ -1,4 +1,4 @@
-"""What a model wrote for a slice, cut into segments by the times that it wrote among its words.
+"""The text of a slice, as a model wrote it, is cut into segments by the times that it wrote among the words.
 
 As in OpenAI's reference: two times beside each other are an end and a beginning. What comes after the last such pair is
 not complete, so the next slice begins there.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-from millstream.common.chunk import Chunk, Result, Segment, Slice, Start, Usage
+from millstream.common.chunk import Chunk, Result, Segment, SpokenSlice, Start, Usage
 from millstream.common.errors import BadRequest, Unavailable
 from millstream.common.job import AudioInput, ChatPrompt, Sampling, TokenizeInput
 from millstream.worker.engines.base import EngineStats, LoadProgress, ModelCard, TextSpec, silent
@@ -166,7 +166,7 @@ def _slice(
         if (text := decode([id for id in each.ids if id < model.end]))
     ]
     text = "".join(segment.text for segment in segments)
-    told = Slice(
+    told = SpokenSlice(
         at=place.at,
         next=place.at + went,
         seconds=len(samples) / (100 * _FRAME),

@@ -29,7 +29,7 @@ from millstream.worker.engines.transformers.loading.failures import MODEL_ERRORS
 from millstream.worker.engines.transformers.loading.load import Loaded, load
 from millstream.worker.engines.transformers.settings import EngineSettings
 
-Rule = Callable[[Any, torch.Tensor], torch.Tensor]  # (ids so far, scores of the next) to scores
+ScoreRule = Callable[[Any, torch.Tensor], torch.Tensor]  # (ids so far, scores of the next) to scores
 _NEEDED = ("decoder_start_token_id", "no_timestamps_token_id", "eos_token_id")
 
 
@@ -142,10 +142,10 @@ class SpeechModel:
         except (torch.OutOfMemoryError, *MODEL_ERRORS) as error:
             raise EngineError(f"The engine failed on this job: {error}") from error
 
-    def _rules(self, first: int) -> list[Rule]:
+    def _rules(self, first: int) -> list[ScoreRule]:
         """Returns the rules for a slice whose own tokens begin at `first`."""
         own, device = self._model.generation_config, self._model.device
-        rules: list[Rule] = []
+        rules: list[ScoreRule] = []
         if own.begin_suppress_tokens:
             rules.append(SuppressTokensAtBeginLogitsProcessor(own.begin_suppress_tokens, first, device=device))
         if own.suppress_tokens:

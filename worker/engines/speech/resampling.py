@@ -10,12 +10,12 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-Block = NDArray[np.float32]
+SoundBlock = NDArray[np.float32]
 
 RATE = 16_000  # samples a second
 
 
-def resampled(blocks: Iterator[Block], rate: int) -> Iterator[Block]:
+def resampled(blocks: Iterator[SoundBlock], rate: int) -> Iterator[SoundBlock]:
     """Yields the same sound at `RATE`. `blocks`: sound at `rate`, whole seconds each but the last."""
     if rate == RATE:
         yield from blocks
@@ -28,7 +28,7 @@ def resampled(blocks: Iterator[Block], rate: int) -> Iterator[Block]:
         before, block = block[-rate:], following
 
 
-def _resampled(before: Block, block: Block, after: Block, rate: int) -> Block:
+def _resampled(before: SoundBlock, block: SoundBlock, after: SoundBlock, rate: int) -> SoundBlock:
     """Returns `block` at `RATE`; `before` is the second before it, `after` as much as there is of that after it."""
     seconds = math.ceil(len(block) / rate) + 2
     circle = np.zeros(seconds * rate, np.float32)

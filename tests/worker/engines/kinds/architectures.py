@@ -89,6 +89,7 @@ SERVED = {
     "fill_mask": "`/v1/fill_mask`, `/v1/embeddings`",
     "causal": "all that generates: chat, completions, responses, messages",
     "seq2seq": "`/v1/completions`",
+    "speech": "`/v1/audio/transcriptions`, `/v1/audio/translations`",
 }
 
 
@@ -98,6 +99,7 @@ def table() -> str:
     decoders = [(model.__name__, "causal", "batched") for model in BATCHED]
     decoders += [(name, "causal", "one at a time") for name in UNBATCHED]
     decoders += [(name, "seq2seq", "one at a time") for name in ENCODING]
+    decoders += [("WhisperForConditionalGeneration", "speech", "slice by slice")]  # tests/worker/engines/kinds/speech
     computing = [(each.name, each.kind, "computing") for each in ARCHITECTURES]
     rows += [f"| `{name}` | {kind} | {path} | {SERVED[kind]} |" for name, kind, path in (*decoders, *computing)]
     return "\n".join(rows)

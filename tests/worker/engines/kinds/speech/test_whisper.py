@@ -20,7 +20,7 @@ from millstream.worker.engines.speech.cutting import FRAMES, Piece, cut
 from millstream.worker.engines.speech.engine import SpeechEngine
 from millstream.worker.engines.transformers.loading.kinds import find_kind, kind_of
 from millstream.worker.engines.transformers.settings import EngineSettings, ModelSource
-from tests.worker.engines.speech.tiny_whisper import END, FIRST_TIME, RATE, make, noise, wav
+from tests.worker.engines.kinds.speech.tiny_whisper import END, FIRST_TIME, RATE, make, noise, wav
 
 LONG = noise(70)
 
@@ -192,7 +192,7 @@ def test_it_tokenizes(engine: SpeechEngine) -> None:
 
 
 def test_one_language_alone(tmp_path: Path) -> None:
-    """As of the checkpoints named `.en`: it is told neither a language nor a task, and translates nothing."""
+    """A model of the checkpoints named `.en` is told neither a language nor a task, and translates nothing."""
     model = make(tmp_path / "tiny.en", multilingual=False)
     with closing(SpeechEngine(settings(tmp_path / "tiny.en"))) as engine:
         card: ModelCard = engine.load()

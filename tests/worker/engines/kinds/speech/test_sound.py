@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from millstream.common.errors import BadRequest
 from millstream.worker.engines.speech.sound import read_sound
-from tests.worker.engines.speech.tiny_whisper import noise, wav
+from tests.worker.engines.kinds.speech.tiny_whisper import noise, wav
 
 RATE = 16_000
 
