@@ -37,10 +37,14 @@ coverage:
 	$(PYTHON) -m coverage combine --quiet
 	$(PYTHON) -m coverage report
 
-# Other people's clients, in an environment of their own; asks the package registries, so it is not part of `test`.
+# Other people's clients, in environments of their own (aider pins all it needs); asks the package registries, so it is not part
+# of `test`. uv, because pip takes a quarter of an hour to find versions that fit together.
 clients:
 	$(PYTHON) -m venv .clients/venv
-	.clients/venv/bin/python -m pip install --quiet '.[clients]'
+	$(PYTHON) -m venv .clients/aider
+	.clients/venv/bin/python -m pip install --quiet uv
+	.clients/venv/bin/uv pip install --quiet --python .clients/venv/bin/python '.[clients]'
+	.clients/venv/bin/uv pip install --quiet --python .clients/aider/bin/python aider-chat==0.86.2
 	cp tests/clients/programs/package.json .clients/ && cd .clients && npm install --silent
 	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -m clients tests/clients
 

@@ -1,7 +1,9 @@
 """Real clusters of real processes, started once for all clients: one whose engine plays scripts, one with a model."""
 
 import asyncio
+import base64
 import json
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from millstream.bench.chaos.fleet import Fleet
 from millstream.common.broker.embedded import EmbeddedValkey
 from tests.harness.support import wait_until
 
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 PATIENCE = 90.0  # seconds: a model loads on a busy machine
 
 
@@ -84,6 +87,17 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedSite]:
     with running(tmp_path_factory.mktemp("real"), {}, worker) as (url, *models):
         chat = next(name for name in models if "smollm2" in name)
         yield ServedSite(url, chat, next(name for name in models if name != chat))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with a file of two lines and an image."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "b.txt").write_text("one\ntwo\n")
+    (folder / "p.png").write_bytes(base64.b64decode(PIXEL))
+    subprocess.run(["git", "init", "--quiet", str(folder)], check=True)
+    return folder
 
 
 def script(**says: Any) -> str:

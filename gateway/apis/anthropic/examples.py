@@ -8,7 +8,7 @@ MESSAGE: dict[str, Any] = {
     "id": "msg_6920f5a1001a3f2c9d5c7be12f6a4410",
     "type": "message",
     "role": "assistant",
-    "content": [{"type": "text", "text": "The water turns the wheel.", "citations": None}],
+    "content": [{"type": "text", "text": "The water turns the wheel."}],
     "model": MODEL,
     "stop_reason": "end_turn",
     "stop_sequence": None,

@@ -102,7 +102,7 @@ def told(events: list[MessageEvent], place: bytes) -> bytes:
 def _opened(block: OpenBlock, tool: ToolDelta | None) -> MessageEvent:
     match block.kind:
         case "text":
-            return {"type": "text", "text": "", "citations": None}
+            return {"type": "text", "text": ""}
         case "thinking":
             return {"type": "thinking", "thinking": "", "signature": ""}
         case "tool_use":
@@ -121,7 +121,7 @@ def message_body(head: ResponseMeta, accumulators: list[Accumulator]) -> dict[st
     if accumulator.thoughts:
         content.append({"type": "thinking", "thinking": accumulator.reasoning, "signature": UNSIGNED})
     if accumulator.texts:
-        content.append({"type": "text", "text": accumulator.text, "citations": None})
+        content.append({"type": "text", "text": accumulator.text})
     content += [_used(call) for call in accumulator.calls]
     return _message(head, content, accumulator.finish, accumulator.stopped_by, _usage(accumulator.usage))
 

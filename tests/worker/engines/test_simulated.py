@@ -140,3 +140,10 @@ async def test_a_script_may_stand_at_the_end_of_what_an_agent_says() -> None:
     assert len(await SimulatedRig().run(spec(said, max_tokens=1000))) == 3
     told = "<session>\nscript: " + json.dumps({"text": "ab"}) + "\n</session>\n"
     assert len(await SimulatedRig().run(spec(told, max_tokens=1000))) == 1000
+
+
+async def test_an_agent_may_add_lines_to_a_script() -> None:
+    written = "script: " + json.dumps({"text": "ab"})
+    assert len(await SimulatedRig().run(spec(written + "\n\nReply in English.\n", max_tokens=1000))) == 3
+    with pytest.raises(BadRequest, match="cannot read"):
+        SimulatedRig().engine.add(spec(written + " in English", max_tokens=1000))

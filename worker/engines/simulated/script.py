@@ -65,22 +65,32 @@ class SimulatedScript(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def parse_script(message: str, turn: int) -> SimulatedScript | None:
     """Returns the script a user message asks for in its `turn`-th answer, or None if it is no script. Agents put words
-    of their own before the user's: what ends the message, from the beginning of a line on, is a script too. Raises
-    `BadRequest` for a script that cannot be read."""
+    of their own around the user's: lines may follow a script that begins the message, and what ends the message, from
+    the beginning of a line on, is a script too. Raises `BadRequest` for a script that cannot be read."""
     if message.lstrip().startswith(PREFIX):
         try:
-            return _of_turn(_read(message.lstrip()), turn)
+            return _of_turn(_read(_first_value(message.lstrip()[len(PREFIX) :].strip())), turn)
         except msgspec.MsgspecError as error:
             raise BadRequest(f"The simulated engine cannot read this script: {error}.", param="messages") from error
     _, found, last = message.rpartition("\n" + PREFIX)
     try:
-        return _of_turn(_read(PREFIX + last), turn) if found else None
+        return _of_turn(_read(last.strip()), turn) if found else None
     except msgspec.MsgspecError:
         return None
 
 
 def _read(written: str) -> SimulatedScript | list[SimulatedScript]:
-    return msgspec.json.decode(written[len(PREFIX) :].strip(), type=SimulatedScript | list[SimulatedScript])
+    return msgspec.json.decode(written, type=SimulatedScript | list[SimulatedScript])
+
+
+def _first_value(text: str) -> str:
+    """Returns the JSON value that a text begins with, without the lines after it; a text that begins with none, or
+    goes on in the value's own line, is returned as it is."""
+    try:
+        _, end = json.JSONDecoder().raw_decode(text)
+    except ValueError:
+        return text
+    return text[:end] if text[end:].lstrip(" ").startswith("\n") else text
 
 
 def _of_turn(scripts: SimulatedScript | list[SimulatedScript], turn: int) -> SimulatedScript | None:

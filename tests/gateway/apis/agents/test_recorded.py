@@ -56,7 +56,8 @@ async def test_every_recorded_request_is_answered(http: httpx.AsyncClient, clust
 
 def test_somebody_was_recorded() -> None:
     clients = {recorded(name)["client"] for name in NAMES}
-    assert clients == {"Claude Code", "Codex CLI", "opencode", "Qwen Code"}
+    agents = {"aider", "Claude Code", "Cline", "Codex CLI", "Continue", "opencode", "Qwen Code"}
+    assert clients == {*agents, "Open WebUI"}
 
 
 async def test_codex(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
@@ -96,6 +97,27 @@ async def test_claude_code(http: httpx.AsyncClient, cluster: ScriptedCluster) ->
 
 
 async def test_the_agents_of_chat_completions(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
-    for name, tool in (("opencode_tools", "mill_grind"), ("qwen_code_tools", "read_file")):
+    offered = {"opencode": "mill_grind", "qwen_code": "read_file", "continue": "grind", "cline": "mill__grind"}
+    for name, tool in ((f"{agent}_tools", tool) for agent, tool in offered.items()):
         await replay(http, name)
         assert tool in tools(cluster) and roles(cluster)[-2:] == ["assistant", "tool"]
+
+
+async def test_aider(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
+    """It asks for files and for the messages of commits, without tools."""
+    await replay(http, "aider_edit")
+    assert roles(cluster) == ["system", *["user", "assistant"] * 7, "user"]
+    answer = await replay(http, "aider_commit")
+    assert roles(cluster) == ["system", "user"] and answer.json()["object"] == "chat.completion"
+
+
+async def test_open_webui(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
+    """Its bodies were not recorded but made as its published code makes them."""
+    for name in ("open_webui_chat", "open_webui_responses"):
+        answer = await replay(http, name)
+        assert roles(cluster) == ["system", "user", "assistant", "tool"] and tools(cluster) == ["get_current_timestamp"]
+        assert answer.headers["content-type"].startswith("text/event-stream")
+    await replay(http, "open_webui_continued")
+    assert roles(cluster) == ["user", "assistant"]
+    await replay(http, "open_webui_title")
+    assert roles(cluster) == ["user"] and cluster.queue.requests[-1].sampling.max_tokens == 1000
