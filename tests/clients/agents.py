@@ -99,7 +99,7 @@ def cline(site: ServedSite, folder: Path, message: str, *options: str) -> str:
     data = folder.parent / "cline"
     (data / "settings").mkdir(parents=True, exist_ok=True)
     (data / "settings" / "cline_mcp_settings.json").write_text(servers())
-    own = ("--data-dir", str(data))  # without it, a process of its own stays behind
+    own = ("--data-dir", str(data))  # without it, a process of its own goes on
     access = ("-p", "openai", "-k", "none", "-m", site.model, "-b", site.base_url)
     run(folder, NODE / "cline", "auth", *access, *own)
     return run(folder, NODE / "cline", *own, *options, message)

@@ -12,12 +12,14 @@ from millstream.common.job import ChatPrompt
 from tests.gateway.scripted import ScriptedCluster, said
 
 RECORDED = Path(__file__).parents[3] / "clients" / "recorded"
-NAMES = sorted(path.stem for path in RECORDED.glob("*.json"))
+FILES = {
+    path.stem: path for path in sorted(RECORDED.rglob("*.json"))
+}  # those in `made` are as published code makes them
 IMAGE = "[image left out: this model reads text only]"
 
 
 def recorded(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((RECORDED / f"{name}.json").read_text())
+    found: dict[str, Any] = json.loads(FILES[name].read_text())
     found["body"]["model"] = "smollm2-135m-instruct"
     return found
 
@@ -41,7 +43,7 @@ def tools(cluster: ScriptedCluster) -> list[str]:
     return [tool["function"]["name"] for tool in prompt(cluster).tools]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FILES)
 async def test_every_recorded_request_is_answered(http: httpx.AsyncClient, cluster: ScriptedCluster, name: str) -> None:
     cluster.queue.script = lambda request: said('{"title": "Mill"}' if request.guide else "Done.")
     answer = await replay(http, name)
@@ -55,7 +57,7 @@ async def test_every_recorded_request_is_answered(http: httpx.AsyncClient, clust
 
 
 def test_somebody_was_recorded() -> None:
-    clients = {recorded(name)["client"] for name in NAMES}
+    clients = {recorded(name)["client"] for name in FILES}
     agents = {"aider", "Claude Code", "Cline", "Codex CLI", "Continue", "opencode", "Qwen Code"}
     assert clients == {*agents, "Open WebUI"}
 
@@ -112,7 +114,7 @@ async def test_aider(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
 
 
 async def test_open_webui(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
-    """Its bodies were not recorded but made as its published code makes them."""
+    """The bodies of Open WebUI were not recorded but made as its published code makes them."""
     for name in ("open_webui_chat", "open_webui_responses"):
         answer = await replay(http, name)
         assert roles(cluster) == ["system", "user", "assistant", "tool"] and tools(cluster) == ["get_current_timestamp"]
