@@ -95,11 +95,11 @@ def continue_cli(site: ServedSite, folder: Path, *arguments: str) -> str:
     return run(folder, NODE / "cn", "--config", str(described), "--auto", "-p", *arguments)
 
 
-def cline(site: ServedSite, folder: Path, message: str, *options: str) -> str:
+def cline(site: ServedSite, folder: Path, message: str) -> str:
     data = folder.parent / "cline"
     (data / "settings").mkdir(parents=True, exist_ok=True)
     (data / "settings" / "cline_mcp_settings.json").write_text(servers())
-    own = ("--data-dir", str(data))  # without it, a process of its own goes on
+    own = ("--data-dir", str(data))  # without it, a process of Cline's outlives the run
     access = ("-p", "openai", "-k", "none", "-m", site.model, "-b", site.base_url)
     run(folder, NODE / "cline", "auth", *access, *own)
-    return run(folder, NODE / "cline", *own, *options, message)
+    return run(folder, NODE / "cline", *own, message)

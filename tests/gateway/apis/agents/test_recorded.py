@@ -12,9 +12,7 @@ from millstream.common.job import ChatPrompt
 from tests.gateway.scripted import ScriptedCluster, said
 
 RECORDED = Path(__file__).parents[3] / "clients" / "recorded"
-FILES = {
-    path.stem: path for path in sorted(RECORDED.rglob("*.json"))
-}  # those in `made` are as published code makes them
+FILES = {path.stem: path for path in sorted(RECORDED.rglob("*.json"))}  # in `made`: as published code makes them
 IMAGE = "[image left out: this model reads text only]"
 
 
