@@ -56,6 +56,8 @@ def untold(model: ModelName, id: JobId, fields: dict[str, str]) -> list[SpanReco
     over."""
     if fields.get("state") not in SETTLED or not fields.get("lease", "").endswith(NOBODYS):
         return []
+    if not fields["request"]:  # too large to be kept, and its trace's id with it
+        return []
     leases = lease_spans(fields.get("leases", ""))
     submitted, settled = float(fields["submitted"]) / 1000, float(fields["settled"]) / 1000
     traced = traced_job(id, model, jobs.decode_request(fields["request"]), submitted, leases)

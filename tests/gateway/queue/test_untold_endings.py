@@ -107,3 +107,8 @@ async def test_a_hash_that_cannot_be_read_ends_nothing(site: Site) -> None:
     await wait_until(lambda: collected.spans)
     assert not looking.done()
     looking.cancel()
+
+
+def test_a_request_too_large_to_be_kept_tells_nothing() -> None:
+    fields = {"state": "expired", "lease": "2:-", "request": "", "submitted": "1", "settled": "2"}
+    assert untold(MODEL, JobId("large"), fields) == []
