@@ -109,6 +109,12 @@ async def test_a_hash_that_cannot_be_read_ends_nothing(site: Site) -> None:
     looking.cancel()
 
 
-def test_a_request_too_large_to_be_kept_tells_nothing() -> None:
-    fields = {"state": "expired", "lease": "2:-", "request": "", "submitted": "1", "settled": "2"}
+async def test_a_request_too_large_to_be_kept_tells_nothing(site: Site) -> None:
+    large = msgspec.structs.replace(request(8, "x" * (1 << 20)), traceparent=PARENT)
+    envelope = jobs.Envelope(GatewayId("nobody"), "acme", "default", timeout_ms=60_000, retention_ms=60_000)
+    await jobs.submit(site.broker, MODEL, envelope, [jobs.NewJob(JobId("large"), large)])
+    assert len((await site.job("large"))["request"]) > 1 << 20
+    await jobs.cancel(site.broker, MODEL, "", [JobId("large")])
+    fields = await site.job("large")
+    assert (fields["state"], fields["request"]) == ("cancelled", "")
     assert untold(MODEL, JobId("large"), fields) == []

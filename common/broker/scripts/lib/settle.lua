@@ -19,14 +19,14 @@ local LARGE = 1048576 -- bytes of a request that is not kept with its answer, as
 local function settle(id, state, finish, usage, tokens)
   leave_queue(id, true)
   local job = redis.call('HMGET', job_key(id), 'worker', 'tier', 'tenant', 'weight', 'charged', 'gateway', 'retention',
-    'account')
+    'account', 'bytes')
   release(id, job[1])
   charge(job[2], job[3], tonumber(job[4]), tokens - tonumber(job[5] or 0))
   count_usage(job[3], usage, tokens)
   unfollow(job[6], id)
   redis.call('ZREM', DEADLINES_KEY, id)
   redis.call('HSET', job_key(id), 'state', state, 'finish', finish, 'usage', usage, 'settled', NOW, 'tokens', tokens)
-  if redis.call('HSTRLEN', job_key(id), 'request') > LARGE then redis.call('HSET', job_key(id), 'request', '') end
+  if tonumber(job[9] or 0) > LARGE then redis.call('HSET', job_key(id), 'request', '') end
   if job[8] then redis.call('HSET', OWED_KEY, id, job[8] .. ' ' .. tokens) end
   redis.call('PEXPIRE', job_key(id), job[7])
   redis.call('PEXPIRE', chunks_key(id), job[7])
