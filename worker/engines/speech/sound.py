@@ -125,4 +125,5 @@ def _foreign(file: bytes) -> Iterator[Samples]:
             blocks = sound.blocks(blocksize=_BLOCK * sound.samplerate, dtype="float32", always_2d=True)
             yield from resampled(map(_mono, blocks), sound.samplerate)
     except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError) as error:
-        raise _unfit(f"it is no WAV, FLAC, MP3 or OGG, or it is damaged ({error})") from None
+        why = str(getattr(error, "error_string", error)).rstrip(".")  # without the object that was to be opened
+        raise _unfit(f"it is no WAV, FLAC, MP3 or OGG, or it is damaged ({why})") from None

@@ -93,7 +93,7 @@ def test_without_the_extra_the_answer_names_it(monkeypatch: pytest.MonkeyPatch) 
 GOOD = wav(noise(1))
 BAD: dict[str, tuple[bytes, str]] = {
     "nothing": (b"", "empty"),
-    "no recording": (b"The mill turns. " * 100, "no WAV, FLAC, MP3 or OGG"),
+    "no recording": (b"The mill turns. " * 100, "no WAV, FLAC, MP3 or OGG, or it is damaged (Format not recognised)"),
     "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(400), "no WAV, FLAC, MP3 or OGG"),
     "a header that is cut off": (GOOD[:20], "cut off"),
     "a header alone": (wav(noise(0)), "0.00 seconds"),
