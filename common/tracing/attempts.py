@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from millstream.common.job import (
+    AudioInput,
     ChatPrompt,
     ClassifyInput,
     EmbedInput,
@@ -27,6 +28,7 @@ OPERATIONS: Mapping[type[JobInput], str] = {
     ChatPrompt: "chat",
     TextPrompt: "text_completion",
     TokensPrompt: "text_completion",
+    AudioInput: "transcription",
     EmbedInput: "embeddings",
     RerankInput: "rerank",
     ClassifyInput: "classify",

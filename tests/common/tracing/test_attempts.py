@@ -1,10 +1,12 @@
 """The spans that follow from a job's leases: each attempt once, whoever writes it."""
 
+from typing import get_args
+
 import pytest
 
-from millstream.common.job import ChatPrompt, EmbedInput, JobRequest, Sampling
+from millstream.common.job import ChatPrompt, EmbedInput, JobInput, JobRequest, Sampling
 from millstream.common.leases import LeaseSpan, lease_spans
-from millstream.common.tracing.attempts import Outcome, TracedJob, about_request, traced_job
+from millstream.common.tracing.attempts import OPERATIONS, Outcome, TracedJob, about_request, traced_job
 from millstream.common.tracing.context import TraceContext
 
 PARENT = TraceContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", True)
@@ -77,3 +79,7 @@ def test_a_request_is_told_by_the_names_of_the_conventions() -> None:
     assert told["gen_ai.operation.name"] == "chat" and told["gen_ai.request.max_tokens"] == 5
     assert "secret" not in str(told)
     assert about_request("m", JobRequest(EmbedInput(["x"])))["gen_ai.operation.name"] == "embeddings"
+
+
+def test_every_kind_of_job_has_an_operation() -> None:
+    assert set(OPERATIONS) == set(get_args(JobInput))
