@@ -4,22 +4,20 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Any
 
-from starlette.datastructures import FormData, UploadFile
-from starlette.requests import ClientDisconnect, Request
+from starlette.datastructures import FormData
+from starlette.requests import Request
 
-from millstream.common.errors import BadRequest, BodyTooLarge
+from millstream.common.errors import BadRequest
 from millstream.common.job import AudioInput, JobRequest, Sampling
-from millstream.gateway.apis.audio.shape import AudioForm
+from millstream.gateway.apis.audio.shape import AudioForm, AudioTask
 from millstream.gateway.apis.shared.read.messages import unsupported
 from millstream.gateway.apis.shared.read.sampling import choice_seed
-from millstream.gateway.connection.disconnect import ClientGone
-from millstream.gateway.errors.table import FieldError, StorageFailed
+from millstream.gateway.apis.shared.read.upload import upload_form, uploaded_file
 from millstream.gateway.errors.validation import shaped
 from millstream.gateway.requests.prepared import PreparedRequest, RequestContext, prepared, streamed
 
-AudioTask = Literal["transcribe", "translate"]
 MOST_FIELDS = 32
 GRANULARITIES = ("timestamp_granularities[]", "timestamp_granularities")
 REFUSED = {
@@ -42,32 +40,14 @@ class Upload:
 async def read_upload(request: Request, task: AudioTask, most: int) -> Upload:
     """Returns the form, its file `most` bytes at most. Raises `BadRequest` naming the field at fault, `BodyTooLarge`,
     `ClientGone`, `StorageFailed`."""
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise BadRequest("Expected a form (multipart/form-data) with the fields 'file' and 'model'.", param="file")
-    try:
-        async with request.form(max_files=1, max_fields=MOST_FIELDS) as sent:
-            fields = _fields(sent, task)
-            file = _file(sent, most)
-            audio = await asyncio.to_thread(file.file.read)
-    except ClientDisconnect as error:
-        raise ClientGone("The upload was cut off.") from error
-    except OSError as error:  # the form's own copy
-        raise StorageFailed(f"The upload cannot be kept: {error.strerror or error}.") from error
+    async with upload_form(request, "model", MOST_FIELDS) as sent:
+        fields = _fields(sent, task)
+        file = uploaded_file(sent, most, "recording")
+        audio = await asyncio.to_thread(file.file.read)
     digest = await asyncio.to_thread(lambda: sha256(audio).hexdigest())
     form = shaped(AudioForm, fields | {"digest": digest})
     _check(form)
     return Upload(form, audio)
-
-
-def _file(form: FormData, most: int) -> UploadFile:
-    file = form.get("file")
-    if not isinstance(file, UploadFile):
-        raise FieldError("Missing required parameter: 'file'.", param="file", wire_code="missing_required_parameter")
-    if (file.size or 0) > most:
-        raise BodyTooLarge(f"The recording is too large: {file.size} bytes; at most {most} are accepted.", param="file")
-    if not file.size:
-        raise BadRequest("The recording is empty.", param="file")
-    return file
 
 
 def _fields(form: FormData, task: AudioTask) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from millstream.gateway.apis.audio.examples import HEARD, HEARD_STREAM
-from millstream.gateway.apis.audio.read import AudioTask, prepare_audio, read_upload
-from millstream.gateway.apis.audio.shape import FORM
+from millstream.gateway.apis.audio.read import prepare_audio, read_upload
+from millstream.gateway.apis.audio.shape import FORM, AudioTask
 from millstream.gateway.apis.audio.write import writers
 from millstream.gateway.apis.endpoint import context_of
 from millstream.gateway.apis.shared.examples import answers

@@ -1,11 +1,12 @@
 """The form of `POST /v1/audio/transcriptions` and `/v1/audio/translations`, once its file is beside it."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
 from millstream.gateway.apis.shared.shapes.base import WORDS, Most, Seed, Shape
 
+AudioTask = Literal["transcribe", "translate"]
 AudioFormat = Literal["json", "text", "srt", "verbose_json", "vtt"]
 Granularities = Annotated[list[Literal["word", "segment"]], Most(WORDS)]
 MOST_PROMPT = 16_384  # characters; a model reads the last 223 tokens
@@ -22,7 +23,7 @@ FORM: dict[str, Any] = {  # read by hand, so described by hand
                         "model": {"type": "string", "example": "whisper-small"},
                         "language": {"type": "string", "example": "en"},
                         "prompt": {"type": "string", "maxLength": MOST_PROMPT},
-                        "response_format": {"type": "string", "enum": ["json", "text", "srt", "verbose_json", "vtt"]},
+                        "response_format": {"type": "string", "enum": list(get_args(AudioFormat))},
                         "temperature": {"type": "number", "minimum": 0, "maximum": 1},
                         "seed": {"type": "integer"},
                         "stream": {"type": "boolean"},
@@ -42,7 +43,7 @@ class AudioForm(Shape):
     """The fields beside the file; `digest` is the file's, so that a retry with another one is a conflict."""
 
     model: str
-    task: Literal["transcribe", "translate"]
+    task: AudioTask
     digest: str = ""
     language: str | None = Field(default=None, max_length=64)
     prompt: str | None = Field(default=None, max_length=MOST_PROMPT)

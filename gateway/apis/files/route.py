@@ -7,15 +7,14 @@ from urllib.parse import quote
 
 import msgspec
 from fastapi import APIRouter, Query, Request
-from starlette.datastructures import FormData, UploadFile
-from starlette.requests import ClientDisconnect
+from starlette.datastructures import FormData
 from starlette.responses import Response, StreamingResponse
 
-from millstream.common.errors import BadRequest, BodyTooLarge, Unavailable
+from millstream.common.errors import BadRequest, Unavailable
 from millstream.gateway.apis.files.examples import FILE
 from millstream.gateway.apis.shared.examples import answers, deleted, listed
-from millstream.gateway.connection.disconnect import ClientGone
-from millstream.gateway.errors.table import FieldError, StorageFailed
+from millstream.gateway.apis.shared.read.upload import upload_form, uploaded_file
+from millstream.gateway.errors.table import FieldError
 from millstream.gateway.records.files.catalogue import Catalogue, StoredFile
 from millstream.gateway.services.services import InServices, Services, tenant_of
 
@@ -23,6 +22,7 @@ router = APIRouter(tags=["files"])
 PURPOSES = ("assistants", "batch", "evals", "fine-tune", "user_data", "vision")
 LEAST_TTL, MOST_TTL = 3600, 30 * 86400  # seconds: OpenAI's bounds of expires_after
 MOST_LISTED = 10_000
+MOST_FIELDS = 16
 FORM: dict[str, Any] = {  # read by hand, so described by hand
     "requestBody": {
         "required": True,
@@ -58,29 +58,11 @@ async def upload_file(request: Request, services: InServices) -> Response:
     `expires_after[seconds]`, or both as JSON in `expires_after`. The file is stored when it has arrived whole, or not
     at all."""
     catalogue = catalogue_of(request, services)
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise BadRequest("Expected a form (multipart/form-data) with the fields 'file' and 'purpose'.", param="file")
-    try:
-        async with request.form(max_files=1, max_fields=16) as form:
-            purpose, ttl = _purpose(form), _ttl(form, services.settings.file_ttl)
-            upload = _file(form, services.settings.max_file_bytes)
-            file = await catalogue.add(upload.file, upload.filename or "upload", purpose, ttl)
-    except ClientDisconnect as error:
-        raise ClientGone("The upload was cut off.") from error
-    except OSError as error:  # the form's own copy, before it reaches the storage
-        raise StorageFailed(f"The upload cannot be kept: {error.strerror or error}.") from error
+    async with upload_form(request, "purpose", MOST_FIELDS) as form:
+        purpose, ttl = _purpose(form), _ttl(form, services.settings.file_ttl)
+        upload = uploaded_file(form, services.settings.max_file_bytes, "file")
+        file = await catalogue.add(upload.file, upload.filename or "upload", purpose, ttl)
     return _json(file)
-
-
-def _file(form: FormData, most: int) -> UploadFile:
-    file = form.get("file")
-    if not isinstance(file, UploadFile):
-        raise FieldError("Missing required parameter: 'file'.", param="file", wire_code="missing_required_parameter")
-    if (file.size or 0) > most:
-        raise BodyTooLarge(f"The file is too large: {file.size} bytes; at most {most} are accepted.", param="file")
-    if not file.size:
-        raise BadRequest("The file is empty.", param="file")
-    return file
 
 
 def _purpose(form: FormData) -> str:

@@ -41,10 +41,11 @@ class CallFormat:
     taught: str = ""  # what in a chat template tells this notation, if not its marker
 
 
+_BETWEEN_MARKS = CallSyntax(prefix="<tool_call>\n", suffix="\n</tool_call>", separator="\n")
 FORMATS: dict[str, CallFormat] = {
     "qwen3_coder": CallFormat(
         "qwen3_coder",
-        CallSyntax(prefix="<tool_call>\n", suffix="\n</tool_call>", separator="\n"),
+        _BETWEEN_MARKS,
         marker="<tool_call>",
         suffix="</tool_call>",
         taught="<function=",
@@ -62,7 +63,7 @@ FORMATS: dict[str, CallFormat] = {
     ),
     "glm": CallFormat(
         "glm",
-        CallSyntax(prefix="<tool_call>\n", suffix="\n</tool_call>", separator="\n"),
+        _BETWEEN_MARKS,
         marker="<tool_call>",
         suffix="</tool_call>",
         taught="<arg_key>",
@@ -97,7 +98,7 @@ FORMATS: dict[str, CallFormat] = {
     ),
     "hermes": CallFormat(
         "hermes",
-        CallSyntax(prefix="<tool_call>\n", suffix="\n</tool_call>", separator="\n"),
+        _BETWEEN_MARKS,
         marker="<tool_call>",
         suffix="</tool_call>",
     ),
