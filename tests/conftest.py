@@ -8,13 +8,25 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
 from millstream.common.broker import embedded
 from millstream.common.broker.embedded import EmbeddedValkey
 from tests.harness.queue_site import Site, open_site
 
-PROCESSES = ("abuse", "bench", "cli", "clients", "deploy", "faults", "story", "ui", "gateway/background")
+PROCESSES = (
+    "abuse",
+    "bench",
+    "cli",
+    "clients",
+    "deploy",
+    "faults",
+    "story",
+    "ui",
+    "gateway/background",
+    "worker/engines/loading/ranks",
+)
 """Folders of tests that start, kill and freeze processes, which the system may hold up for seconds at any point."""
 
 
@@ -47,6 +59,14 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]
         runner.run(server.__aenter__())
         yield server
         runner.run(server.__aexit__(None, None, None))
+
+
+@pytest.fixture(scope="module")
+def module_valkey(valkey: EmbeddedValkey) -> EmbeddedValkey:
+    """The session's Valkey, emptied once, for processes that serve a whole module. Other modules leave keys there."""
+    with SyncRedis.from_url(valkey.url) as client:
+        client.flushall()
+    return valkey
 
 
 @pytest_asyncio.fixture

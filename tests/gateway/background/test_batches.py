@@ -21,10 +21,10 @@ OVER = ("completed", "failed", "expired", "cancelled")
 
 
 @pytest.fixture(scope="module")
-def cluster(valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackgroundProcesses]:
-    with Redis.from_url(valkey.url) as client:
-        client.flushall()
-    with processes(valkey.url, tmp_path_factory.mktemp("batches"), batch_lines="400", slice_seconds="1") as running:
+def cluster(module_valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackgroundProcesses]:
+    with processes(
+        module_valkey.url, tmp_path_factory.mktemp("batches"), batch_lines="400", slice_seconds="1"
+    ) as running:
         pace = ["--simulated-rate", "400", "--simulated-length", "8", "--slots", "4"]
         running.start("worker", "worker", "--engine", "simulated", *pace)
         running.start("background", "background")

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from typing import Any
 
 import httpx
 import psutil
@@ -14,6 +13,7 @@ import pytest_asyncio
 from millstream.bench.chaos.fleet import Fleet
 from millstream.bench.exactness import SETS, ExactnessBench, HeardAnswer
 from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.embedded import EmbeddedValkey
 from tests.worker.engines.vllm.test_hosted import running
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1200), pytest.mark.asyncio(loop_scope="module")]
@@ -28,9 +28,12 @@ SETTINGS = {
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def bench(valkey: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ExactnessBench]:
+async def bench(
+    module_valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[ExactnessBench]:
     """Two workers, which come back when they die."""
-    async with Fleet(tmp_path_factory.mktemp("fleet"), valkey.url, lease="2") as fleet, Broker(valkey.url) as broker:
+    url = module_valkey.url
+    async with Fleet(tmp_path_factory.mktemp("fleet"), url, lease="2") as fleet, Broker(url) as broker:
         gateway = await fleet.gateway()
         for _ in range(2):
             await fleet.worker(supervised=True, **SETTINGS)

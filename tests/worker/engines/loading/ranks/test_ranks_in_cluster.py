@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import httpx
 import psutil
@@ -17,6 +17,7 @@ from millstream.bench.chaos.fleet import Fleet
 from millstream.bench.exactness import ExactnessBench, HeardAnswer
 from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.embedded import EmbeddedValkey
 from millstream.common.broker.models.directory import census
 from millstream.common.job import JobId
 from millstream.common.process.command import own_command
@@ -32,11 +33,12 @@ LEASE = "120"  # seconds: far longer than the tests wait, so that jobs move beca
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def bench(
-    valkey: Any, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
+    module_valkey: EmbeddedValkey, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[ExactnessBench]:
     """Two workers of two processes each, which come back when they die."""
     settings = {"engine": "transformers", "model": str(tiny_folder), "tensor_parallel": "2", "threads": "1"}
-    async with Fleet(tmp_path_factory.mktemp("fleet"), valkey.url, lease=LEASE) as fleet, Broker(valkey.url) as broker:
+    url = module_valkey.url
+    async with Fleet(tmp_path_factory.mktemp("fleet"), url, lease=LEASE) as fleet, Broker(url) as broker:
         gateway = await fleet.gateway()
         for _ in range(2):
             await fleet.worker(supervised=True, **settings)
@@ -88,8 +90,10 @@ async def test_after_kill_9_of_a_rank_nothing_is_lost_or_repeated(bench: Exactne
     await wait_until(lambda: gone(other), within=60, what="the other process ends")
 
 
-async def test_of_torchruns_processes_one_is_a_worker(valkey: Any, tiny_folder: Path, tmp_path: Path) -> None:
-    url = f"{valkey.url.rsplit('/', 1)[0]}/3"
+async def test_of_torchruns_processes_one_is_a_worker(
+    module_valkey: EmbeddedValkey, tiny_folder: Path, tmp_path: Path
+) -> None:
+    url = f"{module_valkey.url.rsplit('/', 1)[0]}/3"
     told = {"redis_url": url, "engine": "transformers", "model": str(tiny_folder), "threads": "1", "lease": "5"}
     script = tmp_path / "worker.py"
     script.write_text(own_command()[3])
