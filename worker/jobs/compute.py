@@ -22,14 +22,15 @@ Computation = EmbedInput | RerankInput | ClassifyInput | FillInput
 def compute(
     engine: TokenEngine | ComputingEngine, card: ModelCard, work: WorkInput, notation: CallFormat | None = None
 ) -> tuple[Result, int]:
-    """Returns the result, and how many tokens went in. `notation`: how tool calls are written. Raises `BadRequest` if
-    this model cannot do it, `ContextLengthExceeded` for more than it could ever read."""
+    """Returns the result, and how many tokens the model read. `notation`: how tool calls are written. Raises
+    `BadRequest` if this model cannot do it, `ContextLengthExceeded` for more than it could ever read."""
     if isinstance(work, TokenizeInput):
         result = _tokenize(engine.tokenizer, card.context_length, work, notation)
         return result, len(result.ids)
     require(card, capability_of(work))
     assert engine.kind == "vectors"  # no other card has these capabilities
-    return _computed(engine, work)
+    result, given = _computed(engine, work)
+    return result, sum(min(length, card.context_length) for length in given)  # what is longer was cut, or refused
 
 
 def capability_of(work: Computation | AudioInput) -> str:
@@ -47,32 +48,33 @@ def capability_of(work: Computation | AudioInput) -> str:
             return "translations" if translate else "transcriptions"
 
 
-def _computed(engine: ComputingEngine, work: Computation) -> tuple[Result, int]:
+def _computed(engine: ComputingEngine, work: Computation) -> tuple[Result, list[int]]:
+    """Returns the result, and the length of each input in tokens, before it was cut."""
     match work:
         case EmbedInput():
             inputs = _ids(engine, work.inputs)
             vectors = engine.embed(inputs, dimensions=work.dimensions, truncate=work.truncate)
-            return Result(vectors=vectors), sum(map(len, inputs))
+            return Result(vectors=vectors), list(map(len, inputs))
         case RerankInput(query, documents):
-            return Result(scores=engine.score(query, documents)), _count(engine, [query, *documents])
+            return Result(scores=engine.score(query, documents)), _lengths(engine, [query, *documents])
         case ClassifyInput(inputs=given, each_token=True):
             texts = [each for each in given if isinstance(each, str)]
             found = engine.classify_tokens(texts, truncate=work.truncate)
-            return Result(labels=list(engine.labels), token_classes=found), _count(engine, texts)
+            return Result(labels=list(engine.labels), token_classes=found), _lengths(engine, texts)
         case ClassifyInput():
             inputs = _ids(engine, work.inputs)
             probs = engine.classify(inputs, truncate=work.truncate)
-            return Result(labels=list(engine.labels), probs=probs), sum(map(len, inputs))
+            return Result(labels=list(engine.labels), probs=probs), list(map(len, inputs))
         case FillInput(texts, most):
-            return Result(fillings=engine.fill(texts, most)), _count(engine, texts)
+            return Result(fillings=engine.fill(texts, most)), _lengths(engine, texts)
 
 
 def _ids(engine: ComputingEngine, inputs: list[str | list[int]]) -> list[list[int]]:
     return [engine.tokenizer.encode(each) if isinstance(each, str) else each for each in inputs]
 
 
-def _count(engine: ComputingEngine, texts: list[str]) -> int:
-    return sum(len(engine.tokenizer.encode(text)) for text in texts)
+def _lengths(engine: ComputingEngine, texts: list[str]) -> list[int]:
+    return [len(engine.tokenizer.encode(text)) for text in texts]
 
 
 def _tokenize(tokenizer: Tokenizer, most: int, work: TokenizeInput, notation: CallFormat | None) -> Result:
