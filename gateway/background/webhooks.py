@@ -120,8 +120,8 @@ class Webhooks:
         )
         if tried.tried < self._tries and reason != f"status {GONE}":
             return tried, pause_after(tried.tried)
-        buried: Mapping[str, str] = {"event": tried.event, "url": tried.url, "reason": reason, "body": tried.body}
-        await self._pending.bury(buried)
+        dead: Mapping[str, str] = {"event": tried.event, "url": tried.url, "reason": reason, "body": tried.body}
+        await self._pending.keep_dead(dead)
         return None
 
     async def _post(self, delivery: WebhookDelivery) -> str:

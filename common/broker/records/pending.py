@@ -68,10 +68,10 @@ class Pending:
         async with redis_errors():
             await cast(Awaitable[int], self._broker.redis.hdel(keys.RESPONSES, response))
 
-    async def bury(self, letter: Mapping[str, str]) -> None:
+    async def keep_dead(self, webhook: Mapping[str, str]) -> None:
         """Keeps a webhook that could not be delivered, for an operator."""
         async with redis_errors():
-            fields = cast(dict[Any, Any], dict(letter))
+            fields = cast(dict[Any, Any], dict(webhook))
             await cast(Awaitable[str], self._broker.redis.xadd(keys.DEAD_WEBHOOKS, fields, maxlen=MOST_DEAD))
 
     async def dead(self, count: int = 100) -> list[dict[str, str]]:

@@ -50,7 +50,7 @@ class LineRunner:
     def __init__(
         self,
         batch: Batch,
-        reception: LineReader,
+        reader: LineReader,
         queue: QueueClient,
         response_service: ResponseService,
         line_timeout: float,
@@ -58,7 +58,7 @@ class LineRunner:
     ) -> None:
         self._traces = traces
         self._batch = batch
-        self._reception = reception
+        self._reader = reader
         self._queue = queue
         self._response_service = response_service
         self._line_timeout = line_timeout
@@ -77,7 +77,7 @@ class LineRunner:
     ) -> tuple[str, int, dict[str, Any]]:
         """Returns the id of the request, empty if it failed, the status and the body of its answer."""
         try:
-            prepared = self._reception.prepare(line.body, await self._history(line))
+            prepared = self._reader.prepare(line.body, await self._history(line))
             request, body = await self._until_answered(index, _traced(prepared, trace))
             return request, 200, body
         except MillstreamError as error:
@@ -90,11 +90,11 @@ class LineRunner:
     async def order(self, index: int, text: bytes) -> PreparedRequest:
         """Returns the line's prepared request as its first try submits it. Raises `BadRequest`."""
         line = parse_line(text, self._batch.endpoint)
-        return self._named(self._reception.prepare(line.body, await self._history(line)).order, index, 0)
+        return self._named(self._reader.prepare(line.body, await self._history(line)).order, index, 0)
 
     async def _history(self, line: BatchLine) -> list[Item]:
         previous = line.body.get("previous_response_id") if self._batch.endpoint == "/v1/responses" else None
-        recall = Recall(self._response_service, self._reception.settings.max_body_bytes)
+        recall = Recall(self._response_service, self._reader.settings.max_body_bytes)
         return await recall.previous(previous) if isinstance(previous, str) else []
 
     async def _until_answered(self, index: int, prepared: Prepared) -> tuple[str, dict[str, Any]]:

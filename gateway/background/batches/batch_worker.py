@@ -121,19 +121,19 @@ class BatchWorker:
 
     def _answering(self, batch: Batch, key: BatchKey) -> LineRunner:
         context, model = self._context, ModelName(batch.state["model"])
-        reception = LineReader(batch.endpoint, key.now, context.settings, lambda _: model)
+        reader = LineReader(batch.endpoint, key.now, context.settings, lambda _: model)
         turns = StoredResponses(context.store, batch.tenant, context.settings.stored_ttl)
         queue = context.cluster.queue
         response_service = ResponseService(queue, turns, batch.tenant)
         traces = LineTraces(batch.id, context.settings.trace_ratio, context.cluster.spans)
-        return LineRunner(batch, reception, queue, response_service, context.settings.batch_line_timeout, traces)
+        return LineRunner(batch, reader, queue, response_service, context.settings.batch_line_timeout, traces)
 
     async def _validate(self, batch: Batch, key: BatchKey, lease: BatchLease) -> None:
         context, catalogue = self._context, self._catalogue(batch)
         known = frozenset(model.name for model in await context.cluster.directory.models())
         resolve = partial(context.aliases.resolve, known=known)
-        reception = LineReader(batch.endpoint, key.now, context.settings, resolve)
-        validation = Validation(reception, known, context.settings.batch_lines)
+        reader = LineReader(batch.endpoint, key.now, context.settings, resolve)
+        validation = Validation(reader, known, context.settings.batch_lines)
         try:
             found = await validation.check(catalogue.read(await catalogue.get(batch.input_file)))
         except NotFound as error:

@@ -35,8 +35,8 @@ class Findings:
 class Validation:
     """The validation of one input file."""
 
-    def __init__(self, reception: LineReader, known: frozenset[str], most_lines: int) -> None:
-        self._reception = reception
+    def __init__(self, reader: LineReader, known: frozenset[str], most_lines: int) -> None:
+        self._reader = reader
         self._known = known
         self._most = most_lines
         self._found = Findings()
@@ -46,7 +46,7 @@ class Validation:
         found = self._found
         page: list[RawLine] = []
         try:
-            async for raw in raw_lines(blocks, 0, self._reception.settings.max_body_bytes):
+            async for raw in raw_lines(blocks, 0, self._reader.settings.max_body_bytes):
                 page.append(raw)
                 if len(page) == PAGE:
                     await asyncio.to_thread(self._check_page, page)
@@ -78,12 +78,12 @@ class Validation:
                 self._found.fault(kind, error.message, raw.number, f"body.{error.param}" if error.param else "body")
 
     def _check(self, raw: RawLine) -> None:
-        line = parse_line(raw.text, self._reception.endpoint)
+        line = parse_line(raw.text, self._reader.endpoint)
         if hash(line.custom_id) in self._found.seen:
             message = f"The 'custom_id' {line.custom_id!r} occurs more than once."
             raise LineFault("duplicate_custom_id", message, "custom_id")
         self._found.seen.add(hash(line.custom_id))
-        order = self._reception.prepare(line.body, []).order
+        order = self._reader.prepare(line.body, []).order
         self._check_model(order.submission.model)
 
     def _check_model(self, model: str) -> None:
