@@ -41,6 +41,12 @@ class UpSettings(ClusterSettings):
         default=6379, ge=0, le=65535, description="Port of the embedded Valkey; a free one if it is taken."
     )
     drain: float = Field(default=10.0, ge=0, description="Seconds running answers may go on after Ctrl-C.")
+    verbose: bool = Field(default=False, description="Show the log of all parts, as where the output is no terminal.")
+    log_file: Path | None = Field(
+        default=None,
+        description="File for the log of all parts (at most 40 MiB with the one before it). Unset: on a terminal "
+        "log/up.log in the state folder, elsewhere standard error.",
+    )
 
 
 class ClientSettings(Settings):

@@ -26,9 +26,16 @@ def curl_line(base_url: str, model: str, *, needs_key: bool = False, insecure: b
 
 
 def banner(
-    base_url: str, redis_url: str, models: Sequence[ModelInfo], curl: str, password_file: Path | None = None
+    base_url: str,
+    redis_url: str,
+    models: Sequence[ModelInfo],
+    curl: str,
+    *,
+    password_file: Path | None = None,
+    log: Path | None = None,
 ) -> str:
-    """All of it, as lines. `password_file`: where the queue's password lies, for `redis-cli`."""
+    """All of it, as lines. `password_file`: where the queue's password lies, for `redis-cli`. `log`: the file of the
+    log, if it is not shown."""
     served = [f"  model    {info.name}  ({info.engine}, context {info.context_length} tokens)" for info in models]
     lines = [
         "",
@@ -38,5 +45,6 @@ def banner(
         *served,
         f"  queue    {without_secrets(redis_url)}",
         *([f"  password {shlex.quote(str(password_file))}, for redis-cli"] if password_file else []),
+        *([f"  log      {shlex.quote(str(log))}; --verbose shows it here"] if log else []),
     ]
     return "\n".join([*lines, "", "Try it:", f"  {curl}", "", "Ctrl-C stops everything."])

@@ -9,13 +9,18 @@ import sys
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TextIO, cast
 
 from millstream.cli.flags import read
 from millstream.cli.settings import UpSettings
 from millstream.cli.up.address import CannotStart, base_url, port_to_listen, until_it_answers
 from millstream.cli.up.banner import banner, curl_line, example_model
+from millstream.cli.up.orderly_stop import OrderlyStop
 from millstream.cli.up.eviction import evictor, workers_of_process
-from millstream.cli.up.screen import Listener, Screen, open_screen, plain
+from millstream.cli.up.log_file import LogFile
+from millstream.cli.up.log_view import OwnLog, plain
+from millstream.cli.up.opening import level_of_parts, open_screen
+from millstream.cli.up.screen import Listener, Screen
 from millstream.common import telemetry
 from millstream.common.broker.accounts.keyring import count_keys
 from millstream.common.broker.connection.broker import Broker
@@ -44,6 +49,7 @@ class LocalCluster:
     settings: UpSettings
     gateway_settings: GatewaySettings
     screen: Screen
+    log: LogFile | None
     broker: Broker
     base_url: str
     gateway: Child
@@ -60,11 +66,13 @@ class LocalCluster:
         """Runs until told to stop, or until a part cannot be made to work."""
         async with TaskGroup() as tasks:
             for child in self.children:
+                self.screen.loading(child.program.name, "starting", None)
                 tasks.create_task(self._keep(child))
             watch = tasks.create_task(self._announce())
             await self.stop.wait()
             watch.cancel()
-            await self._stop_in_order()
+            orderly = OrderlyStop(self.screen, self.broker, self.settings.drain + STOP_MARGIN)
+            await orderly.stop((self.gateway, self.background), self.workers)
 
     def on_signal(self) -> None:
         """Stops in order at the first signal, at once at the second."""
@@ -74,7 +82,8 @@ class LocalCluster:
         else:
             self.stop.set()
             self.screen.close()
-            self.screen.say("\nStopping: running answers may finish. Ctrl-C again stops at once.")
+            at_most = f"for {self.settings.drain:g} s at most"
+            self.screen.say(f"\nStopping: running answers may finish, {at_most}. Ctrl-C again stops at once.")
 
     async def _keep(self, child: Child) -> None:
         try:
@@ -82,11 +91,6 @@ class LocalCluster:
         except GaveUp as error:
             self.failure = self.failure or error
             self.stop.set()
-
-    async def _stop_in_order(self) -> None:
-        patience = self.settings.drain + STOP_MARGIN
-        await asyncio.gather(self.gateway.stop(patience), self.background.stop(patience))
-        await asyncio.gather(*(worker.stop(patience) for worker in self.workers))
 
     async def _announce(self) -> None:
         """Tells of each part that is ready; with the first worker (or none wanted) the address and a line to try."""
@@ -101,7 +105,6 @@ class LocalCluster:
                 shown = True
                 await self._greet()
             await asyncio.sleep(LOOK_INTERVAL)
-        self.screen.close()
 
     def _is_ready(self, child: Child) -> None:
         child.ready()
@@ -121,7 +124,9 @@ class LocalCluster:
         except Unavailable:
             models, keys = [], False  # gone in this moment; the address is true all the same
         secret = None if self.settings.redis_url else self.settings.state_dir.expanduser().resolve() / FOLDER / PASSWORD
-        self.screen.say(banner(self.base_url, self.broker.url, models, self._curl(models, keys=keys), secret))
+        log = self.log.path if self.log else None
+        curl = self._curl(models, keys=keys)
+        self.screen.say(banner(self.base_url, self.broker.url, models, curl, password_file=secret, log=log))
 
     def _curl(self, models: list[ModelInfo], *, keys: bool) -> str:
         gateway = self.gateway_settings
@@ -130,14 +135,14 @@ class LocalCluster:
         return curl_line(self.base_url, example_model(models), needs_key=needs_key, insecure=insecure)
 
 
-async def up(settings: UpSettings, screen: Screen) -> None:
+async def up(settings: UpSettings, screen: Screen, log: LogFile | None) -> None:
     """Runs a cluster until Ctrl-C or SIGTERM. Raises `CannotStart` or `Unavailable`."""
     port = port_to_listen(settings.host, settings.port)
     async with AsyncExitStack() as stack:
         screen.say("queue: starting the embedded Valkey" if not settings.redis_url else "queue: yours")
         url = await stack.enter_async_context(_queue(settings))
         broker = await stack.enter_async_context(Broker(url))
-        cluster = _cluster(settings, screen, broker, port)
+        cluster = _cluster(settings, screen, log, broker, port)
         on_stop_signals(cluster.on_signal)
         with screen:
             await cluster.run()
@@ -155,7 +160,7 @@ async def _queue(settings: UpSettings) -> AsyncGenerator[str]:
         yield valkey.url
 
 
-def _cluster(settings: UpSettings, screen: Screen, broker: Broker, port: int) -> LocalCluster:
+def _cluster(settings: UpSettings, screen: Screen, log: LogFile | None, broker: Broker, port: int) -> LocalCluster:
     gateway = read(GatewaySettings, {})
     common = ["--drain", f"{settings.drain:g}"]
     where = ["--host", settings.host, "--port", str(port)]
@@ -164,6 +169,7 @@ def _cluster(settings: UpSettings, screen: Screen, broker: Broker, port: int) ->
     shared = {name: str(getattr(settings, name)) for name in ClusterSettings.model_fields}
     local = gateway.local_workers if "local_workers" in gateway.model_fields_set else loopback(settings.host)
     own = {"redis_url": broker.url, "log_format": "json", "files_url": files, "local_workers": str(local).lower()}
+    own["log_level"] = level_of_parts(settings, screen)
     environment = child_environment(**{**shared, **own, **_upstream(settings)})
 
     def child(name: str, *arguments: str, worker: bool = False) -> Child:
@@ -175,6 +181,7 @@ def _cluster(settings: UpSettings, screen: Screen, broker: Broker, port: int) ->
         settings=settings,
         gateway_settings=gateway,
         screen=screen,
+        log=log,
         broker=broker,
         base_url=base_url(settings.host, port, tls=gateway.ssl_certfile is not None),
         gateway=child("gateway", "gateway", *where, *common),
@@ -196,12 +203,18 @@ def _why(failure: GaveUp) -> str:
 
 
 def run(settings: UpSettings) -> int:
-    """Runs the command and returns its exit status."""
+    """Runs the command and returns its exit status. Raises `MillstreamError`."""
     sys.stdout, sys.stderr = telemetry.LastingStream(sys.stdout), telemetry.LastingStream(sys.stderr)
-    telemetry.configure(settings.log_format, settings.log_level, {"process": "up"})
+    screen, log = open_screen(settings)
+    own = cast(TextIO, OwnLog(Listener("up", screen).line))
+    telemetry.configure("json", level_of_parts(settings, screen), {"process": "up"}, own)
     try:
-        asyncio.run(up(settings, open_screen(settings.log_format)))
+        asyncio.run(up(settings, screen, log))
     except CannotStart as error:
-        sys.stderr.write(f"millstream: {error}\n")
+        where = f"\nThe log is {log.path}." if log else ""
+        sys.stderr.write(f"millstream: {error}{where}\n")
         return 1
+    finally:
+        if log:
+            log.close()
     return 0

@@ -10,7 +10,8 @@ import pytest
 from millstream.cli.chat import AnswerStats, ChatError, answer_to, first_model, request_body, texts
 from millstream.cli.settings import ChatSettings
 from millstream.cli.up.banner import banner, curl_line, example_model
-from millstream.cli.up.screen import Listener, LogView, Screen
+from millstream.cli.up.log_view import LogView
+from millstream.cli.up.screen import Listener, Screen
 from millstream.common.broker.models.directory import ModelInfo
 from millstream.common.job import ModelName
 
