@@ -15,11 +15,11 @@ from millstream.cli.flags import read
 from millstream.cli.settings import UpSettings
 from millstream.cli.up.address import CannotStart, base_url, port_to_listen, until_it_answers
 from millstream.cli.up.banner import banner, curl_line, example_model
-from millstream.cli.up.orderly_stop import OrderlyStop
 from millstream.cli.up.eviction import evictor, workers_of_process
 from millstream.cli.up.log_file import LogFile
 from millstream.cli.up.log_view import OwnLog, plain
 from millstream.cli.up.opening import level_of_parts, open_screen
+from millstream.cli.up.orderly_stop import OrderlyStop
 from millstream.cli.up.screen import Listener, Screen
 from millstream.common import telemetry
 from millstream.common.broker.accounts.keyring import count_keys
