@@ -38,14 +38,17 @@ coverage:
 	$(PYTHON) -m coverage combine --quiet
 	$(PYTHON) -m coverage report
 
-# Other people's clients, in environments of their own (aider pins all it needs); asks the package registries, so it is not part
-# of `test`. uv, because pip takes a quarter of an hour to find versions that fit together.
+# Other people's clients, in environments of their own (aider and Open WebUI pin all they need); asks the package registries, so
+# it is not part of `test`. uv, because pip takes a quarter of an hour to find versions that fit together.
 clients:
 	$(PYTHON) -m venv .clients/venv
 	$(PYTHON) -m venv .clients/aider
+	$(PYTHON) -m venv .clients/open-webui
 	.clients/venv/bin/python -m pip install --quiet uv
 	.clients/venv/bin/uv pip install --quiet --python .clients/venv/bin/python '.[clients]'
 	.clients/venv/bin/uv pip install --quiet --python .clients/aider/bin/python aider-chat==0.86.2
+	.clients/venv/bin/uv pip install --quiet --python .clients/open-webui/bin/python \
+		--excludes tests/clients/programs/open_webui_excludes.txt open-webui==0.12.4
 	cp tests/clients/programs/package.json .clients/ && cd .clients && npm install --silent
 	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -m clients tests/clients
 

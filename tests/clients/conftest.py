@@ -89,6 +89,14 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedSite]:
         yield ServedSite(url, chat, next(name for name in models if name != chat))
 
 
+@pytest.fixture(scope="package")
+def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedSite]:
+    """A cluster whose worker is started again when it has died."""
+    worker = {"model": "simulated", "supervise": "true"}
+    with running(tmp_path_factory.mktemp("mortal"), {}, worker) as (url, model):
+        yield ServedSite(url, model)
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A folder with a file of two lines and an image."""

@@ -21,14 +21,6 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedSite]:
         yield ServedSite(url, model)
 
 
-@pytest.fixture(scope="module")
-def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedSite]:
-    """A cluster whose worker is started again when it has died."""
-    worker = {"model": "simulated", "supervise": "true"}
-    with running(tmp_path_factory.mktemp("mortal"), {}, worker) as (url, model):
-        yield ServedSite(url, model)
-
-
 def edited(*reads: dict[str, Any], edit: dict[str, Any]) -> str:
     """Returns the script of three turns: calls at once, an edit, an end."""
     return scripts({"text": "I look.", "tool_calls": [*reads]}, {"tool_calls": [edit]}, {"text": "All done."})

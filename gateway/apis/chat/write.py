@@ -98,27 +98,45 @@ class ChatStream:
         return self._whole(choice, chunk, usage, place)
 
     def _whole(self, choice: int, chunk: Chunk, usage: dict[str, Any] | None, place: bytes) -> bytes:
-        entry: dict[str, Any] = {
-            "index": choice,
-            "delta": self._delta(choice, chunk),
-            "logprobs": chat_logprobs(chunk.logprobs) if chunk.logprobs else None,
-            "finish_reason": _finish(chunk.finish, self._form.legacy),
-        }
+        """Returns a chunk's events; only the last one has the chunk's place, its finish reason and its usage."""
+        *earlier, last = self._deltas(choice, chunk)
+        entries = [self._entry(choice, delta, None) for delta in earlier]
+        entries.append(self._entry(choice, last, _finish(chunk.finish, self._form.legacy)))
+        entries[0] |= self._of_tokens(chunk)
         head, tail = self._open, self._close if usage is None else b',"usage":%b}' % encode(usage)
-        if self._form.token_ids:
-            entry["token_ids"] = chunk.ids
         if self._form.token_ids and chunk.start is not None:
             head += b',"prompt_token_ids":' + encode(chunk.start.prompt_ids)
-        return sse(b'%b,"choices":[%b]%b' % (head, encode(entry), tail), place)
+        told = [sse(b'%b,"choices":[%b]%b' % (head, encode(entry), self._close), b"") for entry in entries[:-1]]
+        return b"".join(told) + sse(b'%b,"choices":[%b]%b' % (head, encode(entries[-1]), tail), place)
 
-    def _delta(self, choice: int, chunk: Chunk) -> dict[str, Any]:
-        delta = _text_delta(chunk)
+    def _entry(self, choice: int, delta: dict[str, Any], finish: str | None) -> dict[str, Any]:
+        entry: dict[str, Any] = {"index": choice, "delta": delta, "logprobs": None, "finish_reason": finish}
+        return entry | {"token_ids": []} if self._form.token_ids else entry
+
+    def _of_tokens(self, chunk: Chunk) -> dict[str, Any]:
+        """Returns what is told of a chunk's tokens; it is told once, in the first of its events."""
+        of_tokens: dict[str, Any] = {"logprobs": chat_logprobs(chunk.logprobs)} if chunk.logprobs else {}
+        return of_tokens | {"token_ids": chunk.ids} if self._form.token_ids else of_tokens
+
+    def _deltas(self, choice: int, chunk: Chunk) -> list[dict[str, Any]]:
+        """Returns what is new, each kind in a delta of its own and in this order: thoughts, text, calls. A client that
+        finds text and calls in one delta may take the text for what follows the calls."""
+        told: list[dict[str, Any]] = [{"reasoning_content": chunk.reasoning}] if chunk.reasoning else []
+        if chunk.text:
+            told.append({"content": chunk.text})
+        if calls := self._calls(choice, chunk):
+            told.append(calls)
+        opening = {"role": "assistant", "content": "", "refusal": None} if chunk.start is not None else {}
+        first, *more = told or [{}]
+        return [opening | first, *more]
+
+    def _calls(self, choice: int, chunk: Chunk) -> dict[str, Any]:
         if chunk.tools and self._form.legacy:
-            return delta | {"function_call": _function_delta(chunk.tools)}
+            return {"function_call": _function_delta(chunk.tools)}
         calls = [self._tool_delta(choice, tool) for tool in per_call(chunk.tools)]
         if chunk.finish is not None:
             calls += self._last_inputs(choice)
-        return delta | {"tool_calls": calls} if calls else delta
+        return {"tool_calls": calls} if calls else {}
 
     def _tool_delta(self, choice: int, tool: ToolDelta) -> dict[str, Any]:
         if tool.id and tool.name in self._form.customs:
@@ -148,17 +166,6 @@ class ChatStream:
 
 def _visible(chunk: Chunk) -> bool:
     return bool(chunk.start or chunk.text or chunk.reasoning or chunk.tools or chunk.logprobs or chunk.finish)
-
-
-def _text_delta(chunk: Chunk) -> dict[str, Any]:
-    delta: dict[str, Any] = {}
-    if chunk.start is not None:
-        delta = {"role": "assistant", "content": "", "refusal": None}
-    if chunk.reasoning:
-        delta["reasoning_content"] = chunk.reasoning
-    if chunk.text:
-        delta["content"] = chunk.text
-    return delta
 
 
 def per_call(tools: list[ToolDelta]) -> list[ToolDelta]:

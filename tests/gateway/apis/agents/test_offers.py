@@ -232,3 +232,27 @@ async def test_one_delta_has_one_entry_for_each_call(http: httpx.AsyncClient, cl
     calls = [one["choices"][0]["delta"]["tool_calls"] for one in deltas if "tool_calls" in one["choices"][0]["delta"]]
     assert [[call["index"] for call in each] for each in calls] == [[0, 1]]
     assert calls[0][0]["function"] == {"name": "f", "arguments": '{"'}
+
+
+async def test_thoughts_words_and_calls_each_have_a_delta_of_their_own(
+    http: httpx.AsyncClient, cluster: ScriptedCluster
+) -> None:
+    """Open WebUI reads the calls of a delta before its text, and takes the text for what follows them."""
+    call = ToolDelta(0, "call_1", "f", "{}")
+    cluster.queue.script = lambda _: [
+        Chunk(start=Start(prompt_tokens=7)),
+        Chunk(ids=[1, 2, 3], reasoning="Hm.", text="I look.", tools=[call]),
+        Chunk(finish="tool_calls", usage=USAGE),
+    ]
+    asked = CHAT | {"stream": True, "return_token_ids": True}
+    text = (await http.post("/v1/chat/completions", json=asked)).text
+    choices = [json.loads(line[6:])["choices"][0] for line in text.splitlines() if line.startswith("data: {")]
+    told = [set(choice["delta"]) for choice in choices]
+    assert told[1:] == [{"reasoning_content"}, {"content"}, {"tool_calls"}, set()]
+    assert [choice["token_ids"] for choice in choices][1:] == [[1, 2, 3], [], [], []]
+    assert [choice["finish_reason"] for choice in choices] == [None] * 4 + ["tool_calls"]
+    events = text.split("\n\n")
+    assert [event.startswith("id: ") for event in events[1:5]] == [False, False, True, True]
+    place = events[0].split("\n")[0].removeprefix("id: ")
+    rest = await http.post("/v1/chat/completions", json=asked, headers={"Last-Event-ID": place})
+    assert rest.text == "\n\n".join(events[1:])

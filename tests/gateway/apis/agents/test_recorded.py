@@ -12,7 +12,7 @@ from millstream.common.job import ChatPrompt
 from tests.gateway.scripted import ScriptedCluster, said
 
 RECORDED = Path(__file__).parents[3] / "clients" / "recorded"
-FILES = {path.stem: path for path in sorted(RECORDED.rglob("*.json"))}  # in `made`: as published code makes them
+FILES = {path.stem: path for path in sorted(RECORDED.rglob("*.json"))}
 IMAGE = "[image left out: this model reads text only]"
 
 
@@ -112,12 +112,14 @@ async def test_aider(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
 
 
 async def test_open_webui(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
-    """The bodies of Open WebUI were not recorded but made as its published code makes them."""
-    for name in ("open_webui_chat", "open_webui_responses"):
-        answer = await replay(http, name)
-        assert roles(cluster) == ["system", "user", "assistant", "tool"] and tools(cluster) == ["get_current_timestamp"]
-        assert answer.headers["content-type"].startswith("text/event-stream")
+    """A chat with its own tools through both APIs, an answer that is continued, and its requests beside a chat."""
+    answer = await replay(http, "open_webui_chat")
+    assert roles(cluster) == ["user", "assistant", "tool", "tool", "assistant", "user"] and len(tools(cluster)) == 28
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    answer = await replay(http, "open_webui_responses")
+    assert roles(cluster) == ["system", "user", "assistant", "tool", "tool"] and len(tools(cluster)) == 28
     await replay(http, "open_webui_continued")
     assert roles(cluster) == ["user", "assistant"]
-    await replay(http, "open_webui_title")
-    assert roles(cluster) == ["user"] and cluster.queue.requests[-1].sampling.max_tokens == 1000
+    for name, bound in (("open_webui_title", 1000), ("open_webui_follow_ups", None)):
+        await replay(http, name)
+        assert roles(cluster) == ["user"] and cluster.queue.requests[-1].sampling.max_tokens == bound
