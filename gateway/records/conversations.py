@@ -53,6 +53,20 @@ class Conversations:
             raise NotFound(f"Conversation with id '{identity[:80]}' not found.", param="conversation_id")
         return msgspec.json.decode(record.body, type=StoredConversation)
 
+    async def all(self, after: str | None, *, descending: bool) -> AsyncGenerator[StoredConversation]:
+        """Yields all conversations after `after`, by their age."""
+        while True:
+            page = await self._store.list(self._tenant, "conversation", after=after, limit=PAGE, descending=descending)
+            for record in page:
+                yield msgspec.json.decode(record.body, type=StoredConversation)
+            if len(page) < PAGE:
+                return
+            after = page[-1].id
+
+    async def uptime(self) -> float:
+        """Returns for how many seconds the server has run that has the tenant's conversations."""
+        return await self._store.uptime(self._tenant)
+
     async def delete(self, identity: str) -> None:
         """Forgets it and its items. Raises `NotFound`."""
         await self.get(identity)

@@ -12,6 +12,7 @@ from millstream.gateway.apis.chat.examples import STORED, STORED_MESSAGE
 from millstream.gateway.apis.chat.keeping import PromisedCompletions
 from millstream.gateway.apis.shared.examples import ID, answers, deleted, listed
 from millstream.gateway.apis.shared.json_route import JsonRoute
+from millstream.gateway.apis.shared.read.queries import metadata_filter
 from millstream.gateway.apis.shared.shapes.base import Metadata, Shape
 from millstream.gateway.records.completions import StoredCompletion, StoredCompletions
 from millstream.gateway.services.services import InServices, Services, tenant_of
@@ -71,11 +72,7 @@ async def list_completions(
     model: str | None = None,
 ) -> dict[str, Any]:
     """Lists the completions by age; `model` and `metadata[key]=value` filter."""
-    wanted = {
-        name.removeprefix("metadata[").removesuffix("]"): value
-        for name, value in request.query_params.items()
-        if name.startswith("metadata[") and name.endswith("]")
-    }
+    wanted = metadata_filter(request.query_params)
     found: list[StoredCompletion] = []
     async with aclosing(completions.walk(after, descending=order == "desc")) as walk:
         async for kept in walk:

@@ -76,6 +76,7 @@ class ResponseItem(Shape):
     input: str | None = None  # of a custom tool's call
     output: str | Annotated[list[Part], Most(MESSAGES)] | None = None
     encrypted_content: str | None = None
+    attached: dict[str, Any] | None = None  # an extension: the client's own, kept with a message and listed with it
 
 
 class ForeignItem(Shape):

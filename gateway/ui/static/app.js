@@ -3,6 +3,7 @@
 import { html, render, useEffect, useRef, useState } from "./vendor/preact-htm.js";
 import { events, get, keepKey, key } from "./lib/api.js";
 import { Line } from "./lib/parts.js";
+import { setOwner } from "./lib/conversations.js";
 import { choose, language, t } from "./lib/words.js";
 import { Arena } from "./views/arena.js";
 import { Chat } from "./views/chat.js";
@@ -36,7 +37,7 @@ function App() {
     try {
       setServed({ models: (await get("v1/models")).data, error: "" });
       setLocked(false);
-      if (!known.current) get("v1/cluster").then(({ viewer }) => setViewer((known.current = viewer)), () => {});
+      if (!known.current) setViewer(await whoAsks(known));
     } catch (error) {
       if (error.status !== 401) setServed((before) => ({ models: before.models, error: error.message }));
     }
@@ -52,12 +53,24 @@ function App() {
     return () => clearInterval(timer);
   }, []);
   const speak = () => (choose(tongue === "en" ? "zh" : "en"), setTongue(language()));
-  const leave = () => (keepKey("", false), (known.current = null), setLocked(true));
+  const leave = () => (keepKey("", false), location.reload()); // nothing of this tenant stays in memory
   return html`<div class="shell">
     <a class="skip" href="#main" onClick=${(e) => (e.preventDefault(), document.querySelector("main").focus())}>${t("skip")}</a>
     <${Top} view=${view} onSpeak=${speak} onLeave=${key() && !locked ? leave : null} />
     <main tabindex="-1"><${Main} key=${tongue} view=${view} locked=${locked} served=${served} viewer=${viewer} onEnter=${look} /></main>
   </div>`;
+}
+
+/** Who asks, as the gateway tells it; nobody in particular while it does not. */
+async function whoAsks(known) {
+  try {
+    known.current = (await get("v1/cluster")).viewer;
+  } catch {
+    // asked again with the next look
+  }
+  const viewer = known.current ?? { tenant: "", admin: false, local_workers: false };
+  setOwner(viewer.tenant);
+  return viewer;
 }
 
 const viewOf = () => (location.hash.slice(2).split("/")[0] in VIEWS ? location.hash.slice(2).split("/")[0] : "chat");
@@ -85,6 +98,7 @@ function Main({ view, locked, served, viewer, onEnter }) {
   if (served.models === null) return html`<div class="center"><p role="status">${served.error ? t("away") : "…"}</p></div>`;
   const away = served.error && html`<div class="notice warn" role="status">${t("away")}</div>`;
   const View = VIEWS[view];
+  if (view === "chat" && !viewer) return html`${away}<div class="center"><p role="status">…</p></div>`;
   if (view === "chat" && !served.models.length) return html`${away}<${FirstRun} />`;
   return html`${away}<${View} models=${served.models} viewer=${viewer} />`;
 }

@@ -1,6 +1,8 @@
 """The Conversations API: create, read, change, delete; add, list, read and delete items."""
 
 import secrets
+import time
+from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -14,7 +16,9 @@ from millstream.gateway.apis.responses.input.items import Item, item_messages
 from millstream.gateway.apis.responses.input.listing import listed_items
 from millstream.gateway.apis.shared.examples import answers, deleted, listed
 from millstream.gateway.apis.shared.json_route import JsonRoute
+from millstream.gateway.apis.shared.read.queries import metadata_filter
 from millstream.gateway.records.conversations import Conversations, StoredConversation, StoredItem, new_conversation
+from millstream.gateway.requests.vision import Vision
 from millstream.gateway.services.services import InServices, Services, tenant_of
 
 router = APIRouter(tags=["conversations"], route_class=JsonRoute)
@@ -41,13 +45,13 @@ def _object(kept: StoredConversation) -> dict[str, Any]:
     return {"id": kept.id, "object": "conversation", "created_at": kept.created_at, "metadata": kept.metadata}
 
 
-def _listed(items: list[Item]) -> list[StoredItem]:
+def _listed(items: list[Item], services: Services) -> list[StoredItem]:
     """Returns the items as they are kept, each with an id of ours. Raises `BadRequest` naming the item at fault."""
-    item_messages(items, "items")
+    item_messages(items, "items", Vision(services.settings.max_image_bytes, services.settings.max_image_pixels))
     return listed_items([item.model_copy(update={"id": None}) for item in items], secrets.token_hex(16))
 
 
-def _page(found: list[StoredItem], more: bool) -> dict[str, Any]:
+def _page(found: list[dict[str, Any]], more: bool) -> dict[str, Any]:
     ends = {"first_id": found[0]["id"] if found else "", "last_id": found[-1]["id"] if found else ""}
     return {"object": "list", "data": found, **ends, "has_more": more}
 
@@ -56,11 +60,34 @@ def _page(found: list[StoredItem], more: bool) -> dict[str, Any]:
 async def create_conversation(body: NewConversation, request: Request, services: InServices) -> JSONResponse:
     """Begins one, with items or without. A response that names it reads them and adds its own."""
     conversations = conversations_of(request, services)
-    items = _listed(body.items or [])
+    items = _listed(body.items or [], services)
     kept = new_conversation(body.metadata or {})
     await conversations.put(kept)
     await conversations.add(kept.id, items)
     return JSONResponse(_object(kept))
+
+
+@router.get(PATH, summary="List conversations", responses=listed(CONVERSATION))
+async def list_conversations(
+    request: Request,
+    conversations: InConversations,
+    after: str | None = None,
+    limit: ItemLimit = 20,
+    order: ItemOrder = "desc",
+) -> dict[str, Any]:
+    """The tenant's own, the newest first unless asked otherwise; `metadata[key]=value` filters. OpenAI has no such
+    list. `store_started_at` (seconds since the epoch): one that was made later and is not listed was deleted or has
+    expired; an earlier one may have been lost with a restart of Redis."""
+    wanted = metadata_filter(request.query_params)
+    found: list[dict[str, Any]] = []
+    async with aclosing(conversations.all(after, descending=order == "desc")) as walk:
+        async for kept in walk:
+            if wanted.items() <= kept.metadata.items():
+                found.append(_object(kept))
+            if len(found) > limit:
+                break
+    since = int(max(0.0, time.time() - await conversations.uptime()))
+    return _page(found[:limit], more=len(found) > limit) | {"store_started_at": since}
 
 
 @router.get(f"{PATH}/{{id}}", summary="Read a conversation", responses=answers(CONVERSATION))
@@ -105,7 +132,7 @@ async def create_items(id: str, body: NewItems, request: Request, services: InSe
     """Adds them at its end, and returns them with their ids."""
     conversations = conversations_of(request, services)
     await conversations.get(id)
-    items = _listed(body.items)
+    items = _listed(body.items, services)
     await conversations.add(id, items)
     return JSONResponse(_page(items, more=False))
 

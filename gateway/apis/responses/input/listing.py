@@ -42,7 +42,8 @@ def _message(item: ResponseItem, digits: str) -> dict[str, Any]:
     noted: dict[str, Any] = {"annotations": []} if kind == "output_text" else {}
     content = [part | noted for part in _parts(item, kind)]
     base = {"id": item.id or f"msg_{digits}", "type": "message", "role": item.role, "status": "completed"}
-    return base | {"content": content}
+    attached = {} if item.attached is None else {"attached": item.attached}
+    return base | {"content": content} | attached
 
 
 def _parts(item: ResponseItem, kind: str) -> list[dict[str, Any]]:

@@ -48,10 +48,14 @@ export function grow(talk, message) {
   };
   follow(message.answer, askedBy(talk, message), changed, reader.signal).finally(() => {
     growing.delete(message.id);
+    talk.changed = Date.now();
     save(talk);
     told(message.id);
   });
 }
+
+/** Tells whether an answer grows in this page. @param {string} id its message's */
+export const grows = (id) => growing.has(id);
 
 /** The conversation as it is in memory, if one of its answers grows. */
 export const inMemory = (id) => [...growing.values()].find(({ talk }) => talk.id === id)?.talk;

@@ -25,6 +25,7 @@ export class ApiError extends Error {
     super(error.message || `HTTP ${status}`);
     this.status = status;
     this.code = error.code ?? "";
+    this.param = error.param ?? "";
     this.retryAfter = retryAfter;
   }
 }

@@ -4,13 +4,24 @@ const PREFIX = "millstream.talk.";
 const SAVE_EVERY = 250; // ms between two writes while an answer grows
 
 /**
- * @typedef {{id: string, parent: string | null, role: "user" | "assistant", text: string, answer?: object}} Message
- * @typedef {{id: string, title: string, changed: number, model: string, settings: object, leaf: string | null,
- *   messages: Record<string, Message>, temporary?: boolean}} Conversation a temporary one is not kept
+ * @typedef {{id: string, parent: string | null, role: "user" | "assistant", text: string, at?: number, images?: string[],
+ *   answer?: any}} Message `images`: as data: URLs
+ * @typedef {{id: string, title: string, changed: number, model: string, settings: Record<string, any>, leaf: string | null,
+ *   messages: Record<string, Message>, temporary?: boolean, owner?: string}} Conversation a temporary one is not kept;
+ *   `owner`: the tenant whose it is
  */
 
-export const changes = new EventTarget(); // "list": which there are; "message": one of them, by its id in `detail`
+// "list": which there are; "saved": one of them, in `detail`; "message": one that changed, by its id in `detail`
+export const changes = new EventTarget();
 const waiting = new Map();
+let tenant = "";
+
+/** Sets whose conversations are shown: another tenant's, in the same browser, are not. @param {string} name */
+export function setOwner(name) {
+  tenant = name;
+}
+
+const own = (talk) => !talk.owner || talk.owner === tenant;
 
 export const fresh = () => crypto.randomUUID?.() ?? [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
@@ -26,7 +37,7 @@ export function list() {
     const name = localStorage.key(at);
     if (!name.startsWith(PREFIX)) continue;
     const talk = read(name);
-    if (talk) found.push({ id: talk.id, title: talk.title, changed: talk.changed });
+    if (talk && own(talk)) found.push({ id: talk.id, title: talk.title, changed: talk.changed });
   }
   return found.sort((a, b) => b.changed - a.changed);
 }
@@ -40,7 +51,10 @@ function read(name) {
 }
 
 /** @param {string} id @returns {Conversation | null} */
-export const load = (id) => read(PREFIX + id);
+export function load(id) {
+  const talk = read(PREFIX + id);
+  return talk && own(talk) ? talk : null;
+}
 
 /** @param {string} id */
 export function remove(id) {
@@ -55,6 +69,13 @@ export function save(talk) {
   if (talk.temporary) return;
   clearTimeout(waiting.get(talk.id)?.timer);
   waiting.delete(talk.id);
+  talk.owner ||= tenant;
+  put(talk);
+  changes.dispatchEvent(new CustomEvent("saved", { detail: talk }));
+}
+
+/** Writes it in this browser alone. @param {Conversation} talk */
+export function put(talk) {
   const text = JSON.stringify(talk);
   const others = list().filter((each) => each.id !== talk.id);
   for (;;) {
@@ -98,7 +119,7 @@ export function path(talk, leaf = talk.leaf) {
 
 /** Adds a message after its parent and shows it. @param {Conversation} talk @param {Omit<Message, "id">} message @returns {Message} */
 export function add(talk, message) {
-  const made = { id: fresh(), ...message };
+  const made = { id: fresh(), at: Date.now(), ...message };
   talk.messages[made.id] = made;
   talk.leaf = made.id;
   talk.changed = Date.now();
@@ -123,9 +144,18 @@ export function show(talk, id) {
   save(talk);
 }
 
-/** What the API is told of the messages up to `leaf`. @param {Conversation} talk @param {string | null} leaf */
-export function asked(talk, leaf) {
+/** What the API is told of the messages up to `leaf`. @param {Conversation} talk @param {string | null} leaf
+ * @param {boolean} sees whether the model is shown the pictures */
+export function asked(talk, leaf, sees = true) {
   const system = talk.settings.system?.trim();
-  const said = path(talk, leaf).map(({ role, text, answer }) => ({ role, content: answer ? answer.text : text }));
+  const said = path(talk, leaf).map((message) => ({ role: message.role, content: content(message, sees) }));
   return [...(system ? [{ role: "system", content: system }] : []), ...said];
+}
+
+/** @param {Message} message @param {boolean} sees */
+function content({ text, answer, images }, sees) {
+  if (answer) return answer.text;
+  if (!images?.length || !sees) return text;
+  const shown = images.map((url) => ({ type: "image_url", image_url: { url } }));
+  return [...(text ? [{ type: "text", text }] : []), ...shown];
 }

@@ -5,7 +5,10 @@ const LANGUAGE = "millstream.language";
 const EN = {
   chat: "Chat", arena: "Arena", cluster: "Cluster", work: "Batches", keys: "Keys", usage: "Usage", skip: "Skip to the content",
   copy: "Copy", copied: "Copied", send: "Send", stop: "Stop", again: "Answer again", go_on: "Continue", edit: "Edit", save: "Save", cancel: "Cancel",
-  remove: "Delete", export: "Export", new_talk: "New conversation", talks: "Conversations", no_talks: "None yet.", settings: "Settings", model: "Model",
+  remove: "Delete", export: "Export", new_talk: "New conversation", rename: "Rename",
+  talks_kept: "Kept on the server: found again with the same key on any device.", talks_none: "This gateway keeps no conversations. They lie in this browser alone.",
+  talks_away: "The gateway does not answer. Until it does, conversations lie in this browser alone.", talks_refused: "The gateway does not keep all: {0}",
+  talks: "Conversations", no_talks: "None yet.", settings: "Settings", model: "Model",
   system: "System prompt", temperature: "Temperature", max_tokens: "Most tokens", top_p: "Top p", seed: "Seed", effort: "Reasoning effort",
   ask: "Ask something …", you: "You", thinking: "Thinking", tool: "Tool call", first_token: "first token", per_second: "tokens/s", tokens: "tokens",
   sending: "sending …", waiting: "waiting for the first token …", queued: "place {0} in the queue", about: "about {0}", reconnecting: "connection lost, going on …",
@@ -38,7 +41,10 @@ const EN = {
 const ZH = {
   chat: "对话", arena: "竞技场", cluster: "集群", work: "批处理", keys: "密钥", usage: "用量", skip: "跳到正文",
   copy: "复制", copied: "已复制", send: "发送", stop: "停止", again: "重新回答", go_on: "继续", edit: "编辑", save: "保存", cancel: "取消",
-  remove: "删除", export: "导出", new_talk: "新对话", talks: "对话列表", no_talks: "暂无。", settings: "设置", model: "模型",
+  remove: "删除", export: "导出", new_talk: "新对话", rename: "重命名",
+  talks_kept: "保存在服务器上：在任何设备上用同一密钥即可找到。", talks_none: "此网关不保存对话，它们只在此浏览器中。",
+  talks_away: "网关没有响应。在它恢复之前，对话只在此浏览器中。", talks_refused: "网关未保存全部内容：{0}",
+  talks: "对话列表", no_talks: "暂无。", settings: "设置", model: "模型",
   system: "系统提示", temperature: "温度", max_tokens: "最多词元", top_p: "Top p", seed: "随机种子", effort: "推理强度",
   ask: "请输入问题……", you: "你", thinking: "思考过程", tool: "工具调用", first_token: "首词元", per_second: "词元/秒", tokens: "词元",
   sending: "正在发送……", waiting: "等待首个词元……", queued: "排在第 {0} 位", about: "约 {0}", reconnecting: "连接中断，正在续传……",

@@ -2,13 +2,15 @@
 
 import { html, useEffect, useMemo, useRef, useState } from "../vendor/preact-htm.js";
 import { answer, goOn, inMemory, resume, stopAll, useMessage } from "../lib/answers.js";
-import { save as saveFile } from "../lib/api.js";
-import { add, begin, changes, list, load, path, remove, save, show, siblings } from "../lib/conversations.js";
+import { add, begin, changes, load, path, save, show, siblings } from "../lib/conversations.js";
+import { fetched, isNews, look } from "../lib/keeping.js";
 import { open } from "../lib/stream.js";
 import { t } from "../lib/words.js";
 import { Answer, Question } from "./message.js";
+import { Talks } from "./talks.js";
 
 const LAST = "millstream.last";
+const LOOK_EVERY = 20_000; // ms between two looks at what is kept on the gateway
 const EFFORTS = ["", "none", "low", "medium", "high"];
 
 /** The conversation shown last in this browser, or a new one. */
@@ -20,21 +22,16 @@ function opened() {
 export function Chat({ models, viewer }) {
   const [talk, setTalk] = useState(opened);
   const [phoneList, setPhoneList] = useState(false);
+  const shown = useRef(talk);
+  shown.current = talk;
   const go = (next) => (setTalk(next), setPhoneList(false));
+  const start = () => go(begin(talk.model, { ...talk.settings }));
   useEffect(() => {
     sessionStorage.setItem(LAST, talk.id);
     localStorage.setItem(LAST, talk.id);
     resume(talk);
   }, [talk]);
-  useEffect(() => {
-    const heard = ({ detail }) => {
-      const written = detail === talk.id && !inMemory(talk.id) && load(talk.id);
-      if (written) setTalk(written);
-    };
-    changes.addEventListener("elsewhere", heard);
-    return () => changes.removeEventListener("elsewhere", heard);
-  }, [talk]);
-  const start = () => go(begin(talk.model, { ...talk.settings }));
+  useKept(shown, setTalk);
   useEffect(() => {
     const pressed = (event) => {
       if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") (event.preventDefault(), start());
@@ -43,34 +40,42 @@ export function Chat({ models, viewer }) {
     addEventListener("keydown", pressed);
     return () => removeEventListener("keydown", pressed);
   }, [talk]);
+  const open = async (id) => {
+    const own = inMemory(id) ?? load(id);
+    if (own) go((shown.current = own));
+    if (inMemory(id)) return;
+    const found = await fetched(id).catch((error) => own || alert(error.message));
+    if (found && (!own || (shown.current.id === id && !inMemory(id)))) go(found);
+  };
   return html`<div class=${phoneList ? "chat list" : "chat"}>
-    <${Talks} shown=${talk} onOpen=${(id) => go(inMemory(id) ?? load(id))} onNew=${start} />
+    <${Talks} shown=${talk} onOpen=${open} onNew=${start} />
     <${Talk} key=${talk.id} talk=${talk} models=${models} viewer=${viewer} onList=${() => setPhoneList(true)} onNew=${start} />
   </div>`;
 }
 
-/** All conversations. */
-function Talks({ shown, onOpen, onNew }) {
-  const [talks, setTalks] = useState(list);
+/** Takes up what other tabs and other devices do with the conversation that is shown. */
+function useKept(shown, setTalk) {
   useEffect(() => {
-    const heard = () => setTalks(list());
-    changes.addEventListener("list", heard);
-    return () => changes.removeEventListener("list", heard);
+    const replace = (next) => next && next.id === shown.current.id && !inMemory(next.id) && setTalk(next);
+    const elsewhere = ({ detail }) => replace(load(detail));
+    const listed = () => {
+      const talk = shown.current;
+      if (isNews(talk) && !inMemory(talk.id)) fetched(talk.id).then(replace, () => {});
+      else talk.title = load(talk.id)?.title ?? talk.title;
+    };
+    const gone = ({ detail }) => detail === shown.current.id && setTalk(begin(shown.current.model, { ...shown.current.settings }));
+    const heard = { elsewhere, list: listed, gone };
+    for (const [name, listener] of Object.entries(heard)) changes.addEventListener(name, listener);
+    const glance = () => document.hidden || look();
+    document.addEventListener("visibilitychange", glance);
+    const timer = setInterval(glance, LOOK_EVERY);
+    look();
+    return () => {
+      for (const [name, listener] of Object.entries(heard)) changes.removeEventListener(name, listener);
+      document.removeEventListener("visibilitychange", glance);
+      clearInterval(timer);
+    };
   }, []);
-  const drop = (id) => (remove(id), id === shown.id && onNew());
-  return html`<aside aria-label=${t("talks")}>
-    <button class="main" type="button" onClick=${onNew} title="Ctrl+K">${t("new_talk")}</button>
-    ${!talks.length && html`<p class="soft small">${t("no_talks")}</p>`}
-    <ul>${talks.map((each) => html`<li key=${each.id} aria-current=${each.id === shown.id}>
-      <button type="button" onClick=${() => onOpen(each.id)}>${each.title || "…"}</button>
-      <button class="plain" type="button" aria-label=${`${t("export")}: ${each.title}`} title=${t("export")} onClick=${() => exported(each.id)}>↓</button>
-      <button class="plain" type="button" aria-label=${`${t("remove")}: ${each.title}`} title=${t("remove")} onClick=${() => drop(each.id)}>✕</button>
-    </li>`)}</ul>
-  </aside>`;
-}
-
-function exported(id) {
-  saveFile(new Blob([JSON.stringify(load(id), null, 2)], { type: "application/json" }), `conversation-${id.slice(0, 8)}.json`);
 }
 
 function Talk({ talk, models, viewer, onList, onNew }) {
