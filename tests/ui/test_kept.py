@@ -59,10 +59,13 @@ async def kept(scene: Scene, title: str, messages: int) -> str:
 
 
 async def glance(page: Page, until: Locator, count: int = 1) -> None:
-    """The user comes back to the page, which then looks at once, until something is to be seen so many times."""
+    """The user comes back to the page, which then looks at once, until something is to be seen so many times. Whoever
+    else has it open looks too: what they send may pass each other on the way."""
 
     async def there() -> bool:
-        await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        browser = page.context.browser
+        for each in [other for context in (browser.contexts if browser else []) for other in context.pages]:
+            await each.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
         return await until.count() == count
 
     await wait_until(there, within=30, every=0.3, what=f"{until} {count} times")

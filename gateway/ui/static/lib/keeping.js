@@ -120,6 +120,8 @@ function forget(id) {
 
 /** Takes the name that was given elsewhere. @param {Conversation} talk @param {Kept} kept @param {any} theirs */
 function takeMeta(talk, kept, theirs) {
+  // What another device sent before this one may have come after it.
+  if (Number(theirs.changed) < talk.changed) note(talk.id, { ...kept, meta: "" });
   if (!(Number(theirs.changed) > talk.changed)) return;
   Object.assign(talk, { title: theirs.title, model: theirs.model });
   put(talk);
