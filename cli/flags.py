@@ -177,4 +177,4 @@ def _problem(settings: type[BaseSettings], location: tuple[int | str, ...], mess
     if not location:
         return message
     name = str(location[0])
-    return f"{flag_of(name)} (or {variable_of(settings, name)}): {message}"
+    return f"{flag_of(name)} (or {variable_of(settings, name)}): {message.removeprefix('Value error, ')}"

@@ -25,7 +25,6 @@ from millstream.cli.settings import (
     UpSettings,
     WorkersSettings,
 )
-from millstream.common.errors import MillstreamError
 from millstream.common.settings import ClusterSettings
 from millstream.gateway.background.settings import BackgroundSettings
 from millstream.gateway.settings import GatewaySettings
@@ -45,16 +44,18 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Is the entry point. Errors we know are one line on standard error and exit status 1; wrong usage is 2."""
+    """Is the entry point. Errors are one line on standard error: exit status 2 for wrong usage, 1 for what we know, 70
+    for a fault of our own."""
     signal.signal(
         signal.SIGTERM, _leave
     )  # before the imports of a command: a container's first process ends no other way
     hide_secrets()
     try:
         app()
-    except MillstreamError as error:
-        typer.secho(f"millstream: {error.message}", err=True, fg="red")
-        raise SystemExit(1) from error
+    except Exception as error:  # noqa: BLE001 (whatever it is, a user gets a sentence)
+        from millstream.cli.faults import tell
+
+        raise SystemExit(tell(error)) from None
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, SecretStr
 
 from millstream.common.process.folders import default_state_dir
-from millstream.common.settings import ClusterSettings, RedisUrl, Settings
+from millstream.common.settings import ClusterSettings, HttpUrl, RedisUrl, Settings
 
 EngineName = Literal["auto", "transformers", "vllm", "simulated", "openai"]
 
@@ -52,7 +52,7 @@ class UpSettings(ClusterSettings):
 class ClientSettings(Settings):
     """The way in which `chat` and `doctor` reach a gateway."""
 
-    gateway_url: str = Field(default="http://127.0.0.1:8000", description="Address of a gateway.")
+    gateway_url: HttpUrl = Field(default="http://127.0.0.1:8000", description="Address of a gateway.")
     api_key: str = Field(default="", description="API key to send, if the gateway wants one.")
 
 

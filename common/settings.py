@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 from pydantic.fields import FieldInfo
@@ -59,6 +60,18 @@ def _redis_url(url: str) -> str:
     return url
 
 
+def _http_url(url: str) -> str:
+    """Raises `ValueError` without repeating the URL: it may hold a password."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("should be a URL such as http://127.0.0.1:8000")
+    return url
+
+
 def _default_redis_url() -> str:
     """Returns the embedded Valkey of a `millstream up` that runs on this machine's state, else the usual address."""
     from millstream.common.broker.embedded_access import running_url  # here: as above
@@ -69,6 +82,7 @@ def _default_redis_url() -> str:
 
 USUAL_REDIS = "redis://127.0.0.1:6379/0"
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
 
 
 class ClusterSettings(Settings):

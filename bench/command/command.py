@@ -11,6 +11,7 @@ from millstream.bench.command.processes import Processes, find, spent
 from millstream.bench.command.report import Report
 from millstream.bench.command.settings import BenchSettings
 from millstream.bench.command.statistics import summed
+from millstream.common.errors import Unavailable
 from millstream.common.process import loop
 
 
@@ -27,9 +28,11 @@ def run(settings: BenchSettings) -> int:
 
         answers = loop.run(measured(settings, watch))
     report = Report(summed(answers), spent(before, processes.read()))
-    report.show(console)
     if settings.json_file is not None:
         report.save(settings.json_file)
+    if answers and all(answer.error for answer in answers):
+        raise Unavailable(f"None of {len(answers)} requests was answered by {settings.base_url}: {answers[0].error}")
+    report.show(console)
     if settings.plot_file is not None:
         plot(answers, settings.plot_file)
     return 1 if report.figures.errors else 0

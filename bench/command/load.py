@@ -5,6 +5,7 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from time import perf_counter
 
 import httpx
@@ -37,7 +38,8 @@ class Load:
         self._settings = settings
         self._target = Target.of(settings.base_url, settings.api_key)
         self._connections = Connections(self._target)
-        self._bodies = bodies(settings, model)
+        asked = bodies(settings, model)
+        self._bodies = chain([next(asked)], asked)  # a file that cannot be used is told before anything is sent
         self.progress = LoadProgressShown()
 
     async def run(self) -> list[AnswerTimes]:

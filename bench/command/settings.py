@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from millstream.common.settings import Settings
+from millstream.common.settings import HttpUrl, Settings
 
 
 class BenchSettings(Settings):
@@ -14,7 +14,7 @@ class BenchSettings(Settings):
 
     model_config = SettingsConfigDict(env_prefix="MILLSTREAM_BENCH_")
 
-    base_url: str = Field(default="http://127.0.0.1:8000/v1", description="The server's OpenAI base URL.")
+    base_url: HttpUrl = Field(default="http://127.0.0.1:8000/v1", description="The server's OpenAI base URL.")
     api_key: str = Field(default="", description="API key to send, if the server wants one.")
     model: str = Field(default="", description="Model to ask for; empty: the first one the server lists.")
     rate: float = Field(

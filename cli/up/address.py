@@ -1,6 +1,7 @@
 """The address at which a gateway listens, and the check that it answers there."""
 
 import asyncio
+import errno
 import socket
 import ssl
 
@@ -48,6 +49,12 @@ def _any_certificate() -> ssl.SSLContext:
     return context
 
 
+def _remedy(error: OSError) -> str:
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return "Choose an address of this machine with --host (MILLSTREAM_HOST)."
+    return "Stop what uses it, or choose another with --port (MILLSTREAM_PORT)."
+
+
 def port_to_listen(host: str, port: int) -> int:
     """Returns the port to listen on. Raises `CannotStart` if it is taken."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
@@ -56,7 +63,6 @@ def port_to_listen(host: str, port: int) -> int:
             probe.bind((host, port))
         except OSError as error:
             raise CannotStart(
-                f"The gateway cannot listen on {host} port {port}: {error.strerror}. "
-                f"Stop what uses it, or choose another with --port (MILLSTREAM_PORT)."
+                f"The gateway cannot listen on {host} port {port}: {error.strerror}. {_remedy(error)}"
             ) from error
         return int(probe.getsockname()[1])

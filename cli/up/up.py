@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TextIO, cast
 
+from millstream.cli.faults import tell
 from millstream.cli.flags import read
 from millstream.cli.settings import UpSettings
 from millstream.cli.up.address import CannotStart, base_url, port_to_listen, until_it_answers
@@ -214,6 +215,8 @@ def run(settings: UpSettings) -> int:
         where = f"\nThe log is {log.path}." if log else ""
         sys.stderr.write(f"millstream: {error}{where}\n")
         return 1
+    except Exception as error:  # noqa: BLE001 (whatever it is, it is told while the log can still take it)
+        return tell(error)
     finally:
         if log:
             log.close()
