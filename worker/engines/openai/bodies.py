@@ -7,14 +7,18 @@ from typing import Any
 from millstream.common.errors import BadGrammar, BadRequest
 from millstream.common.job import ChatPrompt, Guide, JobRequest, Sampling, TextPrompt, TokensPrompt, ToolUse
 from millstream.worker.engines.openai.abilities import Abilities
+from millstream.worker.engines.openai.refusals import refuse
 
 UpstreamBody = dict[str, Any]
 LLAMA, MILLSTREAM = "llama.cpp", "millstream"
+TELLS_TOKENS = ("vllm", MILLSTREAM)  # servers that are known to follow `allowed_token_ids` and `bad_words`
+WITHOUT_VLLMS = (LLAMA, "ollama")  # servers that pass over in silence what vLLM added to OpenAI's fields
 EXTRAS = {"regex": "guided_regex", "choice": "guided_choice", "grammar": "guided_grammar"}  # Millstream's names
 
 
 def body_of(request: JobRequest, abilities: Abilities) -> tuple[str, UpstreamBody]:
     """Returns the route under `/v1` and the body. Raises `BadRequest` for what the upstream cannot do."""
+    _refuse_unknown(request, abilities.server)
     body: UpstreamBody = {"model": abilities.model, "stream": True}
     if abilities.usage:
         body["stream_options"] = {"include_usage": True}
@@ -28,6 +32,18 @@ def body_of(request: JobRequest, abilities: Abilities) -> tuple[str, UpstreamBod
             return "/completions", body | _completion(prompt, request, abilities)
         case _:
             raise BadRequest("This job does not generate.")
+
+
+def _refuse_unknown(request: JobRequest, server: str) -> None:
+    """Raises `BadRequest` for the first parameter that the server would pass over in silence."""
+    s = request.sampling
+    untold = {"prompt_logprobs": request.prompt_logprobs is not None}
+    if server not in TELLS_TOKENS:
+        untold |= {"allowed_token_ids": bool(s.allowed_token_ids), "bad_words": bool(s.bad_words)}
+    if server in WITHOUT_VLLMS:
+        untold |= {"min_tokens": s.min_tokens > 0, "stop_token_ids": bool(s.stop_token_ids)}
+        untold |= {"include_stop_str_in_output": s.include_stop}
+    refuse(untold, server)
 
 
 def going_on(messages: list[dict[str, Any]], abilities: Abilities) -> UpstreamBody:
@@ -103,6 +119,8 @@ def _sampling(sampling: Sampling, abilities: Abilities) -> UpstreamBody:
         "frequency_penalty": (sampling.frequency_penalty, usual.frequency_penalty),
         "min_tokens": (sampling.min_tokens, usual.min_tokens),
         "logit_bias": (sampling.logit_bias, usual.logit_bias),
+        "allowed_token_ids": (sampling.allowed_token_ids, usual.allowed_token_ids),
+        "bad_words": (sampling.bad_words, usual.bad_words),
         "stop": (sampling.stop, usual.stop),
         "stop_token_ids": (sampling.stop_token_ids, usual.stop_token_ids),
         "include_stop_str_in_output": (sampling.include_stop, usual.include_stop),

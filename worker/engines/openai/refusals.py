@@ -53,6 +53,13 @@ def complaint_of(told: Any) -> Complaint:
     return Complaint(_short(str(message)), param if isinstance(param, str) else None, str(code or ""))
 
 
+def refuse(told: Mapping[str, bool], server: str) -> None:
+    """Raises `BadRequest` for the first parameter that is asked for, and not there."""
+    for param, asked in told.items():
+        if asked:
+            raise BadRequest(f"This model's upstream ({server}) has no `{param}`: leave it out.", param=param)
+
+
 def refusal(status: int, body: bytes) -> MillstreamError:
     """Returns the error of an answer that did not begin. `UpstreamLost` is for what is not the request's fault."""
     told = complaint(body)

@@ -1,6 +1,7 @@
 """A request reaches the upstream whole, and everything its answer says reaches the client."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -46,6 +47,39 @@ def test_every_parameter_is_passed_on() -> None:
     told |= {"stop_token_ids": [9], "include_stop_str_in_output": True, "ignore_eos": True, "min_tokens": 2}
     told |= {"logprobs": True, "top_logprobs": 3, "reasoning_effort": "low", "chat_template_kwargs": {"x": 1}}
     assert told.items() <= body.items()
+
+
+@pytest.mark.parametrize("server", ["llama.cpp", "ollama", "sglang", "OpenAI server", "vllm", "millstream"])
+@pytest.mark.parametrize(
+    ("param", "sampling", "known"),
+    [
+        ("min_tokens", Sampling(min_tokens=3), ("vllm", "millstream", "sglang", "OpenAI server")),
+        ("stop_token_ids", Sampling(stop_token_ids=[9]), ("vllm", "millstream", "sglang", "OpenAI server")),
+        (
+            "include_stop_str_in_output",
+            Sampling(stop=["x"], include_stop=True),
+            ("vllm", "millstream", "sglang", "OpenAI server"),
+        ),
+        ("allowed_token_ids", Sampling(allowed_token_ids=[1]), ("vllm", "millstream")),
+        ("bad_words", Sampling(bad_words=["x"]), ("vllm", "millstream")),
+    ],
+)
+def test_what_a_server_would_pass_over_in_silence_is_refused_by_name(
+    server: str, param: str, sampling: Sampling, known: tuple[str, ...]
+) -> None:
+    request = JobRequest(ChatPrompt(USER), sampling)
+    if server in known:
+        assert param in asked(request, replace(ABLE, server=server))
+        return
+    with pytest.raises(BadRequest, match=f"upstream \\({server}\\) has no `{param}`: leave it out") as refused:
+        asked(request, replace(ABLE, server=server))
+    assert refused.value.param == param
+
+
+def test_log_probabilities_of_the_prompt_come_from_no_upstream_as_text() -> None:
+    with pytest.raises(BadRequest) as refused:
+        asked(JobRequest(ChatPrompt(USER), Sampling(), prompt_logprobs=1))
+    assert refused.value.param == "prompt_logprobs"
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,12 @@ from millstream.worker.engines.base import Output, RawLogprob, SequenceSpec
 from millstream.worker.engines.openai.abilities import Abilities
 from millstream.worker.engines.openai.bodies import LLAMA, UpstreamBody, no_form
 from millstream.worker.engines.openai.reading import decoded, garbage
+from millstream.worker.engines.openai.refusals import refuse
 from millstream.worker.engines.openai.settings import Address
 from millstream.worker.engines.openai.tokens.vocabulary import UpstreamVocabulary
 from millstream.worker.engines.openai.tokens.wires import (
     StoppingReader,
     TokenReader,
-    refuse,
     room,
     seed_of,
     stops,

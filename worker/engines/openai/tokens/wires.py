@@ -1,15 +1,15 @@
 """Asks upstreams for a sequence of token ids, and reads their answers."""
 
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 import msgspec
 
-from millstream.common.errors import BadRequest, EngineError
+from millstream.common.errors import EngineError
 from millstream.worker.engines.base import Output, RawLogprob, SequenceSpec
 from millstream.worker.engines.openai.abilities import Abilities
 from millstream.worker.engines.openai.bodies import MILLSTREAM, UpstreamBody, guide_body
 from millstream.worker.engines.openai.reading import DONE, cut_off, decoded
+from millstream.worker.engines.openai.refusals import refuse
 from millstream.worker.engines.openai.settings import Address
 from millstream.worker.engines.openai.tokens.vocabulary import UpstreamVocabulary
 from millstream.worker.engines.sampling.sequence import stops_of
@@ -49,13 +49,6 @@ class TokenWire(Protocol):
     def body(self, spec: SequenceSpec, abilities: Abilities) -> UpstreamBody: ...
 
     def reader(self, spec: SequenceSpec) -> TokenReader: ...
-
-
-def refuse(told: Mapping[str, bool], server: str) -> None:
-    """Raises `BadRequest` for the first parameter that is asked for, and not there."""
-    for param, asked in told.items():
-        if asked:
-            raise BadRequest(f"This model's upstream ({server}) has no `{param}`: leave it out.", param=param)
 
 
 def stops(spec: SequenceSpec, vocabulary: UpstreamVocabulary) -> frozenset[int]:
