@@ -92,14 +92,25 @@ def cpu_attention(
     paged: Paged | None = options.pop("paged", None)
     if paged is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
-    layer = paged.layers[module.layer_idx]
-    new_keys, new_values = key[0].transpose(0, 1), value[0].transpose(0, 1)
+    asked, new_keys, new_values = (each[0].transpose(0, 1) for each in (query, key, value))
+    told = attend(asked, new_keys, new_values, paged, paged.layers[module.layer_idx], options["scaling"])
+    return told.unsqueeze(0), None
+
+
+def attend(
+    asked: torch.Tensor,
+    new_keys: torch.Tensor,
+    new_values: torch.Tensor,
+    paged: Paged,
+    layer: LayerCache,
+    scale: float,
+) -> torch.Tensor:
+    """Writes the new keys and values `[tokens, kv heads, width]` to their pages, and returns the attention of `asked`
+    `[tokens, heads, width]` in the same shape."""
     layer.keys.index_copy_(0, paged.write, new_keys)
     layer.values.index_copy_(0, paged.write, new_values)
-    asked = query[0].transpose(0, 1)  # [tokens, heads, width]
-    scale: float = options["scaling"]
     if paged.decode is not None and paged.decode.rows is None:
-        return _decode(asked, layer, paged.decode, scale).unsqueeze(0), None
+        return _decode(asked, layer, paged.decode, scale)
     told = torch.empty_like(asked)
     if paged.decode is not None:
         told[paged.decode.rows] = _decode(asked[paged.decode.rows], layer, paged.decode, scale)
@@ -107,7 +118,7 @@ def cpu_attention(
         span = slice(part.start, part.end)
         fresh = (new_keys[span], new_values[span])
         told[span] = _prefill(asked[span], fresh, layer, part, scale)
-    return told.unsqueeze(0), None
+    return told
 
 
 def _decode(asked: torch.Tensor, layer: LayerCache, plan: Decode, scale: float) -> torch.Tensor:

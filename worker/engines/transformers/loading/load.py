@@ -34,6 +34,7 @@ from millstream.worker.engines.transformers.loading.attention import CPU_ATTENTI
 from millstream.worker.engines.transformers.loading.device import pick_device, pick_dtype
 from millstream.worker.engines.transformers.loading.failures import MODEL_ERRORS, explained
 from millstream.worker.engines.transformers.loading.gpu_attention import GPU_ATTENTION, fits
+from millstream.worker.engines.transformers.loading.lean_layers import make_lean
 from millstream.worker.engines.transformers.loading.packing import pack_linears
 from millstream.worker.engines.transformers.loading.placement import check_placement, placement, quantized, spread
 from millstream.worker.engines.transformers.loading.support import NotBatched, why_not_batched
@@ -152,7 +153,7 @@ def load(settings: EngineSettings, progress: LoadProgress, *, encodes: bool = Fa
             model = _model(_head(encodes=encodes, hears=hears), place, settings, device, dtype)
         unbatched = unbatched or spread(model)
         if unbatched is None:
-            _made_for_batches(model, device, packs=ranks is None)
+            _made_for_batches(model, device, whole=ranks is None, adapters=settings.adapters)
     eos = _eos_ids(model)
     rendered = with_template(tokenizer, eos, settings.chat_template)
     if settings.chat_template:
@@ -257,8 +258,9 @@ def _split(share: Share) -> tuple[Ranks, PreTrainedModel]:
     return ranks, model
 
 
-def _made_for_batches(model: PreTrainedModel, device: torch.device, *, packs: bool) -> None:
-    """Gives the model the attention of the batch and, on CPUs, weights laid out for it if it `packs` them."""
+def _made_for_batches(model: PreTrainedModel, device: torch.device, *, whole: bool, adapters: bool) -> None:
+    """Gives the model the attention of the batch and, on CPUs if it is there as a `whole`, layers and weights made for
+    it. `adapters`: they may come beside its layers."""
     if device.type != "cpu":
         if fits(model):
             model.set_attn_implementation(GPU_ATTENTION)
@@ -267,7 +269,8 @@ def _made_for_batches(model: PreTrainedModel, device: torch.device, *, packs: bo
         model.set_attn_implementation("eager")
     elif usable(model.config):
         model.set_attn_implementation(CPU_ATTENTION)
-    if packs:
+    if whole:
+        make_lean(model, adapters=adapters)
         pack_linears(model)
 
 
