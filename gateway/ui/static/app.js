@@ -3,6 +3,7 @@
 import { html, render, useEffect, useRef, useState } from "./vendor/preact-htm.js";
 import { events, get, keepKey, key } from "./lib/api.js";
 import { Line } from "./lib/parts.js";
+import { setModels } from "./lib/pictures.js";
 import { setOwner } from "./lib/conversations.js";
 import { choose, language, t } from "./lib/words.js";
 import { Arena } from "./views/arena.js";
@@ -35,7 +36,9 @@ function App() {
   const known = useRef(null); // who asks, once the gateway has told
   const look = async () => {
     try {
-      setServed({ models: (await get("v1/models")).data, error: "" });
+      const models = (await get("v1/models")).data;
+      setModels(models);
+      setServed({ models, error: "" });
       setLocked(false);
       if (!known.current) setViewer(await whoAsks(known));
     } catch (error) {

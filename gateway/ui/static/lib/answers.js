@@ -2,6 +2,7 @@
 
 import { useEffect, useState } from "../vendor/preact-htm.js";
 import { add, asked, changes, path, save, saveSoon } from "./conversations.js";
+import { sees } from "./pictures.js";
 import { continued, follow, newAnswer, open, stop } from "./stream.js";
 
 /** @type {Map<string, {talk: object, message: object, reader: AbortController}>} */
@@ -34,7 +35,7 @@ export function goOn(talk, earlier) {
 
 /** The conversation that a message answers, with the beginning of the answer if it has one. */
 function askedBy(talk, { parent, answer }) {
-  return [...asked(talk, parent), ...(answer.prefix ? [{ role: "assistant", content: answer.prefix }] : [])];
+  return [...asked(talk, parent, sees(answer.body.model)), ...(answer.prefix ? [{ role: "assistant", content: answer.prefix }] : [])];
 }
 
 /** Follows an answer, unless it is followed already. */

@@ -28,6 +28,8 @@ const LONGEST_TITLE = 200;
 export const keeping = { state: "", message: "" };
 /** @type {Map<string, any>} the gateway's conversations, by the ids they have here */
 let there = new Map();
+/** @type {Map<string, Kept>} */
+const unwritten = new Map();
 /** @type {Map<string, Promise<void>>} */
 const pushes = new Map();
 /** @type {Map<string, number>} */
@@ -48,7 +50,7 @@ function failed(error) {
 /** @param {string} id @returns {Kept | null} */
 function keptOf(id) {
   try {
-    return JSON.parse(localStorage.getItem(PREFIX + id) ?? "null");
+    return JSON.parse(localStorage.getItem(PREFIX + id) ?? "null") ?? unwritten.get(id) ?? null;
   } catch {
     return null;
   }
@@ -56,11 +58,13 @@ function keptOf(id) {
 
 /** @param {string} id @param {Kept | null} kept */
 function note(id, kept) {
+  localStorage.removeItem(PREFIX + id);
+  unwritten.delete(id);
+  if (!kept) return;
   try {
-    if (kept) localStorage.setItem(PREFIX + id, JSON.stringify(kept));
-    else localStorage.removeItem(PREFIX + id);
+    localStorage.setItem(PREFIX + id, JSON.stringify(kept));
   } catch {
-    // the browser is full; what it does not know is sent again
+    unwritten.set(id, kept); // the browser is full
   }
 }
 

@@ -5,7 +5,10 @@ const LANGUAGE = "millstream.language";
 const EN = {
   chat: "Chat", arena: "Arena", cluster: "Cluster", work: "Batches", keys: "Keys", usage: "Usage", skip: "Skip to the content",
   copy: "Copy", copied: "Copied", send: "Send", stop: "Stop", again: "Answer again", go_on: "Continue", edit: "Edit", save: "Save", cancel: "Cancel",
-  remove: "Delete", export: "Export", new_talk: "New conversation", rename: "Rename",
+  remove: "Delete", export: "Export", picture: "Picture {0}", add_picture: "Add a picture", picture_blind: "{0} does not see: it cannot be shown a picture.",
+  picture_large: "{0} is too large: at most 30 MB and 50 million pixels are read.", picture_unread: "{0} is no picture that can be read.",
+  pictures_many: "At most {0} pictures go with one message.", pictures_left_out: "{0} does not see: the pictures of this conversation are not shown to it.",
+  new_talk: "New conversation", rename: "Rename",
   talks_kept: "Kept on the server: found again with the same key on any device.", talks_none: "This gateway keeps no conversations. They lie in this browser alone.",
   talks_away: "The gateway does not answer. Until it does, conversations lie in this browser alone.", talks_refused: "The gateway does not keep all: {0}",
   talks: "Conversations", no_talks: "None yet.", settings: "Settings", model: "Model",
@@ -41,7 +44,10 @@ const EN = {
 const ZH = {
   chat: "对话", arena: "竞技场", cluster: "集群", work: "批处理", keys: "密钥", usage: "用量", skip: "跳到正文",
   copy: "复制", copied: "已复制", send: "发送", stop: "停止", again: "重新回答", go_on: "继续", edit: "编辑", save: "保存", cancel: "取消",
-  remove: "删除", export: "导出", new_talk: "新对话", rename: "重命名",
+  remove: "删除", export: "导出", picture: "图片 {0}", add_picture: "添加图片", picture_blind: "{0} 不支持图像，无法向它展示图片。",
+  picture_large: "{0} 太大：最多 30 MB、5000 万像素。", picture_unread: "{0} 不是可读取的图片。",
+  pictures_many: "一条消息最多 {0} 张图片。", pictures_left_out: "{0} 不支持图像，本对话中的图片不会展示给它。",
+  new_talk: "新对话", rename: "重命名",
   talks_kept: "保存在服务器上：在任何设备上用同一密钥即可找到。", talks_none: "此网关不保存对话，它们只在此浏览器中。",
   talks_away: "网关没有响应。在它恢复之前，对话只在此浏览器中。", talks_refused: "网关未保存全部内容：{0}",
   talks: "对话列表", no_talks: "暂无。", settings: "设置", model: "模型",

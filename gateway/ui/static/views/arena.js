@@ -7,7 +7,7 @@ import { asked, begin } from "../lib/conversations.js";
 import { Table, number, usePolled } from "../lib/parts.js";
 import { newAnswer, open } from "../lib/stream.js";
 import { t } from "../lib/words.js";
-import { Composer } from "./chat.js";
+import { Composer } from "./composer.js";
 import { Answer } from "./message.js";
 
 const MOST = 4;

@@ -4,14 +4,15 @@ import { html, useEffect, useMemo, useRef, useState } from "../vendor/preact-htm
 import { answer, goOn, inMemory, resume, stopAll, useMessage } from "../lib/answers.js";
 import { add, begin, changes, load, path, save, show, siblings } from "../lib/conversations.js";
 import { fetched, isNews, look } from "../lib/keeping.js";
+import { sees } from "../lib/pictures.js";
 import { open } from "../lib/stream.js";
 import { t } from "../lib/words.js";
+import { Composer } from "./composer.js";
 import { Answer, Question } from "./message.js";
 import { Talks } from "./talks.js";
 
 const LAST = "millstream.last";
 const LOOK_EVERY = 20_000; // ms between two looks at what is kept on the gateway
-const EFFORTS = ["", "none", "low", "medium", "high"];
 
 /** The conversation shown last in this browser, or a new one. */
 function opened() {
@@ -88,16 +89,16 @@ function Talk({ talk, models, viewer, onList, onNew }) {
   const model = chatModels.some((each) => each.id === talk.model) ? talk.model : chatModels[0]?.id ?? "";
   const chosen = useRef(model);
   chosen.current = model;
-  const askOn = (text, parent = talk.leaf) => {
+  const askOn = (text, images = [], parent = talk.leaf) => {
     talk.model = chosen.current;
-    answer(talk, add(talk, { parent, role: "user", text }).id);
+    answer(talk, add(talk, { parent, role: "user", text, ...(images.length ? { images } : {}) }).id);
     redraw();
   };
   const canKill = Boolean(viewer?.local_workers);
   const acts = useMemo(() => ({
     canKill,
     onShow: (id) => (show(talk, id), redraw()),
-    onEdit: (message, text) => askOn(text, message.parent),
+    onEdit: (message, text) => askOn(text, message.images, message.parent),
     onGoOn: (message) => (goOn(talk, message), redraw()),
     onAgain: (message) => ((talk.model = chosen.current), answer(talk, message.parent), redraw()),
   }), [talk, canKill]);
@@ -111,7 +112,8 @@ function Talk({ talk, models, viewer, onList, onNew }) {
         ${chatModels.map((each) => html`<option value=${each.id}>${each.id}${each.workers ? "" : ` (${t("no_worker_now")})`}</option>`)}</select></label>
     </div>
     <${Messages} talk=${talk} messages=${messages} acts=${acts} />
-    <${Composer} busy=${busy} ready=${Boolean(model)} onAsk=${askOn} onStop=${() => stopAll(talk)} settings=${talk.settings} onSet=${set} />
+    ${!sees(model) && messages.some((each) => each.images) && html`<p class="notice small" role="status">${t("pictures_left_out", model)}</p>`}
+    <${Composer} busy=${busy} ready=${Boolean(model)} seer=${model} onAsk=${askOn} onStop=${() => stopAll(talk)} settings=${talk.settings} onSet=${set} />
   </div>`;
 }
 
@@ -135,37 +137,4 @@ function Messages({ talk, messages, acts }) {
   return html`<div class="messages" ref=${place} onScroll=${scrolled} tabindex="0" role="log" aria-label=${t("chat")}><div class="inner">
     ${shown}
   </div></div>`;
-}
-
-export function Composer({ busy, ready, onAsk, onStop, settings, onSet }) {
-  const [text, setText] = useState("");
-  const [shown, setShown] = useState(false);
-  const send = (event) => {
-    event?.preventDefault();
-    if (!text.trim() || busy || !ready) return;
-    onAsk(text);
-    setText("");
-  };
-  const pressed = (event) => event.key === "Enter" && !event.shiftKey && !event.isComposing && send(event);
-  return html`<div class="composer">
-    <form onSubmit=${send}>
-      <textarea aria-label=${t("ask")} placeholder=${t("ask")} value=${text} onInput=${(e) => setText(e.target.value)} onKeyDown=${pressed}></textarea>
-      ${busy
-        ? html`<button class="bad" type="button" onClick=${onStop} title="Esc">${t("stop")}</button>`
-        : html`<button class="main" type="submit" disabled=${!ready || !text.trim()}>${t("send")}</button>`}
-      ${settings && html`<button type="button" aria-expanded=${shown} onClick=${() => setShown(!shown)}>${t("settings")}</button>`}
-    </form>
-    ${shown && html`<${Settings} settings=${settings} onSet=${onSet} />`}
-  </div>`;
-}
-
-function Settings({ settings, onSet }) {
-  const field = (name, step, most) => html`<label>${t(name)}
-    <input type="number" min="0" step=${step} max=${most} value=${settings[name] ?? ""} onInput=${(e) => onSet(name, e.target.value)} /></label>`;
-  return html`<div class="settings">
-    <label class="wide">${t("system")}<textarea value=${settings.system ?? ""} onInput=${(e) => onSet("system", e.target.value)}></textarea></label>
-    ${field("temperature", 0.1, 2)} ${field("top_p", 0.05, 1)} ${field("max_tokens", 1)} ${field("seed", 1)}
-    <label>${t("effort")} <select value=${settings.effort ?? ""} onChange=${(e) => onSet("effort", e.target.value)}>
-      ${EFFORTS.map((each) => html`<option value=${each}>${each || "–"}</option>`)}</select></label>
-  </div>`;
 }

@@ -26,12 +26,13 @@ export function Question({ message, versions, onShow, onEdit }) {
   if (draft !== null) {
     return html`<section class="message user" aria-label=${t("you")}>
       <textarea aria-label=${t("edit")} value=${draft} onInput=${(e) => setDraft(e.target.value)}></textarea>
-      <div class="row"><button class="main" type="button" onClick=${keep} disabled=${!draft.trim()}>${t("send")}</button>
+      <div class="row"><button class="main" type="button" onClick=${keep} disabled=${!draft.trim() && !message.images}>${t("send")}</button>
         <button type="button" onClick=${() => setDraft(null)}>${t("cancel")}</button></div>
     </section>`;
   }
   return html`<section class="message user" aria-label=${t("you")}>
-    <div class="body" dir="auto">${message.text}</div>
+    ${message.images && html`<div class="pictures">${message.images.map((url, at) => html`<img key=${at} src=${url} alt=${t("picture", at + 1)} />`)}</div>`}
+    ${message.text && html`<div class="body" dir="auto">${message.text}</div>`}
     <div class="facts">${versionsShown}<button class="plain small" type="button" onClick=${() => setDraft(message.text)}>${t("edit")}</button>
       <${Copy} text=${message.text} /></div>
   </section>`;
