@@ -233,3 +233,14 @@ def usage(model: ModelName, day: int) -> str:
     """Hash: `<tenant> <what>` -> jobs, prompt, completion and cached tokens of one day (days since 1970, UTC).
     TTL 400 days."""
     return f"{prefix(model)}usage:{day}"
+
+
+def ended(model: ModelName, tenant: str = "") -> str:
+    """Sorted set: the newest jobs that ended, of one tenant if it is named -> until when they are kept (Redis time,
+    ms). 10,000 at most, of a tenant 1,000. TTL as the longest-kept of them."""
+    return f"{prefix(model)}ended:{tenant}" if tenant else f"{prefix(model)}ended"
+
+
+def fenced(model: ModelName) -> str:
+    """Hash: worker -> its writes that were refused because it had lost the lease. TTL 1 day, 256 workers at most."""
+    return f"{prefix(model)}fenced"

@@ -6,6 +6,7 @@ from millstream.common.broker import jobs
 from millstream.common.broker.accounts.keyring import ApiKey, digest, key_of, list_keys, revoke_key, store_key
 from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.models.directory import model_names
+from millstream.common.broker.models.ended_jobs import EndedJob, ended_page
 from millstream.common.broker.models.inspection import DeadJob, LiveJob, dead_jobs
 from millstream.common.broker.models.job_pages import (
     FROM_THE_START,
@@ -71,6 +72,21 @@ class Operations:
         for model in models[start:]:
             found += await jobs_page(self.broker, model, wanted, cursor, limit - len(found))
             cursor = FROM_THE_START
+            if len(found) >= limit:
+                break
+        return found
+
+    async def ended(self, models: list[ModelName], wanted: JobFilter, after: str | None, limit: int) -> list[EndedJob]:
+        """Returns up to `limit` jobs of these models that ended and are kept, one model after the other, in each the
+        newest first. Raises `BadRequest` for an unknown `after`."""
+        start, last = 0, None
+        if after is not None:
+            life = await self._last_listed(after, wanted.tenant)
+            start, last = (models.index(life.model), life.id) if life.model in models else (0, None)
+        found: list[EndedJob] = []
+        for model in models[start:]:
+            found += await ended_page(self.broker, model, wanted, last, limit - len(found))
+            last = None
             if len(found) >= limit:
                 break
         return found

@@ -80,6 +80,12 @@ class Scene:
         await self.broker.redis.delete(*found)
         await forget_model(self.broker, model)
 
+    async def empty(self) -> None:
+        """Deletes the conversations that earlier tests had."""
+        async with httpx.AsyncClient(base_url=self.url) as http:
+            for each in (await http.get("/v1/conversations?limit=100")).json()["data"]:
+                await http.delete(f"/v1/conversations/{each['id']}")
+
     async def answer(self, question: str, **sampling: Any) -> str:
         """Returns what the API answers to the question, undisturbed."""
         body = {"model": MODEL, "messages": [{"role": "user", "content": question}], **sampling}
@@ -151,6 +157,8 @@ async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def page(context: BrowserContext, scene: Scene) -> Page:
+    """The page at its beginning: without a conversation of an earlier test."""
+    await scene.empty()
     opened = await context.new_page()
     await opened.goto(f"{scene.url}/")
     return opened

@@ -29,15 +29,6 @@ async def device(browser: Browser) -> AsyncIterator[Page]:
         yield await opened.new_page()
 
 
-@pytest_asyncio.fixture(loop_scope="session", autouse=True)
-async def emptied(scene: Scene) -> AsyncIterator[None]:
-    """Has no conversations on the shared gateway when a test begins."""
-    async with httpx.AsyncClient(base_url=scene.url) as http:
-        for each in (await http.get(LISTED)).json()["data"]:
-            await http.delete(f"/v1/conversations/{each['id']}")
-    yield
-
-
 def listed(page: Page, title: str) -> Locator:
     return page.get_by_role("complementary").get_by_role("button", name=title, exact=True)
 

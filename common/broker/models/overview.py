@@ -21,7 +21,8 @@ JOBS_SHOWN = 200  # live jobs of each model that a look brings along; `jobs_page
 @dataclass(frozen=True, slots=True)
 class ModelOverview:
     """One model now. `leases`: worker -> seconds left of its lease; `live`: its jobs that are not settled; `dead`:
-    those that killed their workers and are kept for an operator."""
+    those that killed their workers and are kept for an operator; `fenced`: worker -> its writes of the last day that
+    were refused because it had lost the lease."""
 
     info: ModelInfo
     policy: Policy
@@ -31,6 +32,7 @@ class ModelOverview:
     live: int
     dead: int
     leases: dict[str, float]
+    fenced: dict[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ async def overview(broker: Broker) -> Overview:
 
 
 async def _model(broker: Broker, info: ModelInfo, at: float) -> ModelOverview:
-    live, dead, leases = await _counts(broker, info.name)
+    live, dead, leases, fenced = await _counts(broker, info.name)
     return ModelOverview(
         info=info,
         policy=await read_policy(broker, info.name),
@@ -65,13 +67,18 @@ async def _model(broker: Broker, info: ModelInfo, at: float) -> ModelOverview:
         live=live,
         dead=dead,
         leases={worker: until / 1000 - at for worker, until in leases},
+        fenced={worker: int(writes) for worker, writes in fenced.items()},
     )
 
 
-async def _counts(broker: Broker, model: ModelName) -> tuple[int, int, list[tuple[str, float]]]:
+Counts = tuple[int, int, list[tuple[str, float]], dict[str, str]]
+
+
+async def _counts(broker: Broker, model: ModelName) -> Counts:
     async with redis_errors():
         pipe = broker.redis.pipeline(transaction=False)
         pipe.zcard(keys.deadlines(model))
         pipe.xlen(keys.dead(model))
         pipe.zrange(keys.leases(model), 0, -1, withscores=True)
-        return cast(tuple[int, int, list[tuple[str, float]]], tuple(await pipe.execute()))
+        pipe.hgetall(keys.fenced(model))
+        return cast(Counts, tuple(await pipe.execute()))

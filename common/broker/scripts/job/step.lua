@@ -22,6 +22,16 @@ local function log_chunks(id, lease, gateways, last, first, from, to)
   return last, 'ok'
 end
 
+-- Which workers wrote after they had lost a lease: of the last day, and of so many workers at most.
+local FENCED_MS, FENCED_MOST = 86400000, 256
+
+local function count_fenced(by)
+  redis.call('HINCRBY', TALLY_KEY, 'fenced', 1)
+  if redis.call('HLEN', FENCED_KEY) >= FENCED_MOST then redis.call('DEL', FENCED_KEY) end
+  redis.call('HINCRBY', FENCED_KEY, by, 1)
+  redis.call('PEXPIRE', FENCED_KEY, FENCED_MS)
+end
+
 local fences = redis.call('HMGET', fences_key(worker), unpack(ARGV, ids_from, ids_to))
 for lease, first, chunks_from, chunks_to, state, finish, usage, tokens in each() do
   local at = #replies
@@ -38,7 +48,7 @@ for lease, first, chunks_from, chunks_to, state, finish, usage, tokens in each()
   elseif state and redis.call('HGET', job_key(id), 'lease') == lease then
     answer = 'ok'
   else
-    redis.call('HINCRBY', TALLY_KEY, 'fenced', 1)
+    count_fenced(worker)
   end
   replies[at + 1] = {answer, last}
 end

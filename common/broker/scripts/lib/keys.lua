@@ -17,8 +17,11 @@ local function worker_key(worker) return P .. 'worker:' .. worker end
 local function follows_key(gateway) return P .. 'follows:' .. gateway end
 local function idempotency_key(tenant, digest) return P .. 'idem:' .. tenant .. ':' .. digest end
 local function usage_key(day) return P .. 'usage:' .. day end
+local function ended_key(tenant) return P .. 'ended:' .. tenant end
 local COUNTED_KEY = P .. 'counted'
 local DEAD_KEY = P .. 'dead'
+local ENDED_KEY = P .. 'ended'
+local FENCED_KEY = P .. 'fenced'
 local DEADLINES_KEY = P .. 'deadlines'
 local GATEWAYS_KEY = P .. 'gateways'
 local LEASES_KEY = P .. 'leases'

@@ -13,6 +13,17 @@ local function count_usage(tenant, usage, tokens)
   redis.call('PEXPIRE', day, 400 * 86400000)
 end
 
+-- The newest jobs that ended are listed for as long as they are kept: of a model, and of each tenant, so that nobody
+-- drives another's out of its list.
+local ENDED_MOST, ENDED_MOST_TENANT = 10000, 1000
+
+local function list_ended(list, id, retention, most)
+  redis.call('ZREMRANGEBYSCORE', list, '-inf', NOW)
+  redis.call('ZADD', list, NOW + retention, id)
+  redis.call('ZREMRANGEBYRANK', list, 0, -most - 1)
+  if redis.call('PTTL', list) < retention then redis.call('PEXPIRE', list, retention) end
+end
+
 local LARGE = 1048576 -- bytes of a request that is not kept with its answer, as a recording's
 
 -- From here on nothing of the job lives for ever.
@@ -28,6 +39,8 @@ local function settle(id, state, finish, usage, tokens)
   redis.call('HSET', job_key(id), 'state', state, 'finish', finish, 'usage', usage, 'settled', NOW, 'tokens', tokens)
   if tonumber(job[9] or 0) > LARGE then redis.call('HSET', job_key(id), 'request', '') end
   if job[8] then redis.call('HSET', OWED_KEY, id, job[8] .. ' ' .. tokens) end
+  list_ended(ENDED_KEY, id, tonumber(job[7]), ENDED_MOST)
+  list_ended(ended_key(job[3]), id, tonumber(job[7]), ENDED_MOST_TENANT)
   redis.call('PEXPIRE', job_key(id), job[7])
   redis.call('PEXPIRE', chunks_key(id), job[7])
 end

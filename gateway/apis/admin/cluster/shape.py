@@ -49,6 +49,9 @@ class ClusterModel(BaseModel):
     tokens_per_second: float
     policy: str
     reserve: int = Field(description="Slots of each worker that flex and batch jobs leave free.")
+    fenced: dict[str, int] = Field(
+        default={}, description="Writes of the last day that were refused, by worker: it had lost the lease."
+    )
     loading: str = Field(description="How far a worker that loads the model is.")
     wait: float | None = Field(description="Seconds that a job which comes now will wait; null: not measured.")
 
@@ -87,7 +90,7 @@ class TenantQueue(BaseModel):
 
 
 class JobSummary(BaseModel):
-    """A job that is not settled."""
+    """A job: one that waits or runs, or that ended."""
 
     id: str
     object: Literal["job"] = "job"
@@ -103,6 +106,10 @@ class JobSummary(BaseModel):
     why: Why = Field(description="What it waits for; empty once it runs.")
     position: int | None = Field(default=None, description="1 is next; null where it was not asked for or runs.")
     wait: float | None = Field(default=None, description="Seconds until it may begin; null: not known.")
+    ended: float | None = Field(default=None, description="Redis' clock, seconds since the epoch; null: it is live.")
+    finish: str = ""
+    tokens: int | None = Field(default=None, description="Of prompt and answer, once it ended.")
+    error: str = ""
 
 
 class ClusterState(BaseModel):

@@ -86,6 +86,7 @@ def cluster_model(model: ModelOverview, rates: Rates, viewer: Viewer) -> Cluster
         tokens_per_second=round(made, 1),
         policy=model.policy.rule,
         reserve=model.policy.reserve,
+        fenced=model.fenced,
         loading=model.loading,
         wait=0.0 if held < slots else estimate(info.waiting + 1, rate),
     )

@@ -1,6 +1,6 @@
 """`GET /v1/jobs`, `GET /v1/jobs/dead`, `GET /v1/jobs/{id}`, `POST /v1/jobs/{id}/cancel` and `/requeue`."""
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query
 
@@ -11,13 +11,13 @@ from millstream.common.errors import BadRequest, NotFound
 from millstream.common.job import ModelName
 from millstream.gateway.apis.admin.cluster.examples import SUMMARY
 from millstream.gateway.apis.admin.cluster.route import feed_of
-from millstream.gateway.apis.admin.cluster.shape import Why
+from millstream.gateway.apis.admin.cluster.shape import JobSummary, Why
 from millstream.gateway.apis.admin.cluster.view import job_summary, why
 from millstream.gateway.apis.admin.jobs.examples import ACTION, DEAD, DETAIL
 from millstream.gateway.apis.admin.jobs.requeue import requeue_dead
 from millstream.gateway.apis.admin.jobs.shape import DeadJobList, JobAction, JobDetail, JobList, JobQuery
-from millstream.gateway.apis.admin.jobs.view import dead_job, job_detail
-from millstream.gateway.apis.admin.viewer import InOperations, InViewer, Viewer
+from millstream.gateway.apis.admin.jobs.view import dead_job, dead_summary, ended_summary, job_detail
+from millstream.gateway.apis.admin.viewer import InOperations, InViewer, Viewer, operations_of
 from millstream.gateway.apis.shared.examples import answers, listed
 from millstream.gateway.services.operations import Operations
 from millstream.gateway.services.services import InServices, Services
@@ -39,20 +39,50 @@ async def _overviews(services: Services, viewer: Viewer, model: str | None) -> O
     return {name: seen[name]}
 
 
-@router.get("/v1/jobs", summary="List the live jobs", responses=listed(SUMMARY))
+@router.get("/v1/jobs", summary="List the jobs", responses=listed(SUMMARY))
 async def list_jobs(
     viewer: InViewer, services: InServices, operations: InOperations, asked: Annotated[JobQuery, Query()]
 ) -> JobList:
     """Lists jobs that wait or run, model by model, the next to reach its deadline first, with what each waits for and
-    its place. A tenant sees its own. A job that ended is found by its id for as long as its stream is kept."""
+    its place. With one of the other states it lists those that ended, the newest first, for as long as they are kept:
+    of each model the newest 10,000, and of a tenant the newest 1,000. A tenant sees its own."""
     models = await _overviews(services, viewer, asked.model)
     wanted = JobFilter(asked.state or "", viewer.wanted(asked.tenant))
+    if asked.state == "dead":
+        return await _dead(services, models, wanted.tenant, asked)
+    if asked.state not in (None, "queued", "running"):
+        ending = JobFilter("" if asked.state == "ended" else asked.state, wanted.tenant)
+        over = await operations.ended(list(models), ending, asked.after, asked.limit + 1)
+        return _page([ended_summary(each) for each in over], asked.limit)
     found = await operations.page(list(models), wanted, asked.after, asked.limit + 1)
-    shown = found[: asked.limit]
-    places = await operations.places(shown)
-    data = [job_summary(job, why(job, models[job.model]), places.get(job.id)) for job in shown]
+    places = await operations.places(found[: asked.limit])
+    return _page([job_summary(job, why(job, models[job.model]), places.get(job.id)) for job in found], asked.limit)
+
+
+def _page(found: list[JobSummary], limit: int) -> JobList:
+    """Returns OpenAI's list; `found` holds one more than `limit` if there are more."""
+    data = found[:limit]
     first, last = (data[0].id, data[-1].id) if data else (None, None)
-    return JobList(data=data, first_id=first, last_id=last, has_more=len(found) > asked.limit)
+    return JobList(data=data, first_id=first, last_id=last, has_more=len(found) > limit)
+
+
+async def _dead(services: Services, models: Overviews, tenant: str, asked: JobQuery) -> JobList:
+    sight = (await feed_of(services).now()).overview
+    dead = await operations_of(services).dead(list(models), tenant)
+    found = [dead_summary(each, sight.at if sight else each.when) for each in dead]
+    return _page(_rest([each.id for each in found], found, asked.after), asked.limit)
+
+
+T = TypeVar("T")
+
+
+def _rest(ids: list[str], found: list[T], after: str | None) -> list[T]:
+    """Returns what comes after a dead job. Raises `BadRequest` where there is no such job."""
+    if after is None:
+        return found
+    if after not in ids:
+        raise BadRequest(f"Invalid 'after': there is no dead job '{after[:80]}'.", param="after")
+    return found[ids.index(after) + 1 :]
 
 
 @router.get("/v1/jobs/dead", summary="List the jobs that killed their workers", responses=listed(DEAD))
@@ -66,14 +96,11 @@ async def list_dead_jobs(
 ) -> DeadJobList:
     """Lists the newest first; a tenant sees its own. They are kept for an operator, a thousand for each model."""
     models = await _overviews(services, viewer, model)
-    found = [dead_job(each) for each in await operations.dead(list(models), viewer.scope)]
-    ids = [each.id for each in found]
-    if after is not None and after not in ids:
-        raise BadRequest(f"Invalid 'after': there is no dead job '{after[:80]}'.", param="after")
-    begin = ids.index(after) + 1 if after is not None else 0
-    data = found[begin : begin + limit]
+    every = [dead_job(each) for each in await operations.dead(list(models), viewer.scope)]
+    found = _rest([each.id for each in every], every, after)
+    data = found[:limit]
     first, last = (data[0].id, data[-1].id) if data else (None, None)
-    return DeadJobList(data=data, first_id=first, last_id=last, has_more=len(found) > begin + limit)
+    return DeadJobList(data=data, first_id=first, last_id=last, has_more=len(found) > limit)
 
 
 @router.get("/v1/jobs/{id}", summary="One job's life", responses=answers(DETAIL))

@@ -10,7 +10,9 @@ from millstream.gateway.apis.admin.cluster.shape import JobSummary
 class JobQuery(BaseModel):
     """The jobs that a list is to show, and which page of them."""
 
-    state: Literal["queued", "running"] | None = Field(default=None, description="Both if left out.")
+    state: Literal["queued", "running", "ended", "finished", "failed", "cancelled", "expired", "dead"] | None = Field(
+        default=None, description="Those that wait or run if left out; `ended`: whatever the end was."
+    )
     model: str | None = None
     tenant: str | None = Field(default=None, description="For admins: another tenant.")
     after: str | None = Field(default=None, description="The last id of the page before.")

@@ -2,10 +2,12 @@
 
 import shlex
 
+from millstream.common.broker.models.ended_jobs import EndedJob
 from millstream.common.broker.models.inspection import DeadJob
 from millstream.common.broker.models.job_pages import JobLife
 from millstream.common.leases import LeaseSpan
-from millstream.gateway.apis.admin.cluster.shape import Why
+from millstream.gateway.apis.admin.cluster.shape import JobSummary, Why
+from millstream.gateway.apis.admin.cluster.view import job_summary
 from millstream.gateway.apis.admin.jobs.shape import DeadJobInfo, JobDetail, JobLease, JobUsage
 from millstream.gateway.queue.client import Waiting
 
@@ -66,4 +68,30 @@ def dead_job(found: DeadJob) -> DeadJobInfo:
         died=found.when,
         reason=found.reason,
         can_requeue=bool(found.request) and len(found.request.encode()) < WHOLE,
+    )
+
+
+def ended_summary(found: EndedJob) -> JobSummary:
+    """Returns a job that is over, as lists show it."""
+    told = {"ended": found.ended, "finish": found.finish, "tokens": found.tokens, "error": found.error}
+    return job_summary(found.job, "").model_copy(update=told)
+
+
+def dead_summary(found: DeadJob, now: float) -> JobSummary:
+    """Returns a job that killed its workers, as lists show it. What is kept of it is little."""
+    return JobSummary(
+        id=found.id,
+        model=found.model,
+        state="dead",
+        worker="",
+        tenant=found.tenant,
+        tier="",
+        attempt=0,
+        chunks=0,
+        age=round(now - found.when, 2),
+        deadline_in=0.0,
+        why="",
+        ended=found.when,
+        finish="error",
+        error=found.reason,
     )

@@ -4,10 +4,11 @@ import { html, useEffect, useMemo, useRef, useState } from "../vendor/preact-htm
 import { ask, get, sleep, sse } from "../lib/api.js";
 import { Table, bytes, number, seconds, usePolled } from "../lib/parts.js";
 import { t } from "../lib/words.js";
-import { JobLife } from "./job.js";
+import { Lines, MOST_GROUPS } from "../lib/plot.js";
+import { Ended } from "./ended.js";
+import { JobLife, JobLink, showJob } from "./job.js";
 
 const HISTORY = 120; // looks kept for the fairness plot
-const COLOURS = ["#0b7a85", "#b4502a", "#5b6bc0", "#3d8b4f", "#a0498f", "#8a6d00"];
 
 /** The cluster each second, over one stream that is opened again when it breaks. */
 function useCluster() {
@@ -52,12 +53,12 @@ export function Cluster() {
     <${Workers} state=${state} />
     <${Queue} state=${state} />
     <${Fairness} state=${state} />
+    <${Ended} models=${state.models} admin=${admin} />
     <${Dead} admin=${admin} />
   </div>`;
 }
 
 const jobOf = () => (location.hash.startsWith("#/cluster/") ? decodeURIComponent(location.hash.slice("#/cluster/".length)) : "");
-export const showJob = (id) => (location.hash = id ? `#/cluster/${encodeURIComponent(id)}` : "#/cluster");
 
 function Figures({ state }) {
   const { redis, models } = state;
@@ -93,7 +94,11 @@ function Cells({ load, slots }) {
   return html`<span class="cells" role="img" aria-label=${`${load} / ${slots}`}>${Array.from({ length: Math.max(slots, load) }, (_, at) => html`<span class=${at < load ? "cell on" : "cell"}></span>`)}</span>`;
 }
 
+/** Writes that were refused because their worker had lost the lease: of those known now, and of those that are gone. */
 function Workers({ state }) {
+  const fenced = Object.fromEntries(state.models.map((each) => [each.id, each.fenced]));
+  const known = new Set(state.workers.map((each) => `${each.model} ${each.id}`));
+  const gone = state.models.flatMap((model) => Object.entries(model.fenced).filter(([id]) => !known.has(`${model.id} ${id}`)).map(([id, writes]) => `${id} (${writes})`));
   const { admin, local_workers: local } = state.viewer;
   const act = (id, verb) => (verb === "drain" || confirm(t("sure_kill"))) && ask(`v1/workers/${encodeURIComponent(id)}/${verb}`, { method: "POST" }).catch((error) => alert(error.message));
   const buttons = (each) => each.alive && html`<span class="row"><button class="small" type="button" onClick=${() => act(each.id, "drain")}>${t("drain")}</button>
@@ -103,11 +108,12 @@ function Workers({ state }) {
     cells: [
       html`<span title=${`redis-cli HGETALL 'ms:{${each.model}}:worker:${each.id}'`}>${each.id}</span>`, each.model, html`<span class=${each.alive ? "good" : "bad"}>${each.state}</span>`,
       html`<${Cells} load=${each.load} slots=${each.slots} />`, number(each.tokens_per_second), number(each.speed), `${number(each.kv_use * 100)} %`, `${number(each.prefix_hit_rate * 100)} %`,
-      seconds(each.lease_left), ...(admin ? [`${each.host ?? ""} ${each.pid ?? ""}`] : []), ...(local ? [buttons(each)] : []),
+      seconds(each.lease_left), number(fenced[each.model]?.[each.id] ?? 0), ...(admin ? [`${each.host ?? ""} ${each.pid ?? ""}`] : []), ...(local ? [buttons(each)] : []),
     ],
   }));
-  const head = [t("worker"), t("model"), t("state"), t("slots"), t("per_second"), t("speed"), t("kv"), t("hits"), t("lease"), ...(admin ? [t("host")] : []), ...(local ? [""] : [])];
-  return html`<section class="panel"><h2>${t("workers")}</h2><${Table} head=${head} rows=${rows} empty=${t("no_workers")} numbers=${[4, 5, 6, 7, 8]} /></section>`;
+  const head = [t("worker"), t("model"), t("state"), t("slots"), t("per_second"), t("speed"), t("kv"), t("hits"), t("lease"), t("fenced"), ...(admin ? [t("host")] : []), ...(local ? [""] : [])];
+  return html`<section class="panel"><h2>${t("workers")}</h2><${Table} head=${head} rows=${rows} empty=${t("no_workers")} numbers=${[4, 5, 6, 7, 8, 9]} />
+    ${gone.length > 0 && html`<p class="small fenced">${t("fenced_gone")}: ${gone.join(", ")}</p>`}</section>`;
 }
 
 /** Every job that waits or runs; pages of the API where there are more than a look brings along. */
@@ -131,9 +137,8 @@ function Queue({ state }) {
 }
 
 function jobCells(each, admin) {
-  const open = (event) => (event.preventDefault(), showJob(each.id));
   return [
-    html`<a href=${`#/cluster/${each.id}`} onClick=${open}><code>${each.id.slice(0, 12)}…${each.id.slice(-6)}</code></a>`, each.model, each.state,
+    html`<${JobLink} id=${each.id} />`, each.model, each.state,
     each.why ? t(`why_${each.why}`) : "", each.worker, ...(admin ? [each.tenant] : []), each.tier, seconds(each.age), seconds(each.deadline_in), each.chunks,
   ];
 }
@@ -149,24 +154,24 @@ async function everyJob() {
   return found;
 }
 
-/** Virtual time of each tenant that waits, as lines: those that get their share rise together. */
+/** Virtual time of each tenant that waits, as lines: those that get their share rise together. And the same as a table. */
 function Fairness({ state }) {
   const history = useRef([]);
   useEffect(() => {
-    const served = Object.fromEntries(state.queues.filter((each) => each.served !== null).map((each) => [`${each.tenant} · ${each.tier} · ${each.model}`, each.served]));
-    history.current = [...history.current, served].slice(-HISTORY);
+    const waits = state.queues.filter((each) => each.served !== null);
+    if (waits.length || history.current.length) history.current = [...history.current, new Map(waits.map((each) => [`${each.tenant} · ${each.tier} · ${each.model}`, each.served]))].slice(-HISTORY);
   }, [state.at]);
-  const names = [...new Set(history.current.flatMap(Object.keys))].slice(0, COLOURS.length);
-  if (names.length < 2) return null;
-  const values = history.current.flatMap((each) => Object.values(each));
-  const [low, high] = [Math.min(...values), Math.max(...values, Math.min(...values) + 1)];
-  const point = (value, at) => `${(at / (HISTORY - 1)) * 100},${100 - ((value - low) / (high - low)) * 96 - 2}`;
-  return html`<section class="panel"><h2>${t("fairness")}</h2>
-    <svg class="plot" viewBox="0 0 100 100" preserveAspectRatio="none" role="img" aria-label=${t("fairness")}>
-      ${names.map((name, colour) => html`<polyline key=${name} fill="none" stroke=${COLOURS[colour]} stroke-width="1.5" vector-effect="non-scaling-stroke"
-        points=${history.current.map((each, at) => (name in each ? point(each[name], at) : "")).filter(Boolean).join(" ")} />`)}
-    </svg>
-    <div class="row small">${names.map((name, colour) => html`<span key=${name}><svg width="12" height="12" aria-hidden="true"><rect width="12" height="12" fill=${COLOURS[colour]} /></svg> ${name}</span>`)}</div>
+  const looks = history.current;
+  const names = [...new Set(looks.flatMap((each) => [...each.keys()]))].slice(0, MOST_GROUPS);
+  if (!names.length) return html`<section class="panel fairness"><h2>${t("fairness")}</h2><p class="soft">${t("nothing_waits")}</p></section>`;
+  const groups = names.map((name) => ({ name, values: looks.map((each) => each.get(name) ?? null) }));
+  const rows = groups.map(({ name, values }) => {
+    const known = values.filter((value) => value !== null);
+    return { key: name, cells: [name, number(known.at(-1)), `+${number(known.at(-1) - known[0])}`] };
+  });
+  return html`<section class="panel fairness"><h2>${t("fairness")}</h2>
+    <${Lines} groups=${groups} length=${HISTORY} label=${t("fairness")} />
+    <${Table} head=${[`${t("tenant")} · ${t("tier")} · ${t("model")}`, t("served"), t("since_opened")]} rows=${rows} empty="" numbers=${[1, 2]} />
   </section>`;
 }
 

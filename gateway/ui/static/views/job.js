@@ -5,6 +5,14 @@ import { ask, get } from "../lib/api.js";
 import { Line, seconds, usePolled } from "../lib/parts.js";
 import { t } from "../lib/words.js";
 
+export const showJob = (id) => (location.hash = id ? `#/cluster/${encodeURIComponent(id)}` : "#/cluster");
+
+/** A job's id, shortened, which leads to its life. */
+export function JobLink({ id }) {
+  const open = (event) => (event.preventDefault(), showJob(id));
+  return html`<a href=${`#/cluster/${encodeURIComponent(id)}`} onClick=${open}><code>${id.length > 20 ? `${id.slice(0, 12)}…${id.slice(-6)}` : id}</code></a>`;
+}
+
 export function JobLife({ id, viewer, onClose }) {
   const { found: job, error, reload } = usePolled(() => get(`v1/jobs/${encodeURIComponent(id)}`), 1000, [id]);
   const act = async (verb) => (await ask(`v1/jobs/${encodeURIComponent(id)}/${verb}`, { method: "POST" }).catch((refused) => alert(refused.message)), reload());
