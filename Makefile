@@ -2,7 +2,7 @@
 PYTHON ?= python
 PATHS = common gateway worker cli bench tests examples deploy
 
-.PHONY: install test lint format types imports pytest coverage clients engines engines-vllm ui pictures charts audit fuzz mixed dist bundle compose clean
+.PHONY: install test lint format types imports pytest coverage clients engines engines-vllm ui ui-types pictures charts audit fuzz mixed dist bundle compose clean
 
 install:
 	$(PYTHON) -m pip install --quiet -c constraints.txt -e '.[all,dev]'
@@ -77,6 +77,12 @@ engines-vllm:
 # All tests of the page, in Debian's Chromium; some of them are in `test` too, where one is installed.
 ui:
 	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -m 'ui or not ui' tests/ui
+
+# The page's JavaScript, checked by its JSDoc types; TypeScript comes from npm, so it is not part of `test`. Once it is here, the
+# test command checks it too.
+ui-types:
+	npm install --silent --no-save --prefix .types typescript@7.0.2
+	$(PYTHON) -m pytest -n 0 tests/ui/test_types.py
 
 # The pictures in gateway/ui/README.md, taken by the tests.
 pictures:

@@ -14,6 +14,7 @@ import { Usage } from "./views/usage.js";
 import { Work } from "./views/work.js";
 
 const VIEWS = { chat: Chat, arena: Arena, cluster: Cluster, work: Work, usage: Usage, keys: Keys };
+const NAMES = /** @type {(keyof typeof VIEWS)[]} */ (Object.keys(VIEWS));
 const THEME = "millstream.theme";
 const MODELS_EVERY = 4000; // ms between two looks at what is served
 
@@ -58,7 +59,7 @@ function App() {
   const speak = () => (choose(tongue === "en" ? "zh" : "en"), setTongue(language()));
   const leave = () => (keepKey("", false), location.reload()); // nothing of this tenant stays in memory
   return html`<div class="shell">
-    <a class="skip" href="#main" onClick=${(e) => (e.preventDefault(), document.querySelector("main").focus())}>${t("skip")}</a>
+    <a class="skip" href="#main" onClick=${(e) => (e.preventDefault(), document.querySelector("main")?.focus())}>${t("skip")}</a>
     <${Top} view=${view} onSpeak=${speak} onLeave=${key() && !locked ? leave : null} />
     <main tabindex="-1"><${Main} key=${tongue} view=${view} locked=${locked} served=${served} viewer=${viewer} onEnter=${look} /></main>
   </div>`;
@@ -79,14 +80,14 @@ async function whoAsks(known) {
 const viewOf = () => (location.hash.slice(2).split("/")[0] in VIEWS ? location.hash.slice(2).split("/")[0] : "chat");
 
 function pressed(event) {
-  const name = Object.keys(VIEWS)[Number(event.key) - 1];
+  const name = NAMES[Number(event.key) - 1];
   if (event.altKey && name) (event.preventDefault(), (location.hash = `#/${name}`));
 }
 
 function Top({ view, onSpeak, onLeave }) {
   return html`<header class="top">
     <span class="name"><img src="ui/icon.svg" alt="" />Millstream</span>
-    <nav aria-label="Millstream">${Object.keys(VIEWS).map((name) => html`<a href=${here(name)} aria-current=${name === view ? "page" : undefined}>${t(name)}</a>`)}</nav>
+    <nav aria-label="Millstream">${NAMES.map((name) => html`<a href=${here(name)} aria-current=${name === view ? "page" : undefined}>${t(name)}</a>`)}</nav>
     <button class="plain" type="button" onClick=${toggleTheme} aria-label=${t("theme")} title=${t("theme")}>◐</button>
     <button class="plain" type="button" onClick=${onSpeak}>${t("language")}</button>
     ${onLeave && html`<button class="plain" type="button" onClick=${onLeave}>${t("leave")}</button>`}

@@ -5,7 +5,7 @@ import { add, asked, changes, path, save, saveSoon } from "./conversations.js";
 import { sees } from "./pictures.js";
 import { continued, follow, newAnswer, open, stop } from "./stream.js";
 
-/** @type {Map<string, {talk: object, message: object, reader: AbortController}>} */
+/** @type {Map<string, {talk: import("./conversations.js").Conversation, message: any, reader: AbortController}>} */
 const growing = new Map();
 const NUMBERS = ["temperature", "top_p", "max_tokens", "seed"];
 

@@ -1,7 +1,7 @@
 // The way to the gateway: where it is, with which key, and how its streams are read.
 
 const KEY = "millstream.key";
-const told = document.querySelector('meta[name="millstream-api"]')?.content;
+const told = document.querySelector('meta[name="millstream-api"]')?.getAttribute("content");
 const BASE = told ? new URL(told.endsWith("/") ? told : `${told}/`, document.baseURI) : new URL(document.baseURI);
 
 export const events = new EventTarget(); // "unauthorized" when a key is wanted
@@ -62,6 +62,7 @@ export async function get(path, options = {}) {
 
 /** Every line of a stream, until it ends. Throws when the connection breaks. @param {Response} response */
 async function* lines(response) {
+  if (!response.body) return;
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   try {
@@ -69,7 +70,7 @@ async function* lines(response) {
       const { value, done } = await reader.read();
       if (done) return;
       const parts = (rest + value).split("\n");
-      rest = parts.pop();
+      rest = parts.pop() ?? "";
       for (const part of parts) yield part.endsWith("\r") ? part.slice(0, -1) : part;
     }
   } finally {

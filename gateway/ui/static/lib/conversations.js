@@ -5,13 +5,15 @@ const SAVE_EVERY = 250; // ms between two writes while an answer grows
 
 /**
  * @typedef {{id: string, parent: string | null, role: "user" | "assistant", text: string, at?: number, images?: string[],
- *   answer?: any}} Message `images`: as data: URLs
+ *   answer?: import("./stream.js").Answer}} Message `images`: as data: URLs
  * @typedef {{id: string, title: string, changed: number, model: string, settings: Record<string, any>, leaf: string | null,
  *   messages: Record<string, Message>, temporary?: boolean, owner?: string}} Conversation a temporary one is not kept;
  *   `owner`: the tenant whose it is
  */
 
 // "list": which there are; "saved": one of them, in `detail`; "message": one that changed, by its id in `detail`
+/** @type {{addEventListener(name: string, heard: (event: any) => void): void, dispatchEvent(event: Event): boolean,
+ *   removeEventListener(name: string, heard: (event: any) => void): void}} */
 export const changes = new EventTarget();
 const waiting = new Map();
 let tenant = "";
@@ -35,7 +37,7 @@ export function list() {
   const found = [];
   for (let at = 0; at < localStorage.length; at++) {
     const name = localStorage.key(at);
-    if (!name.startsWith(PREFIX)) continue;
+    if (!name?.startsWith(PREFIX)) continue;
     const talk = read(name);
     if (talk && own(talk)) found.push({ id: talk.id, title: talk.title, changed: talk.changed });
   }

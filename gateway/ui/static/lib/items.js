@@ -128,9 +128,11 @@ function read(each) {
   return { ...told, role: "user", text: textOf(each), ...(images.length ? { images } : {}) };
 }
 
+/** @returns {import("./stream.js").Answer} */
 function readAnswer(given, text) {
   const blank = newAnswer({});
   const same = ([name, value]) => name in blank && typeof value === typeof blank[name] && Array.isArray(value) === Array.isArray(blank[name]);
+  /** @type {import("./stream.js").Answer} */
   const found = { ...blank, ...Object.fromEntries(Object.entries(given).filter(same)), offsets: [] };
   found.usage = typeof given.usage?.completion_tokens === "number" ? given.usage : null;
   found.body = { ...found.body, model: String(found.body?.model ?? "") };

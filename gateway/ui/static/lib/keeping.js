@@ -231,6 +231,7 @@ export async function fetched(id) {
   return talk;
 }
 
+/** @param {Conversation} talk @param {any} theirs */
 function takeOver(talk, { title = "", model = "", changed }) {
   Object.assign(talk, { title, model, changed: Number(changed) });
 }

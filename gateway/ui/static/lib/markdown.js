@@ -44,8 +44,9 @@ function withMarks(text, seams) {
 
 function showMarks(fragment, seams) {
   const walker = document.createTreeWalker(fragment, NodeFilter.SHOW_TEXT);
+  /** @type {any[]} */
   const found = [];
-  for (let node = walker.nextNode(); node; node = walker.nextNode()) if (node.data.includes(MARK)) found.push(node);
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) if (node.nodeValue?.includes(MARK)) found.push(node);
   const left = [...seams];
   for (const node of found) {
     const parts = node.data.split(MARK);

@@ -6,7 +6,7 @@ import { t } from "./words.js";
 
 export const MONO = "ui-monospace, monospace";
 
-/** What a model wrote. @param {{text: string, seams?: object[], busy?: boolean}} props */
+/** What a model wrote. @param {{text: string, seams?: import("./stream.js").Seam[], busy?: boolean}} props */
 export function Markdown({ text, seams = [], busy = false }) {
   const place = useRef(null);
   const near = useNear(place);
@@ -42,7 +42,8 @@ export function Line({ text }) {
   return html`<div class="row"><pre class="line grow">${text}</pre><${Copy} text=${text} /></div>`;
 }
 
-/** Runs `load` now and every so often while the view is there; what it found last, and why it failed. */
+/** Runs `load` now and every so often while the view is there; what it found last, and why it failed.
+ * @param {() => Promise<any>} load @param {number} every ms; 0: only now @param {any[]} deps @returns {{found: any, error: string, reload: () => void}} */
 export function usePolled(load, every, deps = []) {
   const [state, setState] = useState({ found: null, error: "" });
   const again = useRef(() => {});

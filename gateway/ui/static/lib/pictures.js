@@ -16,11 +16,17 @@ export function setModels(models) {
   seeing = new Set(models.filter((each) => each.capabilities?.includes("images")).map((each) => each.id));
 }
 
-/** Tells whether a model sees, by its card. @param {string} model */
-export const sees = (model) => seeing.has(model);
+/** Tells whether a model sees, by its card. @param {string | undefined} model */
+export const sees = (model) => seeing.has(model ?? "");
 
-/** A picture cannot be shown; the name of the words that say why. */
-export class PictureError extends Error {}
+/** A picture cannot be shown; `why` is the name of the words that say it. */
+export class PictureError extends Error {
+  /** @param {import("./words.js").Words} why */
+  constructor(why) {
+    super(why);
+    this.why = why;
+  }
+}
 
 /** The pictures among what was pasted or dropped. @param {DataTransfer | null} data */
 export const picturesOf = (data) => [...(data?.files ?? [])].filter((file) => file.type.startsWith("image/"));
@@ -59,7 +65,7 @@ function smaller(image) {
   const canvas = document.createElement("canvas");
   canvas.width = Math.max(1, Math.round(image.width * scale));
   canvas.height = Math.max(1, Math.round(image.height * scale));
-  const context = canvas.getContext("2d");
+  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
   context.fillStyle = "#fff"; // what can be seen through would become black
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.drawImage(image, 0, 0, canvas.width, canvas.height);

@@ -10,7 +10,15 @@ const FIRST_PAUSE = 250; // ms until the first new try; each later one waits lon
 const LONGEST_PAUSE = 4000;
 const GONE = [400, 401, 403, 404, 409, 410, 413, 422];
 
-/** A new answer. @param {object} body the request without messages @returns {object} */
+/**
+ * @typedef {{offset: number, gap: number | null, title: string, lease: string}} Seam where in the text another lease went on
+ * @typedef {{key: string, body: any, id: string, seq: number, state: string, text: string, thinking: string,
+ *   tools: {name: string, arguments: string}[], error: string, sent: number, first: number, last: number, tokens: number, finish: string,
+ *   usage: {completion_tokens: number} | null, place: string, seams: Seam[], leases: any[], reconnects: number, repeated: number,
+ *   offsets: [number, number, number][], checked: string, prefix: string}} Answer times in ms; `offsets`: seq, length of the text, time
+ */
+
+/** A new answer. @param {object} body the request without messages @returns {Answer} */
 export function newAnswer(body) {
   return {
     key: fresh(), body, id: "", seq: 0, state: "sending", text: "", thinking: "", tools: [], error: "", sent: Date.now(),
@@ -19,7 +27,7 @@ export function newAnswer(body) {
   };
 }
 
-/** An answer that goes on where an earlier one ended. @param {object} earlier @returns {object} */
+/** An answer that goes on where an earlier one ended. @param {Answer} earlier @returns {Answer} */
 export function continued(earlier) {
   const answer = newAnswer({ ...earlier.body, continue_final_message: true });
   return { ...answer, text: earlier.text, prefix: earlier.text, thinking: earlier.thinking };
@@ -30,9 +38,9 @@ export const open = (answer) => ["sending", "waiting", "writing", "reconnecting"
 
 /**
  * Follows an answer until its end. May be called for a new one, or again after a reload.
- * @param {object} answer changed in place
+ * @param {Answer} answer changed in place
  * @param {object[]} messages the conversation that it answers
- * @param {(answer: object) => void} changed
+ * @param {(answer: Answer) => void} changed
  * @param {AbortSignal} signal
  */
 export async function follow(answer, messages, changed, signal) {
@@ -172,7 +180,7 @@ async function check(answer) {
   answer.checked = same ? "same" : "differs";
 }
 
-/** Stops it, wherever it is. @param {object} answer @param {AbortController} reader */
+/** Stops it, wherever it is. @param {Answer} answer @param {AbortController} reader */
 export async function stop(answer, reader) {
   reader.abort();
   if (open(answer)) answer.state = "stopped";

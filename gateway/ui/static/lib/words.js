@@ -88,6 +88,9 @@ const ZH = {
   no_usage: "这些天没有用量。", theme: "明暗", kill_writer: "强制结束正在书写的工作进程", language: "English", eta: "约 {0} 后完成", 
 };
 
+/** @typedef {keyof typeof EN | `why_${string}` | `state_${string}` | `talks_${string}`} Words the last three by what the API tells */
+
+/** @type {Record<string, Record<string, string>>} */
 const TABLES = { en: EN, zh: ZH };
 
 /** @returns {"en" | "zh"} */
@@ -102,9 +105,9 @@ export function choose(value) {
   document.documentElement.lang = value;
 }
 
-/** The words for a name, with what they leave open. @param {keyof typeof EN} name @param {...unknown} given */
+/** The words for a name, with what they leave open. @param {Words} name @param {...unknown} given @returns {string} */
 export function t(name, ...given) {
   const words = TABLES[language()][name] ?? EN[name] ?? name;
-  return given.reduce((text, value, at) => text.replace(`{${at}}`, String(value)), words);
+  return given.reduce((/** @type {string} */ text, value, at) => text.replace(`{${at}}`, String(value)), words);
 }
 document.documentElement.lang = language();

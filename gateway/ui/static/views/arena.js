@@ -11,6 +11,7 @@ import { Composer } from "./composer.js";
 import { Answer } from "./message.js";
 
 const MOST = 4;
+/** @type {import("../lib/words.js").Words[]} */
 const WINNERS = ["left", "right", "tie", "both_bad"];
 
 /** A conversation that is not kept: its messages are in memory alone. */

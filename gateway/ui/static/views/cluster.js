@@ -156,7 +156,7 @@ async function everyJob() {
 
 /** Virtual time of each tenant that waits, as lines: those that get their share rise together. And the same as a table. */
 function Fairness({ state }) {
-  const history = useRef([]);
+  const history = useRef(/** @type {Map<string, number>[]} */ ([]));
   useEffect(() => {
     const waits = state.queues.filter((each) => each.served !== null);
     if (waits.length || history.current.length) history.current = [...history.current, new Map(waits.map((each) => [`${each.tenant} · ${each.tier} · ${each.model}`, each.served]))].slice(-HISTORY);
@@ -167,7 +167,7 @@ function Fairness({ state }) {
   const groups = names.map((name) => ({ name, values: looks.map((each) => each.get(name) ?? null) }));
   const rows = groups.map(({ name, values }) => {
     const known = values.filter((value) => value !== null);
-    return { key: name, cells: [name, number(known.at(-1)), `+${number(known.at(-1) - known[0])}`] };
+    return { key: name, cells: [name, number(known.at(-1)), `+${number((known.at(-1) ?? 0) - (known[0] ?? 0))}`] };
   });
   return html`<section class="panel fairness"><h2>${t("fairness")}</h2>
     <${Lines} groups=${groups} length=${HISTORY} label=${t("fairness")} />

@@ -36,7 +36,7 @@ export function Composer({ busy, ready, onAsk, onStop, settings, onSet, seer }) 
 
 /** The pictures of the question that is written now. @param {string | undefined} seer */
 function usePictures(seer) {
-  const [images, setImages] = useState([]);
+  const [images, setImages] = useState(/** @type {string[]} */ ([]));
   const [refused, setRefused] = useState("");
   const blind = (coming = images) => {
     const cannot = coming.length > 0 && !sees(seer);
@@ -52,7 +52,7 @@ function usePictures(seer) {
         setImages((before) => (before.length < MOST_PICTURES ? [...before, made] : (setRefused(t("pictures_many", MOST_PICTURES)), before)));
       } catch (error) {
         if (!(error instanceof PictureError)) throw error;
-        setRefused(t(error.message, file.name));
+        setRefused(t(error.why, file.name));
       }
     }
   };

@@ -12,7 +12,7 @@ const PAGE = 20;
 /** @param {{models: {id: string}[], admin: boolean}} props */
 export function Ended({ models, admin }) {
   const [asked, setAsked] = useState({ state: "ended", model: "", tenant: "" });
-  const [more, setMore] = useState([]);
+  const [more, setMore] = useState(/** @type {any[]} */ ([]));
   const read = (after = "") => get(`v1/jobs?${new URLSearchParams(Object.entries({ ...asked, after, limit: String(PAGE) }).filter(([, value]) => value))}`);
   const { found, error } = usePolled(read, 4000, [asked]);
   useEffect(() => setMore([]), [asked]);

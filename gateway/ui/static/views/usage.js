@@ -35,7 +35,7 @@ export function Usage() {
 
 /** Every day from the first to the last, also those on which nothing was used. @param {string[]} dates */
 function everyDay(dates) {
-  const last = Date.parse(dates.at(-1));
+  const last = Date.parse(dates[dates.length - 1]);
   const first = Math.max(Date.parse(dates[0]), last - (MOST_DAYS - 1) * DAY);
   const days = [];
   for (let at = first; at <= last; at += DAY) days.push(new Date(at).toISOString().slice(0, 10));
