@@ -11,14 +11,15 @@ from millstream.cli.settings import (
     KeyTerms,
     LimitSettings,
     LoadSettings,
+    ModelFilesSettings,
     PolicySettings,
     RevokeSettings,
 )
-from millstream.common.settings import ClusterSettings
+from millstream.common.settings import ClusterSettings, Settings
 
 
 def models_group() -> typer.Typer:
-    """Returns the commands `models`, `models policy`, `models load`, `models unload`, `models forget`."""
+    """Returns `models` and its commands: those for the cluster, and those for the files on this machine."""
     group = typer.Typer(
         cls=HelpGroup,
         rich_markup_mode=None,
@@ -35,6 +36,13 @@ def models_group() -> typer.Typer:
     group.command("forget", cls=HelpCommand)(
         command_of(ForgetSettings, "Unlist a model without workers.", _forget, ("model",))
     )
+    group.command("list", cls=HelpCommand)(command_of(Settings, "List the models on this machine's disk.", _kept))
+    for name, tells, run in (
+        ("pull", "Fetch a model to this machine; one that broke off goes on.", _pull),
+        ("verify", "Compare a model's files here with what its source says.", _verify),
+        ("remove", "Remove a model's files from this machine.", _remove),
+    ):
+        group.command(name, cls=HelpCommand)(command_of(ModelFilesSettings, tells, run, ("model",)))
     return group
 
 
@@ -78,6 +86,30 @@ def _forget(settings: ForgetSettings) -> None:
     from millstream.cli.admin.models import forget
 
     asyncio.run(forget(settings))
+
+
+def _kept(settings: Settings) -> None:
+    from millstream.cli.admin.model_files import show_kept
+
+    show_kept()
+
+
+def _pull(settings: ModelFilesSettings) -> None:
+    from millstream.cli.admin.model_files import fetch
+
+    fetch(settings)
+
+
+def _verify(settings: ModelFilesSettings) -> None:
+    from millstream.cli.admin.model_files import check
+
+    raise typer.Exit(check(settings))
+
+
+def _remove(settings: ModelFilesSettings) -> None:
+    from millstream.cli.admin.model_files import discard
+
+    discard(settings)
 
 
 def _create(settings: KeyTerms) -> None:

@@ -108,6 +108,16 @@ class ForgetSettings(ClusterSettings):
     model: str = Field(default="", description="The model.")
 
 
+class ModelFilesSettings(Settings):
+    """A model's files on this machine."""
+
+    model: str = Field(
+        default="", description="A hub id, OWNER/NAME/FILE.gguf, an address of a GGUF file, or a folder."
+    )
+    revision: str | None = Field(default=None, description="Branch, tag or commit; unset: the newest one.")
+    source: Literal["hub", "modelscope"] = Field(default="hub", description="Where the id is looked up.")
+
+
 class KeyTerms(ClusterSettings):
     """The terms of a key. In `limit`, what is not given stays as it is; 0 lifts a limit."""
 

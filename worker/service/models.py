@@ -72,7 +72,7 @@ class Entry:
 
     def _make_and_load(self) -> tuple[Engine, ModelCard]:
         """Makes the engine and loads it, in a thread: which engine it is may have to be fetched as well."""
-        self.engine = engine = self.offer.make()
+        self.engine = engine = self.offer.make(progress=self.progress)
         return engine, engine.load(self.progress)
 
     async def close(self) -> None:

@@ -2,22 +2,26 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from millstream.common.errors import BadRequest
-from millstream.worker.engines.base import Engine
-from millstream.worker.engines.guide_limits import GuideLimits
-from millstream.worker.engines.openai.settings import UpstreamSettings
+from millstream.worker.engines.base import Engine, LoadProgress, silent
 from millstream.worker.service.offered_names import adapters, check_names, first_name, is_adapter_folder, on_demand
+from millstream.worker.service.upstreams import SAMPLE, guide_limits, upstreams
 from millstream.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
     from millstream.worker.engines.transformers.lora.shared import SharedEngine
     from millstream.worker.engines.transformers.settings import EngineSettings
 
-SAMPLE = "smollm2"  # the default of `model`, which stands for none where the engine has models of its own
+
+class MakesEngine(Protocol):
+    """Makes an engine, which is not loaded yet. Files of the model that are not here are fetched; that is told to
+    `progress`."""
+
+    def __call__(self, *, progress: LoadProgress = silent) -> Engine: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,7 @@ class ModelOffer:
     A resident one is loaded at the start, any other when somebody asks for it."""
 
     name: str | None
-    make: Callable[[], Engine]
+    make: MakesEngine
     resident: bool = True
 
 
@@ -37,9 +41,9 @@ def offers(settings: WorkerSettings) -> list[ModelOffer]:
         case "simulated":
             return _simulated_offers(settings)
         case "openai":
-            return [ModelOffer(first_name(settings), partial(_upstreams, settings))]
+            return [ModelOffer(first_name(settings), partial(upstreams, settings))]
         case _ if settings.upstream:
-            return [ModelOffer(first_name(settings), partial(_upstreams, settings))]
+            return [ModelOffer(first_name(settings), partial(upstreams, settings))]
         case "vllm":
             return _vllm_offers(settings)
         case "transformers":
@@ -66,59 +70,13 @@ def follow(settings: WorkerSettings) -> int | None:
     return follow_torchrun()
 
 
-def _upstreams(settings: WorkerSettings) -> Engine:
-    from millstream.worker.engines.openai.engine import OpenAIEngine
-
-    if not settings.upstream:
-        raise BadRequest("--engine openai needs --upstream URL: the address of an OpenAI server.")
-    upstreams = UpstreamSettings(
-        urls=tuple(settings.upstream),
-        key=_upstream_key(settings),
-        model=None if settings.model == SAMPLE else settings.model,
-        served_name=first_name(settings),
-        slots=settings.slots,
-        context_length=settings.max_model_len,
-        authority=settings.upstream_ca,
-        first=settings.upstream_wait,
-        silence=settings.stall,
-    )
-    if settings.tokenizer is None:
-        return OpenAIEngine(upstreams)
-    return _token_upstreams(settings, upstreams)
-
-
-def _token_upstreams(settings: WorkerSettings, upstreams: UpstreamSettings) -> Engine:
-    from millstream.worker.engines.openai.tokens.engine import TokenUpstreamSettings, UpstreamTokenEngine
-
-    assert settings.tokenizer is not None
-    return UpstreamTokenEngine(
-        TokenUpstreamSettings(
-            upstreams,
-            settings.tokenizer,
-            chat_template=settings.chat_template,
-            own_defaults=settings.generation_config == "auto",
-            guide_limits=_guide_limits(settings),
-        )
-    )
-
-
-def _upstream_key(settings: WorkerSettings) -> str:
-    """Raises `BadRequest` for a file that cannot be read."""
-    if settings.upstream_key_file is None:
-        return settings.upstream_key.get_secret_value() if settings.upstream_key else ""
-    try:
-        return settings.upstream_key_file.read_text().strip()
-    except OSError as error:
-        raise BadRequest(f"--upstream-key-file {str(settings.upstream_key_file)!r} cannot be read: {error}") from error
-
-
 def _simulated_offers(settings: WorkerSettings) -> list[ModelOffer]:
     first = first_name(settings) or ("simulated" if settings.model == SAMPLE else settings.model)
     later = [ModelOffer(name, partial(_simulated, settings, name), resident=False) for name, _ in on_demand(settings)]
     return [ModelOffer(first, partial(_simulated, settings, first)), *later]
 
 
-def _simulated(settings: WorkerSettings, name: str) -> Engine:
+def _simulated(settings: WorkerSettings, name: str, *, progress: LoadProgress = silent) -> Engine:
     from millstream.worker.engines.simulated.engine import SimulatedEngine, SimulatedSettings
 
     return SimulatedEngine(
@@ -130,7 +88,7 @@ def _simulated(settings: WorkerSettings, name: str) -> Engine:
             step_tokens=settings.simulated_step_tokens,
             default_length=settings.simulated_length,
             context_length=settings.max_model_len or 131_072,
-            guide_limits=_guide_limits(settings),
+            guide_limits=guide_limits(settings),
         )
     )
 
@@ -172,11 +130,18 @@ def _shared(settings: WorkerSettings) -> "SharedEngine":
 
 
 def _adapted(
-    settings: WorkerSettings, share: "Callable[[], SharedEngine]", name: str | None = None, path: str | None = None
+    settings: WorkerSettings,
+    share: "Callable[[], SharedEngine]",
+    name: str | None = None,
+    path: str | None = None,
+    *,
+    progress: LoadProgress = silent,
 ) -> Engine:
+    from millstream.worker.engines.transformers.loading.load import locate
     from millstream.worker.engines.transformers.lora.engine import AdapterEngine
 
-    return AdapterEngine(share(), _guide_limits(settings), name, path)
+    locate(_engine_settings(settings, settings.model, None).source, progress)  # fetched here, where it is told
+    return AdapterEngine(share(), guide_limits(settings), name, path)
 
 
 def _engine_settings(settings: WorkerSettings, model: str, name: str | None) -> "EngineSettings":
@@ -190,17 +155,24 @@ def _engine_settings(settings: WorkerSettings, model: str, name: str | None) -> 
             trust_remote_code=settings.trust_remote_code,
         ),
         served_name=name,
-        guide_limits=_guide_limits(settings),
+        guide_limits=guide_limits(settings),
         **{field: getattr(settings, field) for field in PASSED_ON},
     )
 
 
-def _transformers(settings: WorkerSettings, model: str, name: str | None, *, embedding: bool = False) -> Engine:
+def _transformers(
+    settings: WorkerSettings,
+    model: str,
+    name: str | None,
+    *,
+    embedding: bool = False,
+    progress: LoadProgress = silent,
+) -> Engine:
     from millstream.worker.engines.computing.engine import TransformersComputing
     from millstream.worker.engines.transformers.engine import TransformersEngine
-    from millstream.worker.engines.transformers.loading.kinds import COMPUTING, find_kind
+    from millstream.worker.engines.transformers.loading.kinds import COMPUTING, find_kind, found
 
-    wanted = _engine_settings(settings, model, name)
+    wanted = found(_engine_settings(settings, model, name), progress)
     kind = find_kind(wanted.source)
     if embedding and kind == "causal":
         kind = "encoder"  # a decoder's last state is a vector as well
@@ -244,7 +216,7 @@ def _vllm_offers(settings: WorkerSettings) -> list[ModelOffer]:
     ]
 
 
-def _vllm(settings: WorkerSettings, model: str, name: str | None) -> Engine:
+def _vllm(settings: WorkerSettings, model: str, name: str | None, *, progress: LoadProgress = silent) -> Engine:
     from millstream.worker.engines.vllm.engine import VllmEngine
     from millstream.worker.engines.vllm.settings import VllmSettings
 
@@ -262,13 +234,9 @@ def _vllm(settings: WorkerSettings, model: str, name: str | None) -> Engine:
             step_tokens=settings.step_tokens,
             prefix_sharing=settings.prefix_sharing,
             engine_args=tuple(settings.engine_args),
-            guide_limits=_guide_limits(settings),
+            guide_limits=guide_limits(settings),
         )
     )
-
-
-def _guide_limits(settings: WorkerSettings) -> GuideLimits:
-    return GuideLimits(**{field.name: getattr(settings, f"guide_{field.name}") for field in fields(GuideLimits)})
 
 
 PASSED_ON = (

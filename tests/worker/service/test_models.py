@@ -47,8 +47,8 @@ class Faulty(Counted):
 async def working(site: Site, name: str, kind: type[Counted], rate: float = 0.0) -> AsyncGenerator[None]:
     """A worker process's models: one that is there, one on demand with one slot."""
     offers = [
-        ModelOffer(MODEL, lambda: SimulatedEngine(SimulatedSettings(name=MODEL))),
-        ModelOffer(EXTRA, lambda: kind(SimulatedSettings(name=EXTRA, slots=1, rate=rate)), resident=False),
+        ModelOffer(MODEL, lambda **_: SimulatedEngine(SimulatedSettings(name=MODEL))),
+        ModelOffer(EXTRA, lambda **_: kind(SimulatedSettings(name=EXTRA, slots=1, rate=rate)), resident=False),
     ]
     models = WorkerModels(
         site.broker, WorkerId(name), WorkerSettings(redis_url=site.broker.url, drain=0, lease=1), offers

@@ -22,15 +22,16 @@ from transformers import (
 
 from millstream.worker.engines.base import LoadFailed, LoadProgress
 from millstream.worker.engines.computing.recipe import ACTIVATIONS, Recipe, pool, read_recipe
+from millstream.worker.engines.model_files.fetching.in_use import FolderMark
 from millstream.worker.engines.model_files.sample_models import package_folder
 from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
 from millstream.worker.engines.transformers.loading.attention import fused
 from millstream.worker.engines.transformers.loading.device import pick_device, pick_dtype
 from millstream.worker.engines.transformers.loading.failures import explained
 from millstream.worker.engines.transformers.loading.kinds import ModelKind
-from millstream.worker.engines.transformers.loading.load import ModelFiles, locate, origin_of
+from millstream.worker.engines.transformers.loading.load import locate, origin_of
 from millstream.worker.engines.transformers.loading.trained import trained
-from millstream.worker.engines.transformers.settings import SAMPLE_EMBEDDING, EngineSettings, ModelSource
+from millstream.worker.engines.transformers.settings import SAMPLE_EMBEDDING, EngineSettings, ModelFiles, ModelSource
 
 _ENCODER_LIMIT = 512  # positions of an encoder that does not say
 _HEADS: dict[ModelKind, Any] = {
@@ -54,6 +55,7 @@ class ComputingModel:
     context_length: int
     revision: str
     labels: tuple[str, ...] = ()
+    hold: FolderMark | None = None  # while it lives, its files are not removed
 
     @property
     def width(self) -> int:
@@ -174,8 +176,9 @@ def load_computing_model(settings: EngineSettings, kind: ModelKind, progress: Lo
         tokenizer=tokenizer,
         recipe=recipe,
         context_length=_context_length(network, recipe, settings.max_model_len),
-        revision=getattr(config, "_commit_hash", None) or "local",
+        revision=place.revision,
         labels=_labels(config) if "classifier" in kind else (),
+        hold=place.hold,
     )
 
 

@@ -83,7 +83,9 @@ def _package_version() -> str:
 
 
 def _convert(gguf_folder: Path, target: Path) -> None:
-    """De-quantise into a new folder and rename it into place: two workers that start at once do not collide."""
+    """De-quantises into a new folder and renames it into place, alone: who was killed meanwhile left a draft."""
+    for left in target.parent.glob(f"{target.name}-*"):
+        shutil.rmtree(left, ignore_errors=True)
     draft = Path(tempfile.mkdtemp(prefix=f"{target.name}-", dir=target.parent))
     try:
         _write_model(gguf_folder, draft)

@@ -6,11 +6,29 @@ from typing import Literal
 
 from millstream.common.process.folders import default_cache_dir
 from millstream.worker.engines.guide_limits import GuideLimits
+from millstream.worker.engines.model_files.fetching.in_use import FolderMark
 from millstream.worker.engines.model_files.sample_models import SAMPLE_CHAT
 
 SAMPLE_EMBEDDING = "all-minilm-l6-v2"
 
 Quantization = Literal["8bit", "4bit"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """The folder of the model's files, and the GGUF file in it if that is what to load. `hold` marks files that were
+    fetched as used."""
+
+    path: str
+    name: str
+    gguf: str | None = None
+    revision: str = "local"
+    hold: FolderMark | None = None
+
+    @property
+    def file(self) -> str:
+        """Returns the path of the GGUF file itself, if it is one."""
+        return str(Path(self.path) / self.gguf) if self.gguf else self.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +39,8 @@ class ModelSource:
     revision: str | None = None
     source: Literal["hub", "modelscope"] = "hub"
     trust_remote_code: bool = False
-    cache_dir: Path = field(default_factory=default_cache_dir)  # converted samples
+    cache_dir: Path = field(default_factory=default_cache_dir)  # converted samples, and what no hub's library keeps
+    place: ModelFiles | None = None  # where it lies, once that was found out
 
 
 @dataclass(frozen=True, slots=True)

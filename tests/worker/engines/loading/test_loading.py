@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -94,19 +93,9 @@ def test_too_large_a_cache_names_the_needed_and_the_free_amount(tiny_settings: E
     assert "GiB free" in message
 
 
-@pytest.mark.parametrize(
-    ("settings", "extra"),
-    [
-        ({"quantization": "4bit"}, "quantization"),
-        ({"source": ModelSource("some/model", source="modelscope")}, "modelscope"),
-    ],
-    ids=["bitsandbytes", "modelscope"],
-)
-def test_a_missing_package(
-    tiny_settings: EngineSettings, settings: dict[str, Any], extra: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("millstream.worker.engines.transformers.loading.load.find_spec", lambda name: None)
-    assert f"pip install 'millstream[{extra}]'" in refusal(replace(tiny_settings, **settings))
+def test_a_missing_package(tiny_settings: EngineSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("millstream.worker.engines.transformers.loading.placement.find_spec", lambda name: None)
+    assert "pip install 'millstream[quantization]'" in refusal(replace(tiny_settings, quantization="4bit"))
 
 
 @pytest.mark.parametrize("named", ["cuda", "abacus"])

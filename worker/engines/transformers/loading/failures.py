@@ -1,19 +1,19 @@
 """The reasons why a model did not load, in words that name the cause and the remedy."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
-# (huggingface_hub and torch publish partly unknown types)
+# (torch publishes partly unknown types)
 
 import re
 import struct
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import torch
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from safetensors import SafetensorError
 
 from millstream.common.errors import MillstreamError
 from millstream.worker.engines.base import LoadFailed
+from millstream.worker.engines.model_files.fetching.reasons import chain, of_the_source
 from millstream.worker.engines.transformers.loading.device import free_memory
 
 _PACKAGE = re.compile(r"pip install [^\s`'\"]+|requires the following packages[^:]*: ([\w, ]+)")
@@ -34,33 +34,10 @@ def explained(model: str, device: torch.device) -> Generator[None]:
 
 def explain(error: BaseException, model: str, device: torch.device) -> str:
     """Returns one sentence of cause, one of remedy."""
-    chain = list(_causes(error))
-    for cause in chain:
-        if told := _of_the_hub(cause, model) or _of_memory(cause, model, device) or _of_the_code(cause, model):
+    for cause in chain(error):
+        if told := _of_memory(cause, model, device) or _of_the_code(cause, model):
             return told
-    return f"Cannot load {model!r}: {error}"
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _of_the_hub(error: BaseException, model: str) -> str | None:
-    if isinstance(error, GatedRepoError):
-        return (
-            f"{model!r} is gated: accept its licence on its page, then log in with `hf auth login` "
-            "or set HF_TOKEN where the worker runs."
-        )
-    if isinstance(error, RepositoryNotFoundError):
-        return f"There is no model {model!r} on the hub, or it is private: check the id, or set HF_TOKEN."
-    if isinstance(error, LocalEntryNotFoundError | HfHubHTTPError | ConnectionError) or "offline mode" in str(error):
-        return (
-            f"The hub cannot be reached and {model!r} is not in the local cache: check the network (HF_HUB_OFFLINE "
-            "must not be set), or give a local folder, or use the bundled sample model `smollm2`."
-        )
-    return None
+    return of_the_source(error, model) or f"Cannot load {model!r}: {error}"
 
 
 def _of_memory(error: BaseException, model: str, device: torch.device) -> str | None:

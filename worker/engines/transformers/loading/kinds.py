@@ -4,6 +4,7 @@
 # (transformers publishes partly unknown types)
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,13 +16,12 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES,
 )
-from transformers.utils.hub import cached_file
 
-from millstream.worker.engines.base import LoadFailed, silent
+from millstream.worker.engines.base import LoadFailed, LoadProgress, silent
 from millstream.worker.engines.model_files.sample_models import SAMPLE_CHAT, SAMPLE_CHAT_NAME
 from millstream.worker.engines.transformers.loading.failures import explained
 from millstream.worker.engines.transformers.loading.load import locate, origin_of
-from millstream.worker.engines.transformers.settings import SAMPLE_EMBEDDING, ModelSource
+from millstream.worker.engines.transformers.settings import SAMPLE_EMBEDDING, EngineSettings, ModelSource
 
 ModelKind = Literal["causal", "encoder", "classifier", "token_classifier", "fill_mask", "seq2seq", "speech"]
 """What a model does: goes on with text, makes vectors, tells a text's class (or, with one class, a pair's score), tells
@@ -38,6 +38,15 @@ _BY_ENDING: tuple[tuple[str, ModelKind], ...] = (
 _SENTENCE_TRANSFORMERS = "modules.json"
 
 
+def found(settings: EngineSettings, progress: LoadProgress) -> EngineSettings:
+    """Returns the settings with the place of the model's files, which are fetched where they are not here. Raises
+    `LoadFailed`."""
+    source = settings.source
+    if source.model == SAMPLE_EMBEDDING:
+        return settings
+    return replace(settings, source=replace(source, place=locate(source, progress)))
+
+
 def find_kind(source: ModelSource) -> ModelKind:
     """Returns the kind of a model by its name; blocks while its configuration is fetched. Raises `LoadFailed`."""
     if source.model in (SAMPLE_CHAT, SAMPLE_CHAT_NAME):
@@ -52,7 +61,7 @@ def find_kind(source: ModelSource) -> ModelKind:
 
 
 def kind_of(path: str, config: PretrainedConfig) -> ModelKind:
-    """Returns the kind of the checkpoint at `path`, a folder or hub id. Raises `LoadFailed` for a head that nothing
+    """Returns the kind of the checkpoint in the folder `path`. Raises `LoadFailed` for a head that nothing
     here uses."""
     named = list(config.architectures or [])
     if any(name.endswith("ForSequenceClassification") for name in named):
@@ -68,14 +77,7 @@ def kind_of(path: str, config: PretrainedConfig) -> ModelKind:
 
 
 def _has(path: str, name: str) -> bool:
-    folder = Path(path)
-    if folder.is_dir():
-        return (folder / name).is_file()
-    return bool(
-        cached_file(
-            path, name, _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False
-        )
-    )
+    return (Path(path) / name).is_file()
 
 
 def _by_type(named: Sequence[str], config: PretrainedConfig) -> ModelKind:

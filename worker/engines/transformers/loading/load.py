@@ -1,13 +1,10 @@
 """Makes a model in memory, with its tokenizer, out of a name. Fails early, naming the cause and the remedy."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# pyright: reportMissingTypeStubs=false
-# (transformers and modelscope publish partly unknown types)
+# (transformers publishes partly unknown types)
 
 import logging
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +23,9 @@ from transformers.utils.logging import disable_progress_bar
 
 from millstream.common.errors import BadRequest
 from millstream.worker.engines.base import LoadFailed, LoadProgress
+from millstream.worker.engines.model_files.fetching.in_use import FolderMark
+from millstream.worker.engines.model_files.fetching.pull import pull
+from millstream.worker.engines.model_files.fetching.wanted import read_name
 from millstream.worker.engines.model_files.generation_defaults import end_ids
 from millstream.worker.engines.model_files.named_templates import with_template
 from millstream.worker.engines.model_files.sample_models import SAMPLE_CHAT, SAMPLE_CHAT_NAME, sample_chat_folder
@@ -44,24 +44,10 @@ from millstream.worker.engines.transformers.ranks.messages import Share
 from millstream.worker.engines.transformers.ranks.settings import RankSettings
 from millstream.worker.engines.transformers.ranks.shard import read_shard
 from millstream.worker.engines.transformers.ranks.split import check_wishes, kv_heads_of_each, ranks_of
-from millstream.worker.engines.transformers.settings import EngineSettings, ModelSource
+from millstream.worker.engines.transformers.settings import EngineSettings, ModelFiles, ModelSource
 
 _LENGTHS = ("max_position_embeddings", "seq_length", "max_seq_len", "model_max_length")  # ChatGLM's, MPT's, Baichuan's
 _UNTOLD = 4096  # tokens, where a configuration tells no length
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFiles:
-    """The place of the model's files: a folder or hub id, and the GGUF file in it if that is what to load."""
-
-    path: str
-    name: str
-    gguf: str | None = None
-
-    @property
-    def file(self) -> str:
-        """Returns the path of the GGUF file itself, if it is one."""
-        return str(Path(self.path) / self.gguf) if self.gguf else self.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +58,12 @@ class Loaded:
     model: PreTrainedModel
     tokenizer: HuggingFaceTokenizer
     context_length: int
-    revision: str  # the hub's commit, or "local"
-    path: str  # folder, file or hub id
+    revision: str  # the hub's commit, another source's mark, or "local"
+    path: str  # folder or file
     encodes: bool = False  # an encoder reads the prompt, and a decoder writes
     unbatched: str | None = None  # why its sequences are not run together
     ranks: Ranks | None = None  # the other processes that have a part of it
+    hold: FolderMark | None = None  # while it lives, its files are not removed
 
     @property
     def attention(self) -> str:
@@ -91,7 +78,9 @@ class Loaded:
 
 
 def locate(source: ModelSource, progress: LoadProgress) -> ModelFiles:
-    """Find the model; the bundled sample is made ready on first use."""
+    """Find the model, fetching it where it is not here; the bundled sample is made ready on first use."""
+    if source.place is not None:
+        return source.place
     if source.model in (SAMPLE_CHAT, SAMPLE_CHAT_NAME):
         return ModelFiles(str(sample_chat_folder(source.cache_dir, progress)), SAMPLE_CHAT_NAME)
     path = Path(source.model).expanduser()
@@ -99,18 +88,11 @@ def locate(source: ModelSource, progress: LoadProgress) -> ModelFiles:
         return ModelFiles(str(path.parent), path.stem, path.name)
     if path.is_dir():
         return ModelFiles(str(path), path.resolve().name)
-    if source.model.startswith((".", "/", "~")) or path.suffix == ".gguf":
+    if source.model.startswith((".", "/", "~")) or (path.suffix == ".gguf" and source.model.count("/") < 2):
         raise LoadFailed(f"No model at {source.model!r}: give a folder with config.json, or a .gguf file.")
-    name = source.model.rstrip("/").rsplit("/", 1)[-1]
-    if source.source == "modelscope":
-        return ModelFiles(_from_modelscope(source), name)
-    return ModelFiles(source.model, name)
-
-
-def _from_modelscope(source: ModelSource) -> str:
-    if find_spec("modelscope") is None:
-        raise LoadFailed("--source modelscope needs the package modelscope: `pip install 'millstream[modelscope]'`.")
-    return str(import_module("modelscope").snapshot_download(source.model, revision=source.revision))
+    wanted = read_name(source.model, source.revision, source.source)
+    pulled = pull(wanted, source.cache_dir, progress)
+    return ModelFiles(str(pulled.folder), wanted.called, pulled.gguf, pulled.revision, pulled.hold)
 
 
 def _quieten_library() -> None:
@@ -160,8 +142,7 @@ def load(settings: EngineSettings, progress: LoadProgress, *, encodes: bool = Fa
         _check_template(rendered, settings.chat_template)
     _ = rendered.shown  # found out here, because it would hold the event loop up later
     name = settings.served_name or place.name
-    revision = getattr(config, "_commit_hash", None) or "local"
-    return Loaded(name, model, rendered, context, revision, place.file, encodes, unbatched, ranks)
+    return Loaded(name, model, rendered, context, place.revision, place.file, encodes, unbatched, ranks, place.hold)
 
 
 def _head(*, encodes: bool, hears: bool) -> Any:
@@ -195,8 +176,6 @@ def _check_template(rendered: HuggingFaceTokenizer, file: Path) -> None:
 def origin_of(place: ModelFiles, source: ModelSource) -> dict[str, Any]:
     """Returns the options that every `from_pretrained` of this model takes."""
     origin: dict[str, Any] = {"trust_remote_code": source.trust_remote_code}
-    if source.revision and source.source == "hub":
-        origin["revision"] = source.revision
     if place.gguf:
         origin["gguf_file"] = place.gguf
     return origin
