@@ -7,7 +7,7 @@ from pathlib import Path
 
 from millstream.cli.inspect.tables import print_table
 from millstream.cli.settings import ModelFilesSettings
-from millstream.cli.up.screen import open_screen
+from millstream.cli.up.screen import Screen, TerminalScreen
 from millstream.common.errors import BadRequest
 from millstream.common.process.folders import default_cache_dir
 from millstream.worker.engines.model_files.fetching.hub import the_hub
@@ -31,7 +31,7 @@ def fetch(settings: ModelFilesSettings) -> None:
             param="model",
         )
     wanted = _wanted(settings)
-    with open_screen("console") as screen:
+    with _screen() as screen:
         pulled = pull(
             wanted, default_cache_dir(), lambda stage, part: screen.loading("models", stage, part), check=True
         )
@@ -65,7 +65,7 @@ def check(settings: ModelFilesSettings) -> int:
         return _tell([(settings.model, verify_folder(folder))], "fetch what is wrong again from where it came")
     wanted = _wanted(settings)
     there = of_name(wanted, default_cache_dir())
-    with sourced(wanted.given, "HF_HUB_CACHE", there[0].folder), open_screen("console") as screen:
+    with sourced(wanted.given, "HF_HUB_CACHE", there[0].folder), _screen() as screen:
         found = [
             (_titled(kept), verify(kept, lambda stage, part: screen.loading("models", stage, part))) for kept in there
         ]
@@ -99,6 +99,10 @@ def discard(settings: ModelFilesSettings) -> None:
     there = of_name(wanted, default_cache_dir())
     freed = remove(there)
     sys.stdout.write(f"{wanted.name} is removed: {gib(freed)} are free again.\n")
+
+
+def _screen() -> Screen:
+    return TerminalScreen() if sys.stdout.isatty() else Screen()
 
 
 def _local(name: str) -> Path | None:
