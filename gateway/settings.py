@@ -62,6 +62,12 @@ class IntakeSettings(FilesSettings, TraceSettings):
     )
     max_waiting_tenant: int = Field(default=5_000, ge=0, description="Jobs of one tenant that may wait for a model.")
     max_waiting_tenant_bytes: int = Field(default=128 * 2**20, ge=0, description="The same in bytes of requests.")
+    forget_models_after: float = Field(
+        default=604_800.0,
+        ge=0,
+        description="Seconds for which a model stays listed that has no worker, nobody who could load it and no job, "
+        "so that requests can wait for a worker; 0: for good. `up` with a queue of its own: 60.",
+    )
     orphan_grace: float = Field(
         default=30.0, ge=0, description="Seconds the jobs of a dead gateway run on, for clients to come back elsewhere."
     )

@@ -11,12 +11,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TextIO, cast
 
+import typer
+
 from millstream.cli.faults import tell
 from millstream.cli.flags import read
 from millstream.cli.settings import UpSettings
 from millstream.cli.up.address import CannotStart, base_url, port_to_listen, until_it_answers
 from millstream.cli.up.banner import banner, curl_line, example_model
 from millstream.cli.up.eviction import evictor, workers_of_process
+from millstream.cli.up.first_names import announce_first_names
 from millstream.cli.up.log_file import LogFile
 from millstream.cli.up.log_view import OwnLog, plain
 from millstream.cli.up.opening import level_of_parts, open_screen
@@ -39,6 +42,7 @@ from millstream.common.settings import ClusterSettings, child_environment
 from millstream.gateway.settings import GatewaySettings
 
 LOOK_INTERVAL = 0.1  # seconds between two looks whether a child is ready
+FORGET_AFTER = 60.0  # seconds a model without workers stays listed on a queue that is ours alone
 LONGEST_REASON = 500  # characters of a line repeated when a part is given up
 STOP_MARGIN = 5.0  # seconds beyond the drain window until a child that does not stop is killed
 
@@ -143,6 +147,7 @@ async def up(settings: UpSettings, screen: Screen, log: LogFile | None) -> None:
         screen.say("queue: starting the embedded Valkey" if not settings.redis_url else "queue: yours")
         url = await stack.enter_async_context(_queue(settings))
         broker = await stack.enter_async_context(Broker(url))
+        await announce_first_names(broker, settings)
         cluster = _cluster(settings, screen, log, broker, port)
         on_stop_signals(cluster.on_signal)
         with screen:
@@ -171,6 +176,8 @@ def _cluster(settings: UpSettings, screen: Screen, log: LogFile | None, broker: 
     local = gateway.local_workers if "local_workers" in gateway.model_fields_set else loopback(settings.host)
     own = {"redis_url": broker.url, "log_format": "json", "files_url": files, "local_workers": str(local).lower()}
     own["log_level"] = level_of_parts(settings, screen)
+    if not settings.redis_url and "forget_models_after" not in gateway.model_fields_set:
+        own["forget_models_after"] = f"{FORGET_AFTER:g}"
     environment = child_environment(**{**shared, **own, **_upstream(settings)})
 
     def child(name: str, *arguments: str, worker: bool = False) -> Child:
@@ -215,6 +222,8 @@ def run(settings: UpSettings) -> int:
         where = f"\nThe log is {log.path}." if log else ""
         sys.stderr.write(f"millstream: {error}{where}\n")
         return 1
+    except typer.BadParameter:
+        raise  # a wrong setting: told as of any command
     except Exception as error:  # noqa: BLE001 (whatever it is, it is told while the log can still take it)
         return tell(error)
     finally:

@@ -8,6 +8,7 @@ from millstream.common.job import GatewayId, JobId, ModelName, Tier, WorkerId
 
 MODELS = "ms:models"
 NAMES = "ms:names"
+UNUSED = "ms:unused"
 BATCHES = "ms:batches"
 RESPONSES = "ms:responses"
 UNFINISHED = "ms:unfinished"

@@ -15,6 +15,7 @@ from millstream.common.broker.models.directory import ModelInfo, census, model_n
 from millstream.common.broker.models.inspection import backlogs, server_facts, server_figures
 from millstream.common.broker.models.load_requests import LoadVerb, request_load
 from millstream.common.broker.models.overview import overview
+from millstream.common.broker.models.unused_names import UnusedNames
 from millstream.common.broker.records.batches import Batches
 from millstream.common.broker.records.pending import Pending
 from millstream.common.broker.records.quotas import Quota
@@ -157,14 +158,17 @@ async def warn_of_eviction(broker: Broker) -> None:
 async def tend(broker: Broker, settings: IntakeSettings) -> None:
     """Keeps every known model up, for ever; says in the log when Redis is away and when it is back."""
     backoff, away, looked = Backoff(most=1.0), False, False
-    rules = upkeep_rules(settings)
+    rules, unused = upkeep_rules(settings), UnusedNames(broker, settings.forget_models_after)
     while True:
         try:
             if not looked:
                 await warn_of_eviction(broker)
                 looked = True
-            for model in await model_names(broker):
+            models = await model_names(broker)
+            for model in models:
                 await keep_up(broker, model, rules)
+            for gone in await unused.look(models):
+                log.info("model_unlisted", model=gone, unused_for=settings.forget_models_after)
         except RedisAway as error:
             if not away:
                 log.warning("waiting_for_redis", error=error.message)

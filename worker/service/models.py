@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Sequence
 from time import monotonic
 
 import structlog
@@ -18,6 +19,7 @@ from millstream.common.broker.models.load_requests import (
     offer,
     tell_loading,
 )
+from millstream.common.broker.models.unused_names import withdraw_name
 from millstream.common.errors import MillstreamError
 from millstream.common.job import ModelName, WorkerId
 from millstream.common.process.command import host_name
@@ -29,6 +31,7 @@ from millstream.worker.service.service import ModelService
 from millstream.worker.settings import WorkerSettings
 
 LOOK_EVERY = 1.0  # seconds between two looks at the load requests
+LEAVING = 2.0  # seconds that a worker which could not load spends on saying so
 PRESSED = 3  # such looks at a model whose workers are all busy, until another worker loads it too
 RETRY_AFTER = 60.0  # seconds until a model that could not be loaded is tried again
 
@@ -104,9 +107,42 @@ class WorkerModels:
     async def load_residents(self, stop: asyncio.Event) -> bool:
         """Loads the models that are there from the start; False if told to stop meanwhile. Raises `MillstreamError`."""
         for entry in self._entries:
-            if entry.offer.resident and not await entry.load(stop):
+            if entry.offer.resident and not await self._load_resident(entry, stop):
                 return False
         return True
+
+    async def _load_resident(self, entry: Entry, stop: asyncio.Event) -> bool:
+        """Loads it while its name is known already: requests for it wait for this worker instead of failing."""
+        expected = ModelName(entry.offer.name or entry.offer.expected or "")
+        others = self._settings.served_model_name[1:] if entry is self._entries[0] else []
+        telling = asyncio.create_task(self._tell_start(entry, expected, others))
+        loaded = False
+        try:
+            loaded = await entry.load(stop)
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+            if expected:
+                await self._told_start(expected, withdraw=not loaded or entry.name != expected)
+        return loaded
+
+    async def _tell_start(self, entry: Entry, expected: ModelName, others: Sequence[str]) -> None:
+        while expected:
+            try:
+                await announce(self._broker, expected, others)
+                await tell_loading(self._broker, expected, self._worker, entry.stage)
+            except RedisAway:
+                pass  # the first heartbeat says it
+            await asyncio.sleep(LOADING_MS / 5000)
+
+    async def _told_start(self, expected: ModelName, *, withdraw: bool) -> None:
+        try:
+            async with asyncio.timeout(LEAVING):
+                await end_loading(self._broker, expected, fulfilled=False)
+                if withdraw:
+                    await withdraw_name(self._broker, expected)
+        except (RedisAway, TimeoutError):
+            pass  # both lapse by themselves
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Serves until `stop`, then every model drains. Raises `EngineGone` in a group."""

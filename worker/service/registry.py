@@ -26,12 +26,13 @@ class MakesEngine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ModelOffer:
-    """A model this worker can serve. `name`: what clients call it, None until its engine has loaded and says so.
-    A resident one is loaded at the start, any other when somebody asks for it."""
+    """A model this worker can serve. `name`: what clients call it, None until its engine has loaded and says so;
+    `expected`: what it will say. A resident one is loaded at the start, any other when somebody asks for it."""
 
     name: str | None
     make: MakesEngine
     resident: bool = True
+    expected: str | None = None
 
 
 def offers(settings: WorkerSettings) -> list[ModelOffer]:
@@ -94,13 +95,16 @@ def _simulated(settings: WorkerSettings, name: str, *, progress: LoadProgress = 
 
 
 def _transformers_offers(settings: WorkerSettings) -> list[ModelOffer]:
+    from millstream.worker.engines.model_files.source_names import name_of_source
+
     make = partial(_transformers, settings)
     own, later = first_name(settings), on_demand(settings)
     beside = [pair for pair in later if is_adapter_folder(pair[1])]
     check_names([*settings.served_model_name, *(name for name, _ in adapters(settings) + later)])
     share = cache(partial(_shared, settings))
     alone = not settings.adapter and not beside
-    chosen = [ModelOffer(own, partial(make, settings.model, own) if alone else partial(_adapted, settings, share))]
+    first = partial(make, settings.model, own) if alone else partial(_adapted, settings, share)
+    chosen = [ModelOffer(own, first, expected=name_of_source(settings.model))]
     chosen += [ModelOffer(name, partial(_adapted, settings, share, name, path)) for name, path in adapters(settings)]
     if settings.embedding_model:
         chosen.append(ModelOffer(None, partial(make, settings.embedding_model, None, embedding=True)))

@@ -113,11 +113,18 @@ async def model_names(broker: Broker) -> list[ModelName]:
     return [ModelName(name) for name in sorted(names)]
 
 
-async def forget_model(broker: Broker, model: ModelName) -> None:
-    """Unlists a model, with its other names and its policy. A worker that serves it brings it back."""
+async def other_names_of(broker: Broker, model: ModelName) -> list[str]:
+    """Returns the other names that were announced for a model."""
     async with redis_errors():
         names = await cast(Awaitable[dict[str, str]], broker.redis.hgetall(keys.NAMES))
-        if own := [name for name, meant in names.items() if meant == model]:
+    return [name for name, meant in names.items() if meant == model]
+
+
+async def forget_model(broker: Broker, model: ModelName) -> None:
+    """Unlists a model, with its other names and its policy. A worker that serves it brings it back."""
+    own = await other_names_of(broker, model)
+    async with redis_errors():
+        if own:
             await cast(Awaitable[int], broker.redis.hdel(keys.NAMES, *own))
         await cast(Awaitable[int], broker.redis.srem(keys.MODELS, model))
         await cast(Awaitable[int], broker.redis.delete(keys.policy(model), keys.server(model), keys.tally(model)))

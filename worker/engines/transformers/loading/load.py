@@ -29,6 +29,7 @@ from millstream.worker.engines.model_files.fetching.wanted import read_name
 from millstream.worker.engines.model_files.generation_defaults import end_ids
 from millstream.worker.engines.model_files.named_templates import with_template
 from millstream.worker.engines.model_files.sample_models import SAMPLE_CHAT, SAMPLE_CHAT_NAME, sample_chat_folder
+from millstream.worker.engines.model_files.source_names import name_of_source
 from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
 from millstream.worker.engines.transformers.loading.attention import CPU_ATTENTION, fused, usable
 from millstream.worker.engines.transformers.loading.device import pick_device, pick_dtype
@@ -81,13 +82,14 @@ def locate(source: ModelSource, progress: LoadProgress) -> ModelFiles:
     """Find the model, fetching it where it is not here; the bundled sample is made ready on first use."""
     if source.place is not None:
         return source.place
+    name = name_of_source(source.model)
     if source.model in (SAMPLE_CHAT, SAMPLE_CHAT_NAME):
-        return ModelFiles(str(sample_chat_folder(source.cache_dir, progress)), SAMPLE_CHAT_NAME)
+        return ModelFiles(str(sample_chat_folder(source.cache_dir, progress)), name)
     path = Path(source.model).expanduser()
     if path.suffix == ".gguf" and path.is_file():
-        return ModelFiles(str(path.parent), path.stem, path.name)
+        return ModelFiles(str(path.parent), name, path.name)
     if path.is_dir():
-        return ModelFiles(str(path), path.resolve().name)
+        return ModelFiles(str(path), name)
     if source.model.startswith((".", "/", "~")) or (path.suffix == ".gguf" and source.model.count("/") < 2):
         raise LoadFailed(f"No model at {source.model!r}: give a folder with config.json, or a .gguf file.")
     wanted = read_name(source.model, source.revision, source.source)
