@@ -2,7 +2,7 @@
 PYTHON ?= python
 PATHS = common gateway worker cli bench tests examples deploy
 
-.PHONY: install test lint format types imports pytest coverage clients engines engines-vllm ui ui-types pictures charts audit fuzz mixed dist bundle compose clean
+.PHONY: install test lint format types imports pytest coverage clients engines engines-vllm ui ui-types pictures charts audit fuzz mixed dist sbom bundle compose clean
 
 install:
 	$(PYTHON) -m pip install --quiet -c constraints.txt -e '.[all,dev]'
@@ -110,6 +110,11 @@ mixed:
 # Wheel and source distribution of the last commit in dist/: built twice, checked, installed and run; asks the package index.
 dist:
 	PYTHON=$(PYTHON) deploy/release/dist.sh
+
+# The Python packages of this environment as CycloneDX in dist/sbom.json, checked; asks the package index for the generator.
+sbom:
+	PYTHON=$(PYTHON) deploy/release/sbom.sh dist/sbom.json
+	MILLSTREAM_SBOM=$(CURDIR)/dist/sbom.json $(PYTHON) -m pytest -q tests/deploy/test_sbom.py
 
 # All that a machine without a network needs, in FOLDER; installed from there alone and run; asks the package index.
 bundle:

@@ -11,10 +11,18 @@ RUN python -m venv /opt/millstream \
 COPY . .
 RUN /opt/millstream/bin/pip install --no-cache-dir -c constraints.txt --no-deps .
 
+# Which Python packages the image has, as CycloneDX: written by CycloneDX's generator, which does not get into the image.
+FROM python:3.11-slim AS sbom
+RUN python -m venv /opt/sbom && /opt/sbom/bin/pip install --no-cache-dir cyclonedx-bom==7.5.0
+COPY --from=build /opt/millstream /opt/millstream
+COPY pyproject.toml /
+RUN /opt/sbom/bin/cyclonedx-py environment --pyproject /pyproject.toml --output-reproducible -o /sbom.json /opt/millstream/bin/python
+
 FROM python:3.11-slim
 RUN useradd --create-home --uid 10001 millstream \
  && install -d -o millstream -g millstream /home/millstream/files
 COPY --from=build /opt/millstream /opt/millstream
+COPY --from=sbom /sbom.json /opt/millstream/sbom.json
 ENV PATH=/opt/millstream/bin:$PATH PYTHONUNBUFFERED=1
 USER millstream
 WORKDIR /home/millstream
@@ -23,3 +31,13 @@ STOPSIGNAL SIGTERM
 # exec form: the process is number 1 itself and gets the stop signal
 ENTRYPOINT ["millstream"]
 CMD ["gateway"]
+# What this image was built from: only whoever builds it knows (docs/operating/upgrading.md).
+ARG VERSION=unknown
+ARG REVISION=unknown
+ARG SOURCE=unknown
+LABEL org.opencontainers.image.title="millstream gateway" \
+      org.opencontainers.image.description="Millstream: gateway" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.source="$SOURCE"

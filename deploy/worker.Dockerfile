@@ -15,14 +15,32 @@ RUN python -m venv /opt/millstream \
 COPY . .
 RUN /opt/millstream/bin/pip install --no-cache-dir -c constraints.txt --no-deps .
 
+# Which Python packages the image has, as CycloneDX: written by CycloneDX's generator, which does not get into the image.
+FROM python:3.11-slim AS sbom
+RUN python -m venv /opt/sbom && /opt/sbom/bin/pip install --no-cache-dir cyclonedx-bom==7.5.0
+COPY --from=build /opt/millstream /opt/millstream
+COPY pyproject.toml /
+RUN /opt/sbom/bin/cyclonedx-py environment --pyproject /pyproject.toml --output-reproducible -o /sbom.json /opt/millstream/bin/python
+
 FROM python:3.11-slim
 # the cache folder exists in the image so that a fresh volume over it belongs to the user
 RUN useradd --create-home --uid 10001 millstream \
  && install -d -o millstream -g millstream /home/millstream/.cache
 COPY --from=build /opt/millstream /opt/millstream
+COPY --from=sbom /sbom.json /opt/millstream/sbom.json
 ENV PATH=/opt/millstream/bin:$PATH PYTHONUNBUFFERED=1
 USER millstream
 WORKDIR /home/millstream
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["millstream"]
 CMD ["worker"]
+# What this image was built from: only whoever builds it knows (docs/operating/upgrading.md).
+ARG VERSION=unknown
+ARG REVISION=unknown
+ARG SOURCE=unknown
+LABEL org.opencontainers.image.title="millstream worker" \
+      org.opencontainers.image.description="Millstream: worker on CPUs" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.source="$SOURCE"

@@ -38,4 +38,5 @@ wheel=$(ls "$LAB/first/out"/*.whl)
 
 mkdir -p "$CHECKOUT/dist"
 cp "$LAB/first/out"/* "$CHECKOUT/dist/"
-(cd "$CHECKOUT/dist" && sha256sum millstream-* >SHA256SUMS && cat SHA256SUMS)
+"$CHECKOUT/deploy/release/sbom.sh" "$CHECKOUT/dist/sbom.json" "$LAB/user/bin/python"
+(cd "$CHECKOUT/dist" && sha256sum millstream-* sbom.json >SHA256SUMS && cat SHA256SUMS)
