@@ -55,6 +55,34 @@ def _with_short_ids(message: dict[str, Any]) -> dict[str, Any]:
     return changed
 
 
+def numbered_ids(messages: Conversation) -> Conversation:
+    """Every identity of a call as `functions.NAME:N`, N counting the conversation's calls: the only place where Kimi
+    K2's template tells its model which function was called."""
+    known: dict[str, str] = {}
+    numbered: Conversation = []
+    for message in messages:
+        changed, number = dict(message), len(known)
+        if message.get("tool_calls"):
+            ids = [f"functions.{c['function']['name']}:{number + n}" for n, c in enumerate(message["tool_calls"])]
+            known |= {str(c.get("id")): id for c, id in zip(message["tool_calls"], ids, strict=True)}
+            changed["tool_calls"] = [{**c, "id": id} for c, id in zip(message["tool_calls"], ids, strict=True)]
+        if message.get("tool_call_id"):
+            changed["tool_call_id"] = known.get(str(message["tool_call_id"]), message["tool_call_id"])
+        numbered.append(changed)
+    return numbered
+
+
+def thoughts_before_calls(messages: Conversation) -> Conversation:
+    """Thoughts that led to a call under the name that gpt-oss' template reads; what is said beside a call is shown as
+    the thought, and the template takes only one of them."""
+    return [
+        {**message, "thinking": message["reasoning_content"]}
+        if message.get("tool_calls") and message.get("reasoning_content") and not message.get("content")
+        else message
+        for message in messages
+    ]
+
+
 def system_first(messages: Conversation) -> Conversation:
     """One system message at the front: all of them before the assistant's first turn, in order. Later ones become the
     user's, where they stand: so the beginning of a prompt stays the same in the next turn, and is found in the

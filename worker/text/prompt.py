@@ -8,7 +8,14 @@ from millstream.common.chunk import ContextSizes
 from millstream.common.errors import BadRequest, ContextLengthExceeded
 from millstream.common.job import ChatPrompt, JobRequest, TextPrompt, TokensPrompt
 from millstream.worker.engines.base import TemplateRefused, Tokenizer
-from millstream.worker.text.message_order import Conversation, candidates, single_calls, system_first
+from millstream.worker.text.message_order import (
+    Conversation,
+    candidates,
+    numbered_ids,
+    single_calls,
+    system_first,
+    thoughts_before_calls,
+)
 from millstream.worker.text.parsers.formats import CallFormat
 from millstream.worker.text.tool_prompts import calls_in_words, has_calls, tell_tools
 
@@ -49,6 +56,10 @@ def chat_ids(
     """Returns the prompt of a chat. Tools, and calls of the history, that the template does not show are told in
     words; messages that it refuses are said in others. Raises `BadRequest` for what it takes in no form."""
     in_words = partial(calls_in_words, notation=notation)
+    if notation.name == "kimi":
+        messages = numbered_ids(messages)
+    elif notation.channels:
+        messages = thoughts_before_calls(messages)
     if not tokenizer.shown.systems:
         messages = system_first(messages)
     if not tokenizer.shown.parallel:

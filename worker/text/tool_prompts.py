@@ -64,5 +64,8 @@ def _call(notation: CallFormat, name: str, arguments: Any) -> str:
     if syntax.style == "pythonic":
         given = ", ".join(f"{key}={value!r}" for key, value in named.items())
         return f"{syntax.opening}{name}({given}){syntax.closing}"
+    if syntax.style == "headed":
+        head = f"{syntax.opening}{syntax.prefix}{name}{syntax.middle}"
+        return f"{head}{json.dumps(arguments, ensure_ascii=False)}{syntax.suffix}{syntax.closing}"
     body = json.dumps({syntax.name_key: name, syntax.arguments_key: arguments}, ensure_ascii=False)
     return f"{syntax.opening}{syntax.prefix}{body}{syntax.suffix}{syntax.closing}"

@@ -10,7 +10,9 @@ from millstream.common.chunk import Chunk, FinishReason, TokenLogprob, ToolDelta
 from millstream.common.job import ChatPrompt, JobRequest
 from millstream.worker.engines.base import RawLogprob, Tokenizer
 from millstream.worker.text.detokenize import Detokenizer
+from millstream.worker.text.parsers.channels import Channels
 from millstream.worker.text.parsers.formats import CallFormat, parser_for, reasons
+from millstream.worker.text.parsers.headed_calls import HeadedCalls
 from millstream.worker.text.parsers.json_calls import JsonCalls
 from millstream.worker.text.parsers.parsed import Parsed
 from millstream.worker.text.parsers.pythonic import PythonicCalls
@@ -34,13 +36,16 @@ class Transcript:
         self._sampling = request.sampling
         template = str(getattr(tokenizer, "chat_template", "") or "")
         chat = request.input if isinstance(request.input, ChatPrompt) else None
-        format = (calls or parser_for(template)) if chat is not None and chat.tools and request.tool_use else None
-        tools = chat.tools if chat is not None else []
+        notation = calls or parser_for(template)
+        offered = chat is not None and bool(chat.tools) and request.tool_use is not None
+        format = notation if offered or (chat is not None and notation.channels) else None
+        tools = chat.tools if chat is not None and offered else []
         self._calls = self._calls_parser(format, request, tools) if format is not None else None
         opened = chat is not None and tokenizer.decode(prompt[-_TAIL:], skip_special=False).rstrip().endswith(OPEN)
         bound = request.guide is not None or (request.tool_use is not None and request.tool_use.choice != "auto")
         thinks = chat is not None and not bound and (opened or reasons(template))  # a grammar leaves no room for it
-        self._reasoning = ReasoningParser(opened) if thinks else None
+        self._reasoning = ReasoningParser(opened) if thinks and not notation.channels else None
+        self._thinker = self._calls if isinstance(self._calls, Channels) else self._reasoning
         goes_on = chat is None or chat.continue_final_message
         self._detokenizer = Detokenizer(tokenizer, self._markers(format), prompt if goes_on else ())
         self._stops = StopMatcher(request.sampling.stop, request.sampling.include_stop)
@@ -69,10 +74,10 @@ class Transcript:
         logprobs = [self._logprob(token, logprob)] if logprob is not None else []
         if self._plain:
             return Chunk(ids=[token], text=text, logprobs=logprobs)
-        thinking = self._reasoning is not None and self._reasoning.inside
+        thinking = self._thinker is not None and self._thinker.inside
         parsed = Parsed()
         self._parse(text, parsed)
-        self._reasoned += thinking or (self._reasoning is not None and self._reasoning.inside)
+        self._reasoned += thinking or (self._thinker is not None and self._thinker.inside)
         return Chunk([token], parsed.text, parsed.reasoning, parsed.tools, logprobs)
 
     def end(self, reason: FinishReason, cached: int = 0) -> list[Chunk]:
@@ -113,9 +118,13 @@ class Transcript:
 
     def _calls_parser(
         self, format: CallFormat, request: JobRequest, tools: list[dict[str, Any]]
-    ) -> JsonCalls | PythonicCalls | TaggedCalls:
+    ) -> JsonCalls | PythonicCalls | TaggedCalls | HeadedCalls | Channels:
         parallel = request.tool_use is None or request.tool_use.parallel
         forced = request.tool_use is not None and request.tool_use.choice != "auto"
+        if format.channels:
+            return Channels(self._call_id, bool(tools), parallel, forced)
+        if format.head is not None:
+            return HeadedCalls(format, format.head, self._call_id, parallel, forced)
         if format.name == "pythonic":
             return PythonicCalls(self._call_id, parallel, forced)
         if format.tags is not None and not forced:
@@ -131,9 +140,7 @@ class Transcript:
     def _markers(self, format: CallFormat | None) -> dict[int, str]:
         """Returns the special tokens, else left out of the text, that the parser needs to see."""
         markers = [OPEN, "</think>"] if self._reasoning is not None else []
-        if format is not None:
-            tags = format.tags.tokens if format.tags is not None else ()
-            markers += [mark for mark in (format.marker, format.suffix, *format.bracketed, *tags) if mark]
+        markers += format.tokens if format is not None else ()
         ids = [(self._tokenizer.encode(marker, special=False), marker) for marker in markers]
         return {found[0]: mark for found, mark in ids if len(found) == 1 and not self._tokenizer.decode(found)}
 

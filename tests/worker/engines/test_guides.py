@@ -12,6 +12,7 @@ from millstream.common.job import ChatPrompt, Guide, JobRequest, ToolUse
 from millstream.worker.engines.base import SequenceKey
 from millstream.worker.engines.grammar.tool_guides import CallSyntax, tool_guide
 from millstream.worker.jobs.prepare import begin_sequence, compile_guide
+from millstream.worker.text.parsers.formats import FORMATS
 from tests.worker.engines.rig import Rig, choice
 
 PROMPT = [60, 61, 62]
@@ -136,6 +137,16 @@ def test_pythonic_calls(tiny: Rig) -> None:
     syntax = CallSyntax(opening="[", closing="]", separator=", ", style="pythonic")
     text = written(tiny, tool_guide(syntax, TOOLS, ToolUse("named", "get_weather", parallel=False)), 6)
     assert re.fullmatch(r'\[get_weather\(city="(Paris|Rome)"(, unit="[cf]")?\)\]', text)
+
+
+@pytest.mark.parametrize("format", ["harmony", "deepseek_r1", "deepseek", "kimi"])
+def test_calls_whose_name_stands_before_their_arguments(tiny: Rig, format: str) -> None:
+    syntax = FORMATS[format].syntax
+    text = written(tiny, tool_guide(syntax, TOOLS, ToolUse("named", "get_weather", parallel=False)), 7)
+    head = f"{syntax.opening}{syntax.prefix}get_weather{syntax.middle}"
+    tail = f"{syntax.suffix}{syntax.closing}"
+    assert text.startswith(head) and text.endswith(tail)
+    assert json.loads(text[len(head) : len(text) - len(tail)])["city"] in ("Paris", "Rome")
 
 
 def test_an_unknown_function_is_refused() -> None:

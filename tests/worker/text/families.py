@@ -136,6 +136,13 @@ FAMILIES: dict[str, str | dict[str, str]] = {
     "DeepSeek R1": _loop(
         "{% if m.role == 'assistant' and 'tool_calls' in m %}" + _TEXT_CALLS + "{% else %}" + _TURN + "{% endif %}"
     ),
+    "Kimi K2": _TOOLS
+    + _loop(
+        "{% if m.tool_calls %}{{ m.content }}<|tool_calls_section_begin|>{% for c in m.tool_calls %}"
+        "<|tool_call_begin|>{{ c.id }}<|tool_call_argument_begin|>{{ c.function.arguments | tojson }}<|tool_call_end|>"
+        "{% endfor %}<|tool_calls_section_end|>{% elif m.role == 'tool' %}"
+        "<tool>## Return of {{ m.tool_call_id }}\n{{ m.content }}\n{% else %}" + _TURN + "{% endif %}"
+    ),
     "GLM 4.5": _TOOLS + _loop(_TURN + "{% if m.tool_calls %}" + _ITEM_CALLS + "{% endif %}"),
     "Command R": {
         "default": _STRICT,
@@ -157,6 +164,9 @@ FAMILIES: dict[str, str | dict[str, str]] = {
     + _TOOLS
     + _loop(
         "{% if m.role == 'assistant' and m.tool_calls %}{% set c = m.tool_calls[0].function %}"
+        "{% if m.thinking and m.content %}"
+        + _refuse("Cannot pass both content and thinking in an assistant message with tool calls!")
+        + "{% endif %}{{ m.content or m.thinking }}\n"
         "<call>{{ c.name }} {{ c.arguments | tojson }}\n"
         "{% elif m.role in ('user', 'assistant', 'tool') %}" + _TURN + "{% endif %}",
         "loop_messages",

@@ -7,8 +7,8 @@ import pytest
 
 from millstream.bench.lab import random_model
 from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
-from millstream.worker.text.message_order import Conversation, short_id
-from millstream.worker.text.parsers.formats import FORMATS
+from millstream.worker.text.message_order import Conversation, short_id, thoughts_before_calls
+from millstream.worker.text.parsers.formats import FORMATS, FormatName
 from millstream.worker.text.prompt import chat_ids
 from tests.worker.text.families import FAMILIES
 from tests.worker.text.orders import ORDERS, TOOL, call, result, say
@@ -22,9 +22,15 @@ def words_of(family: str) -> HuggingFaceTokenizer:
     return HuggingFaceTokenizer(inner, frozenset())
 
 
-def rendered(family: str, messages: Conversation, tools: list[dict[str, Any]] | None = None, **more: Any) -> str:
+def rendered(
+    family: str,
+    messages: Conversation,
+    tools: list[dict[str, Any]] | None = None,
+    notation: FormatName = "hermes",
+    **more: Any,
+) -> str:
     words = words_of(family)
-    return words.decode(chat_ids(words, messages, tools or [], FORMATS["hermes"], **more), skip_special=False)
+    return words.decode(chat_ids(words, messages, tools or [], FORMATS[notation], **more), skip_special=False)
 
 
 def said(messages: Conversation) -> list[str]:
@@ -78,6 +84,23 @@ def test_identities_become_nine_letters_where_the_template_wants_that_and_only_t
     assert short_id("a1B2c3D4e") == "a1B2c3D4e" and short_id(id) != short_id(id + "7") and short_id(id) == short_id(id)
     kept = [say("user", "U1"), call("", ("a1B2c3D4e", "K1")), result("a1B2c3D4e", "R1")]
     assert "a1B2c3D4e" in rendered("Mistral 7B v0.3, Nemo", kept)
+
+
+def test_a_template_that_shows_only_the_identities_of_calls_names_their_functions() -> None:
+    messages = [say("user", "U1"), call("", ("call_a1", "K1"), ("call_b2", "K2"))]
+    messages += [result("call_b2", "R2"), result("call_a1", "R1")]
+    prompt = rendered("Kimi K2", messages, notation="kimi")
+    assert "<|tool_call_begin|>functions.look:0<|tool_call_argument_begin|>" in prompt
+    assert "## Return of functions.look:1\nR2" in prompt and "call_a1" not in prompt
+
+
+def test_a_thought_that_led_to_a_call_has_the_name_that_gpt_oss_reads() -> None:
+    thinking = call("", ("c1", "K1")) | {"reasoning_content": "T1"}
+    said_too = call("A2", ("c2", "K2")) | {"reasoning_content": "T2"}
+    changed = thoughts_before_calls([thinking, said_too, say("assistant", "A3") | {"reasoning_content": "T3"}])
+    assert [message.get("thinking") for message in changed] == ["T1", None, None]
+    prompt = rendered("gpt-oss", [say("user", "U1"), thinking, result("c1", "R1")], [TOOL], notation="harmony")
+    assert prompt.index("T1") < prompt.index("K1") < prompt.index("R1")
 
 
 def test_a_history_of_calls_is_told_whether_or_not_tools_are_offered_now() -> None:

@@ -116,7 +116,12 @@ def test_a_grammar_leaves_no_room_for_thoughts(bound: dict[str, Any]) -> None:
 def test_a_forced_call_that_was_cut_is_no_text(name: str) -> None:
     """Wherever it is cut: the notation is never the answer, and the call is told as far as it came."""
     syntax = FORMATS[name].syntax
-    body = f'{{"name": "f", "{syntax.arguments_key}": {{"a": ")]"}}}}' if syntax.style == "json" else 'f(a=")]")'
+    bodies = {
+        "json": f'{{"name": "f", "{syntax.arguments_key}": {{"a": ")]"}}}}',
+        "pythonic": 'f(a=")]")',
+        "headed": f'f{syntax.middle}{{"a": ")]"}}',
+    }
+    body = bodies[syntax.style]
     text = syntax.opening + syntax.separator.join([syntax.prefix + body + syntax.suffix] * 2) + syntax.closing
     request = JobRequest(ChatPrompt([], TOOLS), tool_use=ToolUse("required"))
     named = 0

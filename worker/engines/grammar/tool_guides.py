@@ -21,7 +21,8 @@ _MOST_CALLS = 16  # of one answer: without a bound a small model may call for ev
 @dataclass(frozen=True, slots=True)
 class CallSyntax:
     """The syntax of calls: `opening prefix {json} suffix separator prefix {json} suffix … closing`. The JSON is
-    `{name_key: …, arguments_key: {…}}`; the `pythonic` style writes `name(key=value, …)` instead."""
+    `{name_key: …, arguments_key: {…}}`; the `pythonic` style writes `name(key=value, …)` instead, the `headed` one
+    `name middle {arguments}`."""
 
     opening: str = ""
     prefix: str = ""
@@ -30,7 +31,8 @@ class CallSyntax:
     closing: str = ""
     name_key: str = "name"
     arguments_key: str = "arguments"
-    style: Literal["json", "pythonic"] = "json"
+    middle: str = ""
+    style: Literal["json", "pythonic", "headed"] = "json"
 
 
 def functions_of(tools: list[dict[str, Any]], use: ToolUse) -> list[tuple[int, dict[str, Any]]]:
@@ -56,6 +58,8 @@ def tool_guide(syntax: CallSyntax, tools: list[dict[str, Any]], use: ToolUse, lo
     for i, (_, function) in enumerate(functions):
         if syntax.style == "json":
             rules.add(f"f{i}", _json_call(syntax, function))
+        elif syntax.style == "headed":
+            rules.add(f"f{i}", _headed_call(syntax, function))
         else:
             _pythonic_call(rules, f"f{i}", function)
     return Guide("grammar", "\n".join(rules.written), TOOLS)
@@ -117,6 +121,12 @@ def _json_call(syntax: CallSyntax, function: dict[str, Any]) -> str:
         "additionalProperties": False,
     }
     return f"%json {json.dumps(schema)}"
+
+
+def _headed_call(syntax: CallSyntax, function: dict[str, Any]) -> str:
+    lenient = not _is_strict(function)
+    arguments = _parameters(function, "#") | {"x-guidance": _SPACING | {"lenient": lenient}}
+    return f"{_text(function['name'] + syntax.middle)} %json {json.dumps(arguments)}"
 
 
 def _pythonic_call(rules: _Rules, name: str, function: dict[str, Any]) -> None:

@@ -1,12 +1,15 @@
 """The notations in which model families write tool calls, and which of them a chat template teaches."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from millstream.worker.engines.grammar.tool_guides import CallSyntax
 
-FormatName = Literal["qwen3_coder", "glm", "minimax", "hermes", "llama3", "mistral", "pythonic", "json"]
+FormatName = Literal[
+    "harmony", "deepseek", "deepseek_r1", "kimi", "qwen3_coder", "glm", "minimax", "hermes", "llama3", "mistral",
+    "pythonic", "json",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,17 @@ class CallTags:
 
 
 @dataclass(frozen=True, slots=True)
+class CallHead:
+    """The head of a call whose name stands before its arguments, which are JSON."""
+
+    begins: str  # leads each call of a group
+    whole: re.Pattern[str]  # from there up to the arguments, with the name as its group
+    named: re.Pattern[str]  # what a cut head must hold for its name to be whole, with the name as its group
+    ends: tuple[str, ...]  # what may stand between the arguments and the next call, or the text
+    tokens: tuple[str, ...] = ()  # further marks that may be special tokens of the model
+
+
+@dataclass(frozen=True, slots=True)
 class CallFormat:
     """One notation of tool calls. `marker` may come anywhere; with `bare` a call may also be the very beginning of the
     answer."""
@@ -38,11 +52,86 @@ class CallFormat:
     between: str = ""  # what may stand around the calls of one group, beside white space
     bracketed: tuple[str, ...] = ()  # a newer spelling's marks between a call's name and its arguments
     tags: CallTags | None = None  # where values stand in tags; a forced call is written in JSON all the same
-    taught: str = ""  # what in a chat template tells this notation, if not its marker
+    head: CallHead | None = None  # where the name stands before the arguments
+    channels: tuple[str, ...] = ()  # the marks of an answer of which every part names a channel: thought, text or call
+    taught: str = ""  # what in a chat template tells this notation, beside its marker
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """Returns the marks that may be special tokens of the model, and are then needed in the text."""
+        of_tags = self.tags.tokens if self.tags is not None else ()
+        of_head = (self.head.begins, *self.head.ends, *self.head.tokens) if self.head is not None else ()
+        marks = (self.marker, self.suffix, *self.bracketed, *self.channels, *of_tags, *of_head)
+        return tuple(mark for mark in marks if mark)
 
 
+_DEEPSEEK = CallHead(
+    begins="<｜tool▁call▁begin｜>",
+    whole=re.compile(
+        r"<｜tool▁call▁begin｜>\s*(?:function\s*<｜tool▁sep｜>\s*)?([\w.-]{1,256})\s*"
+        r"(?:<｜tool▁sep｜>\s*)?(?:```(?:json)?\s*)?(?=\{)"
+    ),
+    named=re.compile(r"<｜tool▁call▁begin｜>([\w.-]{1,256})<｜tool▁sep｜>"),
+    ends=("```", "<｜tool▁call▁end｜>", "<｜tool▁calls▁end｜>"),
+    tokens=("<｜tool▁sep｜>",),
+)
+_DEEPSEEK_SYNTAX = CallSyntax(
+    style="headed",
+    opening="<｜tool▁calls▁begin｜>",
+    prefix="<｜tool▁call▁begin｜>",
+    middle="<｜tool▁sep｜>",
+    suffix="<｜tool▁call▁end｜>",
+    closing="<｜tool▁calls▁end｜>",
+)
 _BETWEEN_MARKS = CallSyntax(prefix="<tool_call>\n", suffix="\n</tool_call>", separator="\n")
 FORMATS: dict[str, CallFormat] = {
+    "harmony": CallFormat(
+        "harmony",
+        CallSyntax(
+            style="headed",
+            prefix="<|channel|>commentary to=functions.",
+            middle=" <|constrain|>json<|message|>",
+            separator="<|end|><|start|>assistant",
+        ),
+        channels=("<|start|>", "<|channel|>", "<|constrain|>", "<|message|>", "<|end|>", "<|call|>", "<|return|>"),
+        taught="<|channel|>analysis<|message|>",
+    ),
+    "deepseek_r1": CallFormat(
+        "deepseek_r1",
+        replace(
+            _DEEPSEEK_SYNTAX,
+            prefix="<｜tool▁call▁begin｜>function<｜tool▁sep｜>",
+            middle="\n```json\n",
+            suffix="\n```<｜tool▁call▁end｜>",
+            separator="\n",
+        ),
+        marker="<｜tool▁calls▁begin｜>",
+        taught="```json",
+        head=replace(_DEEPSEEK, named=re.compile(r"<｜tool▁call▁begin｜>function<｜tool▁sep｜>([\w.-]{1,256})\n")),
+    ),
+    "deepseek": CallFormat("deepseek", _DEEPSEEK_SYNTAX, marker="<｜tool▁calls▁begin｜>", head=_DEEPSEEK),
+    "kimi": CallFormat(
+        "kimi",
+        CallSyntax(
+            style="headed",
+            opening="<|tool_calls_section_begin|>",
+            prefix="<|tool_call_begin|>functions.",
+            middle=":0<|tool_call_argument_begin|>",
+            suffix="<|tool_call_end|>",
+            closing="<|tool_calls_section_end|>",
+        ),
+        marker="<|tool_calls_section_begin|>",
+        head=CallHead(
+            begins="<|tool_call_begin|>",
+            whole=re.compile(
+                r"<\|tool_call_begin\|>\s*(?:functions\.)?([\w.-]{1,256})(?::\d+)?\s*"
+                r"<\|tool_call_argument_begin\|>\s*(?=\{)"
+            ),
+            named=re.compile(r"<\|tool_call_begin\|>functions\.([\w.-]{1,256}):"),
+            ends=("<|tool_call_end|>", "<|tool_calls_section_end|>"),
+            tokens=("<|tool_call_argument_begin|>",),
+        ),
+    ),
     "qwen3_coder": CallFormat(
         "qwen3_coder",
         _BETWEEN_MARKS,
@@ -128,7 +217,8 @@ def parser_for(chat_template: str, name: str | None = None) -> CallFormat:
     if name is not None:
         return FORMATS[name]
     for format in FORMATS.values():
-        if (mark := format.taught or format.marker) and mark in chat_template:
+        marks = [mark for mark in (format.marker, format.taught) if mark]
+        if marks and all(mark in chat_template for mark in marks):
             return format
     if '"parameters": dictionary' in chat_template:  # Llama 3.1 and later without built-in tools
         return FORMATS["llama3"]

@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 
 from millstream.common.chunk import ToolDelta
 from millstream.worker.text.parsers.formats import CallFormat, CallTags
+from millstream.worker.text.parsers.marks import first_mark, sure_length
 from millstream.worker.text.parsers.parsed import Parsed
 from millstream.worker.text.parsers.typed_values import is_text, json_of
 from millstream.worker.text.stop_strings import partial
@@ -72,17 +73,15 @@ class TaggedCalls:
     def _text(self, out: Parsed) -> bool:
         """Lets text go, up to where a call may begin. Some models leave the marker out, and begin with the tag."""
         starts = [mark for mark in (self._format.marker, self._tags.begins) if mark]
-        found = [(at, mark) for mark in starts if (at := self._held.find(mark)) >= 0]
-        if found:
-            at, mark = min(found)
+        if (found := first_mark(self._held, starts)) is not None:
+            at, mark = found
             kept = self._held[:at].rstrip()
             out.text += kept
             skipped = mark if mark == self._format.marker else ""
             self._raw = self._held[len(kept) : at] + skipped
             self._held, self._state = self._held[at + len(skipped) :], "name"
             return True
-        unsure = max(partial(self._held, mark) for mark in starts)
-        sure = self._held[: len(self._held) - unsure].rstrip()
+        sure = self._held[: sure_length(self._held, starts)].rstrip()
         out.text += sure
         self._held = self._held[len(sure) :]
         return False
