@@ -54,7 +54,7 @@ def claude(site: ServedSite, folder: Path, *arguments: str) -> str:
     return run(folder, NODE / "claude", *always, *arguments, **environment)
 
 
-def opencode(site: ServedSite, folder: Path, message: str) -> str:
+def opencode(site: ServedSite, folder: Path, message: str, *options: str) -> str:
     served = {"name": "mill", "tool_call": True, "limit": {"context": 131072, "output": 8192}}
     provider = {
         "npm": "@ai-sdk/openai-compatible",
@@ -66,10 +66,13 @@ def opencode(site: ServedSite, folder: Path, message: str) -> str:
     (folder / "opencode.json").write_text(json.dumps({"provider": {"mill": provider}, "mcp": mcp}))
     turns = json.dumps(json.loads(message.removeprefix("script:")), separators=(",", ":"))
     without_blanks = "script:" + turns.replace(" ", "\\u0020")  # what holds a blank it puts into quotation marks
-    return run(folder, NODE / "opencode", "run", "-m", f"mill/{site.model}", without_blanks)
+    return run(folder, NODE / "opencode", "run", "-m", f"mill/{site.model}", *options, without_blanks)
 
 
 def qwen(site: ServedSite, folder: Path, message: str, *options: str) -> str:
+    settings = folder.parent / ".qwen" / "settings.json"
+    settings.parent.mkdir(exist_ok=True)
+    settings.write_text(servers())
     environment = {"OPENAI_API_KEY": "none", "OPENAI_BASE_URL": site.base_url, "OPENAI_MODEL": site.model}
     return run(folder, NODE / "qwen", "--auth-type", "openai", "--yolo", *options, "-p", message, **environment)
 

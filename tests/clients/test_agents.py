@@ -71,8 +71,9 @@ def test_opencode(scripted: ServedSite, project: Path) -> None:
 def test_qwen_code(scripted: ServedSite, project: Path) -> None:
     text = str(project / "b.txt")
     read, edit = call("read_file", file_path=text), call("edit", file_path=text, old_string="two", new_string="three")
-    assert "All done." in qwen(scripted, project, edited(read, edit=edit))
+    assert "All done." in qwen(scripted, project, edited(call("mcp__mill__grind", corn=3), read, edit=edit))
     assert (project / "b.txt").read_text() == "one\nthree\n"
+    assert "Resumed." in qwen(scripted, project, scripts({"text": "Resumed."}), "--continue")
 
 
 @pytest.mark.parametrize("stream", [True, False])

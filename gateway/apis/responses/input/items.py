@@ -104,7 +104,8 @@ class _Reading:
     def _content(self, item: ResponseItem, path: str) -> str | list[dict[str, Any]]:
         if self._vision is not None and item.role == "user" and _images(item.content):
             return seen_parts(item.content if isinstance(item.content, list) else [], path, self._vision, INPUT_IMAGE)
-        return text(item.content, path)
+        passed_on = item.role == "user" and bool(self.messages) and self.messages[-1]["role"] == "tool"
+        return (tool_text if passed_on else text)(item.content, path)
 
     def _answer(self, item: ResponseItem, path: str) -> None:
         if self._vision is not None and isinstance(item.output, list):

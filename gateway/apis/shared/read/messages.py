@@ -35,7 +35,8 @@ def template_messages(messages: list[Message], vision: Vision | None = None) -> 
         if message.role not in TOOL_ROLES and shown:
             made.append({"role": "user", "content": shown})
             shown = []
-        made.append(_message(message, index, vision))
+        of_tool = message.role in TOOL_ROLES or (index > 0 and _passes_on(messages[index - 1], message))
+        made.append(_message(message, index, vision, of_tool))
         if vision is not None and message.role in TOOL_ROLES:
             images = [part for part in _parts(message) if can_show(part, IMAGE, vision)]
             shown += seen_parts(images, f"messages[{index}].content", vision)
@@ -64,9 +65,15 @@ def _parts(message: Message) -> list[Part]:
     return message.content if isinstance(message.content, list) else []
 
 
-def _message(message: Message, index: int, vision: Vision | None) -> dict[str, Any]:
+def _passes_on(before: Message, message: Message) -> bool:
+    """Tells whether a user's message is what a tool saw: a tool's answer holds text alone in OpenAI's API, so a client
+    (Cline) puts its images into a message after it, before the model has said anything."""
+    return message.role == "user" and before.role in TOOL_ROLES
+
+
+def _message(message: Message, index: int, vision: Vision | None, of_tool: bool) -> dict[str, Any]:
     path = f"messages[{index}]"
-    said = tool_text if message.role in TOOL_ROLES else text
+    said = tool_text if of_tool else text
     seen = message.role == "user" and any(part.type == IMAGE for part in _parts(message))
     content: Any = (
         seen_parts(_parts(message), f"{path}.content", vision)

@@ -59,6 +59,34 @@ async def test_an_image_in_a_tools_answer_becomes_words(http: httpx.AsyncClient,
     assert answer.status_code == 200 and written(cluster)[1]["content"] == IMAGE
 
 
+async def test_an_image_that_a_client_passes_on_for_a_tool_becomes_words(
+    http: httpx.AsyncClient, cluster: ScriptedCluster
+) -> None:
+    """Cline puts what a tool saw into a user's message right after the tool's answer."""
+    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    seen = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}}]}
+    asked, answered = (
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "."},
+    )
+    chat = {"model": MODEL, "messages": [USER | {}, asked, answered, seen]}
+    del chat["messages"][0]["type"]
+    assert (await http.post("/v1/chat/completions", json=chat)).status_code == 200
+    assert written(cluster)[-1] == {"role": "user", "content": IMAGE}
+    own = chat | {"messages": [*chat["messages"], {"role": "assistant", "content": "A mill."}, seen]}
+    refused = await http.post("/v1/chat/completions", json=own)
+    assert refused.status_code == 400 and refused.json()["error"]["param"] == "messages[5].content[0].type"
+    image = {"type": "message", "role": "user", "content": [{"type": "input_image", "image_url": "data:,"}]}
+    items = [
+        {"type": "function_call", "call_id": "c1", "name": "look", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c1", "output": "."},
+        image,
+    ]
+    assert (await http.post("/v1/responses", json={"model": MODEL, "input": items})).status_code == 200
+    assert written(cluster)[-1] == {"role": "user", "content": IMAGE}
+    assert (await http.post("/v1/responses", json={"model": MODEL, "input": [USER, image]})).status_code == 400
+
+
 async def test_a_users_own_image_is_refused_in_words_that_clients_know(http: httpx.AsyncClient) -> None:
     content = [{"type": "text", "text": "see"}, {"type": "image", "source": BASE64}]
     body = {"model": MODEL, "max_tokens": 9, "messages": [{"role": "user", "content": content}]}
