@@ -147,6 +147,7 @@ async function push(talk) {
   pushes.set(talk.id, pushing);
   await pushing;
   pushes.delete(talk.id);
+  if (isNews(talk)) changes.dispatchEvent(new Event("list"));
 }
 
 /** @param {Conversation} talk */
@@ -155,7 +156,7 @@ async function send(talk) {
   const kept = keptOf(talk.id) ?? known(talk.id) ?? (await make(talk.id, about));
   try {
     await sendItems(talk, kept);
-    if (kept.meta !== JSON.stringify(about)) await get(`${PATH}/${kept.id}`, { json: { metadata: about } });
+    if (kept.meta !== JSON.stringify(about)) await sendMeta(talk, kept.id, about);
   } catch (error) {
     if (error.status !== 404) throw error;
     // Deleted elsewhere while it was gone on with here: it begins anew.
@@ -164,6 +165,13 @@ async function send(talk) {
     return soon(talk);
   }
   if (!talk.temporary) note(talk.id, { ...kept, meta: JSON.stringify(about) });
+}
+
+/** Sends what the conversation is listed by, unless it was gone on with elsewhere meanwhile: that is taken over then. */
+async function sendMeta(talk, conversation, about) {
+  const now = await get(`${PATH}/${conversation}`);
+  there.set(talk.id, now);
+  if (!isNews(talk)) there.set(talk.id, await get(`${PATH}/${conversation}`, { json: { metadata: about } }));
 }
 
 /** @returns {Kept | null} */
