@@ -117,6 +117,19 @@ LONG_TALK = """() => {
 }"""
 
 
+# A picture beside the question, as if a model that sees had been given one.
+ADDED = """async () => {
+  const { setModels } = await import("/ui/lib/pictures.js");
+  setModels([{ id: "alpha", capabilities: ["images"] }]);
+  const dot = atob("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7");
+  const bytes = Uint8Array.from(dot, (each) => each.charCodeAt(0));
+  const data = new DataTransfer();
+  data.items.add(new File([bytes], "dot.gif", { type: "image/gif" }));
+  const event = new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true });
+  document.querySelector(".composer textarea").dispatchEvent(event);
+}"""
+
+
 @pytest.mark.parametrize("view", ["chat", "arena", "cluster", "work", "usage", "keys"])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 async def test_axe_finds_nothing_serious(page: Page, scene: Scene, view: str, theme: str) -> None:
@@ -126,6 +139,9 @@ async def test_axe_finds_nothing_serious(page: Page, scene: Scene, view: str, th
     if view == "chat":
         await say(page, 'script: {"text": "# Title [link](https://example.org) and `code`", "reasoning": "so"}')
         await done(page)
+        await page.get_by_role("button", name="Rename").first.click()
+        await page.evaluate(ADDED)
+        await page.locator(".composer .pictures img").wait_for()
     found = await Axe().run(page)
     serious = [each for each in found.response["violations"] if each["impact"] in ("serious", "critical")]
     assert not [(each["id"], [node["html"][:150] for node in each["nodes"]][:5]) for each in serious]

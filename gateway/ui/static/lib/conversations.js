@@ -125,7 +125,7 @@ export function add(talk, message) {
   talk.messages[made.id] = made;
   talk.leaf = made.id;
   talk.changed = Date.now();
-  if (!talk.title && made.role === "user") talk.title = made.text.slice(0, 80) || "🖼";
+  if (!talk.title && made.role === "user") talk.title = made.text.slice(0, 80);
   save(talk);
   changes.dispatchEvent(new Event("list"));
   return made;

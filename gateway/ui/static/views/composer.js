@@ -80,7 +80,7 @@ function Chosen({ pictures }) {
 function Pick({ onPick }) {
   const place = useRef(null);
   const picked = () => (onPick([...place.current.files]), (place.current.value = ""));
-  return html`<button type="button" aria-label=${t("add_picture")} title=${t("add_picture")} onClick=${() => place.current.click()}>🖼</button>
+  return html`<button type="button" aria-label=${t("add_picture")} title=${t("add_picture")} onClick=${() => place.current.click()}>${t("picture_short")}</button>
     <input type="file" accept="image/*" multiple hidden ref=${place} onChange=${picked} />`;
 }
 
