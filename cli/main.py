@@ -62,6 +62,10 @@ def _leave(number: int, frame: FrameType | None) -> None:
     raise SystemExit(0)
 
 
+def _as_if_stopped(number: int, frame: FrameType | None) -> None:
+    signal.raise_signal(signal.SIGTERM)
+
+
 def _up(settings: UpSettings) -> None:
     from millstream.cli.up.up import run
 
@@ -73,6 +77,8 @@ def _gateway(settings: GatewaySettings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)  # uvicorn stops in good order, then raises the signal once more
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # its terminal is gone, and it runs without `nohup`
+        signal.signal(signal.SIGHUP, _as_if_stopped)
     raise typer.Exit(serve(settings))
 
 

@@ -188,12 +188,11 @@ async def _heartbeats(broker: Broker, model: ModelName, ids: list[str]) -> list[
 
 
 def _worker_info(model: ModelName, id: WorkerId, beat: dict[str, str], *, alive: bool, load: int) -> WorkerInfo:
-    return WorkerInfo(
-        id=id,
-        model=model,
-        alive=alive and bool(beat),
-        load=load,
-        slots=int(beat.get("slots", 0)),
-        speed=float(beat.get("speed", 0)),
-        details=beat,
-    )
+    """Returns what a heartbeat tells. One that cannot be read costs its worker, which counts as dead, and no other."""
+    try:
+        numbers = int(beat.get("slots", 0)), float(beat.get("speed", 0))
+        info = WorkerInfo(id, model, alive and bool(beat), load, *numbers, beat)
+        _ = info.started, info.context_length, info.announces("")
+    except (ValueError, msgspec.MsgspecError):
+        return WorkerInfo(id, model, alive=False, load=load, slots=0, speed=0.0)
+    return info
