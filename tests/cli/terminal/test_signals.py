@@ -40,7 +40,7 @@ sys.meta_path.insert(0, Stop())
     ],
 )
 async def test_a_stop_while_a_part_is_still_being_imported_ends_it(command: str, module: str) -> None:
-    """As the first process of a container it would get no default action; a handler of ours has to be there."""
+    """The first process of a container has no default action for signals: a handler of ours must be there by then."""
     [python, *flags, code] = own_command()
     program = AT_ITS_IMPORTS.format(module=module) + code
     arguments = [python, *flags, program, command, "--redis-url", AWAY]
