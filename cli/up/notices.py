@@ -36,6 +36,8 @@ class Notices:
                 return self._back(child) or self._once_ready(child, f"{child}: model {model} is loaded")
             case {"event": "listening" | "background_started"}:
                 return self._back(child)
+            case {"event": "waiting_for_redis", "queue": str()}:
+                return None  # the same process tells it of itself, and this part does not say when it is back
             case {"event": "waiting_for_redis" | "redis_away", "error": str() as error}:
                 return self._away(child, f"queue: {_short(error)} The parts wait for it.")
             case {"event": "valkey_gone", "status": int() as status}:

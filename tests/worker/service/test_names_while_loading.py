@@ -50,7 +50,7 @@ async def loading(site: Site, kind: type[HeldBack]) -> AsyncGenerator["asyncio.T
     """A worker that loads its first model, which is called `slow` and `other`."""
     kind.may = threading.Event()
     settings = WorkerSettings(redis_url=site.broker.url, served_model_name=[SLOW, "other"])
-    offers = [ModelOffer(None, lambda: kind(SimulatedSettings(name=SLOW)), expected=SLOW)]
+    offers = [ModelOffer(None, lambda **_: kind(SimulatedSettings(name=SLOW)), expected=SLOW)]
     models = WorkerModels(site.broker, WorkerId("w"), settings, offers)
     task = asyncio.create_task(models.load_residents(asyncio.Event()))
     try:
