@@ -7,7 +7,7 @@ FASTCHAT: Mapping[str, str] = {
     "--model-names": "give the names with --served-model-name",
     "--num-gpus": "use --tensor-parallel N, or --engine vllm --engine-args tensor-parallel-size=N",
     "--gpus": "set CUDA_VISIBLE_DEVICES",
-    "--load-8bit": "use --quantization 8bit",
+    "--load-8bit": "use --quantization int8, on CPUs and GPUs alike",
     "--cpu-offload": "use --device-map auto, with --max-gpu-memory for the share of each card",
     "--cpu-offloading": "use --device-map auto, with --max-gpu-memory for the share of each card",
     "--conv-template": "choose a name or a file with --chat-template",

@@ -19,7 +19,7 @@ from structlog.typing import Processor
 
 LogFormat = Literal["auto", "console", "json"]
 
-QUIET_LIBRARIES = ("httpx", "httpcore", "urllib3", "asyncio", "uvicorn")  # their info repeats events of ours
+QUIET_LIBRARIES = ("httpx", "httpx2", "httpcore", "urllib3", "asyncio", "uvicorn")  # their info repeats events of ours
 
 
 class LastingStream(io.TextIOBase):

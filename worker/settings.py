@@ -91,7 +91,10 @@ class WorkerSettings(ClusterSettings, TraceSettings):
         default=1, ge=1, description="Processes (one a GPU) that share one model, each with a part of every layer."
     )
     max_gpu_memory: str | None = Field(default=None, description="Most memory per GPU, such as 20GiB.")
-    quantization: Literal["8bit", "4bit"] | None = Field(default=None, description="Quantise while loading.")
+    quantization: Literal["8bit", "4bit", "int8", "int4"] | None = Field(
+        default=None,
+        description="Quantise the weights while loading: int8, int4 by torchao (CPUs too), 8bit, 4bit by bitsandbytes.",
+    )
     adapter: list[str] = Field(
         default=[], description="LoRA adapters served as models of their own beside it, as `name=folder-or-id`."
     )

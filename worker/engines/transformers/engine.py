@@ -31,7 +31,7 @@ from millstream.worker.engines.sampling.sequence import Sequence, begin
 from millstream.worker.engines.sampling.spec_check import check_spec
 from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
 from millstream.worker.engines.transformers.batching import PLAIN, BatchLoop
-from millstream.worker.engines.transformers.fingerprint import fingerprint
+from millstream.worker.engines.transformers.fingerprint import fingerprint, is_exact
 from millstream.worker.engines.transformers.forward.loop import ForwardLoop
 from millstream.worker.engines.transformers.forward.plan import forward_loop
 from millstream.worker.engines.transformers.loading.failures import MODEL_ERRORS, explained
@@ -120,10 +120,11 @@ class TransformersEngine:
         return loaded, loop
 
     def _card(self, loaded: Loaded, adapter: str | None = None) -> ModelCard:
-        """Shorter types than float32, and sums over several ranks, may be rounded by the batch's shape."""
         dtype = str(loaded.model.dtype).removeprefix("torch.")
         device, source = loaded.model.device, self.settings.source.model
         details = {"dtype": dtype, "device": str(device), "revision": loaded.revision, "model": source}
+        if self.settings.quantization:
+            details["quantization"] = self.settings.quantization
         own = getattr(loaded.model, "generation_config", None) if self.settings.generation_config == "auto" else None
         defaults = generation_defaults(own.to_diff_dict() if own is not None else {})
         return ModelCard(
@@ -132,7 +133,7 @@ class TransformersEngine:
             context_length=loaded.context_length,
             fingerprint=fingerprint(loaded, self.settings, defaults, adapter),
             defaults=defaults,
-            exactness=always("exact" if dtype == "float32" and loaded.ranks is None else "tokens"),
+            exactness=always("exact" if is_exact(loaded) else "tokens"),
             capabilities=("completions",) if loaded.encodes else ("chat", "completions"),
             details=details | _way_of(loaded) | about_processor(loaded.model, device),
         )

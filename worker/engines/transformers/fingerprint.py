@@ -1,9 +1,13 @@
-"""Names what a model's tokens depend on, so that a job that one worker began is gone on with only by one like it."""
+"""Names what a model's tokens depend on, so that a job that one worker began is gone on with only by one like it. Tells
+whether that is all that they depend on."""
 
 import json
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from millstream.worker.engines.model_files.weights_digest import weights_of, words_of
 from millstream.worker.engines.transformers.loading.load import Loaded
@@ -27,3 +31,11 @@ def fingerprint(
         json.dumps(dict(defaults), sort_keys=True),
     )
     return "fp_" + sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+
+def is_exact(loaded: Loaded) -> bool:
+    """Tells whether a row's numbers are the same in any batch: not in shorter types than float32, not as sums over
+    several ranks, and not with quantised layers that round their inputs too, or in shorter types."""
+    told: Any = getattr(loaded.model.config, "quantization_config", None)
+    weights_alone = told is None or str(getattr(told, "quant_method", "")).endswith("torchao")
+    return loaded.model.dtype == torch.float32 and loaded.ranks is None and weights_alone

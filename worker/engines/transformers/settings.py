@@ -11,7 +11,7 @@ from millstream.worker.engines.model_files.sample_models import SAMPLE_CHAT
 
 SAMPLE_EMBEDDING = "all-minilm-l6-v2"
 
-Quantization = Literal["8bit", "4bit"]
+Quantization = Literal["8bit", "4bit", "int8", "int4"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,11 +93,6 @@ def test_too_large_a_cache_names_the_needed_and_the_free_amount(tiny_settings: E
     assert "GiB free" in message
 
 
-def test_a_missing_package(tiny_settings: EngineSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("millstream.worker.engines.transformers.loading.placement.find_spec", lambda name: None)
-    assert "pip install 'millstream[quantization]'" in refusal(replace(tiny_settings, quantization="4bit"))
-
-
 @pytest.mark.parametrize("named", ["cuda", "abacus"])
 def test_a_missing_device(tiny_settings: EngineSettings, named: str) -> None:
     if named == "cuda" and torch.cuda.is_available():

@@ -1,6 +1,6 @@
 """Decides on which devices a model's layers go, and in which number type."""
 
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportMissingImports=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # (transformers and torch publish partly unknown types)
 
 import re
@@ -13,11 +13,18 @@ from transformers import PreTrainedModel
 from millstream.common.errors import MillstreamError
 from millstream.worker.engines.base import LoadFailed
 from millstream.worker.engines.transformers.loading.device import free_memory, pick_device
-from millstream.worker.engines.transformers.settings import EngineSettings
+from millstream.worker.engines.transformers.settings import EngineSettings, Quantization
 
 _HOST = torch.device("cpu")
 
 
+_PACKAGES: dict[Quantization, tuple[str, str]] = {
+    "8bit": ("bitsandbytes", "quantization"),
+    "4bit": ("bitsandbytes", "quantization"),
+    "int8": ("torchao", "torchao"),
+    "int4": ("torchao", "torchao"),
+}
+_GROUP = 32  # weights of four bits that share a scale
 _MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 _AMOUNT = re.compile(r"\d+(\.\d+)?[KMGT]i?B", re.IGNORECASE)
 
@@ -58,15 +65,31 @@ def placement(settings: EngineSettings, device: torch.device) -> dict[str, Any]:
     return {"device_map": settings.device_map or "auto", "max_memory": most | {"cpu": free_memory(_HOST)}}
 
 
-def quantized(kind: str) -> Any:
+def quantized(kind: Quantization) -> Any:
     """Returns the configuration by which weights are quantised while they are read. Raises `LoadFailed`."""
-    if find_spec("bitsandbytes") is None:
+    package, extra = _PACKAGES[kind]
+    if find_spec(package) is None:
         raise LoadFailed(
-            f"--quantization {kind} needs the package bitsandbytes: `pip install 'millstream[quantization]'`, "
-            "or use a checkpoint that is already quantised."
+            f"--quantization {kind} needs the package {package}: `pip install 'millstream[{extra}]'`, "
+            "or use a checkpoint that is already quantised.",
+            param="quantization",
         )
+    if package == "torchao":
+        return _weight_only(kind)
     from transformers import BitsAndBytesConfig
 
     if kind == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+
+
+def _weight_only(kind: Quantization) -> Any:
+    """Returns torchao's configuration for weights of eight bits, or of four in groups; inputs stay as they are, so that
+    a row's numbers do not depend on its neighbours."""
+    from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig, PerGroup
+    from transformers import TorchAoConfig
+
+    if kind == "int8":
+        return TorchAoConfig(Int8WeightOnlyConfig(version=2))
+    four: Any = getattr(torch, "int4")  # noqa: B009 (pyright does not know it)
+    return TorchAoConfig(IntxWeightOnlyConfig(weight_dtype=four, granularity=PerGroup(_GROUP)))
