@@ -37,5 +37,5 @@ def is_exact(loaded: Loaded) -> bool:
     """Tells whether a row's numbers are the same in any batch: not in shorter types than float32, not as sums over
     several ranks, and not with quantised layers that round their inputs too, or in shorter types."""
     told: Any = getattr(loaded.model.config, "quantization_config", None)
-    weights_alone = told is None or str(getattr(told, "quant_method", "")).endswith("torchao")
+    weights_alone = told is None or getattr(told, "quant_method", "") == "torchao"
     return loaded.model.dtype == torch.float32 and loaded.ranks is None and weights_alone

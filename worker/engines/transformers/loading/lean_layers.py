@@ -52,7 +52,7 @@ def make_lean(model: PreTrainedModel, *, adapters: bool) -> None:
     if model.config._attn_implementation != CPU_ATTENTION or not layers:
         return
     kinds = {f"{type(layer).__module__}.{type(layer).__qualname__}" for layer in layers}
-    if not kinds <= _FAMILIES or any(layer._forward_hooks for layer in layers):
+    if not kinds <= _FAMILIES or any(layer._forward_hooks for layer in layers) or _keeps_state(layers[0]):
         return
     if (why := _difference(layers[0], decoder.rotary_emb, joins=not adapters)) is not None:
         log.warning("layers_not_lean", model=type(model).__name__, why=why)
@@ -199,6 +199,12 @@ def _join(parent: nn.Module, name: str, parts: tuple[str, ...]) -> bool:
 def _plain(layer: Any) -> bool:
     """Tells whether the layer's weight is one of plain numbers, not of quantised ones."""
     return type(layer) is nn.Linear and type(layer.weight) is nn.Parameter and layer.weight.is_floating_point()
+
+
+def _keeps_state(layer: nn.Module) -> bool:
+    """Tells whether linear layers of another library are in it, which change with their first call: those of
+    bitsandbytes take their weights apart then, and a copy of them must not."""
+    return any(isinstance(part, nn.Linear) and type(part) is not nn.Linear for part in layer.modules())
 
 
 # ------------------------------------------------------------------------------------------------------- the comparison
