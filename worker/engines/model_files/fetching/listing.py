@@ -13,7 +13,7 @@ SourceName = Literal["hub", "modelscope", "url"]
 _OTHERS = (
     "*.onnx", "*.onnx_data", "*.h5", "*.msgpack", "*.ot", "*.tflite", "*.mlmodel", "*.mlpackage*", "*.gguf", "*.pdf",
     "onnx/*", "openvino/*", "coreml/*", "original/*", "metal/*", "*.png", "*.jpg", "*.jpeg", "*.gif", "*.mp4",
-    ".gitattributes", ".gitignore",
+    ".gitattributes", ".gitignore", "*.md", "LICENSE*", "NOTICE*", "USE_POLICY*",
 )  # fmt: skip
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 _NAMED = 5  # files that an error names

@@ -27,7 +27,7 @@ def test_what_is_needed_is_fetched_and_lies_where_the_hubs_library_looks(
     folder = snapshot(tmp_path, hub)
     assert str(folder) in said.output
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert there == hub.repositories[MODEL].files.keys() - {"pytorch_model.bin", "onnx/model.onnx"}
+    assert there == hub.repositories[MODEL].files.keys() - {"pytorch_model.bin", "onnx/model.onnx", "README.md"}
     for name in there:
         assert (folder / name).read_bytes() == hub.repositories[MODEL].files[name]
     from huggingface_hub import snapshot_download
