@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from millstream.common.broker.embedded import free_port
 from tests.clients.conftest import PATIENCE, ServedSite
 from tests.clients.test_others import ENVIRONMENT
 
@@ -72,13 +72,6 @@ def last_message(chat: dict[str, Any]) -> dict[str, Any]:
     history = chat["chat"]["history"]
     message: dict[str, Any] = history["messages"][history["currentId"]]
     return message
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-    return port
 
 
 @contextmanager
