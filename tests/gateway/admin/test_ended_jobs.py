@@ -12,6 +12,7 @@ from millstream.common.job import JobId, WorkerId
 from tests.gateway.admin.conftest import House
 from tests.gateway.admin.test_jobs import pages
 from tests.harness.queue_site import MODEL
+from tests.harness.support import wait_until
 
 
 async def listed(client: httpx.AsyncClient, **filters: Any) -> list[str]:
@@ -90,7 +91,12 @@ async def test_a_tenant_with_very_many_keeps_the_newest_and_drives_nobody_out(ho
 
 async def test_what_is_not_kept_any_more_is_not_listed(house: House) -> None:
     await house.site.beat("worker-a", slots="9")
-    await ended_jobs(house, "short", retention_ms=1)
+    await ended_jobs(house, "short", retention_ms=5)
+
+    async def forgotten() -> bool:
+        return not await house.site.job("short")
+
+    await wait_until(forgotten)
     await ended_jobs(house, "long")
     assert await listed(house.acme, state="ended") == ["long"]
     assert await house.site.broker.redis.zrange(keys.ended(MODEL), 0, -1) == ["long"]
