@@ -80,9 +80,18 @@ def _default_redis_url() -> str:
     return (running_url(state) if state else None) or USUAL_REDIS
 
 
+def _model_redis(places: str) -> str:
+    from millstream.common.broker.connection.model_servers import read_places  # here: as above
+
+    if places:
+        read_places(places)
+    return places
+
+
 USUAL_REDIS = "redis://127.0.0.1:6379/0"
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
+ModelRedis = Annotated[str, AfterValidator(_model_redis)]
 
 
 class ClusterSettings(Settings):
@@ -95,6 +104,11 @@ class ClusterSettings(Settings):
         default_factory=_default_redis_url,
         description="Where the queue lives: redis://, rediss://, unix://, redis+sentinel://host:port,host:port/SERVICE "
         "or redis+cluster://host:port. Unset: that of a `millstream up` on this machine, else 127.0.0.1:6379.",
+    )
+    model_redis: ModelRedis = Field(
+        default="",
+        description="Models whose queues live in servers of their own: PATTERN=URL with a comma between two, such as "
+        "llama*=redis://b:6379/0,qwen*=redis://c:6379/0. The first pattern that matches counts (* and ?).",
     )
     lease: float = Field(
         default=5.0,

@@ -5,7 +5,8 @@ import sys
 
 import structlog
 
-from millstream.common.broker.connection.broker import COMMAND_TIMEOUT, Broker
+from millstream.common.broker.connection.broker import COMMAND_TIMEOUT
+from millstream.common.broker.connection.opening import open_broker
 from millstream.common.errors import MillstreamError
 from millstream.common.job import WorkerId
 from millstream.common.process import loop
@@ -54,7 +55,7 @@ async def _run(settings: WorkerSettings, worker: WorkerId) -> int:
     offers = build.offers(settings)
     async with (
         traces(settings, "worker", worker) as spans,
-        Broker(settings.redis_url, min(COMMAND_TIMEOUT, settings.lease / 3)) as broker,
+        open_broker(settings, min(COMMAND_TIMEOUT, settings.lease / 3)) as broker,
     ):
         worker_models = WorkerModels(broker, worker, settings, offers, spans)
         if not await worker_models.load_residents(stop):

@@ -5,7 +5,7 @@ import argparse
 import asyncio
 import signal
 
-from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.connection.opening import open_broker
 from millstream.common.job import WorkerId
 from millstream.common.process import loop
 from millstream.common.process.identity import incarnation
@@ -20,7 +20,7 @@ async def serve(settings: WorkerSettings, count: int) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with Broker(settings.redis_url) as broker, TaskGroup() as services:
+    async with open_broker(settings) as broker, TaskGroup() as services:
         for _ in range(count):
             engine = SimulatedEngine(_simulated(settings))
             service = ModelService(broker, WorkerId(incarnation("worker")), engine, engine.load(), settings)

@@ -19,7 +19,7 @@ from millstream.common.broker.accounts.keyring import (
     store_key,
 )
 from millstream.common.broker.accounts.limits import periods, usage
-from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.connection.opening import open_broker
 from millstream.common.settings import ClusterSettings
 
 LIMITS = tuple(KeyLimits.__struct_fields__)
@@ -38,7 +38,7 @@ def changed(record: ApiKey, terms: KeyTerms) -> ApiKey:
 async def create(terms: KeyTerms) -> None:
     """Prints the new key; nothing can show it again."""
     key, record = new_key()
-    async with Broker(terms.redis_url) as broker:
+    async with open_broker(terms) as broker:
         await store_key(broker, digest(key), changed(record, terms))
     sys.stdout.write(f"{key}\n")
     sys.stderr.write(f"{record.id}: keep the key now, it is stored only as a hash and cannot be shown again.\n")
@@ -46,7 +46,7 @@ async def create(terms: KeyTerms) -> None:
 
 async def limit(settings: LimitSettings) -> None:
     """Raises `NotFound`."""
-    async with Broker(settings.redis_url) as broker:
+    async with open_broker(settings) as broker:
         fingerprint, record = await key_of(broker, settings.id)
         await store_key(broker, fingerprint, changed(record, settings))
     await show_keys(settings)
@@ -54,14 +54,14 @@ async def limit(settings: LimitSettings) -> None:
 
 async def revoke(settings: RevokeSettings) -> None:
     """Raises `NotFound`."""
-    async with Broker(settings.redis_url) as broker:
+    async with open_broker(settings) as broker:
         record = await revoke_key(broker, settings.id)
     sys.stdout.write(f"{record.id} of {record.tenant} is refused from now on (gateways know within a second).\n")
 
 
 async def show_keys(settings: ClusterSettings) -> None:
     """Prints every key's terms."""
-    async with Broker(settings.redis_url) as broker:
+    async with open_broker(settings) as broker:
         records = (await list_keys(broker)).values()
     header = ("id", "ends in", "tenant", "weight", "up to tier", "models", "req/min", "tok/min", "at once", "tok/day")
     rows = [_terms_row(record) for record in records]
@@ -70,7 +70,7 @@ async def show_keys(settings: ClusterSettings) -> None:
 
 async def show_usage(settings: ClusterSettings) -> None:
     """Prints what each key has used today and this month (UTC), reservations of running requests included."""
-    async with Broker(settings.redis_url) as broker:
+    async with open_broker(settings) as broker:
         day, month = await periods(broker)
         records = list((await list_keys(broker)).values())
         used = [await usage(broker, record.id, (day, month)) for record in records]

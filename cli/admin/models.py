@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from millstream.cli.settings import ForgetSettings, LoadSettings, PolicySettings
 from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.connection.opening import open_broker
 from millstream.common.broker.models.directory import forget_model, model_info, model_names, other_names
 from millstream.common.broker.models.load_requests import LoadVerb, request_load
 from millstream.common.broker.models.policy import read_policy, write_policy
@@ -14,7 +15,7 @@ from millstream.common.job import ModelName
 
 async def set_policy(settings: PolicySettings) -> None:
     """Counts from the next job on. Raises `ModelNotFound`."""
-    async with Broker(settings.redis_url) as broker:
+    async with open_broker(settings) as broker:
         model = await _known(broker, settings.model)
         policy = await read_policy(broker, model)
         given = {"margin": settings.margin, "reserve": settings.reserve}
@@ -25,7 +26,7 @@ async def set_policy(settings: PolicySettings) -> None:
 
 async def forget(settings: ForgetSettings) -> None:
     """Raises `ModelNotFound`; `BadRequest` while something of the model is alive."""
-    async with Broker(settings.redis_url) as broker:
+    async with open_broker(settings) as broker:
         model = await _known(broker, settings.model)
         info = await model_info(broker, model)
         if info.live or info.waiting:
@@ -37,7 +38,7 @@ async def forget(settings: ForgetSettings) -> None:
 async def ask_workers(settings: LoadSettings, verb: LoadVerb) -> None:
     """Asks for a model to be loaded or unloaded: one worker that is configured for it loads it; all that serve it
     unload it. Raises `ModelNotFound`."""
-    async with Broker(settings.redis_url) as broker:
+    async with open_broker(settings) as broker:
         model = await _known(broker, settings.model)
         await request_load(broker, model, verb)
     sys.stdout.write(f"{model}: asked to {verb}; `millstream models` shows its workers.\n")

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from millstream.cli.settings import BatchesSettings
-from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.connection.opening import open_broker
 from millstream.common.broker.records.batches import Batches
 
 LOOK_EVERY = 0.5  # seconds
@@ -92,7 +92,7 @@ async def _show(settings: BatchesSettings) -> None:
     console = Console(soft_wrap=True)
     if not console.is_terminal:
         console.width = WIDE
-    async with Broker(settings.redis_url) as broker:
+    async with open_broker(settings) as broker:
         batches = Batches(broker)
         found = await rows(batches)
         if not found:

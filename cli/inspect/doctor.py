@@ -23,11 +23,12 @@ from millstream.cli.inspect.diagnosis import (
 )
 from millstream.cli.inspect.finding import DoctorFinding
 from millstream.cli.inspect.graphics import graphics
+from millstream.cli.inspect.servers import model_servers, queue, strays
 from millstream.cli.settings import DoctorSettings
-from millstream.common.broker.connection.broker import Broker, is_cluster
-from millstream.common.broker.connection.url import without_secrets
+from millstream.common.broker.connection.broker import is_cluster
+from millstream.common.broker.connection.opening import open_broker
 from millstream.common.broker.models.directory import ModelInfo, census
-from millstream.common.broker.models.inspection import ServerFacts, clock_skew, queues, server_facts
+from millstream.common.broker.models.inspection import clock_skew, queues, server_facts
 from millstream.common.broker.models.policy import read_policy
 from millstream.common.broker.records.batches import Batches
 from millstream.common.errors import Unavailable
@@ -57,13 +58,15 @@ async def examine(settings: DoctorSettings) -> list[DoctorFinding]:
     findings = [*installation(), *await asyncio.to_thread(lambda: list(graphics()))]
     models: list[ModelInfo] | None = None
     waits: list[DoctorFinding] = []
-    async with Broker(settings.redis_url) as broker:
+    async with open_broker(settings) as broker:
         try:
             findings += queue(settings.redis_url, await server_facts(broker))
+            findings += await model_servers(broker)
             models = await census(broker)
             findings += clocks(await clock_skew(broker))
             findings.append(await background(settings, len(await Batches(broker).active())))
-            for info in models:
+            findings += await strays(broker, models)
+            for info in (each for each in models if not each.away):
                 look = (await queues(broker, info.name), await read_policy(broker, info.name))
                 waits += waiting(info, *look, loaders(models, info.name))
         except Unavailable as error:
@@ -106,21 +109,6 @@ def installation() -> Iterator[DoctorFinding]:
             yield DoctorFinding("good", f"{extra}: installed")
 
 
-def queue(url: str, facts: ServerFacts) -> Iterator[DoctorFinding]:
-    """Tells whether the Redis server keeps what it is given."""
-    yield DoctorFinding("good", f"queue: {without_secrets(url)} answers (version {facts.version}, {facts.memory} used)")
-    if not facts.append_only:
-        yield DoctorFinding("bad", "queue: no append-only file: a restart loses every job", "Set appendonly yes.")
-    if facts.eviction != "noeviction":
-        remedy = "Set maxmemory-policy noeviction."
-        yield DoctorFinding("bad", f"queue: maxmemory-policy {facts.eviction} may throw jobs away", remedy)
-    if facts.append_only and facts.fsync == "everysec":
-        remedy = "For none: appendfsync always (slower). What clients have received is put back by their gateways."
-        yield DoctorFinding("note", "queue: a crash or a power cut may lose the last one to two seconds", remedy)
-    if facts.role != "master":
-        yield DoctorFinding("bad", f"queue: this server is a {facts.role}", "Use its master, or redis+sentinel://.")
-
-
 async def background(settings: DoctorSettings, batches: int) -> DoctorFinding:
     """Tells whether somebody works on what nobody waits for; `batches`: how many are not over."""
     url = BackgroundSettings().background_redis_url or settings.redis_url
@@ -149,6 +137,8 @@ def served(models: list[ModelInfo]) -> Iterator[DoctorFinding]:
 
 
 def _presence(info: ModelInfo, loaders: int) -> DoctorFinding:
+    if info.away:
+        return DoctorFinding("bad", f"model {info.name}: {info.away}", "Its Redis server is away: see queue above.")
     what = f"model {info.name}: {info.live} live workers" + (f", {info.waiting} jobs wait" if info.waiting else "")
     if info.live:
         return DoctorFinding("good", what)

@@ -1,17 +1,21 @@
 """`millstream models`, `workers` and `jobs`: what Redis knows, as tables."""
 
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from millstream.cli.settings import JobsSettings, WorkersSettings
-from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.connection.opening import open_broker
+from millstream.common.broker.models.by_server import look_at_each
 from millstream.common.broker.models.directory import ModelInfo, WorkerInfo, census, model_names
 from millstream.common.broker.models.inspection import LiveJob, dead_jobs, live_jobs
 from millstream.common.broker.models.load_requests import ModelLoader
+from millstream.common.errors import Unavailable
 from millstream.common.job import ModelName
 from millstream.common.process.command import host_name
 from millstream.common.settings import ClusterSettings
@@ -21,7 +25,7 @@ WIDE = 4096  # columns: a line too long for the terminal wraps, but no id is cut
 
 async def show_models(settings: ClusterSettings) -> None:
     """Prints every known model, its live workers and its queue."""
-    async with Broker(settings.redis_url) as broker:
+    async with open_broker(settings) as broker:
         models = await census(broker)
     rows = [_model_row(info) for info in models]
     print_table(
@@ -33,7 +37,7 @@ async def show_models(settings: ClusterSettings) -> None:
 
 async def show_workers(settings: WorkersSettings) -> int:
     """Prints every registered worker. Returns the exit status: 1 if asked for this machine's and none is alive."""
-    async with Broker(settings.redis_url) as broker:
+    async with open_broker(settings) as broker:
         models = await census(broker)
     workers = [worker for model in models for worker in model.workers]
     loaders = [(model.name, loader) for model in models for loader in model.loaders]
@@ -50,16 +54,20 @@ async def show_jobs(settings: JobsSettings) -> None:
     """Prints the jobs that are queued or running, or with `failed` the poison jobs."""
     if settings.failed:
         return await _show_dead(settings)
-    async with Broker(settings.redis_url) as broker:
-        jobs = [job for model in await census(broker) for job in await live_jobs(broker, model.name)]
+    async with open_broker(settings) as broker:
+        found, away = await look_at_each(broker, await model_names(broker), partial(live_jobs, broker))
+        jobs = [job for some in found.values() for job in some]
+    _tell_away(away)
     rows = [_job_row(job) for job in jobs]
     header = ("job", "model", "state", "worker", "tenant", "tier", "attempt", "chunks", "age", "deadline in")
     return print_table(header, rows, "No job is queued or running.")
 
 
 async def _show_dead(settings: JobsSettings) -> None:
-    async with Broker(settings.redis_url) as broker:
-        dead = [job for name in await model_names(broker) for job in await dead_jobs(broker, name)]
+    async with open_broker(settings) as broker:
+        found, away = await look_at_each(broker, await model_names(broker), partial(dead_jobs, broker))
+        dead = [job for some in found.values() for job in some]
+    _tell_away(away)
     console = Console(soft_wrap=True, highlight=False)  # a request is long: as it is, to be piped into other tools
     for job in dead:
         when = datetime.fromtimestamp(job.when, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
@@ -68,10 +76,29 @@ async def _show_dead(settings: JobsSettings) -> None:
         console.print("No job was given up.")
 
 
+def live_or_away(info: ModelInfo) -> str:
+    """Returns how many workers are alive, if the model's server could be asked."""
+    return "Redis away" if info.away else str(info.live)
+
+
+def _tell_away(away: Mapping[ModelName, Unavailable]) -> None:
+    """Names the models whose jobs are not among those listed."""
+    for model, error in away.items():
+        print(f"{model}: {error.message}", file=sys.stderr)
+
+
 def _model_row(info: ModelInfo) -> tuple[str, ...]:
     alive = [worker for worker in info.workers if worker.alive]
     load, slots = sum(worker.load for worker in alive), sum(worker.slots for worker in alive)
-    return (info.name, str(info.live), str(load), str(slots), str(info.waiting), info.engine, str(info.context_length))
+    return (
+        info.name,
+        live_or_away(info),
+        str(load),
+        str(slots),
+        str(info.waiting),
+        info.engine,
+        str(info.context_length),
+    )
 
 
 def _worker_row(worker: WorkerInfo) -> tuple[str, ...]:

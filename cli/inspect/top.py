@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 
 from rich.console import Console, Group, RenderableType
@@ -11,9 +12,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from millstream.cli.inspect.tables import WIDE
+from millstream.cli.inspect.tables import WIDE, live_or_away
 from millstream.cli.settings import TopSettings
 from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.connection.opening import open_broker
+from millstream.common.broker.models.by_server import look_at_each
 from millstream.common.broker.models.directory import ModelInfo, WorkerInfo, census
 from millstream.common.broker.models.inspection import Queue, queues
 from millstream.common.broker.models.policy import Policy, read_policy
@@ -43,8 +46,9 @@ class TopView:
 async def look(broker: Broker) -> TopView:
     """Raises `RedisAway`."""
     models = await census(broker)
-    waiting = {info.name: await queues(broker, info.name) for info in models}
-    policies = {info.name: await read_policy(broker, info.name) for info in models}
+    reached = [info.name for info in models if not info.away]
+    waiting, _ = await look_at_each(broker, reached, partial(queues, broker))
+    policies, _ = await look_at_each(broker, reached, partial(read_policy, broker))
     return TopView(monotonic(), models, waiting, policies)
 
 
@@ -77,7 +81,8 @@ def _models(now: TopView, made: Mapping[str, float]) -> Table:
         load, slots = sum(worker.load for worker in alive), sum(worker.slots for worker in alive)
         speed = sum(made.get(f"{info.name} {worker.id}", 0.0) for worker in alive)
         figures = (str(load), str(slots), str(info.waiting), f"{speed:.1f}", wait_of(info))
-        table.add_row(*map(Text, (info.name, now.policies[info.name].rule, str(info.live), *figures)))
+        rule = now.policies[info.name].rule if info.name in now.policies else ""
+        table.add_row(*map(Text, (info.name, rule, live_or_away(info), *figures)))
     return table
 
 
@@ -129,7 +134,7 @@ def run(settings: TopSettings) -> None:
 
 async def watch(settings: TopSettings) -> None:
     """Shows the cluster again and again. Raises `RedisAway` if even the first look fails."""
-    async with Broker(settings.redis_url) as broker:
+    async with open_broker(settings) as broker:
         now = await look(broker)
         if settings.once or not sys.stdout.isatty():
             Console(soft_wrap=True, width=WIDE).print(screen(now, None))

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from millstream.cli.inspect.tables import print_table
 from millstream.common.broker.accounts.usage import read_usage, today
-from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.connection.opening import open_broker
 from millstream.common.settings import ClusterSettings
 
 SHOWN = 30  # days
@@ -12,7 +12,7 @@ SHOWN = 30  # days
 
 async def show_days(settings: ClusterSettings) -> None:
     """Prints the last days (UTC) of all tenants."""
-    async with Broker(settings.redis_url) as broker:
+    async with open_broker(settings) as broker:
         last = today()
         used = await read_usage(broker, last - timedelta(days=SHOWN - 1), last)
     rows = [

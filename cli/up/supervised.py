@@ -6,7 +6,7 @@ import sys
 
 from millstream.cli.up.eviction import evictor
 from millstream.common import telemetry
-from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.connection.opening import open_broker
 from millstream.common.process.command import own_command
 from millstream.common.process.stopping import on_stop_signals
 from millstream.common.process.supervise import Child, GaveUp, Program
@@ -25,7 +25,7 @@ def run(settings: WorkerSettings) -> int:
 async def _supervise(settings: WorkerSettings) -> int:
     # Our own arguments again: the flag that comes last wins, also over the environment.
     program = Program("worker", own_command(*sys.argv[1:], "--no-supervise"), on_death=signal.SIGTERM)
-    async with Broker(settings.redis_url) as broker, TaskGroup() as tasks:
+    async with open_broker(settings) as broker, TaskGroup() as tasks:
         child = Child(program, _pass_on, evictor(broker, settings.max_attempts))
         child.ready()  # nobody watches a service start: restart it as often as it takes
         stopping = asyncio.Event()

@@ -146,7 +146,7 @@ async def up(settings: UpSettings, screen: Screen, log: LogFile | None) -> None:
     async with AsyncExitStack() as stack:
         screen.say("queue: starting the embedded Valkey" if not settings.redis_url else "queue: yours")
         url = await stack.enter_async_context(_queue(settings))
-        broker = await stack.enter_async_context(Broker(url))
+        broker = await stack.enter_async_context(Broker(url, model_redis=settings.model_redis))
         await announce_first_names(broker, settings)
         cluster = _cluster(settings, screen, log, broker, port)
         on_stop_signals(cluster.on_signal)

@@ -25,7 +25,7 @@ async def read_log(
 ) -> list[tuple[Seq, bytes]]:
     """Returns up to a page of a job's chunks from seq `after` + 1 on, as JSON; empty at the end of the log."""
     async with redis_errors():
-        command = broker.redis.xrange(keys.chunks(model, job), min=f"0-{after + 1}", count=most)
+        command = broker.of(model).redis.xrange(keys.chunks(model, job), min=f"0-{after + 1}", count=most)
         entries = await cast(Awaitable[list[tuple[str, dict[str, str]]]], command)
     return [(Seq(int(entry.partition("-")[2])), fields["c"].encode()) for entry, fields in entries]
 

@@ -159,6 +159,16 @@ def control(worker_id: WorkerId) -> str:
     return f"ms:control:{worker_id}"
 
 
+def looked_for(model: ModelName) -> str:
+    """String: where the gateways look for the model; at home and at that server (`here`). TTL 1 minute, renewed."""
+    return f"{prefix(model)}looked_for"
+
+
+def astray(model: ModelName) -> str:
+    """String, at home: what a worker says that serves the model where no gateway looks. TTL 1 minute, renewed."""
+    return f"{prefix(model)}astray"
+
+
 def load_request(model: ModelName) -> str:
     """String: `load <stamp>` or `unload <stamp>`, what an operator wants of a model. TTL 1 minute."""
     return f"{prefix(model)}load_request"

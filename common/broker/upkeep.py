@@ -11,7 +11,7 @@ import structlog
 
 from millstream.common.broker import keys
 from millstream.common.broker.accounts.limits import settle_owed
-from millstream.common.broker.connection.broker import Broker, redis_errors
+from millstream.common.broker.connection.broker import Broker, RedisAway, redis_errors
 from millstream.common.broker.scripts.script import Script
 from millstream.common.broker.workers import GRACE_MS, evict_stale
 from millstream.common.job import ModelName, WorkerId
@@ -70,7 +70,7 @@ class UpkeepRules:
 async def keep_up(broker: Broker, model: ModelName, rules: UpkeepRules) -> UpkeepDone:
     """Does one round for one model, unless another process did it a moment ago. Raises `RedisAway`."""
     async with redis_errors():
-        election = broker.redis.set(keys.upkeep(model), 1, nx=True, px=ELECTION_MS)
+        election = broker.of(model).redis.set(keys.upkeep(model), 1, nx=True, px=ELECTION_MS)
         if not await cast(Awaitable[Any], election):
             return UpkeepDone([])
     evicted: list[WorkerId] = []
@@ -80,10 +80,20 @@ async def keep_up(broker: Broker, model: ModelName, rules: UpkeepRules) -> Upkee
             log.warning("worker_evicted", model=model, worker=worker)
     expired, orphans = await _stop_overdue(broker, model, rules.orphan_grace_ms)
     giving_way = await _share_slots(broker, model, rules.fair_after_ms)
-    await settle_owed(broker, model)
+    await _settle(broker, model)
     if expired or orphans:
         log.info("jobs_stopped", model=model, expired=expired, orphans=orphans)
     return UpkeepDone(evicted, expired, orphans, giving_way)
+
+
+async def _settle(broker: Broker, model: ModelName) -> None:
+    """Carries over what settled jobs owe. What is owed waits at the model's server while home is away."""
+    try:
+        await settle_owed(broker, model)
+    except RedisAway as error:
+        if broker.of(model) is broker:
+            raise
+        log.debug("settling_postponed", model=model, error=error.message)
 
 
 async def _stop_overdue(broker: Broker, model: ModelName, orphan_grace_ms: int) -> tuple[int, int]:

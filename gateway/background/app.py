@@ -7,7 +7,7 @@ import httpx
 import structlog
 
 from millstream.common import telemetry
-from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.connection.opening import open_broker
 from millstream.common.broker.records.pending import EndedResponse, Pending
 from millstream.common.broker.records.unfinished import AnswerKind, UnfinishedAnswer, UnfinishedAnswers
 from millstream.common.process import loop
@@ -162,7 +162,7 @@ async def work(settings: BackgroundSettings) -> None:
     back. Raises a group with the reason when a part of it ends before that."""
     stop = asyncio.Event()
     on_stop_signals(stop.set)
-    async with connect(settings) as cluster, Broker(settings.redis_url) as broker, mailbox() as http:
+    async with connect(settings) as cluster, open_broker(settings) as broker, mailbox() as http:
         context = office_of(settings, cluster)
         background = Background(
             context, Pending(broker), UnfinishedAnswers(broker), BackgroundUpkeep(broker, context), http

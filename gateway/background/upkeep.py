@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import structlog
 
 from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.models.by_server import look_at_each
 from millstream.common.broker.models.directory import model_names
 from millstream.common.broker.upkeep import keep_up
 from millstream.common.errors import MillstreamError
@@ -29,10 +30,13 @@ class BackgroundUpkeep:
         any."""
         rules = upkeep_rules(self._context.settings)
         try:
-            for model in await model_names(self._broker):
-                await keep_up(self._broker, model, rules)
+            models = await model_names(self._broker)
+            _, away = await look_at_each(self._broker, models, lambda model: keep_up(self._broker, model, rules))
         except MillstreamError as error:
             log.warning("upkeep_postponed", error=error.message)
+        else:
+            for model, error in away.items():
+                log.warning("upkeep_postponed", model=model, error=error.message)
 
     async def remove_expired_files(self) -> None:
         """Removes the bytes of files whose time is over (their records went by themselves), drafts that nobody writes

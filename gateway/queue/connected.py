@@ -42,10 +42,19 @@ def connected_queue(
     watchdog = Watchdog(broker, gateway, hub, wait_estimator, keep_alive)
     loops: dict[str, Callable[[], Awaitable[None]]] = {
         "names": client.names.watch,
-        "frames": partial(hub.read, FrameChannel(broker.url, gateway)),
+        **{_frames(at): partial(_read, hub, broker, server, gateway) for at, server in enumerate(broker.servers)},
         "watchdog": watchdog.watch,
         "tidy": client.tidy,
     }
     if endings is not None:
         loops["endings"] = endings.run
     return ConnectedQueue(client, gateway, hub, wait_estimator, loops)
+
+
+def _frames(at: int) -> str:
+    """Returns the loop's name: `frames` at home, `frames_1` at the first server of single models."""
+    return f"frames_{at}" if at else "frames"
+
+
+async def _read(hub: FrameHub, broker: Broker, server: Broker, gateway: GatewayId) -> None:
+    await hub.read(FrameChannel(server.url, gateway), lambda model: broker.of(model) is server)

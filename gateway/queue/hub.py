@@ -1,4 +1,4 @@
-"""One subscription and one reader for the whole gateway process: frames in, each to the streams that follow its job.
+"""One subscription and one reader for each server: frames in, each to the streams that follow its job.
 
 The reader never blocks. Pub/sub may lose messages, and a lost last one is no hole, so `gateway.queue.watchdog` asks
 Redis about every stream that has been silent; after any new subscription every stream is attached again and repaired
@@ -6,13 +6,13 @@ from its log.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import structlog
 
 from millstream.common.broker.chunks import FrameChannel
 from millstream.common.broker.connection.broker import RedisAway
-from millstream.common.job import JobId
+from millstream.common.job import JobId, ModelName
 from millstream.common.process.backoff import Backoff
 from millstream.gateway.queue.client import Waiting
 from millstream.gateway.queue.job_stream import JobStream
@@ -67,14 +67,15 @@ class FrameHub:
     def __iter__(self) -> Iterator[JobStream]:
         return (each for streams in list(self._followers.values()) for each in list(streams))
 
-    async def read(self, channel: FrameChannel) -> None:
-        """Hands out frames for ever; ends by cancellation only."""
+    async def read(self, channel: FrameChannel, mine: Callable[[ModelName], bool] = lambda model: True) -> None:
+        """Hands out one server's frames for ever; ends by cancellation only. `mine`: whether a model's queue is there,
+        so that its streams lose their place when the subscription is lost."""
         backoff, lost = Backoff(), False
         while True:
             try:
                 async for frames in channel.listen():
                     if not frames:
-                        self._subscribed()
+                        self._subscribed(mine)
                         backoff.reset()
                         lost = False
                     for job, lease, seq, raw in frames:
@@ -87,18 +88,18 @@ class FrameHub:
                     log.warning("frames_lost", error=error.message)
                 lost = True
                 self._lose_place(
-                    broken=True
-                )  # at once: Redis may come back with another log than the one we were reading
+                    mine, broken=True
+                )  # at once: Redis may come back with another log than we were reading
                 await backoff.sleep()
 
-    def _subscribed(self) -> None:
+    def _subscribed(self, mine: Callable[[ModelName], bool]) -> None:
         """Attaches every stream again: what came before this subscription may be lost, and Redis may be another one."""
         log.info("frames_subscribed", streams=len(self))
-        self._lose_place()
+        self._lose_place(mine)
 
-    def _lose_place(self, *, broken: bool = False) -> None:
+    def _lose_place(self, mine: Callable[[ModelName], bool], *, broken: bool = False) -> None:
         for job_stream in self:
-            if not job_stream.done:
+            if mine(job_stream.model) and not job_stream.done:
                 if broken and not job_stream.unsure:
                     job_stream.times.losses["subscription"] += 1
                 job_stream.lost()

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import msgspec
 
 from millstream.common.broker.accounts.keyring import ApiKey, KeyLimits
 from millstream.common.broker.accounts.limits import Meter, Reserved, refund, reserve, settle_owed
 from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.models.by_server import look_at_each
 from millstream.common.broker.models.directory import model_names
 from millstream.common.errors import Overloaded, QuotaExceeded
 from millstream.common.job import AudioInput, ChatPrompt, JobId, JobRequest, TextPrompt, TokensPrompt
@@ -132,8 +134,7 @@ class RateLimiter:
         return await reserve(self._broker, key, request, tokens, int(submission.timeout * 1000))
 
     async def _settle_all(self) -> None:
-        for model in await model_names(self._broker):
-            await settle_owed(self._broker, model)
+        await look_at_each(self._broker, await model_names(self._broker), partial(settle_owed, self._broker))
 
     async def give_back(self, submission: Submission) -> None:
         """Gives the reservation of a request back that did not enter. Raises `RedisAway`; the reservation lapses by

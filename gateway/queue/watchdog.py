@@ -9,6 +9,7 @@ import structlog
 
 from millstream.common.broker.connection.broker import Broker, RedisAway
 from millstream.common.broker.jobs import watch
+from millstream.common.broker.models.by_server import grouped
 from millstream.common.chunk import Seq
 from millstream.common.job import GatewayId, ModelName
 from millstream.gateway.queue.hub import FrameHub
@@ -20,6 +21,7 @@ SILENT_MOST = 4.0  # seconds: the pause between two questions about a running jo
 QUEUED = 2.0  # seconds between two questions about a job that waits at the front
 NEAR = 16  # a place: twice as far back, asked about half as often
 BATCH = 64  # streams per call: half a millisecond of Redis
+PATIENCE = 1.0  # seconds that a round waits for the servers' answers
 GATEWAY_TTL_MS = 10_000  # a gateway not heard of for so long is dead
 
 log = structlog.stdlib.get_logger(part="watchdog")
@@ -36,20 +38,22 @@ class Watchdog:
         self._hub = hub
         self._wait_estimator = wait_estimator
         self._keep_alive = keep_alive
+        self._asking: dict[Broker, asyncio.Task[None]] = {}  # one question at a time to each server
         self._proved = 0.0  # when Redis was last told that this gateway lives
 
     async def watch(self) -> None:
         """Watches for ever; ends by cancellation only."""
-        while True:
-            await asyncio.sleep(TICK)
-            now = monotonic()
-            due = self._hub.wheel.due(now)
-            try:
+        try:
+            while True:
+                await asyncio.sleep(TICK)
+                now = monotonic()
+                due = self._hub.wheel.due(now)
                 await self._ask(self._questions(due, now))
-            except RedisAway as error:
-                log.debug("watch_failed", error=error.message)
-            for job_stream in due:
-                self._look_again(job_stream, now)
+                for job_stream in due:
+                    self._look_again(job_stream, now)
+        finally:
+            for task in self._asking.values():
+                task.cancel()
 
     def _questions(self, due: list[JobStream], now: float) -> dict[ModelName, list[JobStream]]:
         """Returns the streams to be asked about, by model."""
@@ -79,9 +83,28 @@ class Watchdog:
         self._hub.wheel.looked(job_stream, now)
 
     async def _ask(self, questions: dict[ModelName, list[JobStream]]) -> None:
-        for model, job_streams in questions.items():
-            for at in range(0, max(len(job_streams), 1), BATCH):
-                await self._ask_some(model, job_streams[at : at + BATCH])
+        """Asks all servers at once. One that is silent is not waited for beyond `PATIENCE`, nor asked again before
+        it has answered or its connection is given up: the streams of others are not to wait for it."""
+        for server, models in grouped(self._broker, questions).items():
+            if server not in self._asking:
+                its_own = {model: questions[model] for model in models}
+                self._asking[server] = asyncio.create_task(self._ask_server(its_own), name="watchdog's question")
+        if not self._asking:
+            return
+        await asyncio.wait(self._asking.values(), timeout=PATIENCE)
+        over = {server: task for server, task in self._asking.items() if task.done()}
+        for server in over:
+            del self._asking[server]
+        for task in over.values():
+            task.result()
+
+    async def _ask_server(self, questions: dict[ModelName, list[JobStream]]) -> None:
+        try:
+            for model, job_streams in questions.items():
+                for at in range(0, max(len(job_streams), 1), BATCH):
+                    await self._ask_some(model, job_streams[at : at + BATCH])
+        except RedisAway as error:
+            log.debug("watch_failed", error=error.message)
 
     async def _ask_some(self, model: ModelName, job_streams: list[JobStream]) -> None:
         had = [(each.job, Seq(each.next - 1)) for each in job_streams]

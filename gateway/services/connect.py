@@ -1,29 +1,25 @@
 """The gateway's connection to the cluster: the queue that the routes use, with the tasks that keep it going."""
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
 
-import structlog
-
 from millstream.common.broker.accounts.keyring import find_key
 from millstream.common.broker.accounts.usage import UsageBook
-from millstream.common.broker.connection.broker import Broker, RedisAway
+from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.connection.opening import open_broker
 from millstream.common.broker.jobs import Bounds
-from millstream.common.broker.models.directory import ModelInfo, census, model_names
-from millstream.common.broker.models.inspection import backlogs, server_facts, server_figures
+from millstream.common.broker.models.directory import ModelInfo, census
+from millstream.common.broker.models.inspection import backlogs, server_figures
 from millstream.common.broker.models.load_requests import LoadVerb, request_load
 from millstream.common.broker.models.overview import overview
-from millstream.common.broker.models.unused_names import UnusedNames
 from millstream.common.broker.records.batches import Batches
 from millstream.common.broker.records.pending import Pending
 from millstream.common.broker.records.quotas import Quota
 from millstream.common.broker.records.store import RedisStore
 from millstream.common.broker.records.unfinished import UnfinishedAnswers
-from millstream.common.broker.upkeep import UpkeepRules, keep_up
+from millstream.common.broker.upkeep import UpkeepRules
 from millstream.common.job import ModelName
-from millstream.common.process.backoff import Backoff
 from millstream.common.process.identity import incarnation
 from millstream.common.process.tasks import TaskGroup
 from millstream.common.tracing.opening import traces
@@ -36,11 +32,8 @@ from millstream.gateway.records.files.storage import Storage
 from millstream.gateway.services.cluster import ClusterServices
 from millstream.gateway.services.cluster_feed import ClusterFeed
 from millstream.gateway.services.operations import Operations
+from millstream.gateway.services.tending import upkeep_loops
 from millstream.gateway.settings import GatewaySettings, IntakeSettings
-
-UPKEEP_EVERY = 0.5  # seconds; workers do it too, a key in Redis elects one
-
-log = structlog.stdlib.get_logger(part="gateway")
 
 
 class RedisDirectory:
@@ -67,14 +60,17 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
     process = "gateway" if isinstance(settings, GatewaySettings) else "background"
     async with (
         traces(settings, process, incarnation(process)) as spans,
-        Broker(settings.redis_url) as broker,
+        open_broker(settings) as broker,
         TaskGroup() as tasks,
     ):
         queue = connected_queue(broker, Terms(settings.retention, bounds_of(settings)), settings.keep_alive, spans)
-        keyring = keyring_of(settings, broker)
+        keyring, forget_after = keyring_of(settings, broker), settings.forget_models_after
         loops = [
             *(tasks.keep(loop, name) for name, loop in queue.loops.items()),
-            tasks.keep(partial(tend, broker, settings), "upkeep"),
+            *(
+                tasks.keep(loop, name)
+                for name, loop in upkeep_loops(broker, upkeep_rules(settings), forget_after).items()
+            ),
             *([tasks.keep(keyring.watch, "keys")] if keyring else []),
         ]
         try:
@@ -145,38 +141,3 @@ def bounds_of(settings: IntakeSettings) -> Bounds:
 def upkeep_rules(settings: IntakeSettings) -> UpkeepRules:
     """Returns the rules of upkeep, as the settings say."""
     return UpkeepRules(settings.max_attempts, int(settings.fair_after * 1000), int(settings.orphan_grace * 1000))
-
-
-async def warn_of_eviction(broker: Broker) -> None:
-    """Tells in the log of a server that may throw jobs away. Raises `RedisAway`."""
-    facts = await server_facts(broker)
-    if facts.eviction not in ("noeviction", "None"):
-        told = "this server may throw jobs away when its memory is full: set maxmemory-policy noeviction"
-        log.warning("redis_evicts", policy=facts.eviction, remedy=told)
-
-
-async def tend(broker: Broker, settings: IntakeSettings) -> None:
-    """Keeps every known model up, for ever; says in the log when Redis is away and when it is back."""
-    backoff, away, looked = Backoff(most=1.0), False, False
-    rules, unused = upkeep_rules(settings), UnusedNames(broker, settings.forget_models_after)
-    while True:
-        try:
-            if not looked:
-                await warn_of_eviction(broker)
-                looked = True
-            models = await model_names(broker)
-            for model in models:
-                await keep_up(broker, model, rules)
-            for gone in await unused.look(models):
-                log.info("model_unlisted", model=gone, unused_for=settings.forget_models_after)
-        except RedisAway as error:
-            if not away:
-                log.warning("waiting_for_redis", error=error.message)
-            away = True
-            await backoff.sleep()
-        else:
-            if away:
-                log.info("redis_back")
-            away = False
-            backoff.reset()
-            await asyncio.sleep(UPKEEP_EVERY)

@@ -1,10 +1,12 @@
 """The operator's view of the cluster: one look at everything, jobs by page and one by one, API keys."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from millstream.common.broker import jobs
 from millstream.common.broker.accounts.keyring import ApiKey, digest, key_of, list_keys, revoke_key, store_key
-from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.connection.broker import Broker, RedisAway
+from millstream.common.broker.models.by_server import look_at_each
 from millstream.common.broker.models.directory import model_names
 from millstream.common.broker.models.ended_jobs import EndedJob, ended_page
 from millstream.common.broker.models.inspection import DeadJob, LiveJob, dead_jobs
@@ -44,10 +46,20 @@ class Operations:
 
     async def find(self, id: str, tenant: str) -> JobLife:
         """Returns a job, of any tenant if `tenant` is empty. Raises `NotFound`, also for another tenant's."""
-        for model in await self._models_of(id):
-            life = await job_life(self.broker, model, JobId(id))
+        models, away = await self._models_of(id), dict[Broker, RedisAway]()
+        for model in models:
+            server = self.broker.of(model)
+            if server in away:
+                continue
+            try:
+                life = await job_life(self.broker, model, JobId(id))
+            except RedisAway as error:
+                away[server] = error
+                continue
             if life is not None and tenant in ("", life.tenant):
                 return life
+        for error in away.values():
+            raise error  # it may lie there
         raise _unknown(id)
 
     async def _models_of(self, id: str) -> list[ModelName]:
@@ -69,8 +81,16 @@ class Operations:
             start = models.index(life.model) if life.model in models else 0
             cursor = await cursor_of(self.broker, life.model, life.id) or FROM_THE_START
         found: list[LiveJob] = []
+        away: set[Broker] = set()
         for model in models[start:]:
-            found += await jobs_page(self.broker, model, wanted, cursor, limit - len(found))
+            server = self.broker.of(model)
+            try:
+                if server not in away:
+                    found += await jobs_page(self.broker, model, wanted, cursor, limit - len(found))
+            except RedisAway:
+                if server is self.broker:
+                    raise
+                away.add(server)  # which costs its own models only: the look at the cluster says that it is away
             cursor = FROM_THE_START
             if len(found) >= limit:
                 break
@@ -123,8 +143,11 @@ class Operations:
 
     async def dead(self, models: list[ModelName], tenant: str) -> list[DeadJob]:
         """Returns the jobs that killed their workers, of any tenant if `tenant` is empty, the newest first."""
-        found = [each for model in models for each in await dead_jobs(self.broker, model)]
-        return sorted((each for each in found if tenant in ("", each.tenant)), key=lambda each: -each.when)
+        seen, _ = await look_at_each(self.broker, models, partial(dead_jobs, self.broker))
+        return sorted(
+            (each for found in seen.values() for each in found if tenant in ("", each.tenant)),
+            key=lambda each: -each.when,
+        )
 
     # -------------------------------------------------------------------------------------------------------- keys
 

@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "common" / "broker" / "scripts"
 PAGE = (ROOT / "docs" / "protocol.md").read_text()
 ASIDE = {"stream_key"}  # takes the name of any stream
-PYTHON_ALONE = {"ms:{model}:load_request", "ms:{model}:loading", "ms:{model}:loaders", "ms:{model}:upkeep"}
+ALONE = ("load_request", "loading", "loaders", "upkeep", "looked_for", "astray")
+PYTHON_ALONE = {f"ms:{{model}}:{name}" for name in ALONE}
 NAMES = {"model": "model", "job_id": "<job>", "worker_id": "<worker>", "digest": "<digest>"}
 
 

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from millstream.cli.inspect.doctor import DoctorFinding, background, examine, queue, served
+from millstream.cli.inspect.doctor import DoctorFinding, background, examine, served
+from millstream.cli.inspect.servers import queue
 from millstream.cli.inspect.tables import show_jobs, show_models, show_workers
 from millstream.cli.inspect.top import watch
 from millstream.cli.settings import DoctorSettings, JobsSettings, TopSettings, WorkersSettings

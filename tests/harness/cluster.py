@@ -93,7 +93,7 @@ async def cluster(valkey: EmbeddedValkey, directory: Path, **common: str) -> Asy
     settings = {"lease": "1.0", **common}
     async with (
         Fleet(directory / "logs", valkey.url, **settings) as fleet,
-        Broker(valkey.url) as broker,
+        Broker(valkey.url, model_redis=common.get("model_redis", "")) as broker,
         httpx.AsyncClient(timeout=PATIENCE, limits=httpx.Limits(max_connections=None)) as http,
     ):
         yield Cluster(valkey, directory / "valkey", fleet, broker, http)

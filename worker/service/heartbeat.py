@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -41,9 +41,15 @@ class Heartbeat:
         self._worker = worker
         self._lease = settings.lease
         self._rules = UpkeepRules(settings.max_attempts, int(settings.fair_after * 1000))
+        self._at_home = broker.of(model) is broker  # else `Presence` announces it: home may be away
         self._names = settings.served_model_name[1:] if model in settings.served_model_name[:1] else []
         self._now = asyncio.Event()
         self.signed_in = asyncio.Event()  # set by the first beat
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Returns the other names that the model can be asked for by."""
+        return self._names
 
     def soon(self) -> None:
         """Sends a heartbeat at once: something about this worker changed."""
@@ -77,7 +83,8 @@ class Heartbeat:
 
     async def once(self, running_jobs: RunningJobs, notes: Notes) -> None:
         """Sends one beat. Raises `RedisAway`."""
-        await announce(self._broker, self._model, self._names)  # each time: an operator may have emptied Redis
+        if self._at_home:
+            await announce(self._broker, self._model, self._names)  # each time: an operator may have emptied Redis
         async with running_jobs.ledger:
             lease_ms = int(self._lease * 1000)
             about = {**notes.about(), "names": json.dumps(self._names)}

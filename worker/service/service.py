@@ -31,6 +31,7 @@ from millstream.worker.jobs.running_jobs import RunningJob, RunningJobs, left_by
 from millstream.worker.service.heartbeat import Heartbeat
 from millstream.worker.service.offered_names import on_demand
 from millstream.worker.service.preemption import Preemption
+from millstream.worker.service.presence import Presence
 from millstream.worker.settings import WorkerSettings
 from millstream.worker.text.parsers.formats import FORMATS
 
@@ -93,13 +94,14 @@ class ModelService:
     async def run(self, stop: asyncio.Event) -> None:
         """Serves until `stop` is set, then drains. Raises `EngineGone` after moving all jobs elsewhere."""
         self._driver.start()
-        bell = Doorbell(self._broker.url, self.model, self._worker)
-        control = ControlChannel(self._broker.url, self._worker)
+        bell = Doorbell(self._broker.of(self.model).url, self.model, self._worker)
+        control = ControlChannel(self._broker.of(self.model).url, self._worker)
         try:
             async with TaskGroup() as loops:
                 beating = loops.keep(partial(self._heartbeat.run, self._running_jobs, self), "heartbeat")
                 background = [
                     loops.keep(self._outbox.run, "outbox"),
+                    loops.keep(Presence(self._broker, self.model, self._heartbeat.names).run, "presence"),
                     loops.keep(self._consumer.run, "consumer"),
                     loops.keep(partial(self._consumer.listen, bell), "doorbell"),
                     loops.keep(partial(self._obey, control), "control"),

@@ -101,7 +101,7 @@ async def refund(broker: Broker, account: str, jobs: Sequence[JobId]) -> None:
 async def settle_owed(broker: Broker, model: ModelName) -> int:
     """Carries what a model's settled jobs owe over to their keys; returns how many were settled now."""
     async with redis_errors():
-        owed = await cast(Awaitable[dict[str, str]], broker.redis.hgetall(keys.owed(model)))
+        owed = await cast(Awaitable[dict[str, str]], broker.of(model).redis.hgetall(keys.owed(model)))
     by_account: dict[str, list[JobTokens]] = defaultdict(list)
     for job, entry in owed.items():
         account, _, tokens = entry.rpartition(" ")
@@ -112,7 +112,7 @@ async def settle_owed(broker: Broker, model: ModelName) -> int:
             settled += await _repay(broker, account, pairs[at : at + BATCH])
     if owed:
         async with redis_errors():
-            await cast(Awaitable[int], broker.redis.hdel(keys.owed(model), *owed))
+            await cast(Awaitable[int], broker.of(model).redis.hdel(keys.owed(model), *owed))
     return settled
 
 

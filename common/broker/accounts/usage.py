@@ -42,7 +42,7 @@ async def read_usage(broker: Broker, first: date, last: date, tenant: str = "") 
 
 async def _of_model(broker: Broker, model: ModelName, days: Sequence[date], tenant: str) -> list[Used]:
     async with redis_errors():
-        pipe = broker.redis.pipeline(transaction=False)
+        pipe = broker.of(model).redis.pipeline(transaction=False)
         for day in days:
             pipe.hgetall(keys.usage(model, (day - EPOCH).days))
         rows = await cast(Awaitable[list[dict[str, str]]], pipe.execute())

@@ -7,7 +7,8 @@ All that Redis can throw at us becomes `Unavailable` here; nobody outside `commo
 
 import random
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Literal, Self, cast
 
@@ -18,6 +19,7 @@ from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 
 from millstream.common.broker import keys
 from millstream.common.broker.connection.cluster import ClusterClient, ClusterPipeline
+from millstream.common.broker.connection.model_servers import ModelServers
 from millstream.common.broker.connection.pipeline import ScriptPipeline
 from millstream.common.broker.connection.url import RedisAddress, parse
 from millstream.common.broker.scripts.script import Head, Item, Script
@@ -27,6 +29,7 @@ from millstream.common.process.cancellation import cancellation_wins
 
 COMMAND_TIMEOUT = 5.0  # seconds until a silent connection counts as dead; redis-py itself would wait for ever
 CONNECT_TIMEOUT = 2.0
+KNOWN_PLACES = 1024  # models whose server is remembered
 CONNECTIONS = 64  # of one process, for what is no script; more only queue up inside the single-threaded server
 
 
@@ -225,12 +228,18 @@ def _forbidden(text: str) -> RedisAway:
 
 class Broker:
     """One process's way to Redis. Use as `async with Broker(url) as broker`. `timeout` is how many seconds a command
-    may stay unanswered: a worker's must be well below its lease, or one silent connection costs it the lease."""
+    may stay unanswered: a worker's must be well below its lease, or one silent connection costs it the lease.
 
-    def __init__(self, url: str, timeout: float = COMMAND_TIMEOUT) -> None:
+    `url` is home, which has what belongs to no model. `model_redis` says which models have a server of their own:
+    whoever touches a model's keys asks `broker.of(model)`."""
+
+    def __init__(self, url: str, timeout: float = COMMAND_TIMEOUT, *, model_redis: str = "") -> None:
         self.url = url
         self.redis = open_client(url, timeout=timeout)
         self._line = open_pipeline(self.redis)
+        places = ModelServers(url, model_redis)
+        self._others = {other: Broker(other, timeout) for other in places.others}
+        self._place = lru_cache(maxsize=KNOWN_PLACES)(places.url_of)
 
     async def __aenter__(self) -> Self:
         return self
@@ -241,16 +250,27 @@ class Broker:
         await self.aclose()
 
     async def aclose(self) -> None:
+        for other in self._others.values():
+            await other.aclose()
         await self._line.aclose()
         await self.redis.aclose()
+
+    @property
+    def servers(self) -> Sequence["Broker"]:
+        """Returns the ways to all servers, home first."""
+        return (self, *self._others.values())
+
+    def of(self, model: ModelName) -> "Broker":
+        """Returns the way to the server that has a model's queue."""
+        return self._others.get(self._place(model), self) if self._others else self
 
     async def run(self, script: Script[Head, Item], model: ModelName, head: Head, items: Iterable[Item] = ()) -> Any:
         """Runs a script on a model's keys. Raises `RedisAway` or `RedisRefused`; a call whose reply was lost may be
         repeated, every script is idempotent."""
-        return await self.run_on(script, keys.prefix(model), head, items)
+        return await self.of(model).run_on(script, keys.prefix(model), head, items)
 
     async def run_on(self, script: Script[Head, Item], prefix: str, head: Head, items: Iterable[Item] = ()) -> Any:
-        """Runs a script on the keys that begin with `prefix`. Raises and repeats as `run` does."""
+        """Runs a script on this server's keys that begin with `prefix`. Raises and repeats as `run` does."""
         args = script.arguments(head, items)
         async with redis_errors():
             try:

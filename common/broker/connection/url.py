@@ -75,6 +75,12 @@ def without_secrets(url: str) -> str:
     return f"{scheme}{separator}{user}{':***' if colon else ''}{at}{shown}{question}{options}"
 
 
+def address(url: str) -> str:
+    """Returns where a server is, as a label: neither login nor options."""
+    place = url.partition("://")[2].partition("?")[0]
+    return without_secrets(place).rpartition("@")[2]
+
+
 def _without_secret(option: str) -> str:
     name, equals, _ = option.partition("=")
     return f"{name}{equals}***" if SECRET in unquote(name).lower() else option

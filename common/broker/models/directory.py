@@ -4,12 +4,14 @@
 
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 import msgspec
 
 from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker, redis_errors
+from millstream.common.broker.models.by_server import look_at_each
 from millstream.common.broker.models.load_requests import ModelLoader, loaders_of
 from millstream.common.broker.scripts.script import NoArguments, Script
 from millstream.common.job import ModelName, WorkerId
@@ -66,6 +68,7 @@ class ModelInfo:
     defaults: dict[str, float] = field(default_factory=dict[str, float])  # of sampling, where a request is silent
     loaders: tuple[ModelLoader, ...] = ()  # live workers that have not loaded it, but could
     created: int = 0  # seconds since the epoch: when its oldest live worker started
+    away: str = ""  # why the server that has its queue could not be asked; empty: it was
 
     @property
     def live(self) -> int:
@@ -91,7 +94,8 @@ async def other_names(broker: Broker) -> dict[str, ModelName]:
         return {}
     listed = await model_names(broker)
     asked = {*names.values(), *(ModelName(name) for name in names)}.intersection(listed)
-    infos = {model: await model_info(broker, model) for model in asked}
+    infos, away = await look_at_each(broker, asked, partial(model_info, broker))
+    infos |= {model: ModelInfo(model, [], 0) for model in away}  # their names go on to mean them
     return {name: model for name, model in names.items() if _stands_for(name, model, infos)}
 
 
@@ -127,13 +131,17 @@ async def forget_model(broker: Broker, model: ModelName) -> None:
         if own:
             await cast(Awaitable[int], broker.redis.hdel(keys.NAMES, *own))
         await cast(Awaitable[int], broker.redis.srem(keys.MODELS, model))
-        await cast(Awaitable[int], broker.redis.delete(keys.policy(model), keys.server(model), keys.tally(model)))
+        await cast(
+            Awaitable[int], broker.of(model).redis.delete(keys.policy(model), keys.server(model), keys.tally(model))
+        )
 
 
 async def census(broker: Broker) -> list[ModelInfo]:
-    """Returns every known model with its workers, as Redis has it now."""
+    """Returns every known model with its workers, as Redis has it now. One whose server is away has none and says
+    why. Raises `RedisAway` if home is away."""
     names = await model_names(broker)
-    return [await model_info(broker, name) for name in names]
+    seen, away = await look_at_each(broker, names, partial(model_info, broker))
+    return [seen[name] if name in seen else ModelInfo(name, [], 0, away=away[name].message) for name in names]
 
 
 async def model_info(broker: Broker, model: ModelName) -> ModelInfo:
@@ -181,7 +189,7 @@ def _scores(flat: list[str]) -> dict[str, float]:
 
 async def _heartbeats(broker: Broker, model: ModelName, ids: list[str]) -> list[dict[str, str]]:
     async with redis_errors():
-        pipe = broker.redis.pipeline(transaction=False)
+        pipe = broker.of(model).redis.pipeline(transaction=False)
         for id in ids:
             pipe.hgetall(keys.worker(model, WorkerId(id)))
         return await pipe.execute() if ids else []

@@ -33,11 +33,12 @@ async def ended_page(
     """Returns up to `limit` jobs of a model, the newest first, those after `after` (not listed any more: from the
     start). An empty state asks for all that ended."""
     listed = keys.ended(model, wanted.tenant)
-    at = 0 if after is None else await _after(broker, listed, after)
+    server = broker.of(model)
+    at = 0 if after is None else await _after(server, listed, after)
     found: builtins.list[EndedJob] = []
     while len(found) < limit:
-        ids = await _ids(broker, listed, at)
-        found += [each for each in await _told(broker, model, ids) if wanted.shows(each.job)]
+        ids = await _ids(server, listed, at)
+        found += [each for each in await _told(server, model, ids) if wanted.shows(each.job)]
         if len(ids) < PAGE:
             break
         at += PAGE

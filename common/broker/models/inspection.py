@@ -2,14 +2,18 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 """The figures that an operator wants to see: the live jobs, and how the Redis server is set up."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 from millstream.common.broker import keys
-from millstream.common.broker.connection.broker import Broker, redis_errors
+from millstream.common.broker.connection.broker import Broker, RedisAway, redis_errors
 from millstream.common.broker.connection.cluster import ClusterClient
+from millstream.common.broker.connection.url import address
+from millstream.common.broker.models.by_server import look_at_each
 from millstream.common.broker.models.directory import VITALS, model_names
 from millstream.common.broker.scripts.script import NoArguments
 from millstream.common.errors import Unavailable
@@ -49,7 +53,7 @@ class DeadJob:
 async def dead_jobs(broker: Broker, model: ModelName, limit: int = 1000) -> list[DeadJob]:
     """Returns the poison jobs of a model that are kept for an operator, the newest first."""
     async with redis_errors():
-        command = broker.redis.xrevrange(keys.dead(model), count=limit)
+        command = broker.of(model).redis.xrevrange(keys.dead(model), count=limit)
         graves = await cast(Awaitable[list[tuple[str, dict[str, str]]]], command)
     return [
         DeadJob(
@@ -84,8 +88,8 @@ class ServerFacts:
 async def live_jobs(broker: Broker, model: ModelName, limit: int = 1000) -> list[LiveJob]:
     """Returns the jobs of a model that are not settled, the next to reach its deadline first, at most `limit`."""
     async with redis_errors():
-        ids = await cast(Awaitable[list[str]], broker.redis.zrange(keys.deadlines(model), 0, limit - 1))
-        pipe = broker.redis.pipeline(transaction=False)
+        ids = await cast(Awaitable[list[str]], broker.of(model).redis.zrange(keys.deadlines(model), 0, limit - 1))
+        pipe = broker.of(model).redis.pipeline(transaction=False)
         pipe.time()
         for id in ids:
             pipe.hmget(keys.job(model, JobId(id)), list(SHOWN))
@@ -117,7 +121,7 @@ async def queues(broker: Broker, model: ModelName) -> list[Queue]:
     """Returns everything that waits for a model, in the order of the tiers; what was begun already comes first in its
     tier."""
     async with redis_errors():
-        pipe = broker.redis.pipeline(transaction=False)
+        pipe = broker.of(model).redis.pipeline(transaction=False)
         pipe.xlen(keys.resume(model))
         for tier in TIERS:
             pipe.xlen(keys.resume_lower(model, tier))
@@ -181,15 +185,16 @@ class Backlog:
 
 
 async def backlogs(broker: Broker) -> list[Backlog]:
-    """Returns the backlog of every model, under its own name only."""
-    return [await backlog_of(broker, model) for model in await model_names(broker)]
+    """Returns the backlog of every model whose server answers, under its own name only."""
+    seen, _ = await look_at_each(broker, await model_names(broker), partial(backlog_of, broker))
+    return list(seen.values())
 
 
 async def backlog_of(broker: Broker, model: ModelName) -> Backlog:
     """Returns the backlog of one model: two calls, however many tenants wait."""
     now, *_ = await broker.run(VITALS, model, NoArguments())
     async with redis_errors():
-        pipe = broker.redis.pipeline(transaction=False)
+        pipe = broker.of(model).redis.pipeline(transaction=False)
         pipe.hgetall(keys.waiting(model))
         pipe.hgetall(keys.tally(model))
         for tier in TIERS:
@@ -226,13 +231,28 @@ def _after(beginning: str, fields: Mapping[str, str]) -> dict[str, int]:
 class ServerFigures:
     """One Redis server, by its answer to INFO. `seconds`: how long that answer took."""
 
-    name: str  # host:port of a cluster's node; empty for the only one
+    name: str  # host:port of a cluster's node, the address of one of several servers; empty for the only one
     seconds: float
     info: Mapping[str, Any]
 
 
 async def server_figures(broker: Broker) -> list[ServerFigures]:
-    """Returns every server that the jobs lie in. Raises `RedisAway`, also where INFO is forbidden."""
+    """Returns every server that the jobs lie in and that answers. Raises `RedisAway` if home does not, also where INFO
+    is forbidden."""
+    if len(broker.servers) == 1:
+        return await _figures(broker)
+    asked = await asyncio.gather(*map(_figures, broker.servers), return_exceptions=True)
+    found: list[ServerFigures] = []
+    for server, figures in zip(broker.servers, asked, strict=True):
+        if isinstance(figures, BaseException):
+            if server is broker or not isinstance(figures, RedisAway):
+                raise figures
+        else:
+            found += [replace(each, name=each.name or address(server.url)) for each in figures]
+    return found
+
+
+async def _figures(broker: Broker) -> list[ServerFigures]:
     began = time.perf_counter()
     async with redis_errors():
         if isinstance(broker.redis, ClusterClient):

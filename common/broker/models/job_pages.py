@@ -82,7 +82,7 @@ class JobLife:
 async def job_life(broker: Broker, model: ModelName, job: JobId) -> JobLife | None:
     """Returns a job's life; None when there is no such job (any more)."""
     async with redis_errors():
-        pipe = broker.redis.pipeline(transaction=False)
+        pipe = broker.of(model).redis.pipeline(transaction=False)
         pipe.hgetall(keys.job(model, job))
         pipe.xlen(keys.chunks(model, job))
         pipe.time()
@@ -93,7 +93,7 @@ async def job_life(broker: Broker, model: ModelName, job: JobId) -> JobLife | No
 async def cursor_of(broker: Broker, model: ModelName, job: JobId) -> Cursor | None:
     """Returns the place of a job in the order of live jobs, also soon after its end; None when there is no such job."""
     async with redis_errors():
-        command = broker.redis.hget(keys.job(model, job), "deadline")
+        command = broker.of(model).redis.hget(keys.job(model, job), "deadline")
         deadline = await cast(Awaitable[str | None], command)
     return (float(deadline), job) if deadline else None
 
@@ -117,10 +117,16 @@ async def _ids_after(broker: Broker, model: ModelName, after: Cursor) -> tuple[b
     """Returns the next ids with their deadlines, and whether there may be more."""
     deadline, last = after
     async with redis_errors():
-        equal = broker.redis.zrangebyscore(keys.deadlines(model), deadline, deadline, withscores=True) if last else None
+        equal = (
+            broker.of(model).redis.zrangebyscore(keys.deadlines(model), deadline, deadline, withscores=True)
+            if last
+            else None
+        )
         same = cast(Sequence[tuple[str, float]], await equal) if equal is not None else []
         later = f"({deadline}" if last else deadline
-        command: Any = broker.redis.zrangebyscore(keys.deadlines(model), later, "+inf", 0, PAGE, withscores=True)
+        command: Any = broker.of(model).redis.zrangebyscore(
+            keys.deadlines(model), later, "+inf", 0, PAGE, withscores=True
+        )
         rest = cast(Sequence[tuple[str, float]], await command)
     ids = [*((id, score) for id, score in same if id > last), *rest]
     return ids, len(rest) == PAGE
@@ -128,7 +134,7 @@ async def _ids_after(broker: Broker, model: ModelName, after: Cursor) -> tuple[b
 
 async def _told(broker: Broker, model: ModelName, ids: Sequence[str]) -> builtins.list[LiveJob]:
     async with redis_errors():
-        pipe = broker.redis.pipeline(transaction=False)
+        pipe = broker.of(model).redis.pipeline(transaction=False)
         pipe.time()
         for id in ids:
             pipe.hmget(keys.job(model, JobId(id)), list(SHOWN))

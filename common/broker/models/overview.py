@@ -3,12 +3,13 @@
 """One look at the whole cluster: models, workers, queues, the jobs due first, and the server they are in."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import cast
 
 from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker, redis_errors
+from millstream.common.broker.models.by_server import look_at_each
 from millstream.common.broker.models.directory import ModelInfo, census
 from millstream.common.broker.models.inspection import LiveJob, Queue, ServerFacts, live_jobs, queues, server_facts
 from millstream.common.broker.models.load_requests import loading_stage
@@ -52,12 +53,22 @@ async def overview(broker: Broker) -> Overview:
         seconds, micros = cast(tuple[int, int], await broker.redis.time())
     took, at = monotonic() - began, seconds + micros / 1e6
     server, infos = await asyncio.gather(server_facts(broker), census(broker))
-    models = [await _model(broker, info, at) for info in infos]
+    reached = {info.name: info for info in infos if not info.away}
+    seen, away = await look_at_each(broker, reached, lambda name: _model(broker, reached[name]))
+    gone = [replace(reached[name], away=error.message) for name, error in away.items()]
+    blank = {info.name: _unseen(info) for info in [*infos, *gone] if info.name not in seen}
+    models = [seen.get(info.name) or blank[info.name] for info in infos]
     return Overview(at, took, server, models)
 
 
-async def _model(broker: Broker, info: ModelInfo, at: float) -> ModelOverview:
-    live, dead, leases, fenced = await _counts(broker, info.name)
+def _unseen(info: ModelInfo) -> ModelOverview:
+    """Returns a model whose server does not answer."""
+    return ModelOverview(info, Policy(), "", [], [], 0, 0, {})
+
+
+async def _model(broker: Broker, info: ModelInfo) -> ModelOverview:
+    (seconds, micros), live, dead, leases, fenced = await _counts(broker, info.name)
+    at = seconds + micros / 1e6  # by its own server's clock
     return ModelOverview(
         info=info,
         policy=await read_policy(broker, info.name),
@@ -71,12 +82,13 @@ async def _model(broker: Broker, info: ModelInfo, at: float) -> ModelOverview:
     )
 
 
-Counts = tuple[int, int, list[tuple[str, float]], dict[str, str]]
+Counts = tuple[tuple[int, int], int, int, list[tuple[str, float]], dict[str, str]]
 
 
 async def _counts(broker: Broker, model: ModelName) -> Counts:
     async with redis_errors():
-        pipe = broker.redis.pipeline(transaction=False)
+        pipe = broker.of(model).redis.pipeline(transaction=False)
+        pipe.time()
         pipe.zcard(keys.deadlines(model))
         pipe.xlen(keys.dead(model))
         pipe.zrange(keys.leases(model), 0, -1, withscores=True)

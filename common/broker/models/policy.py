@@ -29,7 +29,7 @@ class Policy:
 async def read_policy(broker: Broker, model: ModelName) -> Policy:
     """Returns the model's policy; the default if none was set."""
     async with redis_errors():
-        found = await cast(Awaitable[dict[str, str]], broker.redis.hgetall(keys.policy(model)))
+        found = await cast(Awaitable[dict[str, str]], broker.of(model).redis.hgetall(keys.policy(model)))
     rule = found.get("policy", "shortest_queue")
     return Policy(
         rule if rule in RULES else "shortest_queue",
@@ -46,4 +46,4 @@ async def write_policy(broker: Broker, model: ModelName, policy: Policy) -> None
         raise BadRequest("'margin' and 'reserve' are numbers of jobs, 0 or more.", param="margin")
     fields = {"policy": policy.rule, "margin": policy.margin, "reserve": policy.reserve}
     async with redis_errors():
-        await cast(Awaitable[int], broker.redis.hset(keys.policy(model), mapping=fields))
+        await cast(Awaitable[int], broker.of(model).redis.hset(keys.policy(model), mapping=fields))

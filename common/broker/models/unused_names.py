@@ -2,7 +2,7 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 """Names of models that nobody has any more: listed for a while, so that requests may wait for a worker, then gone."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import cast
@@ -50,7 +50,7 @@ class UnusedNames:
     _started: float = field(default_factory=monotonic)
     _looked: float = 0.0
 
-    async def look(self, models: list[ModelName]) -> list[ModelName]:
+    async def look(self, models: Sequence[ModelName]) -> list[ModelName]:
         """Notes since when each model is unused, by the server's clock, and takes away what is due; returns that.
         Raises `RedisAway`."""
         if not self.after or monotonic() - self._looked < LOOK_EVERY:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import msgspec
 
-from millstream.common.broker import keys
+from millstream.common.broker import jobs, keys
 from millstream.common.broker.connection.broker import Broker, redis_errors
 from millstream.common.job import SETTLED, JobId, ModelName
 
@@ -46,17 +46,10 @@ class Pending:
         """Returns the background responses whose jobs have settled."""
         async with redis_errors():
             found = await cast(Awaitable[dict[str, str]], self._broker.redis.hgetall(keys.RESPONSES))
-            awaited = {id: msgspec.json.decode(text, type=Awaited) for id, text in found.items()}
-            pipe = self._broker.redis.pipeline(transaction=False)
-            for id, each in awaited.items():
-                pipe.hget(keys.job(ModelName(each.model), JobId(id)), "state")
-            states = cast(list[str | None], await pipe.execute()) if awaited else []
+        awaited = {JobId(id): msgspec.json.decode(text, type=Awaited) for id, text in found.items()}
+        states = await jobs.states(self._broker, ((ModelName(each.model), id) for id, each in awaited.items()))
         over = (None, *SETTLED)
-        return [
-            EndedResponse(id, each.tenant)
-            for (id, each), state in zip(awaited.items(), states, strict=True)
-            if state in over
-        ]
+        return [EndedResponse(id, each.tenant) for id, each in awaited.items() if id in states and states[id] in over]
 
     async def awaits(self, response: str) -> bool:
         """Tells whether its end is still to be stored."""

@@ -9,7 +9,7 @@ from typing import Literal, cast
 
 import msgspec
 
-from millstream.common.broker import keys
+from millstream.common.broker import jobs, keys
 from millstream.common.broker.connection.broker import Broker, redis_errors
 from millstream.common.job import SETTLED, JobId, ModelName
 from millstream.common.request_id import parse_request_id
@@ -58,12 +58,7 @@ class UnfinishedAnswers:
         """Returns the answers whose jobs have all settled, or are gone."""
         async with redis_errors():
             found = await cast(Awaitable[list[str]], self._broker.redis.zrange(keys.UNFINISHED, 0, -1))
-            answers = [msgspec.json.decode(text, type=UnfinishedAnswer) for text in found]
-            pipe = self._broker.redis.pipeline(transaction=False)
-            for answer in answers:
-                for job in answer.jobs():
-                    pipe.hget(keys.job(ModelName(answer.model), job), "state")
-            states = iter(cast(list[str | None], await pipe.execute()) if answers else [])
-        over = (None, *SETTLED)
-        settled = [[next(states) in over for _ in answer.jobs()] for answer in answers]
-        return [answer for answer, jobs in zip(answers, settled, strict=True) if all(jobs)]
+        answers = [msgspec.json.decode(text, type=UnfinishedAnswer) for text in found]
+        wanted = ((ModelName(answer.model), job) for answer in answers for job in answer.jobs())
+        states, over = await jobs.states(self._broker, wanted), (None, *SETTLED)
+        return [answer for answer in answers if all(job in states and states[job] in over for job in answer.jobs())]

@@ -3,7 +3,7 @@
 from structlog.testing import capture_logs
 
 from millstream.common.broker.connection.broker import Broker
-from millstream.gateway.services.connect import warn_of_eviction
+from millstream.gateway.services.tending import warn_of_eviction
 
 
 async def test_a_server_that_evicts_is_named_in_the_log(redis_url: str) -> None:

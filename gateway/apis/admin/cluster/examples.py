@@ -37,6 +37,7 @@ CLUSTER_MODEL: dict[str, Any] = {
     "policy": "shortest_queue",
     "reserve": 0,
     "loading": "",
+    "away": "",
     "wait": 2.5,
 }
 CLUSTER_WORKER: dict[str, Any] = {

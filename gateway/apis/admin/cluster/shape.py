@@ -53,6 +53,7 @@ class ClusterModel(BaseModel):
         default={}, description="Writes of the last day that were refused, by worker: it had lost the lease."
     )
     loading: str = Field(description="How far a worker that loads the model is.")
+    away: str = Field(description="Why the Redis server that has its queue could not be asked; empty: it was.")
     wait: float | None = Field(description="Seconds that a job which comes now will wait; null: not measured.")
 
 

@@ -88,6 +88,7 @@ def cluster_model(model: ModelOverview, rates: Rates, viewer: Viewer) -> Cluster
         reserve=model.policy.reserve,
         fenced=model.fenced,
         loading=model.loading,
+        away=info.away and (info.away if viewer.admin else AWAY),
         wait=0.0 if held < slots else estimate(info.waiting + 1, rate),
     )
 
