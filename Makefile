@@ -2,7 +2,7 @@
 PYTHON ?= python
 PATHS = common gateway worker cli bench tests examples deploy
 
-.PHONY: install test lint format types imports pytest coverage clients engines engines-vllm ui ui-types pictures charts audit fuzz mixed dist sbom bundle compose clean
+.PHONY: install test lint format types imports pytest coverage bench-quick clients engines engines-vllm ui ui-types pictures charts audit fuzz mixed dist sbom bundle compose clean
 
 install:
 	$(PYTHON) -m pip install --quiet -c constraints.txt -e '.[all,dev]'
@@ -37,6 +37,11 @@ coverage:
 	HF_HUB_OFFLINE=1 PYTHONDONTWRITEBYTECODE= $(PYTHON) -m coverage run -m pytest -n auto -p tests.harness.spreading $(TESTS)
 	$(PYTHON) -m coverage combine --quiet
 	$(PYTHON) -m coverage report
+
+# Has it become slower? A few ratios of processor time, each of one run; fails beyond 1.3 times the committed ones
+# (bench/quick/ratios.json). A minute or two; not part of `test`, because a machine can be too busy even for ratios.
+bench-quick:
+	HF_HUB_OFFLINE=1 $(PYTHON) -m bench.quick
 
 # Other people's clients, in environments of their own (aider and Open WebUI pin all they need); asks the package registries, so
 # it is not part of `test`. uv, because pip takes a quarter of an hour to find versions that fit together.
