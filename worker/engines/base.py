@@ -18,7 +18,7 @@ import msgspec
 
 from millstream.common.chunk import Chunk, Filling, Result, TokenClass
 from millstream.common.errors import BadRequest, EngineError, MillstreamError
-from millstream.common.job import Exactness, Guide, JobRequest, Sampling, TokenizeInput
+from millstream.common.job import Exactness, Guide, JobRequest, Sampling, WorkInput
 from millstream.worker.engines.guide_limits import GuideLimits
 
 SequenceKey = NewType("SequenceKey", str)  # "<job>#<grant>": ours, never the client's id
@@ -244,8 +244,9 @@ class TextEngine(Protocol):
         `UpstreamLost`, `Interrupted`."""
         ...
 
-    async def tokenize(self, work: TokenizeInput) -> Result:
-        """Raises `BadRequest` where the engine does not tell its tokens."""
+    async def compute(self, work: WorkInput) -> tuple[Result, int]:
+        """Returns what was computed, and for how many tokens. Raises `BadRequest` where the engine cannot, and what
+        `answer` does."""
         ...
 
     def stats(self) -> EngineStats: ...

@@ -1,13 +1,15 @@
 """The abilities of an upstream, as its probe found them, and how exact a continuation they allow."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from millstream.common.job import ChatPrompt, Exactness, JobRequest, TextPrompt
 
 TOLD = {  # as the log, the card and `doctor` name them
     "chat": "chat",
     "completions": "completions",
+    "embeddings": "embeddings",
+    "reranks": "rerank",
     "usage": "usage",
     "seed": "seed",
     "logprobs": "logprobs",
@@ -32,6 +34,9 @@ class Abilities:
     context_length: int = 0
     chat: bool = False
     completions: bool = False
+    dimensions: int = 0  # of its vectors; 0: it makes none
+    reranks: bool = False
+    inputs: int = 0  # texts in one request for vectors or scores; 0: it does not tell
     usage: bool = False  # streams end with token counts
     seed: bool = False  # accepted, and the same seed gives the same text
     logprobs: bool = False
@@ -45,14 +50,23 @@ class Abilities:
     newer_bound: bool = False  # knows `max_completion_tokens` only
 
     @property
+    def generates(self) -> bool:
+        return self.chat or self.completions
+
+    @property
+    def embeddings(self) -> bool:
+        return self.dimensions > 0
+
+    @property
     def found(self) -> list[str]:
         """Returns the names of what it can do."""
-        return [TOLD[field.name] for field in fields(self) if field.name in TOLD and getattr(self, field.name)]
+        return [told for name, told in TOLD.items() if getattr(self, name)]
 
     @property
     def missing(self) -> list[str]:
-        """Returns the names of what it cannot do."""
-        return [name for field, name in TOLD.items() if not getattr(self, field) and field != "reasons"]
+        """Returns the names of what it cannot do, as far as a server that writes might."""
+        expected = TOLD.keys() - {"reasons", "embeddings", "reranks"} if self.generates else set[str]()
+        return [told for name, told in TOLD.items() if name in expected and not getattr(self, name)]
 
     def exactness(self, request: JobRequest) -> Exactness:
         """Returns what a continuation of this request may promise once it has begun."""
@@ -72,5 +86,6 @@ class Abilities:
             yield "chat", "text" if self.goes_on and not self.reasons else "restart"
         if self.completions:
             yield "completions", "text"
-        yield "tools", "restart"
-        yield "formats", "restart"
+        if self.generates:
+            yield "tools", "restart"
+            yield "formats", "restart"

@@ -86,7 +86,8 @@ class UpstreamPool:
             "name": self.settings.served_name or _shown_name(found.model),
             "engine": "openai",
             "context_length": self.settings.context_length or found.context_length or USUAL_CONTEXT,
-            "details": {
+            "details": ({"dimensions": str(found.dimensions)} if found.dimensions else {})
+            | {
                 "upstream": " ".join(address.root for address in self._addresses),
                 "upstream_server": found.server,
                 "upstream_can": ", ".join(found.found),
@@ -177,6 +178,13 @@ class UpstreamPool:
                 yield event
             if not data:
                 return
+
+    async def whole(self, upstream: Upstream, route: str, body: Mapping[str, Any]) -> httpx.Response:
+        """Returns an answer that comes as a whole, read. Raises as `asking` does."""
+        async with self.asking(upstream, route, body) as response:
+            self._events += 1
+            await self._whole(response)
+            return response
 
     async def _whole(self, response: httpx.Response) -> bytes:
         """Returns an answer that came as a whole, from a server that does not stream."""

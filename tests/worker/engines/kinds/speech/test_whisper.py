@@ -97,7 +97,7 @@ def test_a_slice_is_the_librarys_token_for_token(
 def test_a_prompt_comes_before_the_slice(engine: SpeechEngine, reference: Any, folder: Path) -> None:
     samples, said = noise(5), "the mill"
     ids = torch.tensor(
-        [END + 1 + 6, *(asyncio.run(engine.tokenize(TokenizeInput(text=f" {said}", add_special_tokens=False))).ids)]
+        [END + 1 + 6, *(asyncio.run(engine.compute(TokenizeInput(text=f" {said}", add_special_tokens=False)))[0].ids)]
     )
     wanted = generated(reference, folder, samples, task="transcribe", language="en", prompt_ids=ids)
     opening = [END + 1, END + 2, END + 5]
@@ -185,10 +185,10 @@ def test_what_it_cannot_do_is_refused_by_name(engine: SpeechEngine, asked: JobIn
 
 
 def test_it_tokenizes(engine: SpeechEngine) -> None:
-    ids = asyncio.run(engine.tokenize(TokenizeInput(text="mill"))).ids
-    assert asyncio.run(engine.tokenize(TokenizeInput(ids=ids))).text == "mill"
+    ids = asyncio.run(engine.compute(TokenizeInput(text="mill")))[0].ids
+    assert asyncio.run(engine.compute(TokenizeInput(ids=ids)))[0].text == "mill"
     with pytest.raises(BadRequest):
-        asyncio.run(engine.tokenize(TokenizeInput(messages=[])))
+        asyncio.run(engine.compute(TokenizeInput(messages=[])))
 
 
 def test_one_language_alone(tmp_path: Path) -> None:
