@@ -42,7 +42,7 @@ class LastingStream(io.TextIOBase):
     def flush(self) -> None:
         try:
             self._target.flush()
-        except OSError:
+        except (OSError, ValueError):  # the latter where the stream was closed before, as Python 3.13 tells
             pass  # dropped
 
     def isatty(self) -> bool:

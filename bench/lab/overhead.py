@@ -22,7 +22,7 @@ from rich.table import Table
 from millstream.bench.harness.cluster import ClusterShape, Running, baseline, cluster
 from millstream.bench.harness.measurement import Trial, arrivals, median_cpu, streams, trial
 from millstream.bench.lab.peers import PEERS, Peer, install, light, running
-from millstream.bench.lab.worker_without_outbox import cost_without_outbox
+from millstream.bench.lab.queue.worker_without_outbox import cost_without_outbox
 from millstream.common.errors import Unavailable
 from millstream.common.process import loop
 

@@ -1,4 +1,4 @@
-"""What `doctor` says of the Redis servers: home, and those of single models."""
+"""The lines of `doctor` about the Redis servers: home, and those of single models."""
 
 from collections.abc import Iterator, Sequence
 

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from millstream.cli.settings import JobsSettings, WorkersSettings
+from millstream.common.broker.connection.by_server import look_at_each
 from millstream.common.broker.connection.opening import open_broker
-from millstream.common.broker.models.by_server import look_at_each
 from millstream.common.broker.models.directory import ModelInfo, WorkerInfo, census, model_names
 from millstream.common.broker.models.inspection import LiveJob, dead_jobs, live_jobs
 from millstream.common.broker.models.load_requests import ModelLoader

@@ -15,8 +15,8 @@ from rich.text import Text
 from millstream.cli.inspect.tables import WIDE, live_or_away
 from millstream.cli.settings import TopSettings
 from millstream.common.broker.connection.broker import Broker
+from millstream.common.broker.connection.by_server import look_at_each
 from millstream.common.broker.connection.opening import open_broker
-from millstream.common.broker.models.by_server import look_at_each
 from millstream.common.broker.models.directory import ModelInfo, WorkerInfo, census
 from millstream.common.broker.models.inspection import Queue, queues
 from millstream.common.broker.models.policy import Policy, read_policy

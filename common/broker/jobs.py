@@ -3,8 +3,7 @@
 """The gateway's side of a job's life: submit, attach, watch, cancel, and a look inside."""
 
 import json
-from collections import defaultdict
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -12,7 +11,6 @@ import msgspec
 
 from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker, redis_errors
-from millstream.common.broker.models.by_server import look_at_each
 from millstream.common.broker.scripts.job_calls import (
     ATTACH,
     CANCEL,
@@ -250,21 +248,3 @@ async def read(broker: Broker, model: ModelName, job: JobId) -> dict[str, str]:
     """Returns all fields of a job's hash; empty when there is no such job."""
     async with redis_errors():
         return await cast(Awaitable[dict[str, str]], broker.of(model).redis.hgetall(keys.job(model, job)))
-
-
-async def states(broker: Broker, wanted: Iterable[tuple[ModelName, JobId]]) -> dict[JobId, JobState | None]:
-    """Returns the state of each job, None for one that there is no more. Jobs whose server is away are left out. Raises
-    `RedisAway` if home is."""
-    by_model: dict[ModelName, list[JobId]] = defaultdict(list)
-    for model, job in wanted:
-        by_model[model].append(job)
-
-    async def look(model: ModelName) -> list[JobState | None]:
-        async with redis_errors():
-            pipe = broker.of(model).redis.pipeline(transaction=False)
-            for job in by_model[model]:
-                pipe.hget(keys.job(model, job), "state")
-            return cast(list[JobState | None], await pipe.execute())
-
-    seen, _ = await look_at_each(broker, by_model, look)
-    return {job: state for model, found in seen.items() for job, state in zip(by_model[model], found, strict=True)}

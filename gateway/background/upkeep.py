@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import structlog
 
 from millstream.common.broker.connection.broker import Broker
-from millstream.common.broker.models.by_server import look_at_each
+from millstream.common.broker.connection.by_server import look_at_each
 from millstream.common.broker.models.directory import model_names
 from millstream.common.broker.upkeep import keep_up
 from millstream.common.errors import MillstreamError

@@ -10,7 +10,7 @@ import msgspec
 from millstream.common.broker.accounts.keyring import ApiKey, KeyLimits
 from millstream.common.broker.accounts.limits import Meter, Reserved, refund, reserve, settle_owed
 from millstream.common.broker.connection.broker import Broker
-from millstream.common.broker.models.by_server import look_at_each
+from millstream.common.broker.connection.by_server import look_at_each
 from millstream.common.broker.models.directory import model_names
 from millstream.common.errors import Overloaded, QuotaExceeded
 from millstream.common.job import AudioInput, ChatPrompt, JobId, JobRequest, TextPrompt, TokensPrompt

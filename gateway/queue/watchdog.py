@@ -8,8 +8,8 @@ from time import monotonic
 import structlog
 
 from millstream.common.broker.connection.broker import Broker, RedisAway
+from millstream.common.broker.connection.by_server import grouped
 from millstream.common.broker.jobs import watch
-from millstream.common.broker.models.by_server import grouped
 from millstream.common.chunk import Seq
 from millstream.common.job import GatewayId, ModelName
 from millstream.gateway.queue.hub import FrameHub

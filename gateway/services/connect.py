@@ -64,13 +64,10 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
         TaskGroup() as tasks,
     ):
         queue = connected_queue(broker, Terms(settings.retention, bounds_of(settings)), settings.keep_alive, spans)
-        keyring, forget_after = keyring_of(settings, broker), settings.forget_models_after
+        keyring = keyring_of(settings, broker)
+        upkeep = upkeep_loops(broker, upkeep_rules(settings), settings.forget_models_after)
         loops = [
-            *(tasks.keep(loop, name) for name, loop in queue.loops.items()),
-            *(
-                tasks.keep(loop, name)
-                for name, loop in upkeep_loops(broker, upkeep_rules(settings), forget_after).items()
-            ),
+            *(tasks.keep(loop, name) for name, loop in {**queue.loops, **upkeep}.items()),
             *([tasks.keep(keyring.watch, "keys")] if keyring else []),
         ]
         try:

@@ -6,7 +6,7 @@ from functools import partial
 from millstream.common.broker import jobs
 from millstream.common.broker.accounts.keyring import ApiKey, digest, key_of, list_keys, revoke_key, store_key
 from millstream.common.broker.connection.broker import Broker, RedisAway
-from millstream.common.broker.models.by_server import look_at_each
+from millstream.common.broker.connection.by_server import look_at_each
 from millstream.common.broker.models.directory import model_names
 from millstream.common.broker.models.ended_jobs import EndedJob, ended_page
 from millstream.common.broker.models.inspection import DeadJob, LiveJob, dead_jobs

@@ -21,7 +21,7 @@ log = structlog.stdlib.get_logger(part="presence")
 
 
 class Presence:
-    """One model's. While home is away it is waited for: jobs go on without it."""
+    """Announces one model. While home is away it is waited for: jobs go on without it."""
 
     def __init__(self, broker: Broker, model: ModelName, names: Sequence[str]) -> None:
         self._broker = broker

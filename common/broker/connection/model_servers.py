@@ -1,4 +1,4 @@
-"""Which Redis server has a model's queue, read from one setting.
+"""The map from models to the Redis servers that have their queues, read from one setting.
 
     llama*=redis://b:6379/0,qwen*=redis+sentinel://c:26379,d:26379/mymaster
 

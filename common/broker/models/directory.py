@@ -11,7 +11,7 @@ import msgspec
 
 from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker, redis_errors
-from millstream.common.broker.models.by_server import look_at_each
+from millstream.common.broker.connection.by_server import look_at_each
 from millstream.common.broker.models.load_requests import ModelLoader, loaders_of
 from millstream.common.broker.scripts.script import NoArguments, Script
 from millstream.common.job import ModelName, WorkerId

@@ -11,9 +11,9 @@ from typing import Any, cast
 
 from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker, RedisAway, redis_errors
+from millstream.common.broker.connection.by_server import look_at_each
 from millstream.common.broker.connection.cluster import ClusterClient
 from millstream.common.broker.connection.url import address
-from millstream.common.broker.models.by_server import look_at_each
 from millstream.common.broker.models.directory import VITALS, model_names
 from millstream.common.broker.scripts.script import NoArguments
 from millstream.common.errors import Unavailable

@@ -9,7 +9,7 @@ from typing import cast
 
 from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker, redis_errors
-from millstream.common.broker.models.by_server import look_at_each
+from millstream.common.broker.connection.by_server import look_at_each
 from millstream.common.broker.models.directory import ModelInfo, census
 from millstream.common.broker.models.inspection import LiveJob, Queue, ServerFacts, live_jobs, queues, server_facts
 from millstream.common.broker.models.load_requests import loading_stage

@@ -8,8 +8,9 @@ from typing import Any, cast
 
 import msgspec
 
-from millstream.common.broker import jobs, keys
+from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker, redis_errors
+from millstream.common.broker.records.job_states import job_states
 from millstream.common.job import SETTLED, JobId, ModelName
 
 MOST_DEAD = 1000  # undelivered webhooks kept, the newest
@@ -47,7 +48,7 @@ class Pending:
         async with redis_errors():
             found = await cast(Awaitable[dict[str, str]], self._broker.redis.hgetall(keys.RESPONSES))
         awaited = {JobId(id): msgspec.json.decode(text, type=Awaited) for id, text in found.items()}
-        states = await jobs.states(self._broker, ((ModelName(each.model), id) for id, each in awaited.items()))
+        states = await job_states(self._broker, ((ModelName(each.model), id) for id, each in awaited.items()))
         over = (None, *SETTLED)
         return [EndedResponse(id, each.tenant) for id, each in awaited.items() if id in states and states[id] in over]
 

@@ -9,8 +9,9 @@ from typing import Literal, cast
 
 import msgspec
 
-from millstream.common.broker import jobs, keys
+from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker, redis_errors
+from millstream.common.broker.records.job_states import job_states
 from millstream.common.job import SETTLED, JobId, ModelName
 from millstream.common.request_id import parse_request_id
 
@@ -60,5 +61,5 @@ class UnfinishedAnswers:
             found = await cast(Awaitable[list[str]], self._broker.redis.zrange(keys.UNFINISHED, 0, -1))
         answers = [msgspec.json.decode(text, type=UnfinishedAnswer) for text in found]
         wanted = ((ModelName(answer.model), job) for answer in answers for job in answer.jobs())
-        states, over = await jobs.states(self._broker, wanted), (None, *SETTLED)
+        states, over = await job_states(self._broker, wanted), (None, *SETTLED)
         return [answer for answer in answers if all(job in states and states[job] in over for job in answer.jobs())]

@@ -30,7 +30,7 @@ LINES = 40
 
 
 @dataclass
-class Servers:
+class ThreeServers:
     """A cluster over three servers."""
 
     site: Cluster
@@ -64,14 +64,14 @@ class Servers:
 
 
 @pytest_asyncio.fixture
-async def three(tmp_path: Path) -> AsyncIterator[Servers]:
+async def three(tmp_path: Path) -> AsyncIterator[ThreeServers]:
     async with AsyncExitStack() as stack:
         servers = {
             name: await stack.enter_async_context(EmbeddedValkey(tmp_path / name)) for name in ("home", "a", "b")
         }
         places = f"alph?={servers['a'].url},beta={servers['b'].url}"
         site = await stack.enter_async_context(cluster(servers["home"], tmp_path, model_redis=places))
-        yield Servers(site, servers, places)
+        yield ThreeServers(site, servers, places)
 
 
 def body(model: ModelName, **changes: Any) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def sdk(gateway: FleetPart, **options: Any) -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="none", **options)
 
 
-async def test_a_server_that_dies_costs_its_models_only(three: Servers) -> None:
+async def test_a_server_that_dies_costs_its_models_only(three: ThreeServers) -> None:
     gateway = await three.site.gateway()
     for model in (ALPHA, BETA, GAMMA):
         await three.worker(model)
@@ -121,7 +121,7 @@ async def test_a_server_that_dies_costs_its_models_only(three: Servers) -> None:
     assert all(client.heard.connections == 1 for client in lost)
 
 
-async def test_every_key_lies_at_its_server(three: Servers) -> None:
+async def test_every_key_lies_at_its_server(three: ThreeServers) -> None:
     gateway = await three.site.gateway()
     for model in (ALPHA, BETA, GAMMA):
         await three.worker(model)
@@ -138,11 +138,11 @@ async def test_every_key_lies_at_its_server(three: Servers) -> None:
     assert any("job:" in name for name in a) and any("job:" in name for name in b)
 
 
-async def _marked(three: Servers) -> bool:
+async def _marked(three: ThreeServers) -> bool:
     return keys.looked_for(ALPHA) in await three.names("a") and keys.looked_for(BETA) in await three.names("b")
 
 
-async def test_a_killed_worker_a_killed_gateway_and_ids(three: Servers) -> None:
+async def test_a_killed_worker_a_killed_gateway_and_ids(three: ThreeServers) -> None:
     """Fail-over, resumption at another gateway, idempotency, cancel and the look at a job, away from home."""
     one, two = await three.site.gateway(admins="default"), await three.site.gateway(admins="default")
     dying = await three.worker(ALPHA)
@@ -170,7 +170,7 @@ async def test_a_killed_worker_a_killed_gateway_and_ids(three: Servers) -> None:
     assert job["state"] == "cancelled"
 
 
-async def test_running_streams_go_on_without_home(three: Servers) -> None:
+async def test_running_streams_go_on_without_home(three: ThreeServers) -> None:
     gateway = await three.site.gateway()
     await three.worker(ALPHA)
     clients = [three.client(gateway, ALPHA, 500) for _ in range(3)]
@@ -185,7 +185,7 @@ async def test_running_streams_go_on_without_home(three: Servers) -> None:
 
 
 @pytest.mark.timeout(300)
-async def test_batches_over_two_servers(three: Servers) -> None:
+async def test_batches_over_two_servers(three: ThreeServers) -> None:
     """One server is away for a while: its batch waits, the other's ends."""
     gateway = await three.site.gateway()
     await three.site.fleet.background()
@@ -226,7 +226,7 @@ async def _over(client: openai.AsyncOpenAI, batch: str) -> bool:
     return (await client.batches.retrieve(batch)).status == "completed"
 
 
-async def test_a_worker_with_another_map_is_told(three: Servers) -> None:
+async def test_a_worker_with_another_map_is_told(three: ThreeServers) -> None:
     await three.site.gateway()
     strayed = await three.site.fleet.worker(served_model_name=ALPHA, model_redis="")
     await wait_until(lambda: strayed.told("model_astray"), within=PATIENCE, what="the worker is told")

@@ -1,4 +1,4 @@
-"""Which server has a model's queue: every form of the setting, and what is said of one that cannot be meant so."""
+"""The map from models to servers: every form of the setting, and what is said of one that cannot be meant so."""
 
 import re
 from collections.abc import Callable

@@ -121,7 +121,8 @@ async def test_characters_of_several_tokens_come_whole(rig: UpstreamRig, llama: 
 
 
 async def test_vectors(rig: UpstreamRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it passes over (dimensions), and what it gives the status of a failure (long texts), are the client's."""
+    """The client is told what llama.cpp's server passes over (dimensions), and that texts are too long, which has the
+    status of a failure there."""
     monkeypatch.setattr(conftest, "NAME", SAMPLE)
     server = Llama("vectors")
     try:
@@ -136,11 +137,11 @@ async def test_vectors(rig: UpstreamRig, monkeypatch: pytest.MonkeyPatch) -> Non
             await rig.read(JobRequest(EmbedInput(["a river"], 8)))
         with pytest.raises(ContextLengthExceeded, match="too large"):
             await rig.read(JobRequest(EmbedInput(["a river " * 700])))
-        asked = asyncio.create_task(rig.read(JobRequest(EmbedInput(["a river " * 200] * 64))))
+        asked = asyncio.create_task(rig.read(JobRequest(EmbedInput(["a river " * 200] * 8))))
         await wait_until(lambda: service._driver.stats().running)
         await asyncio.to_thread(server.kill)
         server.start()
-        assert [len(chunk.result.vectors) for chunk in await asked if chunk.result] == [64]
+        assert [len(chunk.result.vectors) for chunk in await asked if chunk.result] == [8]
     finally:
         server.kill()
 

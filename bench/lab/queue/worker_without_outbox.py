@@ -1,6 +1,6 @@
 """A worker that tells nobody: engine, text and chunks as always, but no outbox, no Redis. What such a worker costs less
 than one in a cluster is what its outbox costs. Run as
-`python -m bench.lab.worker_without_outbox --streams 64 --tokens 200`; it prints CPU microseconds per token."""
+`python -m bench.lab.queue.worker_without_outbox --streams 64 --tokens 200`; it prints CPU microseconds per token."""
 
 import argparse
 import asyncio
@@ -71,7 +71,7 @@ async def cost_without_outbox(streams: int, tokens: int) -> float:
     command = [
         sys.executable,
         "-m",
-        "millstream.bench.lab.worker_without_outbox",
+        "millstream.bench.lab.queue.worker_without_outbox",
         "--streams",
         str(streams),
         "--tokens",

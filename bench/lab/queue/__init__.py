@@ -1,0 +1,1 @@
+"""Measurements of what the queue costs, by server and by step."""
