@@ -106,9 +106,9 @@ class OpenAIEngine:
         result, tokens = Result(), 0
         for part in parts(work, abilities):
             route, body = computing_body(part, abilities, upstream.address.root)
-            answer = await self._pool.whole(upstream, route, body)
-            found, counted = await asyncio.to_thread(read_computed, part, abilities, answer.content)
-            tokens += counted or counted_by(answer.headers)
+            answer, headers = await self._pool.whole(upstream, route, body)
+            found, counted = await asyncio.to_thread(read_computed, part, abilities, answer)
+            tokens += counted or counted_by(headers)
             vectors, scores = [*result.vectors, *found.vectors], [*result.scores, *found.scores]
             result = Result(vectors=vectors, scores=scores)
         upstream.succeeded()

@@ -153,7 +153,7 @@ class UpstreamPool:
         try:
             async with upstream.client.stream("POST", route, json=body) as response:
                 if response.status_code != 200:
-                    raise self._refused(upstream, response, await response.aread())
+                    raise self._refused(upstream, response, await self._whole(response))
                 yield response
         except httpx.ConnectError as error:
             raise self.lost(upstream, error, attempts=0) from error
@@ -179,20 +179,21 @@ class UpstreamPool:
             if not data:
                 return
 
-    async def whole(self, upstream: Upstream, route: str, body: Mapping[str, Any]) -> httpx.Response:
-        """Returns an answer that comes as a whole, read. Raises as `asking` does."""
+    async def whole(self, upstream: Upstream, route: str, body: Mapping[str, Any]) -> tuple[bytes, Mapping[str, str]]:
+        """Returns an answer that comes as a whole, and its headers. Raises as `asking` does."""
         async with self.asking(upstream, route, body) as response:
             self._events += 1
-            await self._whole(response)
-            return response
+            return await self._whole(response), response.headers
 
     async def _whole(self, response: httpx.Response) -> bytes:
-        """Returns an answer that came as a whole, from a server that does not stream."""
+        """Returns an answer that comes as a whole. One that is too long is not read to its end."""
+        body = bytearray()
         async with asyncio.timeout(self.settings.first):
-            body = await response.aread()
-        if len(body) > LONGEST_ANSWER:
-            raise garbage("an answer too long")
-        return body
+            async for data in response.aiter_bytes():
+                body += data
+                if len(body) > LONGEST_ANSWER:
+                    raise garbage("an answer too long")
+        return bytes(body)
 
     # ------------------------------------------------------------------------------------------- away and back again
 

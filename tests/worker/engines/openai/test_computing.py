@@ -9,6 +9,7 @@ from millstream.common.chunk import Result, Usage
 from millstream.common.errors import BadRequest, ContextLengthExceeded, EngineError, MillstreamError, WorkerLost
 from millstream.common.job import ClassifyInput, EmbedInput, JobInput, JobRequest, RerankInput
 from millstream.worker.engines.base import ModelCard
+from millstream.worker.engines.openai import pool
 from millstream.worker.engines.openai.engine import OpenAIEngine
 from millstream.worker.engines.openai.settings import UpstreamSettings
 from tests.harness.computing_upstream import WIDTH, ComputingUpstream, Mishap
@@ -204,3 +205,13 @@ async def test_what_it_does_not_compute_is_refused_by_name(rig: UpstreamRig) -> 
             await computed(rig, work)
     with pytest.raises(BadRequest, match="does not serve /v1/chat/completions, but /v1/embeddings"):
         words(await rig.read())
+
+
+@pytest.mark.parametrize("status", [200, 500])
+async def test_an_answer_without_end_is_not_read_to_its_end(
+    rig: UpstreamRig, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr(pool, "LONGEST_ANSWER", 10_000)
+    await in_front(rig, Mishap(status, ["x" * 5000] * 2000))
+    with pytest.raises(EngineError, match="an answer too long"):
+        await computed(rig, TEXTS)
