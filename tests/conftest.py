@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -40,7 +41,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure() -> None:
-    """Another server takes the embedded Valkey's place: `MILLSTREAM_TEST_SERVER=/usr/bin/redis-server`."""
+    """Another server takes the embedded Valkey's place: `MILLSTREAM_TEST_SERVER=/usr/bin/redis-server`. Under `nohup`
+    the tests' processes hear a hang-up all the same: what is caught here is not inherited, what is ignored would be."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
     if server := os.environ.get("MILLSTREAM_TEST_SERVER"):
         embedded.server_binary = lambda: server
 

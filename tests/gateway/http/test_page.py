@@ -10,7 +10,7 @@ from millstream.gateway.ui.route import FOLDER
 from tests.gateway.conftest import gateway
 from tests.gateway.scripted import ScriptedCluster
 
-FILES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.*"))
+FILES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.*") if not path.name.endswith(".d.ts"))
 IMPORT = re.compile(r"""^import .*?from "(.+?)";$""", re.MULTILINE)
 
 
