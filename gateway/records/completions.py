@@ -1,6 +1,7 @@
 """Stored chat completions: answers with `store: true`, kept with their messages and metadata."""
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
@@ -8,9 +9,7 @@ import msgspec
 from millstream.common.errors import NotFound
 from millstream.common.request_id import parse_request_id
 from millstream.gateway.records.lost import missing
-from millstream.gateway.records.store import Record, RecordStore
-
-PAGE = 100  # records read at once while a filtered list is gathered
+from millstream.gateway.records.store import Record, RecordStore, walk
 
 
 class StoredCompletion(msgspec.Struct):
@@ -62,13 +61,9 @@ class StoredCompletions:
 
     async def walk(self, after: str | None, *, descending: bool) -> AsyncGenerator[StoredCompletion]:
         """Yields all completions after `after`, by their age."""
-        while True:
-            page = await self._store.list(self._tenant, "completion", after=after, limit=PAGE, descending=descending)
-            for record in page:
+        async with aclosing(walk(self._store, self._tenant, "completion", after, descending=descending)) as records:
+            async for record in records:
                 yield msgspec.json.decode(record.body, type=StoredCompletion)
-            if len(page) < PAGE:
-                return
-            after = page[-1].id
 
     async def _unknown(self, identity: str) -> NotFound:
         what = f"Completion '{identity[:80]}' not found: it was not stored, expired, or deleted"

@@ -10,9 +10,8 @@ from typing import Any
 import msgspec
 
 from millstream.common.errors import NotFound
-from millstream.gateway.records.store import Record, RecordStore
+from millstream.gateway.records.store import PAGE, Record, RecordStore, walk
 
-PAGE = 100  # items read at once
 ITEMS = "item/"  # begins the kind of a conversation's items; its id follows
 TICKS = 1_000_000  # a second of the items' order: items come many in one second
 
@@ -55,13 +54,9 @@ class Conversations:
 
     async def all(self, after: str | None, *, descending: bool) -> AsyncGenerator[StoredConversation]:
         """Yields all conversations after `after`, by their age."""
-        while True:
-            page = await self._store.list(self._tenant, "conversation", after=after, limit=PAGE, descending=descending)
-            for record in page:
+        async with aclosing(walk(self._store, self._tenant, "conversation", after, descending=descending)) as records:
+            async for record in records:
                 yield msgspec.json.decode(record.body, type=StoredConversation)
-            if len(page) < PAGE:
-                return
-            after = page[-1].id
 
     async def uptime(self) -> float:
         """Returns for how many seconds the server has run that has the tenant's conversations."""
@@ -108,13 +103,9 @@ class Conversations:
     ) -> AsyncGenerator[tuple[StoredItem, int]]:
         """Yields the items after `after`, the oldest first unless `descending`, each with its number of bytes."""
         kind = ITEMS + identity
-        while True:
-            page = await self._store.list(self._tenant, kind, after=after, limit=PAGE, descending=descending)
-            for record in page:
+        async with aclosing(walk(self._store, self._tenant, kind, after, descending=descending)) as records:
+            async for record in records:
                 yield msgspec.json.decode(record.body), len(record.body)
-            if len(page) < PAGE:
-                return
-            after = page[-1].id
 
     async def page(
         self, identity: str, after: str | None, limit: int, *, descending: bool

@@ -1,5 +1,6 @@
 """The store of answers for later: stored completions and responses."""
 
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from millstream.common.broker.records.store import Record
@@ -7,7 +8,9 @@ from millstream.common.broker.records.store import Record
 # completion, draft, response, conversation, file, batch, vote; and item/<conversation> for the items of each
 Kind = str
 
-__all__ = ["Kind", "Record", "RecordStore"]
+PAGE = 100  # records read at once
+
+__all__ = ["PAGE", "Kind", "Record", "RecordStore", "walk"]
 
 
 class RecordStore(Protocol):
@@ -41,3 +44,16 @@ class RecordStore(Protocol):
     ) -> list[Record]:
         """Lists records by (created, id), those after the record `after` (unknown: from the start)."""
         ...
+
+
+async def walk(
+    store: RecordStore, tenant: str, kind: Kind, after: str | None = None, *, descending: bool = False
+) -> AsyncGenerator[Record]:
+    """Yields all records of a kind after the record `after`, by their age, a page of them read at once."""
+    while True:
+        page = await store.list(tenant, kind, after=after, limit=PAGE, descending=descending)
+        for record in page:
+            yield record
+        if len(page) < PAGE:
+            return
+        after = page[-1].id

@@ -22,11 +22,10 @@ from millstream.gateway.apis.admin.arena.shape import (
 )
 from millstream.gateway.apis.shared.examples import answers, listed
 from millstream.gateway.apis.shared.json_route import JsonRoute
-from millstream.gateway.records.store import Record, RecordStore
+from millstream.gateway.records.store import Record, RecordStore, walk
 from millstream.gateway.services.services import InServices, Services, tenant_of
 
 router = APIRouter(tags=["arena"], route_class=JsonRoute)
-PAGE = 100  # votes read at once while all are looked at
 LINES = {200: {"description": "A vote a line", "content": {"application/jsonl": {"schema": {"type": "string"}}}}}
 
 
@@ -55,14 +54,9 @@ class Votes:
 
     async def walk(self) -> AsyncGenerator[ArenaVote]:
         """Yields all votes, the oldest first."""
-        after: str | None = None
-        while True:
-            records = await self._store.list(self._tenant, "vote", after=after, limit=PAGE)
-            for record in records:
+        async with aclosing(walk(self._store, self._tenant, "vote")) as records:
+            async for record in records:
                 yield ArenaVote.model_validate_json(record.body)
-            if len(records) < PAGE:
-                return
-            after = records[-1].id
 
 
 def votes_of(request: Request, services: Services) -> Votes:
