@@ -29,14 +29,17 @@ PROCESSES = (
     "worker/engines/loading/ranks",
 )
 """Folders of tests that start, kill and freeze processes, which the system may hold up for seconds at any point."""
+SERVERS = {"valkey", "own_valkey"}
+"""Fixtures of servers. Their clock goes on, also while the system holds up the test."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of processes get a second try, which the report counts as `rerun`. A fault that shows every time fails, and
-    so does a test that hangs: its second try would have no limit."""
+    """Tests of processes and of servers get a second try, which the report counts as `rerun`. A fault that shows every
+    time fails, and so does a test that hangs: its second try would have no limit."""
     folders = tuple(f"tests/{folder}/" for folder in PROCESSES)
     for item in items:
-        if item.nodeid.startswith(folders) and not item.get_closest_marker("fuzz"):
+        waits = item.nodeid.startswith(folders) or SERVERS & set(getattr(item, "fixturenames", ()))
+        if waits and not item.get_closest_marker("fuzz"):
             item.add_marker(pytest.mark.flaky(reruns=1, rerun_except="from pytest-timeout"))
 
 

@@ -125,7 +125,7 @@ async def test_a_batch_has_one_holder_whose_grant_fences_the_others(redis_url: s
         batches = Batches(broker)
         await batches.create("b", {"tenant": "a"}, 1, 60)
         assert await batches.idle() == [("b", "0")]
-        first = await batches.hold("b", "one", 0.05)
+        first = await batches.hold("b", "one", 60)
         assert first is not None and await batches.hold("b", "two", 60) is None and await batches.idle() == []
         again = await batches.hold("b", "one", 0)  # lets go
         second = await batches.hold("b", "two", 60)

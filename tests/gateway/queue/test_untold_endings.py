@@ -51,7 +51,7 @@ async def test_a_job_whose_deadline_passes_while_it_runs(site: Site) -> None:
     collected = CollectedSpans()
     await site.beat("w")
     queue = await site.gateway(spans=collected)
-    following = await failing(site, queue, timeout=0.3)
+    following = await failing(site, queue, timeout=1)
     assert await site.claim("w")
     await following_ends(site, following)
     await wait_until(lambda: len(collected.spans) == 2)
