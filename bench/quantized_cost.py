@@ -2,7 +2,7 @@
 
     python -m bench.quantized_cost                       # float32, int8 and int4, each in a process of its own
 
-Needs the extra `torchao`. The text is the beginning of docs/architecture.md. Its perplexity is computed by the engine
+The text is the beginning of docs/architecture.md. Its perplexity is computed by the engine
 that is measured, 512 tokens at a time.
 """
 
@@ -29,15 +29,18 @@ TEXT = Path(__file__).resolve().parents[1] / "docs" / "architecture.md"
 PIECE = 512  # tokens that are scored together
 PIECES = 4
 WAYS = ("float32", "int8", "int4")
+LEVELS = {"one": 1, "eight": 8}  # requests at once
 
 
 async def rate(
     engine: TransformersEngine, told: asyncio.Queue[Output], args: argparse.Namespace, at_once: int
-) -> float:
-    """Returns the most tokens a second of several rounds with so many requests at once."""
+) -> tuple[float, float]:
+    """Returns the most tokens a second of several rounds with so many requests at once, and the least milliseconds of
+    processor time a token."""
     rates: list[float] = []
+    costs: list[float] = []
     for repeat in range(args.repeats):
-        start = time.perf_counter()
+        start, spent = time.perf_counter(), time.process_time()
         for number in range(at_once):
             prompt = [(number * 31 + repeat * 7 + at * 13) % 40000 for at in range(24)]
             key = SequenceKey(f"{at_once}-{repeat}-{number}#1")
@@ -49,7 +52,8 @@ async def rate(
                 raise output.error
             ended += output.finish is not None
         rates.append(at_once * args.tokens / (time.perf_counter() - start))
-    return max(rates)
+        costs.append(1e3 * (time.process_time() - spent) / (at_once * args.tokens))
+    return max(rates), min(costs)
 
 
 async def perplexity(engine: TransformersEngine, told: asyncio.Queue[Output]) -> float:
@@ -87,7 +91,9 @@ async def measure(args: argparse.Namespace) -> dict[str, float]:
     await asyncio.to_thread(engine.load)
     told: asyncio.Queue[Output] = asyncio.Queue()
     engine.start(_telling(told))
-    found = {"one": await rate(engine, told, args, 1), "eight": await rate(engine, told, args, 8)}
+    found: dict[str, float] = {}
+    for name, at_once in LEVELS.items():
+        found[name], found[f"{name}-cpu"] = await rate(engine, told, args, at_once)
     found["mib"] = psutil.Process().memory_info().rss / 2**20
     found["perplexity"] = await perplexity(engine, told)
     await asyncio.to_thread(engine.close)
@@ -96,14 +102,13 @@ async def measure(args: argparse.Namespace) -> dict[str, float]:
 
 def table(args: argparse.Namespace) -> None:
     print(f"{args.model}, {args.tokens} tokens a request; perplexity of {PIECE * PIECES} tokens of {TEXT.name}\n")
-    print("| weights | tokens/s alone | tokens/s of 8 at once | memory of the process | perplexity |")
+    print("| weights | tokens/s alone (CPU) | tokens/s of 8 at once (CPU) | memory of the process | perplexity |")
     print("|---|---|---|---|---|")
-    for way in WAYS:
+    for way in args.ways:
         flags = [f"--{name}={getattr(args, name)}" for name in ("model", "tokens", "repeats")]
         found = result_of("millstream.bench.quantized_cost", [*flags, "--way", way], way)
         cells = (
-            f"{found['one']:.1f}",
-            f"{found['eight']:.1f}",
+            *(f"{found[name]:.1f} ({found[f'{name}-cpu']:.1f} ms)" for name in LEVELS),
             f"{found['mib']:.0f} MiB",
             f"{found['perplexity']:.2f}",
         )
@@ -115,6 +120,7 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2", help="the sample, or a folder")
     parser.add_argument("--tokens", type=int, default=32, help="completion tokens of each request")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="what to measure")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.way is None:

@@ -11,6 +11,7 @@ import torch
 
 from millstream.worker.engines.model_files.weights_digest import weights_of, words_of
 from millstream.worker.engines.transformers.loading.load import Loaded
+from millstream.worker.engines.transformers.loading.narrow_layers import is_narrow
 from millstream.worker.engines.transformers.settings import EngineSettings
 
 
@@ -23,7 +24,7 @@ def fingerprint(
     parts = (
         weights_of(Path(loaded.path)) or f"{source}|{loaded.revision}",
         str(loaded.model.dtype).removeprefix("torch."),
-        str(settings.quantization),
+        f"{settings.quantization}{' for CPUs' if is_narrow(loaded.model) else ''}",
         str(adapter),
         *(() if loaded.unbatched is None else ("one at a time",)),  # rounds in other places than a batch does
         *(() if loaded.ranks is None else (f"{loaded.ranks.size} ranks",)),  # sums are added up in another order

@@ -36,6 +36,7 @@ from millstream.worker.engines.transformers.loading.device import pick_device, p
 from millstream.worker.engines.transformers.loading.failures import MODEL_ERRORS, explained
 from millstream.worker.engines.transformers.loading.gpu_attention import GPU_ATTENTION, fits
 from millstream.worker.engines.transformers.loading.lean_layers import make_lean
+from millstream.worker.engines.transformers.loading.narrow_layers import NarrowWeights, narrow_linears
 from millstream.worker.engines.transformers.loading.packing import pack_linears
 from millstream.worker.engines.transformers.loading.placement import check_placement, placement, quantized, spread
 from millstream.worker.engines.transformers.loading.support import NotBatched, why_not_batched
@@ -136,8 +137,11 @@ def load(settings: EngineSettings, progress: LoadProgress, *, encodes: bool = Fa
         else:
             model = _model(_head(encodes=encodes, hears=hears), place, settings, device, dtype)
         unbatched = unbatched or spread(model)
+        narrow = _narrow(settings, device)
         if unbatched is None:
-            _made_for_batches(model, device, whole=ranks is None, adapters=settings.adapters)
+            _made_for_batches(model, device, narrow, whole=ranks is None, adapters=settings.adapters)
+        elif narrow is not None:
+            narrow_linears(model, narrow)
     eos = _eos_ids(model)
     rendered = with_template(tokenizer, eos, settings.chat_template)
     if settings.chat_template:
@@ -217,7 +221,7 @@ def _model(
 ) -> PreTrainedModel:
     options = origin_of(place, settings.source) | placement(settings, device)
     options["dtype"] = dtype or "auto"
-    if settings.quantization:
+    if settings.quantization and _narrow(settings, device) is None:
         options["quantization_config"] = quantized(settings.quantization)
     model = trained(kind, place.path, **options)
     if "device_map" not in options:
@@ -239,7 +243,15 @@ def _split(share: Share) -> tuple[Ranks, PreTrainedModel]:
     return ranks, model
 
 
-def _made_for_batches(model: PreTrainedModel, device: torch.device, *, whole: bool, adapters: bool) -> None:
+def _narrow(settings: EngineSettings, device: torch.device) -> NarrowWeights | None:
+    """Returns the weights that are made here after reading: on CPUs, whose kernels torch has itself."""
+    kind = settings.quantization
+    return kind if device.type == "cpu" and (kind == "int8" or kind == "int4") else None
+
+
+def _made_for_batches(
+    model: PreTrainedModel, device: torch.device, narrow: NarrowWeights | None, *, whole: bool, adapters: bool
+) -> None:
     """Gives the model the attention of the batch and, on CPUs if it is there as a `whole`, layers and weights made for
     it. `adapters`: they may come beside its layers."""
     if device.type != "cpu":
@@ -252,6 +264,8 @@ def _made_for_batches(model: PreTrainedModel, device: torch.device, *, whole: bo
         model.set_attn_implementation(CPU_ATTENTION)
     if whole:
         make_lean(model, adapters=adapters)
+        if narrow is not None:
+            narrow_linears(model, narrow)
         pack_linears(model)
 
 

@@ -38,11 +38,11 @@ def pack_linears(model: nn.Module) -> None:
     format that cannot be packed here."""
     for parent in model.modules():
         for name, child in parent.named_children():
-            if _is_plain(child) and packable(child.weight.dtype):
+            if is_plain(child) and packable(child.weight.dtype):
                 setattr(parent, name, PackedLinear(child))
 
 
-def _is_plain(layer: nn.Module) -> TypeGuard[nn.Linear]:
+def is_plain(layer: nn.Module) -> TypeGuard[nn.Linear]:
     """Tells whether a layer's weight is what it says: torchao's are tensors of a kind of their own, which claim the
     number format that they had."""
     if type(layer) is not nn.Linear or type(layer.weight) is not nn.Parameter:
