@@ -30,6 +30,7 @@ from millstream.worker.engines.transformers.loading.device import pick_device, p
 from millstream.worker.engines.transformers.loading.failures import explained
 from millstream.worker.engines.transformers.loading.kinds import ModelKind
 from millstream.worker.engines.transformers.loading.load import locate, origin_of
+from millstream.worker.engines.transformers.loading.quantization.checkpoints import prepared
 from millstream.worker.engines.transformers.loading.trained import trained
 from millstream.worker.engines.transformers.settings import SAMPLE_EMBEDDING, EngineSettings, ModelFiles, ModelSource
 
@@ -159,7 +160,8 @@ def load_computing_model(settings: EngineSettings, kind: ModelKind, progress: Lo
         config = AutoConfig.from_pretrained(place.path, **origin)
         progress("loading the weights", None)
         dtype = pick_dtype(settings.dtype, device, parameters=0)
-        network = trained(_network(kind, config), place.path, spare=_UNUSED, dtype=dtype or "auto", **origin)
+        options = origin | prepared(config, settings.quantization, device)
+        network = trained(_network(kind, config), place.path, spare=_UNUSED, dtype=dtype or "auto", **options)
         network = cast(Any, network).to(device).eval()
         if device.type == "cpu" and not fused(network.dtype):
             network.set_attn_implementation("eager")

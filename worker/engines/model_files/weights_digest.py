@@ -10,6 +10,7 @@ from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
 _WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt")
 _SAMPLES = 16  # pieces of each file that are looked at, spread over it
 _PIECE = 65536  # bytes
+_IDLE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache")  # change no number
 
 
 def words_of(tokenizer: HuggingFaceTokenizer) -> tuple[str, str]:
@@ -20,8 +21,9 @@ def words_of(tokenizer: HuggingFaceTokenizer) -> tuple[str, str]:
 
 
 def weights_of(place: Path) -> str:
-    """Returns a digest of the weights in a folder or file, empty if it is none: of each file its size and some pieces.
-    Weights that were trained further have the same sizes and names, but differ everywhere."""
+    """Returns a digest of the weights in a folder or file, empty if it is none: of each file its size and some pieces,
+    and what config.json says of how they are computed (positions, quantisation and others). Weights that were trained
+    further have the same sizes and names, but differ everywhere."""
     files = [place] if place.is_file() else sorted(each for each in _files(place) if each.suffix in _WEIGHTS)
     if not files:
         return ""
@@ -29,7 +31,16 @@ def weights_of(place: Path) -> str:
     for file in files:
         for piece in _pieces(file):
             digest.update(piece)
+    digest.update(_configuration(place).encode())
     return digest.hexdigest()
+
+
+def _configuration(place: Path) -> str:
+    file = place / "config.json"
+    if not file.is_file():
+        return ""
+    told: dict[str, object] = json.loads(file.read_text(encoding="utf-8"))
+    return json.dumps({name: value for name, value in told.items() if name not in _IDLE}, sort_keys=True)
 
 
 def _files(folder: Path) -> Iterator[Path]:

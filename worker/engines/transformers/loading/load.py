@@ -39,6 +39,7 @@ from millstream.worker.engines.transformers.loading.lean_layers import make_lean
 from millstream.worker.engines.transformers.loading.narrow_layers import NarrowWeights, narrow_linears
 from millstream.worker.engines.transformers.loading.packing import pack_linears
 from millstream.worker.engines.transformers.loading.placement import check_placement, placement, quantized, spread
+from millstream.worker.engines.transformers.loading.quantization.checkpoints import prepared
 from millstream.worker.engines.transformers.loading.support import NotBatched, why_not_batched
 from millstream.worker.engines.transformers.loading.trained import trained
 from millstream.worker.engines.transformers.ranks.leader import Ranks
@@ -122,6 +123,7 @@ def load(settings: EngineSettings, progress: LoadProgress, *, encodes: bool = Fa
     with explained(settings.source.model, device):
         progress("reading the configuration", None)
         config = _config(place, settings.source)
+        quantised = prepared(config, settings.quantization, device) if size == 1 else {}
         context = _context_length(config, settings.max_model_len)
         progress("loading the tokenizer", None)
         tokenizer = AutoTokenizer.from_pretrained(place.path, **origin_of(place, settings.source))
@@ -135,7 +137,7 @@ def load(settings: EngineSettings, progress: LoadProgress, *, encodes: bool = Fa
             origin, threads = origin_of(place, settings.source), settings.threads
             ranks, model = _split(Share(place.path, origin, dtype, device.type, size, kv_heads, threads))
         else:
-            model = _model(_head(encodes=encodes, hears=hears), place, settings, device, dtype)
+            model = _model(_head(encodes=encodes, hears=hears), place, settings, device, dtype, quantised)
         unbatched = unbatched or spread(model)
         narrow = _narrow(settings, device)
         if unbatched is None:
@@ -218,8 +220,9 @@ def _model(
     settings: EngineSettings,
     device: torch.device,
     dtype: torch.dtype | None,
+    quantised: dict[str, Any],
 ) -> PreTrainedModel:
-    options = origin_of(place, settings.source) | placement(settings, device)
+    options = origin_of(place, settings.source) | placement(settings, device) | quantised
     options["dtype"] = dtype or "auto"
     if settings.quantization and _narrow(settings, device) is None:
         options["quantization_config"] = quantized(settings.quantization)

@@ -1,20 +1,16 @@
 """Weights quantised by torchao while they are read: it runs alone and in a batch, and goes on exactly."""
 
-import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from millstream.worker.engines.transformers.loading.placement import quantized
-from millstream.worker.engines.transformers.settings import EngineSettings, ModelSource, Quantization
-from tests.worker.engines.conftest import EOS, byte_tokenizer
+from millstream.worker.engines.transformers.settings import EngineSettings, Quantization
 from tests.worker.engines.loading.test_loading import refusal
 from tests.worker.engines.rig import Rig
 
@@ -79,20 +75,6 @@ def test_a_missing_package_is_named_with_its_extra(
     assert f"pip install 'millstream[{extra}]'" in refusal(replace(tiny_settings, quantization=asked))
 
 
-@pytest.fixture(scope="module")
-def wide(tiny_settings: EngineSettings, tmp_path_factory: pytest.TempPathFactory) -> EngineSettings:
-    """A Llama whose widths are multiples of the blocks that share a scale."""
-    folder = tmp_path_factory.mktemp("wide")
-    torch.manual_seed(11)
-    config = LlamaConfig(
-        vocab_size=260, hidden_size=128, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-        max_position_embeddings=512, initializer_range=0.3, bos_token_id=None, eos_token_id=EOS, pad_token_id=EOS,
-    )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)
-    byte_tokenizer().save_pretrained(folder)
-    return replace(tiny_settings, source=ModelSource(str(folder)))
-
-
 @pytest.mark.parametrize("asked", ["8bit", "4bit"])
 def test_bitsandbytes_runs_on_a_cpu_and_is_announced_as_less_than_exact(
     wide: EngineSettings, asked: Quantization
@@ -106,28 +88,5 @@ def test_bitsandbytes_runs_on_a_cpu_and_is_announced_as_less_than_exact(
         ids = own.generate(torch.tensor([PROMPTS[0]]), max_new_tokens=8, min_new_tokens=8, do_sample=False)
         assert rig.one(PROMPTS[0], 8) == ids[0, len(PROMPTS[0]) :].tolist()
         assert rig.card.exactness["chat"] == "tokens"
-    finally:
-        rig.close()
-
-
-def test_an_fp8_checkpoint_is_made_into_full_weights_on_a_cpu(wide: EngineSettings, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(wide.source.model, tmp_path / "fp8"))
-    weights = load_file(folder / "model.safetensors")
-    for name in [name for name in weights if "_proj." in name]:
-        scale = weights[name].abs().max() / 448  # the largest number of the format
-        weights[name.replace(".weight", ".weight_scale_inv")] = scale.view(1, 1)
-        weights[name] = (weights[name] / scale).to(torch.float8_e4m3fn)
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    config = json.loads((folder / "config.json").read_text())
-    told = {"quant_method": "fp8", "weight_block_size": [128, 128], "activation_scheme": "dynamic"}
-    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": told}))
-    whole = LlamaForCausalLM.from_pretrained(wide.source.model)
-    for name, weight in whole.named_parameters():
-        if (scale := weights.get(name.replace(".weight", ".weight_scale_inv"))) is not None:
-            weight.data = weights[name].float() * scale
-    rig = Rig(replace(wide, source=ModelSource(str(folder))))
-    try:
-        ids = whole.generate(torch.tensor([PROMPTS[0]]), max_new_tokens=8, min_new_tokens=8, do_sample=False)
-        assert rig.one(PROMPTS[0], 8) == ids[0, len(PROMPTS[0]) :].tolist()
     finally:
         rig.close()
