@@ -163,6 +163,10 @@ docker image inspect "$PYTHON_IMAGE" > /dev/null 2>&1 || base || die "debootstra
 docker image inspect "$REDIS_IMAGE" > /dev/null 2>&1 || redis_image || die "redis image: see redis.log"
 say "stand-ins for $PYTHON_IMAGE and $REDIS_IMAGE"
 [ -n "${TORCH_INDEX:-}" ] || torch_index || say "no CPU wheel of torch at hand: the worker image gets CUDA"
+IMAGE_VERSION=$(sed -n 's/^version = "\(.*\)"/\1/p' source/pyproject.toml)
+IMAGE_REVISION=$(git -C "$CHECKOUT" rev-parse HEAD)
+IMAGE_SOURCE=https://example.org/your/copy
+export IMAGE_VERSION IMAGE_REVISION IMAGE_SOURCE
 for service in gateway background worker; do
   check "docker compose build $service" dc -f docker-compose.yml -f ../build.yml build -q "$service"
 done
@@ -171,6 +175,13 @@ check "a changed source line installs nothing anew" \
   bash -c 'cd source && docker compose -f docker-compose.yml -f ../build.yml build --progress plain gateway 2>&1 |
     grep -A1 "requirements.txt" | grep -q CACHED'
 [ -z "${INDEX_PID:-}" ] || kill "$INDEX_PID" 2> /dev/null
+labelled() { # labelled SERVICE: its image says what it was built from
+  local told= each
+  for each in version revision source; do told+="{{index .Config.Labels \"org.opencontainers.image.$each\"}} "; done
+  told=$(docker image inspect "millstream-$1" --format "$told"); echo "$told"
+  [ "$told" = "$IMAGE_VERSION $IMAGE_REVISION $IMAGE_SOURCE " ]
+}
+for service in gateway background worker; do check "$service says what it was built from" labelled $service; done
 say "sizes: $(docker images --format '{{.Repository}} {{.Size}}' | grep millstream | tr '\n' ' ')"
 stop_daemon
 run_daemon || die "dockerd does not start in a namespace: see dockerd.log"

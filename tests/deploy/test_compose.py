@@ -90,6 +90,16 @@ def test_ours_are_built_here_and_write_only_to_volumes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
+def test_the_build_passes_on_what_the_images_labels_say(name: str) -> None:
+    arguments = SERVICES[name]["build"]["args"]
+    text = (ROOT / SERVICES[name]["build"]["dockerfile"]).read_text()
+    for argument in ("VERSION", "REVISION", "SOURCE"):
+        assert arguments[argument] == f"${{IMAGE_{argument}:-unknown}}"
+        assert f"\nARG {argument}=" in text
+    assert set(arguments) <= set(re.findall(r"^ARG (\w+)=", text, re.M))
+
+
+@pytest.mark.parametrize("name", OURS)
 def test_every_setting_in_the_users_file_reaches_them(name: str) -> None:
     assert SERVICES[name]["env_file"] == [{"path": ".env", "required": False}]
     fixed = {variable for variable, value in SERVICES[name]["environment"].items() if "${" not in str(value)}
