@@ -12,6 +12,7 @@ from uvicorn.supervisors import Multiprocess
 
 from millstream.common.process import loop
 from millstream.common.process.leash import die_with_parent
+from millstream.common.process.open_files import raise_open_files
 from millstream.common.telemetry import configure
 from millstream.gateway.app import create_app, listen, server, server_config
 from millstream.gateway.records.files.storage import Storage
@@ -35,7 +36,7 @@ def serve(settings: GatewaySettings) -> int:
         log.error("cannot_start", error=str(error))
         return WRONG_USAGE
     host, port = listener.getsockname()[:2]
-    log.info("listening", host=host, port=port, processes=settings.processes, open_files=loop.raise_open_files())
+    log.info("listening", host=host, port=port, processes=settings.processes, open_files=raise_open_files())
     if settings.processes == 1:
         return run(settings, [listener])
     Multiprocess(server_config(settings, partial(child_app, settings, os.getpid())), [listener]).run()

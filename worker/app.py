@@ -11,6 +11,7 @@ from millstream.common.errors import MillstreamError
 from millstream.common.job import WorkerId
 from millstream.common.process import loop
 from millstream.common.process.identity import incarnation
+from millstream.common.process.open_files import raise_open_files
 from millstream.common.process.stopping import on_stop_signals
 from millstream.common.process.tasks import START_ANEW, LoopEnded, leaves, tell_why_it_ends
 from millstream.common.telemetry import configure
@@ -30,6 +31,7 @@ def serve(settings: WorkerSettings) -> int:
     """Runs one worker until SIGTERM or SIGINT; returns the exit status."""
     worker = WorkerId(incarnation("worker"))
     configure(settings.log_format, settings.log_level, {"worker": worker})
+    raise_open_files()
     if (followed := build.follow(settings)) is not None:
         return followed
     try:

@@ -4,10 +4,8 @@ import asyncio
 import gc
 import sys
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from typing import Any, TypeVar
 
-MOST_FILES = 1 << 20  # where the system names no limit
 T = TypeVar("T")
 
 
@@ -19,21 +17,6 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     import uvloop
 
     return uvloop.new_event_loop
-
-
-def raise_open_files() -> int:
-    """Lets this process open as many files and connections as the system allows it at all, and returns how many; 0
-    where there is no such limit to ask for."""
-    if sys.platform == "win32":
-        return 0
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else hard
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(ValueError, OSError):  # macOS has another limit, below the one it tells
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

@@ -12,6 +12,7 @@ from millstream.common.broker.records.pending import EndedResponse, Pending
 from millstream.common.broker.records.unfinished import AnswerKind, UnfinishedAnswer, UnfinishedAnswers
 from millstream.common.process import loop
 from millstream.common.process.identity import incarnation
+from millstream.common.process.open_files import raise_open_files
 from millstream.common.process.stopping import on_stop_signals
 from millstream.common.process.tasks import TaskGroup, leaves, tell_why_it_ends
 from millstream.gateway.background.answers import BackgroundResponses, KeptAnswers
@@ -178,6 +179,7 @@ async def work(settings: BackgroundSettings) -> None:
 def serve(settings: BackgroundSettings) -> int:
     """Runs the process and returns its exit status."""
     telemetry.configure(settings.log_format, settings.log_level, {"process": "background"})
+    raise_open_files()
     try:
         loop.run(work(settings))
     except (ValueError, ExceptionGroup) as error:

@@ -21,6 +21,7 @@ from millstream.common.broker.records.unfinished import UnfinishedAnswers
 from millstream.common.broker.upkeep import UpkeepRules
 from millstream.common.job import ModelName
 from millstream.common.process.identity import incarnation
+from millstream.common.process.open_files import watch_open_files
 from millstream.common.process.tasks import TaskGroup
 from millstream.common.tracing.opening import traces
 from millstream.gateway.access.api_keys import Keyring
@@ -69,6 +70,7 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
         loops = [
             *(tasks.keep(loop, name) for name, loop in {**queue.loops, **upkeep}.items()),
             *([tasks.keep(keyring.watch, "keys")] if keyring else []),
+            tasks.keep(watch_open_files, "open_files"),
         ]
         try:
             yield ClusterServices(

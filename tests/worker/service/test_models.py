@@ -1,8 +1,8 @@
 """Models that come on demand, with several workers that could load them."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
@@ -44,10 +44,12 @@ class Faulty(Counted):
 
 
 @asynccontextmanager
-async def working(site: Site, name: str, kind: type[Counted], rate: float = 0.0) -> AsyncGenerator[None]:
+async def working(
+    site: Site, name: str, kind: type[Counted], rate: float = 0.0, slots: int = 8
+) -> AsyncGenerator[None]:
     """A worker process's models: one that is there, one on demand with one slot."""
     offers = [
-        ModelOffer(MODEL, lambda **_: SimulatedEngine(SimulatedSettings(name=MODEL))),
+        ModelOffer(MODEL, lambda **_: SimulatedEngine(SimulatedSettings(name=MODEL, slots=slots, rate=rate))),
         ModelOffer(EXTRA, lambda **_: kind(SimulatedSettings(name=EXTRA, slots=1, rate=rate)), resident=False),
     ]
     models = WorkerModels(
@@ -110,11 +112,11 @@ async def test_a_model_that_cannot_be_loaded_here_is_loaded_elsewhere(
             await wait_until(met)
 
 
-async def ask(site: Site, *ids: str, tokens: int = 8) -> None:
-    """Submit jobs of the model that comes on demand."""
+async def ask(site: Site, *ids: str, tokens: int = 8, model: ModelName = EXTRA) -> None:
+    """Submit jobs, of the model that comes on demand if no other is named."""
     envelope = jobs.Envelope(GatewayId("nobody"), "acme", "default", timeout_ms=60_000, retention_ms=60_000)
     for id in ids:
-        await jobs.submit(site.broker, EXTRA, envelope, [jobs.NewJob(JobId(id), request(tokens))])
+        await jobs.submit(site.broker, model, envelope, [jobs.NewJob(JobId(id), request(tokens))])
 
 
 async def test_a_second_worker_loads_a_model_that_keeps_the_first_one_busy(
@@ -135,6 +137,29 @@ async def test_a_second_worker_loads_a_model_that_keeps_the_first_one_busy(
 
         await wait_until(both)
         assert Counted.loads == 2
+
+
+async def test_every_replica_of_an_unloaded_model_comes_back_when_it_is_needed(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roster, "LOOK_EVERY", 0.02)
+
+    def replicas(wanted: int) -> Callable[[], Awaitable[bool]]:
+        async def reached() -> bool:
+            return await live(site, MODEL) == wanted
+
+        return reached
+
+    async with AsyncExitStack() as workers:
+        for name in ("a", "b", "c"):
+            await workers.enter_async_context(working(site, name, Counted, rate=1, slots=1))
+        await wait_until(replicas(3))
+        await request_load(site.broker, MODEL, "unload")
+        await wait_until(replicas(0))
+        await ask(site, "first", tokens=1000, model=MODEL)
+        await wait_until(replicas(1))
+        await ask(site, *(f"more-{number}" for number in range(11)), tokens=1000, model=MODEL)
+        await wait_until(replicas(3))
 
 
 async def test_a_worker_whose_model_was_unloaded_counts_as_one_that_can_load_it(
