@@ -19,11 +19,13 @@ COPY pyproject.toml /
 RUN /opt/sbom/bin/cyclonedx-py environment --pyproject /pyproject.toml --output-reproducible -o /sbom.json /opt/millstream/bin/python
 
 FROM python:3.11-slim
+# whoever gives containers a user of their own choice puts these into group 0: the home is that group's too
 RUN useradd --create-home --uid 10001 millstream \
- && install -d -o millstream -g millstream /home/millstream/files
+ && install -d -o millstream /home/millstream/files \
+ && chgrp -R 0 /home/millstream && chmod -R g=u /home/millstream
 COPY --from=build /opt/millstream /opt/millstream
 COPY --from=sbom /sbom.json /opt/millstream/sbom.json
-ENV PATH=/opt/millstream/bin:$PATH PYTHONUNBUFFERED=1
+ENV HOME=/home/millstream PATH=/opt/millstream/bin:$PATH PYTHONUNBUFFERED=1
 USER millstream
 WORKDIR /home/millstream
 EXPOSE 8000

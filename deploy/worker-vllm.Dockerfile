@@ -24,11 +24,13 @@ FROM python:3.11-slim
 # a compiler: vLLM makes kernels for the GPU it finds
 RUN apt-get update && apt-get install -y --no-install-recommends gcc g++ && rm -rf /var/lib/apt/lists/*
 # the cache folder exists in the image so that a fresh volume over it belongs to the user
+# whoever gives containers a user of their own choice puts these into group 0: the home is that group's too
 RUN useradd --create-home --uid 10001 millstream \
- && install -d -o millstream -g millstream /home/millstream/.cache
+ && install -d -o millstream /home/millstream/.cache \
+ && chgrp -R 0 /home/millstream && chmod -R g=u /home/millstream
 COPY --from=build /opt/millstream /opt/millstream
 COPY --from=sbom /sbom.json /opt/millstream/sbom.json
-ENV PATH=/opt/millstream/bin:$PATH PYTHONUNBUFFERED=1 NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+ENV HOME=/home/millstream PATH=/opt/millstream/bin:$PATH PYTHONUNBUFFERED=1 NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER millstream
 WORKDIR /home/millstream
 STOPSIGNAL SIGTERM

@@ -14,6 +14,7 @@ from millstream.common.process import loop
 from millstream.common.process.leash import die_with_parent
 from millstream.common.process.open_files import raise_open_files
 from millstream.common.telemetry import configure
+from millstream.gateway.access.tls import check_tls
 from millstream.gateway.app import create_app, listen, server, server_config
 from millstream.gateway.records.files.storage import Storage
 from millstream.gateway.services.connect import connect
@@ -31,6 +32,7 @@ def serve(settings: GatewaySettings) -> int:
         _look_up(settings.host)
         create_app(settings, connect)  # only to hear what is wrong with the settings before a port is opened
         Storage(settings.files_url)
+        check_tls(settings.ssl_certfile, settings.ssl_keyfile)
         listener = _listen(settings)
     except (ValueError, OSError) as error:
         log.error("cannot_start", error=str(error))
@@ -53,9 +55,6 @@ def _look_up(host: str) -> None:
 
 def _listen(settings: GatewaySettings) -> socket.socket:
     """Raises `ValueError` that names the flags."""
-    for flag, file in (("--ssl-certfile", settings.ssl_certfile), ("--ssl-keyfile", settings.ssl_keyfile)):
-        if file is not None and not os.access(file, os.R_OK):
-            raise ValueError(f"{flag} {file}: there is no such file that this user may read.")
     try:
         return listen(settings)
     except OSError as error:

@@ -229,11 +229,17 @@ bounded() { # no root, no capability, no new privileges, a file system that may 
     grep -q "NoNewPrivs:.1" /proc/self/status && ! touch /opt/millstream/x 2> /dev/null && touch /tmp/x'
 }
 
+as_anybody() { # a user whom no file of users knows, as Kubernetes' platforms choose one
+  docker run --rm --user 54321:0 --network none --entrypoint sh "millstream-$1" -c \
+    'for folder in ~/files ~/.cache; do [ ! -e $folder ] || touch $folder/x || exit 1; done; millstream --version'
+}
+
 cp source/.env.example source/.env
 check "up --wait with .env.example, three workers" sim up -d --wait --scale worker=3
 for service in gateway background worker; do check "$service has no rights to spare" bounded $service; done
 check "the gateway's image has no torch, but what s3:// needs" exec_in gateway \
   python -c 'import s3fs, importlib.util as u, sys; sys.exit(u.find_spec("torch") is not None)'
+for service in gateway background worker; do check "$service runs as any user of group 0" as_anybody $service; done
 check "a reference run" reference
 check "three streams lie on three workers" loads
 check "kill -9 of a worker's process: every stream whole and unchanged" streams_while kill_worker

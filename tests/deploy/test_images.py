@@ -73,6 +73,16 @@ def test_each_runs_as_an_ordinary_user_and_gets_the_stop_signal(name: str) -> No
     assert "FROM" not in words[words.index("USER") :]
 
 
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_user_of_any_number_in_group_0_can_write_where_its_process_has_to(name: str) -> None:
+    image = (ROOT / "deploy" / f"{name}.Dockerfile").read_text().rsplit("\nFROM ", 1)[1]
+    made = re.findall(r"install -d -o millstream (/home/millstream/\S+)", image)
+    assert made == ["/home/millstream/.cache" if name.startswith("worker") else "/home/millstream/files"]
+    opened = image.index("chgrp -R 0 /home/millstream && chmod -R g=u /home/millstream")
+    assert image.index(made[0]) < opened < image.index("USER millstream")
+    assert "ENV HOME=/home/millstream " in image  # a user whom no file of users knows has no other
+
+
 def test_every_image_is_used_and_every_command_but_the_profiled_one_exists() -> None:
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     built = {service["build"]["dockerfile"] for service in services.values() if "build" in service}

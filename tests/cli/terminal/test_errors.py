@@ -34,6 +34,7 @@ COMMANDS = {
     "up --log-file /proc/nope/x --port 0": (1, "Set --log-file or"),
     "up --host 203.0.113.7 --port 0": (1, r"Choose an address of this machine with --host \(MILLSTREAM_HOST\)"),
     "gateway --files-url s3://bucket": (2, r"MILLSTREAM_FILES_URL"),
+    "gateway --ssl-certfile /nope.pem": (2, r"--ssl-certfile \(MILLSTREAM_SSL_CERTFILE\) /nope.pem cannot be read"),
     "worker --engine openai": (2, "needs --upstream URL"),
     "nonsense": (2, "No such command 'nonsense'"),
 }
