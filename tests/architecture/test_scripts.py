@@ -10,7 +10,7 @@ import pytest
 from millstream.common import broker
 from millstream.common.broker.scripts.declaration import declaration_of
 from millstream.common.broker.scripts.script import Script
-from millstream.common.broker.scripts.source import libraries_of, script_text
+from millstream.common.broker.scripts.source import libraries_of, rarely_of, script_text
 from tests.architecture import lua
 
 FOLDER = Path(__file__).parents[2] / "common" / "broker" / "scripts"
@@ -29,6 +29,14 @@ def test_a_file_names_the_libraries_it_uses_and_no_others(name: str) -> None:
     used = {word.text for word in lua.names_used(source(name))} - own
     needed = {library for library, names in LIBRARIES.items() if used & names and f"lib/{library}" != name}
     assert set(libraries_of(source(name))) == needed
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_what_a_script_rarely_needs_are_functions_of_libraries_that_it_calls(name: str) -> None:
+    called = {word.text for word in lua.names_used(source(name))}
+    for rare in rarely_of(source(name)):
+        assert rare in called
+        assert any(f"local function {rare}(" in source(f"lib/{library}") for library in LIBRARIES)
 
 
 def test_no_name_is_defined_in_two_libraries() -> None:

@@ -1,4 +1,5 @@
 -- with time, keys, tiers, chunks, fence, grace, tenants, waiting, routing, settle
+-- rarely park, suits_somebody, expire, settle_with_error, uncount, leave_queue, holds_suspect, entrust
 -- A worker with n free slots takes what is its due, in one call, so that nothing is ever stranded between stream and
 -- worker: its inbox, then resume, what is parked for one like it, one job on its last try, then tier by tier the tenant
 -- with the smallest virtual time, of whose jobs the one with the earliest deadline. Fewer than n are all there is for it
@@ -36,22 +37,40 @@ local function turn_away(id, demands)
   settle_with_error(id, 'failed', 'worker_lost', message)
 end
 
+-- The job's own inbox counts it as load already. What is left of `where` is ''.
+local function leave(id, where, entry, tenant, tier, bytes, in_stream)
+  if where == inbox_name(worker) then return end
+  redis.call('ZINCRBY', LOAD_KEY, 1, worker)
+  if (where or '') == '' then return end
+  if in_stream then redis.call('XDEL', stream_key(where), entry) end
+  local other = inbox_owner(where)
+  if other then return redis.call('ZINCRBY', LOAD_KEY, -1, other) end
+  uncount(id, where, entry, tenant, tier, bytes)
+end
+
 -- `in_stream`: the job's entry is still in its stream. `guaranteed`: it runs on its tier's share, not to be preempted.
 local function grant(id, in_stream, guaranteed)
   local job = redis.call('HMGET', job_key(id), 'state', 'deadline', 'attempt', 'request', 'tier', 'tenant', 'weight',
-    'affinity', 'charged', 'guaranteed', 'leases', 'submitted')
-  leave_queue(id, in_stream)
-  if job[1] ~= 'queued' then return end
-  if tonumber(job[2]) <= NOW then return expire(id) end
-  local demands = demands_of(id)
-  if not suits(worker, demands) then return turn_away(id, demands) end
+    'affinity', 'charged', 'guaranteed', 'leases', 'submitted', 'where', 'entry', 'bytes', 'needs', 'grant', 'gateway',
+    'earlier', 'cancel', 'preempt')
+  if job[1] ~= 'queued' then return leave_queue(id, in_stream) end
+  if tonumber(job[2]) <= NOW then
+    leave_queue(id, in_stream)
+    return expire(id)
+  end
   local seq = seq_of(id)
-  local lease = redis.call('HINCRBY', job_key(id), 'grant', 1) .. ':' .. worker
+  local demands = demands_by(id, job[16], seq)
+  if not suits(worker, demands) then
+    leave_queue(id, in_stream)
+    return turn_away(id, demands)
+  end
+  local granted = job[17] + 1
+  local lease = granted .. ':' .. worker
   local leases = with_lease(job[11], lease, seq)
   redis.call('HSET', job_key(id), 'state', 'running', 'lease', lease, 'worker', worker, 'claimed', NOW,
-    'charged', job[9] or estimate, 'from', seq, 'leases', leases)
-  fence(id)
-  redis.call('ZINCRBY', LOAD_KEY, 1, worker)
+    'charged', job[9] or estimate, 'from', seq, 'leases', leases, 'grant', granted, 'where', '', 'entry', '')
+  leave(id, job[13], job[14], job[6], job[5], job[15], in_stream)
+  write_fence(id, worker, lease, unpack(job, 18, 21))
   if LOWER[job[5]] then redis.call('ZADD', running_key(job[5]), (guaranteed or job[10]) and -NOW or NOW, id) end
   if job[10] then redis.call('HDEL', job_key(id), 'guaranteed') end
   for key in string.gmatch(job[8] or '', '%S+') do redis.call('SET', warm_key(key), worker, 'PX', WARM_MS) end
@@ -60,32 +79,34 @@ local function grant(id, in_stream, guaranteed)
   reply[#reply + 1] = {id, lease, seq, job[3], job[2], job[4], job[12], leases}
 end
 
-local function read(stream, count)
-  local found = redis.pcall('XREADGROUP', 'GROUP', 'workers', worker, 'COUNT', count, 'STREAMS', stream, '>')
-  if found and found.err then
-    redis.call('XGROUP', 'CREATE', stream, 'workers', 0)
-    found = redis.call('XREADGROUP', 'GROUP', 'workers', worker, 'COUNT', count, 'STREAMS', stream, '>')
-  end
-  return found and found[1] and found[1][2] or {}
-end
-
--- Take up to `count` jobs off a stream; returns how many entries there were.
+-- Take up to `count` jobs off a stream; returns how many entries there were. One that is empty then goes: one command
+-- takes all entries, and a stream without any has no more than a name.
 local function take(stream, count, guaranteed)
-  if count <= 0 or redis.call('EXISTS', stream) == 0 then return 0 end
-  local entries = read(stream, count)
+  if count <= 0 then return 0 end
+  local entries = redis.call('XRANGE', stream, '-', '+', 'COUNT', count)
+  if #entries == 0 then return 0 end
+  if #entries < count then
+    redis.call('DEL', stream)
+  else
+    for _, entry in ipairs(entries) do redis.call('XDEL', stream, entry[1]) end
+    drop_if_empty(stream)
+  end
   for _, entry in ipairs(entries) do
-    redis.call('XACK', stream, 'workers', entry[1])
-    redis.call('XDEL', stream, entry[1])
     if stream == stream_key(SUSPECTS) then entrust(entry[2][2], worker) end
     grant(entry[2][2], false, guaranteed)
   end
-  drop_if_empty(stream)
   return #entries
 end
 
-for _, stream in ipairs({inbox_name(worker), RESUME}) do
-  while room > 0 and take(stream_key(stream), room) > 0 do end
+local function take_all(stream)
+  repeat
+    local asked = room
+  until take(stream, asked) < asked or room <= 0
 end
+
+take_all(stream_key(inbox_name(worker)))
+if room <= 0 or not anybody_waits(RESUME, PARKED, SUSPECTS) then return reply end
+take_all(stream_key(RESUME))
 
 local PARKED_LOOK = 100  -- parked jobs that one claim looks at
 

@@ -1,4 +1,5 @@
 -- with keys, chunks, fence, settle
+-- rarely settle
 -- What one engine step made, for all its jobs: fence, log, publish. Resent, it changes nothing.
 -- `first` is the seq of a job's first chunk, `ending` how it is settled, if it is: `state` is finished or failed, `usage` JSON.
 -- argv: worker ids:list

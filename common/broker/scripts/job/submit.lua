@@ -1,4 +1,5 @@
--- with time, keys, tiers, chunks, position, routing, readers
+-- with time, keys, tiers, chunks, position, waiting, routing, readers
+-- rarely ahead_of, enqueue
 -- One request's jobs enter, all or none. Ids were chosen by the caller, so sending it again changes nothing.
 -- `idempotency_digest` and `account` (owed for) are '' for none, the bounds 0; `affinity` are keys separated by spaces, the
 -- longest beginning first. `request` is JSON, `prefix` the chunks that a client of a lost job has.
@@ -71,18 +72,21 @@ if free_slots() < #jobs then
   if refused then return refused end
 end
 
-local function create(job)
+-- `...` are further fields.
+local function create(job, ...)
   -- What is left of an earlier one goes, with the time that was left to it. A DEL for nothing would be a write, and a
   -- script that has written is not refused any more by a server whose memory is full.
   if redis.call('EXISTS', job_key(job.id), chunks_key(job.id)) > 0 then
     redis.call('DEL', job_key(job.id), chunks_key(job.id))
   end
-  redis.call('HSET', job_key(job.id), 'state', 'queued', 'lease', '', 'grant', job.grant, 'attempt', 0,
+  local fields = {'state', 'queued', 'lease', '', 'grant', job.grant, 'attempt', 0,
     'worker', '', 'gateway', gateway, 'tenant', tenant, 'tier', tier, 'weight', weight,
     'request', job.request, 'bytes', #job.request, 'submitted', NOW, 'deadline', deadline,
-    'retention', retention_ms, 'resumable', resumable)
-  if affinity ~= '' then redis.call('HSET', job_key(job.id), 'affinity', affinity) end
-  if account ~= '' then redis.call('HSET', job_key(job.id), 'account', account) end
+    'retention', retention_ms, 'resumable', resumable, ...}
+  for field, value in pairs({affinity = affinity, account = account}) do
+    if value ~= '' then fields[#fields + 1], fields[#fields + 2] = field, value end
+  end
+  redis.call('HSET', job_key(job.id), unpack(fields))
   for seq, chunk in ipairs(job.prefix) do write_chunk(job.id, seq, chunk) end
   redis.call('ZADD', DEADLINES_KEY, deadline, job.id)
   follow(gateway, job.id)
@@ -90,13 +94,14 @@ end
 
 local reply, first = {'routed'}, nil
 for _, job in ipairs(jobs) do
-  create(job)
   local worker = not waits and pick_worker(job.id, affinity, found)
   if worker then
-    hand_to(job.id, worker)
+    create(job, 'where', inbox_name(worker), 'entry', put_in(job.id, inbox_name(worker)))
+    redis.call('ZINCRBY', LOAD_KEY, 1, worker)
     take_slot(worker)
     reply[#reply + 1] = worker
   else
+    create(job)
     enqueue(job.id, #job.prefix > 0 and resume_of(tier))
     first, waits = first or job.id, true
   end

@@ -5,12 +5,15 @@
 -- The gateways a job's frames go to: the one that took its stream up last, and the one before if that may still read.
 local function readers(gateway, earlier) return earlier and gateway .. ',' .. earlier or gateway end
 
+local function write_fence(id, worker, lease, gateway, earlier, cancel, preempt)
+  local wanted = cancel and 'cancel' or preempt and 'preempt' or ''
+  redis.call('HSET', fences_key(worker), id, lease .. ' ' .. readers(gateway, earlier) .. ' ' .. wanted)
+end
+
 -- Written anew from the job by whatever changes one of its parts.
 local function fence(id)
   local job = redis.call('HMGET', job_key(id), 'state', 'worker', 'lease', 'gateway', 'earlier', 'cancel', 'preempt')
-  if job[1] ~= 'running' then return end
-  local wanted = job[6] and 'cancel' or job[7] and 'preempt' or ''
-  redis.call('HSET', fences_key(job[2]), id, job[3] .. ' ' .. readers(job[4], job[5]) .. ' ' .. wanted)
+  if job[1] == 'running' then write_fence(id, unpack(job, 2, 7)) end
 end
 
 -- Returns lease, readers and what is wanted ('' nothing), or nothing for a job the worker does not hold.
@@ -18,10 +21,12 @@ local function read_fence(text)
   if text then return string.match(text, '^(%S+) (%S*) (%a*)$') end
 end
 
--- The worker does not run this job any more.
-local function release(id, worker)
+-- The worker does not run this job any more. `tier` is the job's, nil if that is not known.
+local function release(id, worker, tier)
   if worker and worker ~= '' and redis.call('HDEL', fences_key(worker), id) == 1 then
     redis.call('ZINCRBY', LOAD_KEY, -1, worker)
-    for tier in pairs(LOWER) do redis.call('ZREM', running_key(tier), id) end
+    for each in pairs(LOWER) do
+      if not tier or tier == each then redis.call('ZREM', running_key(each), id) end
+    end
   end
 end

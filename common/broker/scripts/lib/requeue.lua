@@ -16,7 +16,7 @@ local function requeue(id, attempts, max_attempts, not_this, in_turn, lost)
   if made_progress(id) then attempts = 0 redis.call('HDEL', job_key(id), 'suspect') end
   local job = redis.call('HMGET', job_key(id), 'worker', 'cancel', 'deadline', 'tier', 'affinity', 'leases', 'state')
   leave_queue(id, true)
-  release(id, job[1])
+  release(id, job[1], job[4])
   redis.call('HSET', job_key(id), 'state', 'queued', 'lease', '', 'worker', '')
   if job[6] and job[7] == 'running' then
     redis.call('HSET', job_key(id), 'leases', job[6] .. ' ' .. NOW .. (lost and ' lost' or ''))

@@ -3,14 +3,16 @@
 
 -- What a job demands of its worker: a context that holds it, and once it has tokens the fingerprint under which they
 -- were made. A job with none of both suits any worker; so does a worker of which nothing is known.
-local function demands_of(id)
-  local demands = {room = tonumber(redis.call('HGET', job_key(id), 'needs') or 0), made_by = ''}
-  if seq_of(id) > 1 then
+local function demands_by(id, needs, seq)
+  local demands = {room = tonumber(needs or 0), made_by = ''}
+  if seq > 1 then
     local first = redis.call('XRANGE', chunks_key(id), '-', '+', 'COUNT', 1)[1]
     demands.made_by = string.match(first[2][2], '"fingerprint":"([^"]*)"') or ''
   end
   return demands
 end
+
+local function demands_of(id) return demands_by(id, redis.call('HGET', job_key(id), 'needs'), seq_of(id)) end
 
 local function suits(worker, demands)
   if demands.room == 0 and demands.made_by == '' then return true end

@@ -6,32 +6,45 @@ local function count_usage(tenant, usage, tokens)
   local told, used = pcall(cjson.decode, usage)
   if not told or not next(used) then used = {completion = tokens} end
   local day = usage_key(math.floor(NOW / 86400000))
-  redis.call('HINCRBY', day, tenant .. ' jobs', 1)
+  local jobs = redis.call('HINCRBY', day, tenant .. ' jobs', 1)
   for _, what in ipairs({'prompt', 'completion', 'cached'}) do
     if (used[what] or 0) > 0 then redis.call('HINCRBY', day, tenant .. ' ' .. what, used[what]) end
   end
-  redis.call('PEXPIRE', day, 400 * 86400000)
+  if jobs == 1 then redis.call('PEXPIRE', day, 400 * 86400000) end
 end
 
 -- The newest jobs that ended are listed for as long as they are kept: of a model, and of each tenant, so that nobody
 -- drives another's out of its list.
 local ENDED_MOST, ENDED_MOST_TENANT = 10000, 1000
+local ENDED_LONGER = 60000  -- milliseconds that a list outlives its jobs, so that few of them must prolong it
 
-local function list_ended(list, id, retention, most)
+-- Those that are not kept any more are taken off now and then; whoever reads the list passes over them.
+local function prolong(list, retention)
+  if redis.call('PTTL', list) >= retention then return end
   redis.call('ZREMRANGEBYSCORE', list, '-inf', NOW)
-  redis.call('ZADD', list, NOW + retention, id)
-  redis.call('ZREMRANGEBYRANK', list, 0, -most - 1)
-  if redis.call('PTTL', list) < retention then redis.call('PEXPIRE', list, retention) end
+  redis.call('PEXPIRE', list, retention + ENDED_LONGER)
+end
+
+-- The model's list lives as long as any tenant's, so it is looked at only when a tenant's is prolonged.
+local function list_ended(tenant, id, retention)
+  local own = ended_key(tenant)
+  for list, most in pairs({[ENDED_KEY] = ENDED_MOST, [own] = ENDED_MOST_TENANT}) do
+    redis.call('ZADD', list, NOW + retention, id)
+    redis.call('ZREMRANGEBYRANK', list, 0, -most - 1)
+  end
+  if redis.call('PTTL', own) >= retention then return end
+  prolong(own, retention)
+  prolong(ENDED_KEY, retention + ENDED_LONGER)
 end
 
 local LARGE = 1048576 -- bytes of a request that is not kept with its answer, as a recording's
 
 -- From here on nothing of the job lives for ever.
 local function settle(id, state, finish, usage, tokens)
-  leave_queue(id, true)
   local job = redis.call('HMGET', job_key(id), 'worker', 'tier', 'tenant', 'weight', 'charged', 'gateway', 'retention',
-    'account', 'bytes')
-  release(id, job[1])
+    'account', 'bytes', 'where')
+  if (job[10] or '') ~= '' then leave_queue(id, true) end
+  release(id, job[1], job[2])
   charge(job[2], job[3], tonumber(job[4]), tokens - tonumber(job[5] or 0))
   count_usage(job[3], usage, tokens)
   unfollow(job[6], id)
@@ -39,8 +52,7 @@ local function settle(id, state, finish, usage, tokens)
   redis.call('HSET', job_key(id), 'state', state, 'finish', finish, 'usage', usage, 'settled', NOW, 'tokens', tokens)
   if tonumber(job[9] or 0) > LARGE then redis.call('HSET', job_key(id), 'request', '') end
   if job[8] then redis.call('HSET', OWED_KEY, id, job[8] .. ' ' .. tokens) end
-  list_ended(ENDED_KEY, id, tonumber(job[7]), ENDED_MOST)
-  list_ended(ended_key(job[3]), id, tonumber(job[7]), ENDED_MOST_TENANT)
+  list_ended(job[3], id, tonumber(job[7]))
   redis.call('PEXPIRE', job_key(id), job[7])
   redis.call('PEXPIRE', chunks_key(id), job[7])
 end

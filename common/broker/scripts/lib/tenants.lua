@@ -26,7 +26,9 @@ end
 
 -- What the tenant owes once the tokens are known; claim charged an estimate in advance.
 local function charge(tier, tenant, weight, tokens)
-  for _, zset in ipairs({tenants_key(tier), served_key(tier)}) do
-    if redis.call('ZSCORE', zset, tenant) then return redis.call('ZINCRBY', zset, tokens / weight, tenant) end
+  local waiting, served = tenants_key(tier), served_key(tier)
+  if redis.call('EXISTS', waiting, served) == 0 then return end
+  for _, zset in ipairs({waiting, served}) do
+    if redis.call('ZADD', zset, 'XX', 'INCR', tokens / weight, tenant) then return end
   end
 end

@@ -11,8 +11,11 @@ local function drop_if_empty(stream)
   return false
 end
 
+-- Returns the name of the entry.
+local function put_in(id, where) return redis.call('XADD', stream_key(where), '*', 'job', id) end
+
 local function wait_in(id, where)
-  local entry = redis.call('XADD', stream_key(where), '*', 'job', id)
+  local entry = put_in(id, where)
   redis.call('HSET', job_key(id), 'where', where, 'entry', entry)
   return entry
 end
@@ -22,6 +25,14 @@ end
 local function turn_of(id, entry)
   local ms, seq = string.match(entry, '^(%d+)-(%d+)$')
   return string.format('%s-%06d %s', ms, tonumber(seq), id)
+end
+
+-- A job is not in its backlog any more, or in the stream of those that have begun.
+local function uncount(id, where, entry, tenant, tier, bytes)
+  count_waiting(tenant, -1, -tonumber(bytes))
+  local backlog = is_backlog(where)
+  if backlog then redis.call('ZREM', order_key(tier, tenant), turn_of(id, entry)) end
+  if drop_if_empty(stream_key(where)) and backlog then leave_tenants(tier, tenant) end
 end
 
 -- Undo wait_in's bookkeeping for a job whose stream entry is gone (or is removed here with `remove`).
@@ -34,12 +45,9 @@ local function leave_queue(id, remove)
   local worker = inbox_owner(where)
   if worker then
     redis.call('ZINCRBY', LOAD_KEY, -1, worker)
-    return
+  else
+    uncount(id, unpack(job, 1, 5))
   end
-  count_waiting(job[3], -1, -tonumber(job[5]))
-  local backlog = is_backlog(where)
-  if backlog then redis.call('ZREM', order_key(job[4], job[3]), turn_of(id, job[2])) end
-  if drop_if_empty(stream_key(where)) and backlog then leave_tenants(job[4], job[3]) end
 end
 
 -- Jobs on their last try: their workers died again and again before they got further. A worker has one of them at a time
