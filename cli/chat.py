@@ -10,6 +10,7 @@ import httpx
 
 from millstream.cli.gateway_client import client_options
 from millstream.cli.settings import ChatSettings, ClientSettings
+from millstream.common.process.readable_log import printable, without_controls
 
 GREETING = "Talking to {model}. An empty line or Ctrl-D ends, /new begins again."
 CONNECT_TIMEOUT = 5.0  # seconds; reading has none, an answer may wait in the queue
@@ -63,7 +64,7 @@ def _silent(news: str) -> None: ...
 
 def _tell(news: str) -> None:
     """Shows how the answer waits, apart from what it says."""
-    sys.stderr.write(f"({news})\n")
+    sys.stderr.write(f"({printable(news)})\n")
     sys.stderr.flush()
 
 
@@ -77,10 +78,10 @@ def run(settings: ChatSettings) -> int:
     with client(settings) as http:
         try:
             model = settings.model or first_model(http)
-            sys.stdout.write(GREETING.format(model=model) + "\n")
+            sys.stdout.write(GREETING.format(model=printable(model)) + "\n")
             _converse(http, settings, model)
         except ChatError as error:
-            sys.stderr.write(f"millstream: {error}\n")
+            sys.stderr.write(f"millstream: {printable(str(error))}\n")
             return 1
         except KeyboardInterrupt:
             sys.stdout.write("\n")
@@ -115,7 +116,7 @@ def _converse(http: httpx.Client, settings: ChatSettings, model: str) -> None:
         for text in answer_to(http, request_body(settings, model, messages), _tell, stats.count):
             answer += text
             stats.heard(text)
-            sys.stdout.write(text)
+            sys.stdout.write(without_controls(text))
             sys.stdout.flush()
         sys.stdout.write("\n")
         if settings.stats:

@@ -17,6 +17,8 @@ from typing import Literal, TextIO, cast
 import structlog
 from structlog.typing import Processor
 
+from millstream.common.process.readable_log import ReadableRenderer, json_line
+
 LogFormat = Literal["auto", "console", "json"]
 
 QUIET_LIBRARIES = ("httpx", "httpx2", "httpcore", "urllib3", "asyncio", "uvicorn")  # their info repeats events of ours
@@ -84,8 +86,8 @@ def _common() -> list[Processor]:
 
 def _renderer(format: LogFormat, target: TextIO) -> Processor:
     if format == "json" or (format == "auto" and not target.isatty()):
-        return structlog.processors.JSONRenderer(default=str, ensure_ascii=False)
-    return structlog.dev.ConsoleRenderer(colors=target.isatty(), timestamp_key="time", pad_event_to=24)
+        return structlog.processors.JSONRenderer(json_line, default=str)
+    return ReadableRenderer(target.isatty())
 
 
 def _route_libraries(renderer: Processor, target: TextIO, number: int) -> None:

@@ -18,6 +18,7 @@ from millstream.common.broker.models.load_requests import ModelLoader
 from millstream.common.errors import Unavailable
 from millstream.common.job import ModelName
 from millstream.common.process.command import host_name
+from millstream.common.process.readable_log import printable, printable_json
 from millstream.common.settings import ClusterSettings
 
 WIDE = 4096  # columns: a line too long for the terminal wraps, but no id is cut short
@@ -71,7 +72,8 @@ async def _show_dead(settings: JobsSettings) -> None:
     console = Console(soft_wrap=True, highlight=False)  # a request is long: as it is, to be piped into other tools
     for job in dead:
         when = datetime.fromtimestamp(job.when, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        console.print(f"{when}  {job.id}  {job.model}  {job.tenant}: {job.reason}\n{job.request}\n", markup=False)
+        told = printable(f"{when}  {job.id}  {job.model}  {job.tenant}: {job.reason}")
+        console.print(f"{told}\n{printable_json(job.request)}\n", markup=False)
     if not dead:
         console.print("No job was given up.")
 
@@ -122,5 +124,5 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], if_none: s
     console = Console(soft_wrap=True, width=WIDE)
     table = Table(*header, box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*map(Text, row))  # names are data: no markup in them is obeyed
+        table.add_row(*(Text(printable(cell)) for cell in row))  # names are data: nothing in them is obeyed
     console.print(table if table.row_count else if_none, markup=False)

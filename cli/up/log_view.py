@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO, cast
 
-from structlog.dev import ConsoleRenderer
+from millstream.common.process.readable_log import ReadableRenderer, json_line, printable
 
 LogEvent = Mapping[str, Any]
 
@@ -17,9 +17,7 @@ class LogView:
     def __init__(self, target: TextIO | None = None, *, as_json: bool, level: str = "debug") -> None:
         self._given = target
         self._least = logging.getLevelNamesMapping()[level.upper()]
-        self._render = (
-            None if as_json else ConsoleRenderer(colors=self._target.isatty(), timestamp_key="time", pad_event_to=24)
-        )
+        self._render = None if as_json else ReadableRenderer(self._target.isatty())
 
     @property
     def _target(self) -> TextIO:
@@ -29,7 +27,7 @@ class LogView:
     def text(self, child: str, event: LogEvent) -> str:
         """Returns one event as one line."""
         if self._render is None:
-            return json.dumps({**event, "child": child}, ensure_ascii=False, default=str)
+            return json_line({**event, "child": child})
         level = str(event.get("level", "info"))
         return f"{child:10} {self._render(None, level, dict(event))}"
 
@@ -43,7 +41,7 @@ class LogView:
         """Shows output that is no event: a library's print, an interpreter's last words."""
         if self._render is None:
             return self.event(child, {"event": "output", "text": line})
-        self._target.write(f"{child:10} {line}\n")
+        self._target.write(f"{child:10} {printable(line)}\n")
         return self._target.flush()
 
 

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from millstream.cli.up.log_view import LogEvent, LogView, event_of
 from millstream.cli.up.notices import Notices
+from millstream.common.process.readable_log import printable
 
 PLAIN_STEP = 0.25  # of a stage: how much progress is worth another line
 ENDS_A_STAGE = ("loaded", "cannot_load", "listening", "background_started")  # events of a part that was ready before
@@ -162,8 +163,3 @@ class Listener:
                 self.screen.event(self.name, event)
             case _:
                 self.screen.line(self.name, line)
-
-
-def printable(text: str) -> str:
-    """Returns a text without control characters, which names and errors of others may hold."""
-    return "".join(letter if letter.isprintable() or letter == "\n" else repr(letter)[1:-1] for letter in text)

@@ -45,7 +45,7 @@ async def broker(redis_url: str) -> AsyncIterator[Broker]:
         await announce(broker, MODEL)
         await beat(broker, MODEL, WORKER, 60_000, about, [])
         for number in (1, 2):
-            await submit(broker, MODEL, envelope, [NewJob(JobId(f"job-{number}"), JobRequest(TextPrompt("hi")))])
+            await submit(broker, MODEL, envelope, [NewJob(JobId(f"job-{number}"), JobRequest(TextPrompt("hi \x9b2J")))])
         await claim(broker, MODEL, WORKER, 1)
         yield broker
 
@@ -69,7 +69,7 @@ async def test_jobs_that_kept_killing_workers_are_kept_for_an_operator(
     listed = capsys.readouterr().out
     assert "job-1" in listed
     assert "died 1 times" in listed
-    assert '{"type":"text","text":"hi"}' in listed
+    assert r'{"type":"text","text":"hi \u009b2J"}' in listed  # a request steers no terminal
 
 
 async def test_models_and_workers_are_listed(broker: Broker, capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,3 +102,33 @@ def test_what_a_closed_terminal_cannot_take_is_dropped() -> None:
             target.flush()
         with contextlib.suppress(OSError):
             target.close()
+
+
+ODD = "/v1/models/\x1b[2J\x00\x9b31m\u202e\u2028x"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("format", ["console", "json"])
+def test_what_clients_name_moves_no_cursor_and_begins_no_line(format: telemetry.LogFormat, terminal: bool) -> None:
+    stream = TerminalStream() if terminal else io.StringIO()
+    telemetry.configure(format, "info", stream=stream)
+    log = structlog.stdlib.get_logger()
+    log.info("request_answered", path=ODD, names=[ODD], more={"of": ODD})
+    logging.getLogger("library").warning("odd %s", ODD)
+    written = stream.getvalue()
+    assert all(letter.isprintable() or letter in "\n\x1b" for letter in written)
+    assert "\x1b[2J" not in written and len(written.splitlines()) == 2
+    if format == "json":
+        assert json.loads(written.splitlines()[0])["path"] == ODD
+
+
+def test_a_traceback_shows_no_local_variables() -> None:
+    stream = TerminalStream()
+    telemetry.configure("auto", "info", stream=stream)
+    prompt = "".join(("what the ", "client said"))
+    try:
+        raise ValueError("bad \x1b[2J")
+    except ValueError:
+        structlog.stdlib.get_logger().exception("request_crashed")
+    assert "ValueError: bad" in stream.getvalue() and prompt not in stream.getvalue()
+    assert "\x1b[2J" not in stream.getvalue()

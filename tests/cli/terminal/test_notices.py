@@ -1,5 +1,6 @@
 """The events of the log that become a sentence on the terminal, and the file that takes all of them."""
 
+import io
 import json
 import signal
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ import pytest
 from millstream.cli.up.log_file import LogFile, LogTaken, LogUnusable, open_log
 from millstream.cli.up.log_view import LogView
 from millstream.cli.up.notices import Notices
-from millstream.cli.up.screen import Listener, Screen, printable
+from millstream.cli.up.screen import Listener, Screen
+from millstream.common.process.readable_log import printable
 
 
 @pytest.fixture
@@ -128,6 +130,16 @@ def test_no_name_of_others_steers_the_terminal() -> None:
     Listener("worker-1", screen).line(json.dumps({"event": "loading", "stage": evil, "fraction": None}))
     assert all(letter.isprintable() for line in screen.said for letter in line)
     assert printable("通义千问 é") == "通义千问 é"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_nor_does_the_log_of_all_parts(as_json: bool) -> None:
+    written = io.StringIO()
+    view = LogView(written, as_json=as_json)
+    view.event("gateway", {"event": "request_answered", "level": "info", "path": "/ui/\x1b[2J\x00\x9bx\u2028"})
+    view.line("worker-1", "\x1b]0;title\x07")
+    assert all(letter.isprintable() for line in written.getvalue().split("\n") for letter in line)
+    assert written.getvalue().count("\n") == 2
 
 
 def test_the_file_is_bounded_and_keeps_the_newest(tmp_path: Path, closing: ExitStack) -> None:
