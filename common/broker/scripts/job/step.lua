@@ -33,15 +33,27 @@ local function count_fenced(by)
   redis.call('PEXPIRE', FENCED_KEY, FENCED_MS)
 end
 
+-- Nobody can tell who is owed what for a job that somebody has deleted: its worker is free of it. A gateway that still has
+-- it puts it back.
+local LOST_MS = 600000
+
+local function let_go(id)
+  release(id, worker)
+  redis.call('PEXPIRE', chunks_key(id), LOST_MS)
+  return 'fenced'
+end
+
 local fences = redis.call('HMGET', fences_key(worker), unpack(ARGV, ids_from, ids_to))
 for lease, first, chunks_from, chunks_to, state, finish, usage, tokens in each() do
   local at = #replies
   local id = ARGV[ids_from + at]
-  local holder, gateways, wanted = read_fence(fences[at + 1])
+  local holder, gateways, wanted = read_fence(fences[at + 1] or mended_fence(id, worker, lease))
   local last, answer = seq_of(id), 'fenced'
   if holder == lease then
     last, answer = log_chunks(id, lease, gateways, last, first, chunks_from, chunks_to)
-    if state and answer == 'ok' then
+    if state and answer == 'ok' and redis.call('EXISTS', job_key(id)) == 0 then
+      answer = let_go(id)
+    elseif state and answer == 'ok' then
       settle(id, state, finish, usage, tokens)
     elseif wanted == 'cancel' or (wanted == 'preempt' and answer == 'ok') then
       answer = wanted

@@ -21,6 +21,15 @@ local function read_fence(text)
   if text then return string.match(text, '^(%S+) (%S*) (%a*)$') end
 end
 
+-- The fence of a job that its own hash gives to this worker, written anew: somebody has deleted it. Whatever takes a job
+-- from its worker changes the hash as well. `lease`: the one the worker has, if it says so.
+local function mended_fence(id, worker, lease)
+  local job = redis.call('HMGET', job_key(id), 'state', 'worker', 'lease')
+  if job[1] ~= 'running' or job[2] ~= worker or (lease and job[3] ~= lease) then return end
+  fence(id)
+  return redis.call('HGET', fences_key(worker), id)
+end
+
 -- The worker does not run this job any more. `tier` is the job's, nil if that is not known.
 local function release(id, worker, tier)
   if worker and worker ~= '' and redis.call('HDEL', fences_key(worker), id) == 1 then

@@ -17,7 +17,7 @@ for i = 1, #fences, 2 do held[fences[i]] = fences[i + 1] end
 local lost, cancel, unknown, preempt = {}, {}, {}, {}
 for i = running_from, running_to do
   local id = ARGV[i]
-  local lease, _, wanted = read_fence(held[id])
+  local lease, _, wanted = read_fence(held[id] or mended_fence(id, worker))
   known[id] = true
   if not lease then
     lost[#lost + 1] = id
