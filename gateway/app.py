@@ -125,7 +125,7 @@ def server_config(settings: GatewaySettings, app: FastAPI | Callable[[], FastAPI
         workers=settings.processes,
         host=settings.host,
         port=settings.port,
-        http=cast(type[asyncio.Protocol], partial(BoundedHeadProtocol, head_timeout=settings.head_timeout)),
+        http=_protocol(settings),
         h11_max_incomplete_event_size=2 * settings.max_header_bytes + SPARE_HEAD,
         log_config=None,
         access_log=False,
@@ -138,6 +138,11 @@ def server_config(settings: GatewaySettings, app: FastAPI | Callable[[], FastAPI
         timeout_keep_alive=75,  # seconds; above the usual idle time of a proxy's connection pool
         backlog=BACKLOG,
     )
+
+
+def _protocol(settings: GatewaySettings) -> type[asyncio.Protocol]:
+    timeouts = {"head_timeout": settings.head_timeout, "body_timeout": settings.body_timeout}
+    return cast(type[asyncio.Protocol], partial(BoundedHeadProtocol, **timeouts))
 
 
 def listen(settings: GatewaySettings) -> socket.socket:

@@ -148,6 +148,7 @@ class GatewaySettings(IntakeSettings):
     head_timeout: float = Field(
         default=60.0, gt=0, description="Seconds a connection may take to send a request's head, or its first byte."
     )
+    body_timeout: float = Field(default=60.0, gt=0, description="Seconds between two pieces of a request's body.")
     request_timeout: float = Field(
         default=600.0, gt=0, description="Seconds a request may take when it does not say (header x-request-timeout)."
     )

@@ -55,6 +55,12 @@ class HeadTooLarge(BadRequest):
     code = "headers_too_large"
 
 
+class BodyTooSlow(BadRequest):
+    """The request's body stopped coming before it was complete."""
+
+    code = "request_timeout"
+
+
 class StorageFailed(MillstreamError):
     """The place where files are kept is full, or cannot be written or read."""
 
@@ -82,6 +88,7 @@ TABLE: dict[str, WireError] = {
     NotFound.code: WireError(404, INVALID, "not_found"),
     "record_lost": WireError(404, INVALID, "record_lost"),
     WrongMethod.code: WireError(405, INVALID, "method_not_allowed"),
+    BodyTooSlow.code: WireError(408, "timeout", "request_timeout"),
     IdempotencyConflict.code: WireError(409, INVALID, "idempotency_conflict"),
     LogExpired.code: WireError(410, INVALID, "stream_expired"),
     UpgradeRefused.code: WireError(426, INVALID, "upgrade_required"),

@@ -112,3 +112,26 @@ async def test_who_sends_no_head_is_not_waited_for(cluster: ScriptedCluster, sen
             assert b" 200 OK" in await reader.readuntil(b"}")
             if sent:
                 assert await reader.read() == b""
+
+
+@pytest.mark.parametrize("key", [b"", b"Authorization: Bearer sk-1\r\n"])
+async def test_a_body_that_stops_coming_is_not_waited_for(cluster: ScriptedCluster, key: bytes) -> None:
+    async with gateway(cluster, api_keys=["team:sk-1"], body_timeout=0.2) as url:
+        answer = await said(url, HEAD + key + b"\r\n" + CHUNK[:20])
+        assert (b" 408 " if key else b" 401 ") in answer[:20]
+        if key:
+            assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "request_timeout"
+
+
+async def test_a_body_that_comes_slowly_is_taken(cluster: ScriptedCluster) -> None:
+    async with (
+        gateway(cluster, body_timeout=0.5) as url,
+        connection(url) as (reader, writer),
+        asyncio.timeout(PATIENCE),
+    ):
+        writer.write(HEAD + b"Connection: close\r\n\r\n")
+        for each in ASK:
+            writer.write(b"1\r\n%c\r\n" % each)
+            await asyncio.sleep(0.01)
+        writer.write(b"0\r\n\r\n")
+        assert b" 200 OK" in await reader.read()
