@@ -30,8 +30,8 @@ from millstream.common.job import Sampling
 from millstream.worker.engines.base import GuideLimits, Output, SequenceKey, SequenceSpec
 from millstream.worker.engines.transformers.engine import TransformersEngine
 from millstream.worker.engines.transformers.loading.load import locate
+from millstream.worker.engines.transformers.lora.beside import SharedTransformers
 from millstream.worker.engines.transformers.lora.engine import AdapterEngine
-from millstream.worker.engines.transformers.lora.shared import SharedEngine
 from millstream.worker.engines.transformers.settings import EngineSettings, ModelSource
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -73,7 +73,7 @@ def engines(args: argparse.Namespace, folder: Path) -> list[AnyEngine]:
     settings = EngineSettings(
         source=source, slots=args.requests, max_model_len=LENGTH, kv_tokens=whole.kv_tokens, adapters=True
     )
-    shared = SharedEngine(partial(TransformersEngine, settings))
+    shared = SharedTransformers(partial(TransformersEngine, settings))
     paths = [make_adapter(folder / str(seed), place, seed, args.rank) for seed in range(count)]
     return [AdapterEngine(shared, GuideLimits(), str(at), path) for at, path in enumerate(paths)]
 

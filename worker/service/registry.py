@@ -13,7 +13,7 @@ from millstream.worker.service.upstreams import SAMPLE, guide_limits, upstreams
 from millstream.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
-    from millstream.worker.engines.transformers.lora.shared import SharedEngine
+    from millstream.worker.engines.transformers.lora.beside import SharedTransformers
     from millstream.worker.engines.transformers.settings import EngineSettings
 
 
@@ -120,22 +120,22 @@ def _transformers_offers(settings: WorkerSettings) -> list[ModelOffer]:
     ]
 
 
-def _shared(settings: WorkerSettings) -> "SharedEngine":
+def _shared(settings: WorkerSettings) -> "SharedTransformers":
     """Returns the model of this worker, for itself and its adapters to share. Raises `BadRequest` for one that no
     adapter can be beside."""
     from millstream.worker.engines.transformers.engine import TransformersEngine
     from millstream.worker.engines.transformers.loading.kinds import find_kind
-    from millstream.worker.engines.transformers.lora.shared import SharedEngine
+    from millstream.worker.engines.transformers.lora.beside import SharedTransformers
 
     wanted = replace(_engine_settings(settings, settings.model, first_name(settings)), adapters=True)
     if (kind := find_kind(wanted.source)) != "causal":
         raise BadRequest(f"--adapter is for models that write on (causal); {settings.model!r} is {kind}.")
-    return SharedEngine(partial(TransformersEngine, wanted))
+    return SharedTransformers(partial(TransformersEngine, wanted))
 
 
 def _adapted(
     settings: WorkerSettings,
-    share: "Callable[[], SharedEngine]",
+    share: "Callable[[], SharedTransformers]",
     name: str | None = None,
     path: str | None = None,
     *,

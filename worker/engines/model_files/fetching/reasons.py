@@ -5,6 +5,7 @@
 
 import errno
 import shutil
+import struct
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,6 +102,15 @@ def gated(model: str) -> str:
 
 def _status(error: BaseException) -> int | None:
     return getattr(getattr(error, "response", None), "status_code", None)
+
+
+def of_the_file(error: BaseException, model: str) -> str | None:
+    """Returns what a file that cannot be read means; None for an error of another kind."""
+    for cause in chain(error):
+        named = type(cause).__name__ == "SafetensorError"  # that package is not everywhere
+        if named or isinstance(cause, struct.error) or "cannot mmap an empty file" in str(cause):
+            return f"A file of {model!r} is damaged or was not downloaded to its end: fetch it again. {cause}"
+    return None
 
 
 def of_the_disk(error: BaseException, folder: Path, variable: str) -> str | None:

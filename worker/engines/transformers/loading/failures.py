@@ -4,16 +4,14 @@
 # (torch publishes partly unknown types)
 
 import re
-import struct
 from collections.abc import Generator
 from contextlib import contextmanager
 
 import torch
-from safetensors import SafetensorError
 
 from millstream.common.errors import MillstreamError
 from millstream.worker.engines.base import LoadFailed
-from millstream.worker.engines.model_files.fetching.reasons import chain, of_the_source
+from millstream.worker.engines.model_files.fetching.reasons import chain, of_the_file, of_the_source
 from millstream.worker.engines.transformers.loading.device import free_memory
 
 _PACKAGE = re.compile(r"pip install [^\s`'\"]+|requires the following packages[^:]*: ([\w, ]+)")
@@ -35,7 +33,7 @@ def explained(model: str, device: torch.device) -> Generator[None]:
 def explain(error: BaseException, model: str, device: torch.device) -> str:
     """Returns one sentence of cause, one of remedy."""
     for cause in chain(error):
-        if told := _of_memory(cause, model, device) or _of_the_code(cause, model):
+        if told := _of_memory(cause, model, device) or of_the_file(cause, model) or _of_the_code(cause, model):
             return told
     return of_the_source(error, model) or f"Cannot load {model!r}: {error}"
 
@@ -63,8 +61,6 @@ def _of_the_code(error: BaseException, model: str) -> str | None:
     if isinstance(error, ImportError):
         hint = _PACKAGE.search(text)
         return f"{model!r} needs a package that is not installed: {hint.group(0) if hint else text}"
-    if isinstance(error, SafetensorError | struct.error) or "cannot mmap an empty file" in text:
-        return f"A file of {model!r} is damaged or was not downloaded to its end: fetch it again. {text}"
     if "trust_remote_code" in text:
         return f"{model!r} brings its own code: if you trust it, start the worker with --trust-remote-code."
     if "does not recognize this architecture" in text or "Unrecognized configuration class" in text:

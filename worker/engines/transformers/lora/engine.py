@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from millstream.common.job import Guide
 from millstream.worker.engines.base import (
@@ -32,7 +32,7 @@ class AdapterEngine:
     steps = True
 
     def __init__(
-        self, shared: SharedEngine, guide_limits: GuideLimits, name: str | None = None, source: str | None = None
+        self, shared: SharedEngine[Any], guide_limits: GuideLimits, name: str | None = None, source: str | None = None
     ) -> None:
         self._shared = shared
         self._name = name

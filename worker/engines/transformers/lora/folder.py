@@ -7,7 +7,8 @@ unmerged is refused by its name in the configuration, and so is what is not know
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -17,8 +18,9 @@ import torch
 from safetensors.torch import load_file
 from transformers.utils.hub import cached_file
 
+from millstream.common.errors import MillstreamError
 from millstream.worker.engines.base import LoadFailed
-from millstream.worker.engines.transformers.loading.failures import explained
+from millstream.worker.engines.model_files.fetching.reasons import of_the_file, of_the_source
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _KEY = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_(A|B)(?:\.default)?\.weight")
@@ -64,7 +66,7 @@ class Adapter:
 
 def read_adapter(source: str) -> Adapter:
     """Reads an adapter from a folder or, by its id, from the hub. Raises `LoadFailed`."""
-    with explained(source, torch.device("cpu")):
+    with _explained(source):
         config = _config(source)
         if why := why_not(config):
             raise _refusal(source, why)
@@ -73,6 +75,18 @@ def read_adapter(source: str) -> Adapter:
     if unmet := _unmet(config, layers):
         raise _refusal(source, f"its weights lack what `target_modules` names: {unmet!r}")
     return Adapter(source, _digest(layers), layers)
+
+
+@contextmanager
+def _explained(source: str) -> Generator[None]:
+    """Turns the libraries' many errors into one `LoadFailed`."""
+    try:
+        yield
+    except MillstreamError:
+        raise
+    except Exception as error:  # each library has its own kinds
+        told = of_the_file(error, source) or of_the_source(error, source) or f"Cannot load {source!r}: {error}"
+        raise LoadFailed(told, param="adapter") from error
 
 
 def _config(source: str) -> Mapping[str, Any]:

@@ -114,7 +114,3 @@ def _foreign(adapter: Adapter, why: str) -> LoadFailed:
         f"The adapter {adapter.source!r} was not made for this model, or cannot be served beside it: {why}.",
         param="adapter",
     )
-
-
-def mebibytes(count: int) -> str:
-    return f"{count / 2**20:.2f} MiB"

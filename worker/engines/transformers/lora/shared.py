@@ -1,41 +1,52 @@
 """One model in memory, with one batch and one cache, that is served under several names: as itself and with each of its
 adapters."""
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import replace
 from threading import Lock
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 
-from millstream.common.errors import MillstreamError, Unavailable
-from millstream.worker.engines.base import LoadProgress, ModelCard, Output, SequenceKey, SequenceSpec, Sink
-from millstream.worker.engines.transformers.engine import TransformersEngine
-from millstream.worker.engines.transformers.loading.failures import explained
+from millstream.common.errors import Unavailable
+from millstream.worker.engines.base import LoadProgress, ModelCard, Output, SequenceKey, SequenceSpec, Sink, TokenEngine
+from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
 from millstream.worker.engines.transformers.lora.folder import Adapter
-from millstream.worker.engines.transformers.lora.loaded import LoadedAdapters, mebibytes
-
-_LOOK = 1.0  # seconds between two looks whether the thread that runs the model is still there
 
 log = structlog.stdlib.get_logger(part="engine")
 
 
-class SharedEngine:
+class AdaptableEngine(TokenEngine, Protocol):
+    """A token engine that computes a sequence with the adapter whose digest its spec names."""
+
+    @property
+    def tokenizer(self) -> HuggingFaceTokenizer: ...
+
+    def card_of(self, adapter: str) -> ModelCard:
+        """Returns the card of the model with an adapter, by its digest."""
+        ...
+
+
+E = TypeVar("E", bound=AdaptableEngine)
+
+
+class SharedEngine(ABC, Generic[E]):
     """Loads the model for the first who joins, and frees it when the last has left. `join`, `leave`, `put` and `take`
     block and are called in a thread; all else on the event loop."""
 
-    def __init__(self, make: Callable[[], TransformersEngine]) -> None:
+    def __init__(self, make: Callable[[], E]) -> None:
         self._make = make
         self._lock = Lock()
         self._members = 0
-        self._engine: TransformersEngine | None = None
+        self._engine: E | None = None
         self._card: ModelCard | None = None
         self._started = False
         self._sinks: dict[SequenceKey, Sink] = {}
         self._listeners: list[Callable[[], None]] = []
 
     @property
-    def engine(self) -> TransformersEngine:
+    def engine(self) -> E:
         """Raises `Unavailable` before it is loaded."""
         if self._engine is None:
             raise Unavailable("The engine is not loaded.")
@@ -60,40 +71,32 @@ class SharedEngine:
                 self._engine, self._card, self._started = None, None, False
 
     # ------------------------------------------------------------------------------------------------------- adapters
+    @abstractmethod
+    def install(self, adapter: Adapter) -> int:
+        """Brings an adapter beside the model, while it runs, and returns the bytes of all of them. One that is there
+        is counted once more. Called under the lock. Raises `LoadFailed`."""
+
+    @abstractmethod
+    def remove(self, digest: str) -> None:
+        """Takes an adapter away once nobody else uses it. Called under the lock."""
+
+    @abstractmethod
+    def memory_of(self, adapter: Adapter) -> int:
+        """Returns the bytes of one adapter beside this model."""
+
     def put(self, adapter: Adapter) -> ModelCard:
         """Brings an adapter beside the model, while it runs, and returns the card of the two. Raises `LoadFailed`."""
-        loaded = self._adapters()
-        with self._lock, explained(adapter.source, self.engine.device):
-            loaded.check(adapter)
-            self._between_steps(loaded.installing(adapter))
-        needs = f"rank {adapter.rank}, {mebibytes(adapter.memory(self.engine.dtype))}"
-        log.info("adapter_loaded", adapter=adapter.source, needs=needs, all_adapters=mebibytes(loaded.memory))
+        with self._lock:
+            everything = self.install(adapter)
+        needs = f"rank {adapter.rank}, {mebibytes(self.memory_of(adapter))}"
+        log.info("adapter_loaded", adapter=adapter.source, needs=needs, all_adapters=mebibytes(everything))
         card = self.engine.card_of(adapter.digest)
         return replace(card, details={**card.details, "adapter": needs, "adapter_digest": adapter.digest[:12]})
 
     def take(self, digest: str) -> None:
         """Takes an adapter away and frees its memory."""
         with self._lock:
-            self._between_steps(self._adapters().removing(digest))
-
-    def _adapters(self) -> LoadedAdapters:
-        assert self.engine.adapters is not None
-        return self.engine.adapters
-
-    def _between_steps(self, work: Iterator[None]) -> None:
-        """Waits until `work` is done where the model runs, and raises what it raises."""
-        engine = self.engine
-        if not self._started:
-            for _ in work:
-                pass
-            return
-        done: Future[None] = Future()
-        engine.between_steps(_told(work, done))
-        while not done.done():
-            if engine.broken is not None:
-                raise Unavailable(f"The engine is broken: {engine.broken}")
-            _wait(done)
-        done.result()
+            self.remove(digest)
 
     # ------------------------------------------------------------------------------------------------------ sequences
     def start(self, changed: Callable[[], None]) -> None:
@@ -138,18 +141,5 @@ class SharedEngine:
                 changed()
 
 
-def _told(work: Iterator[None], done: Future[None]) -> Iterator[None]:
-    """Yields as `work` does; its end, or its failure, goes to `done` alone."""
-    try:
-        yield from work
-    except (MillstreamError, RuntimeError, MemoryError) as error:  # memory that is short; the batch goes on
-        done.set_exception(error)
-    else:
-        done.set_result(None)
-
-
-def _wait(done: Future[None]) -> None:
-    try:
-        done.exception(timeout=_LOOK)
-    except TimeoutError:
-        pass
+def mebibytes(count: int) -> str:
+    return f"{count / 2**20:.2f} MiB"

@@ -9,8 +9,8 @@ from typing import Any
 from millstream.common.job import Sampling
 from millstream.worker.engines.base import GuideLimits, Output, SequenceKey, SequenceSpec
 from millstream.worker.engines.transformers.engine import TransformersEngine
+from millstream.worker.engines.transformers.lora.beside import SharedTransformers
 from millstream.worker.engines.transformers.lora.engine import AdapterEngine
-from millstream.worker.engines.transformers.lora.shared import SharedEngine
 from millstream.worker.engines.transformers.settings import EngineSettings
 
 Asked = tuple[str, SequenceSpec]
@@ -28,7 +28,7 @@ class SeveralNames:
     """The base (`""`) and adapters by name, each an engine to its users."""
 
     def __init__(self, settings: EngineSettings, **adapters: Path) -> None:
-        self.shared = SharedEngine(partial(TransformersEngine, settings))
+        self.shared = SharedTransformers(partial(TransformersEngine, settings))
         self.engines: dict[str, AdapterEngine] = {}
         self.cards: dict[str, Any] = {}
         self.told: list[Output] = []
