@@ -28,10 +28,10 @@ from safetensors.numpy import save_file
 from millstream.bench.harness.own_process import result_of
 from millstream.common.job import Sampling
 from millstream.worker.engines.base import GuideLimits, Output, SequenceKey, SequenceSpec
+from millstream.worker.engines.model_files.adapters.engine import AdapterEngine
 from millstream.worker.engines.transformers.engine import TransformersEngine
 from millstream.worker.engines.transformers.loading.load import locate
 from millstream.worker.engines.transformers.lora.beside import SharedTransformers
-from millstream.worker.engines.transformers.lora.engine import AdapterEngine
 from millstream.worker.engines.transformers.settings import EngineSettings, ModelSource
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

@@ -141,8 +141,8 @@ def _adapted(
     *,
     progress: LoadProgress = silent,
 ) -> Engine:
+    from millstream.worker.engines.model_files.adapters.engine import AdapterEngine
     from millstream.worker.engines.transformers.loading.load import locate
-    from millstream.worker.engines.transformers.lora.engine import AdapterEngine
 
     locate(_engine_settings(settings, settings.model, None).source, progress)  # fetched here, where it is told
     return AdapterEngine(share(), guide_limits(settings), name, path)

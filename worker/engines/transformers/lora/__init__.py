@@ -1,1 +1,1 @@
-"""LoRA adapters beside one model in memory: read from their folders, computed unmerged in the running batch."""
+"""LoRA adapters beside a model of transformers, computed unmerged in the running batch."""

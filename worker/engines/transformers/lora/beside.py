@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 
 from millstream.common.errors import MillstreamError, Unavailable
+from millstream.worker.engines.model_files.adapters.folder import Adapter
+from millstream.worker.engines.model_files.adapters.shared import SharedEngine
 from millstream.worker.engines.transformers.engine import TransformersEngine
 from millstream.worker.engines.transformers.loading.failures import explained
-from millstream.worker.engines.transformers.lora.folder import Adapter
 from millstream.worker.engines.transformers.lora.loaded import LoadedAdapters
-from millstream.worker.engines.transformers.lora.shared import SharedEngine
 
 _LOOK = 1.0  # seconds between two looks whether the thread that runs the model is still there
 

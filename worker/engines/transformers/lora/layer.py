@@ -8,7 +8,7 @@ from itertools import accumulate
 import torch
 from torch import nn
 
-from millstream.worker.engines.transformers.lora.folder import LowRank
+from millstream.worker.engines.model_files.adapters.folder import LowRank
 from millstream.worker.engines.transformers.lora.rows import CurrentRows, Layout, MixedRows
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from millstream.worker.engines.base import LoadFailed
-from millstream.worker.engines.transformers.lora.folder import Adapter
+from millstream.worker.engines.model_files.adapters.folder import Adapter
 from millstream.worker.engines.transformers.lora.layer import AdaptedLinear
 from millstream.worker.engines.transformers.lora.rows import CurrentRows
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from millstream.common.job import Sampling
 from millstream.worker.engines.base import GuideLimits, Output, SequenceKey, SequenceSpec
+from millstream.worker.engines.model_files.adapters.engine import AdapterEngine
 from millstream.worker.engines.transformers.engine import TransformersEngine
 from millstream.worker.engines.transformers.lora.beside import SharedTransformers
-from millstream.worker.engines.transformers.lora.engine import AdapterEngine
 from millstream.worker.engines.transformers.settings import EngineSettings
 
 Asked = tuple[str, SequenceSpec]

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from millstream.worker.engines.base import GuideLimits, LoadFailed
-from millstream.worker.engines.transformers.lora.engine import AdapterEngine
-from millstream.worker.engines.transformers.lora.folder import read_adapter
+from millstream.worker.engines.model_files.adapters.engine import AdapterEngine
+from millstream.worker.engines.model_files.adapters.folder import read_adapter
 from tests.worker.engines.exactness.test_exact_arithmetic import PROMPTS
 from tests.worker.engines.loading.adapters.made import make_adapter
 from tests.worker.engines.loading.adapters.several import SeveralNames, spec

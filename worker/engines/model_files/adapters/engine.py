@@ -18,9 +18,9 @@ from millstream.worker.engines.base import (
     silent,
     unheard,
 )
+from millstream.worker.engines.model_files.adapters.folder import read_adapter
+from millstream.worker.engines.model_files.adapters.shared import SharedEngine
 from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
-from millstream.worker.engines.transformers.lora.folder import read_adapter
-from millstream.worker.engines.transformers.lora.shared import SharedEngine
 
 
 class AdapterEngine:

@@ -11,8 +11,8 @@ import structlog
 
 from millstream.common.errors import Unavailable
 from millstream.worker.engines.base import LoadProgress, ModelCard, Output, SequenceKey, SequenceSpec, Sink, TokenEngine
+from millstream.worker.engines.model_files.adapters.folder import Adapter
 from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
-from millstream.worker.engines.transformers.lora.folder import Adapter
 
 log = structlog.stdlib.get_logger(part="engine")
 
