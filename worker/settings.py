@@ -93,7 +93,7 @@ class WorkerSettings(ClusterSettings, TraceSettings):
     max_gpu_memory: str | None = Field(default=None, description="Most memory per GPU, such as 20GiB.")
     quantization: Literal["8bit", "4bit", "int8", "int4"] | None = Field(
         default=None,
-        description="Quantise the weights while loading: int8, int4 by torchao (CPUs too), 8bit, 4bit by bitsandbytes.",
+        description="Quantise the weights while loading: int8, int4 (GPUs: torchao), 8bit, 4bit (bitsandbytes).",
     )
     adapter: list[str] = Field(
         default=[], description="LoRA adapters served as models of their own beside it, as `name=folder-or-id`."

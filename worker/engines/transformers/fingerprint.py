@@ -11,7 +11,7 @@ import torch
 
 from millstream.worker.engines.model_files.weights_digest import weights_of, words_of
 from millstream.worker.engines.transformers.loading.load import Loaded
-from millstream.worker.engines.transformers.loading.narrow_layers import is_narrow
+from millstream.worker.engines.transformers.loading.quantization.narrow_layers import is_narrow
 from millstream.worker.engines.transformers.settings import EngineSettings
 
 

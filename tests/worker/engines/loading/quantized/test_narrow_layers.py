@@ -10,8 +10,8 @@ from torch import nn
 from transformers import LlamaForCausalLM
 
 from millstream.worker.engines.model_files.sample_models import sample_chat_folder
-from millstream.worker.engines.transformers.loading import narrow_layers
-from millstream.worker.engines.transformers.loading.narrow_layers import (
+from millstream.worker.engines.transformers.loading.quantization import narrow_layers
+from millstream.worker.engines.transformers.loading.quantization.narrow_layers import (
     EightBitLinear,
     FourBitLinear,
     NarrowLinear,
