@@ -69,6 +69,15 @@ class JobStep(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class StepReply:
+    """The reply to a step: per job the answer and the log's last seq. `waits`: jobs ended, and somebody waits who might
+    have a slot of theirs. (Who comes later is handed to the worker, whose inbox rings.)"""
+
+    answers: list[tuple["StepAnswer", Seq]]
+    waits: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Pulse:
     """A heartbeat's reply: jobs this worker no longer holds, held ones it did not name, ones to cancel, ones to give
     back because interactive jobs wait."""
@@ -206,11 +215,16 @@ def _claimed(model: ModelName, row: list[Any]) -> Claimed:
 async def step(
     broker: Broker, model: ModelName, worker: WorkerId, steps: Sequence[JobStep]
 ) -> list[tuple[StepAnswer, Seq]]:
-    """Logs and announces what one engine step made, for all jobs at once; per job the answer and the log's last seq.
-    Sent again after a lost reply it changes nothing."""
+    """Returns the answers of `advance`, for whoever claims nothing."""
+    return (await advance(broker, model, worker, steps)).answers
+
+
+async def advance(broker: Broker, model: ModelName, worker: WorkerId, steps: Sequence[JobStep]) -> StepReply:
+    """Logs and announces what one engine step made, for all jobs at once. Sent again after a lost reply it changes
+    nothing."""
     args = StepArgs(worker=worker, ids=[step.id for step in steps])
-    answers = await broker.run(STEP, model, args, [step[1:] for step in steps])
-    return [(answer, Seq(int(seq))) for answer, seq in answers]
+    answers, waits = await broker.run(STEP, model, args, [step[1:] for step in steps])
+    return StepReply([(answer, Seq(int(seq))) for answer, seq in answers], waits == 1)
 
 
 async def handoff(broker: Broker, model: ModelName, worker: WorkerId, jobs: Sequence[tuple[JobId, Lease]]) -> list[str]:

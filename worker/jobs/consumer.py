@@ -1,5 +1,5 @@
 """Takes jobs while there are free slots: own inbox first, then what waits. Never polls: it sleeps until its inbox
-rings, a slot frees, or a heartbeat wakes it as a backstop."""
+rings, a slot frees for which somebody waits, or a heartbeat wakes it as a backstop."""
 
 import asyncio
 from collections.abc import Callable
@@ -59,6 +59,7 @@ class Consumer:
         backoff = Backoff()
         while True:
             self._running_jobs.freed.clear()
+            self._running_jobs.rung_in_vain = False
             rung = self._rung
             try:
                 pause = await self._claim_all()
@@ -124,4 +125,6 @@ class Consumer:
         self._rung = asyncio.Event()
         if self.room > 0:
             self.wake()
+        else:
+            self._running_jobs.rung_in_vain = True
         await self._rung.wait()

@@ -10,7 +10,7 @@ from time import monotonic
 import structlog
 
 from millstream.common.broker.connection.broker import Broker, RedisAway
-from millstream.common.broker.workers import JobStep, StepAnswer, step
+from millstream.common.broker.workers import JobStep, StepAnswer, StepReply, advance
 from millstream.common.chunk import Seq
 from millstream.common.job import ModelName, WorkerId
 from millstream.common.process.backoff import Backoff
@@ -101,29 +101,29 @@ class Outbox:
             job.sent_at = now
         steps = [job.take_step() for job in batch]
         tokens = [job.completion for job in batch]
-        answers = await self._send(steps)
-        for job, sent, made, (answer, seq) in zip(batch, steps, tokens, answers, strict=True):
+        reply = await self._send(steps)
+        for job, sent, made, (answer, seq) in zip(batch, steps, tokens, reply.answers, strict=True):
             if self._running_jobs.has(job):
-                self._settle_answer(job, sent, answer, seq)
+                self._settle_answer(job, sent, answer, seq, waits=reply.waits)
                 if answer == "ok":
                     job.delivered = made
 
-    def _settle_answer(self, job: RunningJob, sent: JobStep, answer: StepAnswer, seq: Seq) -> None:
+    def _settle_answer(self, job: RunningJob, sent: JobStep, answer: StepAnswer, seq: Seq, *, waits: bool) -> None:
         if answer == "fenced":
             self._on_answer(job, answer)
             return
         job.acked = seq
         if answer == "ok" and sent.ending is not None:
-            self._running_jobs.remove(job, "ended")
+            self._running_jobs.remove(job, "ended", claim=waits)
         elif answer in ("cancel", "preempt"):
             self._on_answer(job, answer)
 
-    async def _send(self, steps: list[JobStep]) -> list[tuple[StepAnswer, Seq]]:
+    async def _send(self, steps: list[JobStep]) -> StepReply:
         """Sends the one call in flight, again and again until Redis has answered it."""
         backoff = Backoff()
         while True:
             try:
-                answers = await step(self._broker, self._model, self._worker, steps)
+                reply = await advance(self._broker, self._model, self._worker, steps)
             except RedisAway as error:
                 if self.away_since is None:
                     self.away_since = monotonic()
@@ -133,4 +133,4 @@ class Outbox:
                 if self.away_since is not None:
                     log.info("redis_back", after=round(monotonic() - self.away_since, 3))
                     self.away_since = None
-                return answers
+                return reply

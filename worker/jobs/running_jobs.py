@@ -162,8 +162,9 @@ def left_by(reply: str, why: Leaving) -> Leaving | None:
 
 class RunningJobs:
     """The jobs by id and by sequence. `ledger` is held while a claim or a beat compares notes with Redis, so that
-    neither sees the other half done; `freed` is set whenever a job goes. `left` is told of each job that this worker
-    ended or gave up, once Redis knows."""
+    neither sees the other half done. `gone` is set whenever a job goes, `freed` when something may be claimed for its
+    slot: not if Redis said that nobody waits, unless the inbox rang while there was no room (`rung_in_vain`). `left` is
+    told of each job that this worker ended or gave up, once Redis knows."""
 
     def __init__(self, left: Callable[[RunningJob, Leaving], None] | None = None) -> None:
         self._left = left
@@ -171,6 +172,8 @@ class RunningJobs:
         self._by_key: dict[SequenceKey, RunningJob] = {}
         self.ledger = asyncio.Lock()
         self.freed = asyncio.Event()
+        self.gone = asyncio.Event()
+        self.rung_in_vain = False
         self._emptied = monotonic()
 
     def __len__(self) -> int:
@@ -202,13 +205,16 @@ class RunningJobs:
         """Tells whether this very lease of the job is still held."""
         return self._by_id.get(job.claimed.id) is job
 
-    def remove(self, job: RunningJob, why: Leaving | None = None) -> None:
-        """Forgets a job; one that is not held (any more) is fine. `why` is None for one that was taken from here."""
+    def remove(self, job: RunningJob, why: Leaving | None = None, *, claim: bool = True) -> None:
+        """Forgets a job; one that is not held (any more) is fine. `why` is None for one that was taken from here.
+        `claim`: somebody may wait for its slot."""
         job.stop_beginning()
         if self.has(job):
             del self._by_id[job.claimed.id]
             del self._by_key[job.key]
             self._emptied = monotonic()
-            self.freed.set()
+            self.gone.set()
+            if claim or self.rung_in_vain:
+                self.freed.set()
             if why is not None and self._left is not None:
                 self._left(job, why)

@@ -242,8 +242,8 @@ class ModelService:
         try:
             async with asyncio.timeout(self._settings.drain):
                 while len(self._running_jobs):
-                    self._running_jobs.freed.clear()
-                    await self._running_jobs.freed.wait()
+                    self._running_jobs.gone.clear()
+                    await self._running_jobs.gone.wait()
         except TimeoutError:
             await self._leave(self._hand_over())
 

@@ -57,8 +57,8 @@ async def spend(streams: int, tokens: int, rate: float) -> float:
         running_jobs.add(job := RunningJob(claimed))
         runner.begin(job)
     while len(running_jobs):
-        running_jobs.freed.clear()
-        await running_jobs.freed.wait()
+        running_jobs.gone.clear()
+        await running_jobs.gone.wait()
     spent = time.process_time() - began
     for each in loops:
         each.cancel()

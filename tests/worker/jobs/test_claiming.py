@@ -1,16 +1,19 @@
 """A worker comes by its jobs: its inbox rings, a claim takes what is there."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import pytest
 
-from millstream.common.broker import keys
+from millstream.common.broker import keys, workers
+from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.control import Doorbell
-from millstream.common.job import JobId, WorkerId
+from millstream.common.job import JobId, ModelName, WorkerId
 from millstream.common.process.backoff import Backoff
+from millstream.worker.jobs import consumer as claiming
 from millstream.worker.jobs.consumer import Consumer
+from millstream.worker.jobs.outbox import Outbox
 from millstream.worker.jobs.running_jobs import RunningJob, RunningJobs
 from tests.harness.queue_site import MODEL, Site
 from tests.harness.support import wait_until
@@ -44,9 +47,12 @@ class SlowBell(Doorbell):
 
 
 @asynccontextmanager
-async def consuming(site: Site, bell: Doorbell) -> AsyncIterator[tuple[Consumer, Begun]]:
+async def consuming(
+    site: Site, bell: Doorbell, running_jobs: RunningJobs | None = None, slots: int = 9
+) -> AsyncGenerator[tuple[Consumer, Begun]]:
     begun = Begun()
-    consumer = Consumer(site.broker, MODEL, WORKER, RunningJobs(), lambda: 9, begun)
+    held = RunningJobs() if running_jobs is None else running_jobs
+    consumer = Consumer(site.broker, MODEL, WORKER, held, lambda: slots, begun)
     loops = [asyncio.create_task(consumer.run()), asyncio.create_task(consumer.listen(bell))]
     try:
         yield consumer, begun
@@ -98,3 +104,76 @@ async def test_what_cannot_be_claimed_does_not_ring_in_a_tight_loop(site: Site, 
         assert begun.jobs == []
         await site.broker.redis.zadd(leases, {WORKER: until})
         await wait_until(lambda: begun.jobs == ["job"])
+
+
+class Holding:
+    """What a worker holds, and the outbox through which it ends jobs."""
+
+    def __init__(self, site: Site) -> None:
+        self.jobs = RunningJobs()
+        self._outbox = Outbox(site.broker, MODEL, WORKER, self.jobs, lambda job, answer: None)
+
+    async def end(self, id: str) -> None:
+        """Ends a job, and returns when Redis knows and it is held no more."""
+        job = self.jobs.by_id(JobId(id))
+        assert job is not None
+        job.finish(workers.End("finished", "stop", b"{}", 1))
+        loop = asyncio.create_task(self._outbox.run())
+        self._outbox.ring()
+        await wait_until(lambda: not self.jobs.has(job))
+        loop.cancel()
+        await asyncio.gather(loop, return_exceptions=True)
+
+
+@pytest.fixture
+def claims(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The room of every claim that was made."""
+    made: list[int] = []
+
+    async def counted(broker: Broker, model: ModelName, worker: WorkerId, room: int) -> workers.Claim:
+        made.append(room)
+        return await workers.claim(broker, model, worker, room)
+
+    monkeypatch.setattr(claiming, "claim", counted)
+    return made
+
+
+async def test_a_freed_slot_is_claimed_for_only_if_somebody_waits(site: Site, claims: list[int]) -> None:
+    await site.beat(WORKER, slots="2")
+    holding = Holding(site)
+    async with consuming(site, Doorbell(site.broker.url, MODEL, WORKER), holding.jobs, slots=2) as (_, begun):
+        await site.put("a", "b", "c")
+        await wait_until(lambda: begun.jobs == ["a", "b"])
+        await holding.end("a")
+        await wait_until(lambda: begun.jobs == ["a", "b", "c"])
+        before = len(claims)
+        await holding.end("b")
+        await holding.end("c")
+        await site.put("d")  # handed to the worker, whose inbox rings
+        await wait_until(lambda: "d" in begun.jobs)
+        assert claims[before:] == [2]
+
+
+async def test_a_job_of_a_lower_tier_waits_for_a_slot_that_is_not_reserved(site: Site) -> None:
+    await site.broker.redis.hset(keys.policy(MODEL), "reserve", "1")  # type: ignore[misc]
+    await site.beat(WORKER, slots="2")
+    holding = Holding(site)
+    async with consuming(site, Doorbell(site.broker.url, MODEL, WORKER), holding.jobs, slots=2) as (_, begun):
+        await site.put("a", "b", tier="flex")
+        await wait_until(lambda: begun.jobs == ["a"])
+        await holding.end("a")
+        await wait_until(lambda: begun.jobs == ["a", "b"])
+
+
+async def test_what_rang_while_there_was_no_room_is_claimed_when_there_is(site: Site) -> None:
+    await site.beat(WORKER, slots="9")
+    running_jobs = RunningJobs()
+    async with consuming(site, Doorbell(site.broker.url, MODEL, WORKER), running_jobs, slots=1) as (_, begun):
+        await site.put("a")
+        await wait_until(lambda: begun.jobs == ["a"])
+        await site.put("b")
+        await wait_until(lambda: running_jobs.rung_in_vain)
+        job = running_jobs.by_id(JobId("a"))
+        assert job is not None
+        running_jobs.remove(job, claim=False)  # nobody waited when Redis settled it: the ring came later
+        await wait_until(lambda: begun.jobs == ["a", "b"])

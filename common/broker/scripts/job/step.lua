@@ -1,11 +1,12 @@
--- with keys, chunks, fence, settle
--- rarely settle
+-- with keys, tiers, chunks, fence, settle
+-- rarely settle, anybody_waits
 -- What one engine step made, for all its jobs: fence, log, publish. Resent, it changes nothing.
 -- `first` is the seq of a job's first chunk, `ending` how it is settled, if it is: `state` is finished or failed, `usage` JSON.
 -- argv: worker ids:list
 -- each: lease first:number chunks:list ending(state finish usage tokens:number)
--- Returns for each job {ok | fenced | lagging | cancel | preempt, last seq}
-local replies, frames = {}, {}
+-- Returns {for each job {ok | fenced | lagging | cancel | preempt, last seq}, 1 if jobs ended and somebody waits who might
+-- have their slots, else 0}
+local replies, frames, ended = {}, {}, false
 
 local function announce(gateways, frame)
   local list = frames[gateways]
@@ -55,11 +56,12 @@ for lease, first, chunks_from, chunks_to, state, finish, usage, tokens in each()
       answer = let_go(id)
     elseif state and answer == 'ok' then
       settle(id, state, finish, usage, tokens)
+      ended = true
     elseif wanted == 'cancel' or (wanted == 'preempt' and answer == 'ok') then
       answer = wanted
     end
   elseif state and redis.call('HGET', job_key(id), 'lease') == lease then
-    answer = 'ok'
+    answer, ended = 'ok', true
   else
     count_fenced(worker)
   end
@@ -67,4 +69,5 @@ for lease, first, chunks_from, chunks_to, state, finish, usage, tokens in each()
 end
 
 for gateways, list in pairs(frames) do publish(gateways, table.concat(list, ',')) end
-return replies
+local waits = ended and anybody_waits(inbox_name(worker), RESUME, SUSPECTS, PARKED)
+return {replies, waits and 1 or 0}
