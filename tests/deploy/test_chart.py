@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from millstream.cli.settings import DoctorSettings
+from millstream.common.broker.connection.model_servers import read_places
 from millstream.common.settings import Settings
 from millstream.gateway.background.settings import BackgroundSettings
 from millstream.gateway.settings import GatewaySettings
@@ -116,11 +117,13 @@ def pods(case: str) -> Iterator[tuple[str, Manifest]]:
 
 
 def environment(pod: Manifest) -> dict[str, str]:
-    """The variables whose value the chart knows; those of Secrets get one that is possible."""
-    told = pod["containers"][0]["env"]
-    return {
-        each["name"]: each.get("value", "redis://:secret@h:6379" if "URL" in each["name"] else "x") for each in told
-    }
+    """The variables whose value the chart knows, expanded as Kubernetes does; those of Secrets get one that is
+    possible."""
+    told: dict[str, str] = {}
+    for each in pod["containers"][0]["env"]:
+        value = each.get("value", "redis://:secret@h:6379" if "URL" in each["name"] else "x")
+        told[each["name"]] = re.sub(r"\$\((\w+)\)", lambda name: told[name[1]], value)
+    return told
 
 
 @helm_here
@@ -210,6 +213,18 @@ def test_passwords_are_in_secrets_alone() -> None:
         "volumeMounts"
     ]
     assert not [pod for part, pod in pods("tls") if part == "redis"]
+
+
+@helm_here
+def test_models_on_servers_of_their_own_are_found_by_every_process() -> None:
+    places = "llama*=redis://b:6379/0,qwen*=redis://:secret@h:6379,other=redis+sentinel://s-0:6380,s-1:6380/main/0"
+    told = {part: environment(pod)["MILLSTREAM_MODEL_REDIS"] for part, pod in pods("servers") if part != "redis"}
+    assert told == dict.fromkeys(("gateway", "worker", "background"), places)
+    assert [place.pattern for place in read_places(places)] == ["llama*", "qwen*", "other"]
+    assert not any("MILLSTREAM_MODEL_REDIS" in environment(pod) for part, pod in pods("default") if part != "redis")
+    for case, ports in (("servers", {6379, 6380}), ("default", {6379})):
+        rules = one(case, "NetworkPolicy", "-worker")["spec"]["egress"]
+        assert {port["port"] for rule in rules for port in rule["ports"]} & {6379, 6380} == ports
 
 
 @helm_here

@@ -23,6 +23,16 @@ GOOD: dict[str, Values] = {
         "redis": {**OUTSIDE, "url": "redis+cluster://r-0:6379,r-1:6379"},
         "background": {"redisSecret": "background-redis"},
     },
+    "servers": {
+        "redis": {
+            "ports": [6379, 6380],
+            "models": [
+                {"pattern": "llama*", "url": "redis://b:6379/0"},
+                {"pattern": "qwen*", "existingSecret": "redis-of-qwen"},
+                {"pattern": "other", "url": "redis+sentinel://s-0:6380,s-1:6380/main/0"},
+            ],
+        },
+    },
     "gpus": {
         "image": {"registry": "registry.example.org/team/", "tag": "1", "pullSecrets": ["registry"]},
         "models": [
@@ -90,6 +100,16 @@ REFUSED: dict[str, tuple[Values, str]] = {
     "two of them": ({"redis": {"url": "redis://elsewhere"}}, "redis.internal.enabled, redis.url"),
     "an open password": ({"redis": {**OUTSIDE, "url": "redis://u:secret@h:6379"}}, "redis.existingSecret"),
     "a cluster for background": ({"redis": {**OUTSIDE, "url": "redis+cluster://h:6379"}}, "background.redisSecret"),
+    "models without a server": ({"redis": {"models": [{"pattern": "a*"}]}}, "Either url or existingSecret"),
+    "models with two": (
+        {"redis": {"models": [{"pattern": "a*", "url": "redis://b", "existingSecret": "c"}]}},
+        "Either url or existingSecret",
+    ),
+    "models' open password": (
+        {"redis": {"models": [{"pattern": "a*", "url": "redis://u:secret@h:6379"}]}},
+        "put it into a Secret",
+    ),
+    "models of no pattern": ({"redis": {"models": [{"pattern": "a=b", "url": "redis://h"}]}}, "pattern"),
     "nobody needs a key": ({"auth": {"requireKeys": False}}, "auth.insecureNoAuth"),
     "two models of one name": ({"models": [MODEL, MODEL]}, "named chat"),
     "a model in the gateway's place": ({"models": [{**MODEL, "name": "gateway"}]}, "name"),

@@ -55,6 +55,20 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 - name: MILLSTREAM_REDIS_URL
   value: {{ $redis.url | quote }}
 {{- end }}
+{{- $servers := list }}
+{{- range $at, $server := $redis.models }}
+{{- if .existingSecret }}
+- name: MODEL_REDIS_URL_{{ $at }}
+  valueFrom: {secretKeyRef: {name: {{ .existingSecret }}, key: url}}
+{{- $servers = append $servers (printf "%s=$(MODEL_REDIS_URL_%d)" .pattern $at) }}
+{{- else }}
+{{- $servers = append $servers (printf "%s=%s" .pattern .url) }}
+{{- end }}
+{{- end }}
+{{- with $servers }}
+- name: MILLSTREAM_MODEL_REDIS
+  value: {{ join "," . | quote }}
+{{- end }}
 - name: MILLSTREAM_LOG_FORMAT
   value: json
 {{- end }}
@@ -172,6 +186,14 @@ spec:
 {{- end }}
 {{- if regexMatch "^[a-z+]+://[^/]*:[^/@]+@" $redis.url }}
 {{- fail "redis.url has a password: put the URL into a Secret and name it in redis.existingSecret." }}
+{{- end }}
+{{- range $redis.models }}
+{{- if eq (empty .url) (empty .existingSecret) }}
+{{- fail (printf "Either url or existingSecret says where the models %s of redis.models lie." .pattern) }}
+{{- end }}
+{{- if regexMatch "^[a-z+]+://[^/]*:[^/@]+@" (.url | default "") }}
+{{- fail (printf "The url of %s in redis.models has a password: put it into a Secret and name that in existingSecret." .pattern) }}
+{{- end }}
 {{- end }}
 {{- if and (contains "+cluster://" $redis.url) .Values.background.enabled (not .Values.background.redisSecret) }}
 {{- fail "background cannot use a Redis Cluster for its own jobs: name another Redis in background.redisSecret, or set background.enabled=false." }}
