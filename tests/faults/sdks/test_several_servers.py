@@ -2,76 +2,24 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
 import pytest
-import pytest_asyncio
 
 from millstream.bench.chaos.fleet import FleetPart
-from millstream.bench.chaos.stream import Ask, StreamClient
+from millstream.bench.chaos.stream import StreamClient
 from millstream.cli.inspect.doctor import examine
 from millstream.cli.settings import DoctorSettings
 from millstream.common.broker import keys
-from millstream.common.broker.embedded import EmbeddedValkey
-from millstream.common.broker.models.directory import model_info
 from millstream.common.job import JobId, ModelName
-from tests.harness.cluster import CHAT, PATIENCE, Cluster, all_exact, cluster, heard_some
+from tests.faults.sdks.conftest import ALPHA, BETA, GAMMA, ThreeServers
+from tests.harness.cluster import CHAT, PATIENCE, all_exact, heard_some
 from tests.harness.support import wait_until
 
-ALPHA, BETA, GAMMA = map(ModelName, ("alpha", "beta", "gamma"))  # at servers a and b, and at home
 AT_HOME = {keys.looked_for(model) for model in (ALPHA, BETA, GAMMA)}
 LINES = 40
-
-
-@dataclass
-class ThreeServers:
-    """A cluster over three servers."""
-
-    site: Cluster
-    servers: dict[str, EmbeddedValkey]
-    places: str
-
-    @property
-    def home(self) -> EmbeddedValkey:
-        return self.servers["home"]
-
-    async def worker(self, model: ModelName, **settings: str) -> FleetPart:
-        part = await self.site.fleet.worker(served_model_name=model, simulated_rate="100", **settings)
-
-        async def serves() -> bool:
-            workers = (await model_info(self.site.broker, model)).workers
-            return any(each.alive and each.details.get("pid") == str(part.pid) for each in workers)
-
-        await wait_until(serves, within=PATIENCE, what=f"{part.name} announces {model}")
-        return part
-
-    def client(self, gateway: FleetPart, model: ModelName, tokens: int = 300) -> StreamClient:
-        number = next(self.site.numbers)
-        ask = Ask(model, f"question {number}", number, tokens)
-        return StreamClient(self.site.http, lambda: gateway.url, ask, f"key-{number}")
-
-    async def names(self, server: str) -> set[str]:
-        """Returns all keys of a server."""
-        models = {"home": GAMMA, "a": ALPHA, "b": BETA}
-        redis = self.site.broker.of(models[server]).redis
-        return {name async for name in redis.scan_iter()}
-
-
-@pytest_asyncio.fixture
-async def three(tmp_path: Path) -> AsyncIterator[ThreeServers]:
-    async with AsyncExitStack() as stack:
-        servers = {
-            name: await stack.enter_async_context(EmbeddedValkey(tmp_path / name)) for name in ("home", "a", "b")
-        }
-        places = f"alph?={servers['a'].url},beta={servers['b'].url}"
-        site = await stack.enter_async_context(cluster(servers["home"], tmp_path, model_redis=places))
-        yield ThreeServers(site, servers, places)
 
 
 def body(model: ModelName, **changes: Any) -> dict[str, Any]:
