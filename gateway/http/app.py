@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 from fastapi import FastAPI
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from millstream.gateway.access.authentication import told_of_keys
@@ -37,6 +38,12 @@ class DirectApp(FastAPI):
             if not self._document:
                 self._document = await asyncio.to_thread(lambda: msgspec.json.encode(self.openapi()))
         return self._document
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Returns the framework's own layers without the outermost: it would answer a crash in plain text before our
+        access log, which is further out, can do so in OpenAI's shape."""
+        stack = super().build_middleware_stack()
+        return stack.app if isinstance(stack, ServerErrorMiddleware) else stack
 
     def surround(self, layer: Callable[[ASGIApp], ASGIApp]) -> None:
         """Puts a layer around all there are."""

@@ -1,12 +1,14 @@
 """The operator's view of the cluster: one look at everything, jobs by page and one by one, API keys."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Generic, TypeVar
 
 from millstream.common.broker import jobs
 from millstream.common.broker.accounts.keyring import ApiKey, digest, key_of, list_keys, revoke_key, store_key
 from millstream.common.broker.connection.broker import Broker, RedisAway
-from millstream.common.broker.connection.by_server import look_at_each
+from millstream.common.broker.connection.by_server import ask, look_at_each
 from millstream.common.broker.models.directory import model_names
 from millstream.common.broker.models.ended_jobs import EndedJob, ended_page
 from millstream.common.broker.models.inspection import DeadJob, LiveJob, dead_jobs
@@ -27,7 +29,16 @@ from millstream.gateway.queue.client import Waiting
 from millstream.gateway.queue.wait_estimate import WaitEstimator
 
 KNOWN_MS = 15_000  # for so long this gateway counts as living after it has asked where jobs stand
+Listed = TypeVar("Listed")
 ASKED_AT_ONCE = 64  # jobs whose places one call looks up
+
+
+@dataclass(frozen=True, slots=True)
+class JobsPage(Generic[Listed]):
+    """Jobs of several models. `away`: why the jobs of a model could not be looked at."""
+
+    jobs: list[Listed]
+    away: dict[ModelName, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +63,7 @@ class Operations:
             if server in away:
                 continue
             try:
-                life = await job_life(self.broker, model, JobId(id))
+                life = await ask(self.broker, server, partial(job_life, self.broker, model, JobId(id)))
             except RedisAway as error:
                 away[server] = error
                 continue
@@ -72,46 +83,59 @@ class Operations:
             return models
         return sorted(models, key=lambda model: checksum(model) != hint)
 
-    async def page(self, models: list[ModelName], wanted: JobFilter, after: str | None, limit: int) -> list[LiveJob]:
+    async def page(
+        self, models: list[ModelName], wanted: JobFilter, after: str | None, limit: int
+    ) -> JobsPage[LiveJob]:
         """Returns up to `limit` live jobs of these models, one model after the other, in each the next to reach its
         deadline first. Raises `BadRequest` for an unknown `after`."""
-        start, cursor = 0, FROM_THE_START
-        if after is not None:
-            life = await self._last_listed(after, wanted.tenant)
-            start = models.index(life.model) if life.model in models else 0
-            cursor = await cursor_of(self.broker, life.model, life.id) or FROM_THE_START
-        found: list[LiveJob] = []
-        away: set[Broker] = set()
-        for model in models[start:]:
+        last = await self._last_listed(after, wanted.tenant)
+        cursor = await cursor_of(self.broker, last.model, last.id) if last else None
+
+        def look(model: ModelName, room: int) -> Awaitable[list[LiveJob]]:
+            begin = cursor if last and cursor and model == last.model else FROM_THE_START
+            return jobs_page(self.broker, model, wanted, begin, room)
+
+        return await self._walk(_from(models, last), limit, look)
+
+    async def ended(
+        self, models: list[ModelName], wanted: JobFilter, after: str | None, limit: int
+    ) -> JobsPage[EndedJob]:
+        """Returns up to `limit` jobs of these models that ended and are kept, one model after the other, in each the
+        newest first. Raises `BadRequest` for an unknown `after`."""
+        last = await self._last_listed(after, wanted.tenant)
+
+        def look(model: ModelName, room: int) -> Awaitable[list[EndedJob]]:
+            begin = last.id if last and model == last.model else None
+            return ended_page(self.broker, model, wanted, begin, room)
+
+        return await self._walk(_from(models, last), limit, look)
+
+    async def _walk(
+        self, models: list[ModelName], limit: int, look: Callable[[ModelName, int], Awaitable[list[Listed]]]
+    ) -> JobsPage[Listed]:
+        """Looks at one model after the other until `limit` jobs are found. A server that is away costs its own models
+        only; of home it raises `RedisAway`."""
+        found: JobsPage[Listed] = JobsPage([], {})
+        away: dict[Broker, RedisAway] = {}
+        for model in models:
             server = self.broker.of(model)
             try:
                 if server not in away:
-                    found += await jobs_page(self.broker, model, wanted, cursor, limit - len(found))
-            except RedisAway:
+                    room = limit - len(found.jobs)
+                    found.jobs.extend(await ask(self.broker, server, partial(look, model, room)))
+            except RedisAway as error:
                 if server is self.broker:
                     raise
-                away.add(server)  # which costs its own models only: the look at the cluster says that it is away
-            cursor = FROM_THE_START
-            if len(found) >= limit:
+                away[server] = error
+            if server in away:
+                found.away[model] = away[server].message
+            if len(found.jobs) >= limit:
                 break
         return found
 
-    async def ended(self, models: list[ModelName], wanted: JobFilter, after: str | None, limit: int) -> list[EndedJob]:
-        """Returns up to `limit` jobs of these models that ended and are kept, one model after the other, in each the
-        newest first. Raises `BadRequest` for an unknown `after`."""
-        start, last = 0, None
-        if after is not None:
-            life = await self._last_listed(after, wanted.tenant)
-            start, last = (models.index(life.model), life.id) if life.model in models else (0, None)
-        found: list[EndedJob] = []
-        for model in models[start:]:
-            found += await ended_page(self.broker, model, wanted, last, limit - len(found))
-            last = None
-            if len(found) >= limit:
-                break
-        return found
-
-    async def _last_listed(self, after: str, tenant: str) -> JobLife:
+    async def _last_listed(self, after: str | None, tenant: str) -> JobLife | None:
+        if after is None:
+            return None
         try:
             return await self.find(after, tenant)
         except NotFound as error:
@@ -141,13 +165,12 @@ class Operations:
         """Asks for a running job back. Returns `requeueing`, or the state of a job that does not run."""
         return await jobs.recall(self.broker, life.model, "", life.id)
 
-    async def dead(self, models: list[ModelName], tenant: str) -> list[DeadJob]:
+    async def dead(self, models: list[ModelName], tenant: str) -> JobsPage[DeadJob]:
         """Returns the jobs that killed their workers, of any tenant if `tenant` is empty, the newest first."""
-        seen, _ = await look_at_each(self.broker, models, partial(dead_jobs, self.broker))
-        return sorted(
-            (each for found in seen.values() for each in found if tenant in ("", each.tenant)),
-            key=lambda each: -each.when,
-        )
+        seen, away = await look_at_each(self.broker, models, partial(dead_jobs, self.broker))
+        found = [each for dead in seen.values() for each in dead if tenant in ("", each.tenant)]
+        why = {model: error.message for model, error in away.items()}
+        return JobsPage(sorted(found, key=lambda each: -each.when), why)
 
     # -------------------------------------------------------------------------------------------------------- keys
 
@@ -171,6 +194,11 @@ class Operations:
     async def revoke(self, identity: str) -> ApiKey:
         """Revokes a key. Raises `NotFound`."""
         return await revoke_key(self.broker, identity)
+
+
+def _from(models: list[ModelName], last: JobLife | None) -> list[ModelName]:
+    """Returns the models from that of the job that was listed last; all of them if it is none of them."""
+    return models[models.index(last.model) :] if last and last.model in models else models
 
 
 def _unknown(id: str) -> NotFound:

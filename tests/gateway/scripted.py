@@ -179,7 +179,7 @@ class ScriptedDirectory:
                 MODEL, [worker], 0, "transformers", 2048, "fp_test", ("chat", "completions"), created=1_700_000_000
             )
         ]
-        self.fault: MillstreamError | None = None
+        self.fault: Exception | None = None
 
     async def models(self) -> list[ModelInfo]:
         if self.fault is not None:

@@ -239,6 +239,7 @@ class Broker:
         self._line = open_pipeline(self.redis)
         places = ModelServers(url, model_redis)
         self._others = {other: Broker(other, timeout) for other in places.others}
+        self.silent_until = 0.0  # on the loop's clock: until then `by_server` does not wait for this server again
         self._place = lru_cache(maxsize=KNOWN_PLACES)(places.url_of)
 
     async def __aenter__(self) -> Self:

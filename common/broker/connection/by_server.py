@@ -3,12 +3,37 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import TypeVar
 
 from millstream.common.broker.connection.broker import Broker, RedisAway
+from millstream.common.broker.connection.url import address
 from millstream.common.job import ModelName
 
+PATIENCE = 2.0  # seconds that a look at several servers waits for one of them: whoever probes a gateway waits for 5
+LET_BE = 5.0  # seconds in which one that was silent for so long is not asked again
 Seen = TypeVar("Seen")
+
+
+async def ask(broker: Broker, server: Broker, question: Callable[[], Awaitable[Seen]]) -> Seen:
+    """Returns the answer of one of the servers. Raises `RedisAway`, for one that is not home also when it is silent for
+    `PATIENCE`, and at once for `LET_BE` after that: a server that takes connections and never answers must not hold up
+    those who look at all."""
+    if server is broker:
+        return await question()
+    clock = asyncio.get_running_loop().time
+    if clock() < server.silent_until:
+        raise _silent(server)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await question()
+    except TimeoutError as error:
+        server.silent_until = clock() + LET_BE
+        raise _silent(server) from error
+
+
+def _silent(server: Broker) -> RedisAway:
+    return RedisAway(f"The queue (Redis) at {address(server.url)} does not answer.", retry_after=LET_BE)
 
 
 def grouped(broker: Broker, models: Iterable[ModelName]) -> Mapping[Broker, list[ModelName]]:
@@ -30,7 +55,7 @@ async def look_at_each(
     async def look_at(server: Broker, its_own: list[ModelName]) -> None:
         for at, model in enumerate(its_own):
             try:
-                seen[model] = await look(model)
+                seen[model] = await ask(broker, server, partial(look, model))
             except RedisAway as error:
                 if server is broker:
                     raise

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker, RedisAway, redis_errors
-from millstream.common.broker.connection.by_server import look_at_each
+from millstream.common.broker.connection.by_server import ask, look_at_each
 from millstream.common.broker.connection.cluster import ClusterClient
 from millstream.common.broker.connection.url import address
 from millstream.common.broker.models.directory import VITALS, model_names
@@ -241,7 +241,8 @@ async def server_figures(broker: Broker) -> list[ServerFigures]:
     is forbidden."""
     if len(broker.servers) == 1:
         return await _figures(broker)
-    asked = await asyncio.gather(*map(_figures, broker.servers), return_exceptions=True)
+    questions = [ask(broker, server, partial(_figures, server)) for server in broker.servers]
+    asked = await asyncio.gather(*questions, return_exceptions=True)
     found: list[ServerFigures] = []
     for server, figures in zip(broker.servers, asked, strict=True):
         if isinstance(figures, BaseException):

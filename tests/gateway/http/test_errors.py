@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from structlog.testing import capture_logs
 
 from millstream.common.errors import Overloaded, TooLargeToWait, Unavailable
 from tests.gateway.conftest import gateway
@@ -164,6 +165,17 @@ async def test_a_crash_is_answered_like_any_other_error(cluster: ScriptedCluster
             assert response.headers["x-request-id"].startswith("req_")  # what the log is searched for
             assert response.headers["access-control-allow-origin"] == page["origin"]
         assert response.json()["type"] == "error"  # in Anthropic's shape
+
+
+async def test_a_crash_of_any_route_is_answered_so(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
+    """Also where the framework finds the route and has layers of its own around it."""
+    cluster.directory.fault = ZeroDivisionError()
+    for path in ("/v1/models", f"/v1/models/{MODEL}", "/ready", "/metrics"):
+        with capture_logs() as lines:
+            response = await http.get(path)
+        assert [line["event"] for line in lines if line["log_level"] == "error"] == ["request_crashed"], path
+        assert response.status_code == 500 and response.json()["error"]["code"] == "internal_error", path
+        assert response.headers["x-request-id"].startswith("req_")
 
 
 async def test_unknown_model_names_those_there_are(client: openai.AsyncOpenAI) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import MutableMapping
 from typing import Any
 
 import anthropic
@@ -11,6 +12,7 @@ import pytest
 from openai.types import Batch, Completion, CreateEmbeddingResponse, FileObject, Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response
+from structlog.testing import capture_logs
 
 from millstream.common.broker.models.directory import ModelInfo
 from millstream.common.broker.models.load_requests import ModelLoader
@@ -28,6 +30,7 @@ from millstream.gateway.http.app import DirectApp
 from tests.gateway.conftest import gateway
 from tests.gateway.scripted import MODEL, ScriptedCluster
 from tests.gateway.strict import strictly
+from tests.harness.support import wait_until
 
 
 async def test_models(client: openai.AsyncOpenAI, http: httpx.AsyncClient) -> None:
@@ -66,6 +69,20 @@ async def test_ready(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
     away = await http.get("/ready")
     assert (away.status_code, away.json()["redis"]) == (503, False)
     assert (await http.get("/health")).json() == {"status": "ok"}
+
+
+async def test_probes_are_told_at_debug_and_requests_at_info(http: httpx.AsyncClient) -> None:
+    """A probe every five seconds would be 17,000 lines a day."""
+    paths = ["/health", "/ready", "/metrics", "/v1/models"]
+    with capture_logs() as lines:
+        for path in paths:
+            await http.get(path)
+        await wait_until(lambda: len(answered(lines)) == len(paths))
+    assert answered(lines) == dict.fromkeys(paths[:3], "debug") | {"/v1/models": "info"}
+
+
+def answered(lines: list[MutableMapping[str, Any]]) -> dict[str, str]:
+    return {line["path"]: line["log_level"] for line in lines if line["event"] == "request_answered"}
 
 
 async def test_metrics_and_version(http: httpx.AsyncClient) -> None:

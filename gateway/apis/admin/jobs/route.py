@@ -1,5 +1,6 @@
 """`GET /v1/jobs`, `GET /v1/jobs/dead`, `GET /v1/jobs/{id}`, `POST /v1/jobs/{id}/cancel` and `/requeue`."""
 
+from collections.abc import Mapping
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query
@@ -12,7 +13,7 @@ from millstream.common.job import ModelName
 from millstream.gateway.apis.admin.cluster.examples import SUMMARY
 from millstream.gateway.apis.admin.cluster.route import feed_of
 from millstream.gateway.apis.admin.cluster.shape import JobSummary, Why
-from millstream.gateway.apis.admin.cluster.view import job_summary, why
+from millstream.gateway.apis.admin.cluster.view import AWAY, job_summary, why
 from millstream.gateway.apis.admin.jobs.examples import ACTION, DEAD, DETAIL
 from millstream.gateway.apis.admin.jobs.requeue import requeue_dead
 from millstream.gateway.apis.admin.jobs.shape import DeadJobList, JobAction, JobDetail, JobList, JobQuery
@@ -49,28 +50,34 @@ async def list_jobs(
     models = await _overviews(services, viewer, asked.model)
     wanted = JobFilter(asked.state or "", viewer.wanted(asked.tenant))
     if asked.state == "dead":
-        return await _dead(services, models, wanted.tenant, asked)
+        return await _dead(services, viewer, models, asked)
     if asked.state not in (None, "queued", "running"):
         ending = JobFilter("" if asked.state == "ended" else asked.state, wanted.tenant)
         over = await operations.ended(list(models), ending, asked.after, asked.limit + 1)
-        return _page([ended_summary(each) for each in over], asked.limit)
+        return _page([ended_summary(each) for each in over.jobs], asked.limit, _told(over.away, viewer))
     found = await operations.page(list(models), wanted, asked.after, asked.limit + 1)
-    places = await operations.places(found[: asked.limit])
-    return _page([job_summary(job, why(job, models[job.model]), places.get(job.id)) for job in found], asked.limit)
+    places = await operations.places(found.jobs[: asked.limit])
+    told = [job_summary(job, why(job, models[job.model]), places.get(job.id)) for job in found.jobs]
+    return _page(told, asked.limit, _told(found.away, viewer))
 
 
-def _page(found: list[JobSummary], limit: int) -> JobList:
+def _page(found: list[JobSummary], limit: int, away: dict[str, str]) -> JobList:
     """Returns OpenAI's list; `found` holds one more than `limit` if there are more."""
     data = found[:limit]
     first, last = (data[0].id, data[-1].id) if data else (None, None)
-    return JobList(data=data, first_id=first, last_id=last, has_more=len(found) > limit)
+    return JobList(data=data, first_id=first, last_id=last, has_more=len(found) > limit, away=away)
 
 
-async def _dead(services: Services, models: Overviews, tenant: str, asked: JobQuery) -> JobList:
+def _told(away: Mapping[ModelName, str], viewer: Viewer) -> dict[str, str]:
+    """Returns why the jobs of some models are missing: where the servers are is for admins."""
+    return {model: why if viewer.admin else AWAY for model, why in away.items()}
+
+
+async def _dead(services: Services, viewer: Viewer, models: Overviews, asked: JobQuery) -> JobList:
     sight = (await feed_of(services).now()).overview
-    dead = await operations_of(services).dead(list(models), tenant)
-    found = [dead_summary(each, sight.at if sight else each.when) for each in dead]
-    return _page(_rest([each.id for each in found], found, asked.after), asked.limit)
+    dead = await operations_of(services).dead(list(models), viewer.wanted(asked.tenant))
+    found = [dead_summary(each, sight.at if sight else each.when) for each in dead.jobs]
+    return _page(_rest([each.id for each in found], found, asked.after), asked.limit, _told(dead.away, viewer))
 
 
 T = TypeVar("T")
@@ -96,7 +103,7 @@ async def list_dead_jobs(
 ) -> DeadJobList:
     """Lists the newest first; a tenant sees its own. They are kept for an operator, a thousand for each model."""
     models = await _overviews(services, viewer, model)
-    every = [dead_job(each) for each in await operations.dead(list(models), viewer.scope)]
+    every = [dead_job(each) for each in (await operations.dead(list(models), viewer.scope)).jobs]
     found = _rest([each.id for each in every], every, after)
     data = found[:limit]
     first, last = (data[0].id, data[-1].id) if data else (None, None)
@@ -147,7 +154,7 @@ async def requeue_job(id: str, viewer: InViewer, services: InServices, operation
     if life is not None and life.state in ("running", "queued"):
         return JobAction(id=id, status=await operations.recall(life))
     models = await _overviews(services, viewer, None)
-    dead = next((each for each in await operations.dead(list(models), "") if each.id == id), None)
+    dead = next((each for each in (await operations.dead(list(models), "")).jobs if each.id == id), None)
     if dead is not None:
         return JobAction(id=await requeue_dead(services, dead), status="queued", requeued_from=id)
     if life is not None:

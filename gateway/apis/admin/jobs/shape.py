@@ -27,6 +27,9 @@ class JobList(BaseModel):
     first_id: str | None
     last_id: str | None
     has_more: bool
+    away: dict[str, str] = Field(
+        default={}, description="Models whose jobs are missing here because their Redis server is away, and why."
+    )
 
 
 class JobLease(BaseModel):
