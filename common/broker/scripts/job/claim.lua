@@ -104,8 +104,18 @@ local function take_all(stream)
   until take(stream, asked) < asked or room <= 0
 end
 
+-- Asked in one command, because mostly there is nothing.
+local function anything_to_take()
+  local places = {stream_key(RESUME), stream_key(PARKED), stream_key(SUSPECTS)}
+  for _, tier in ipairs(TIERS) do
+    places[#places + 1] = tenants_key(tier)
+    if LOWER[tier] then places[#places + 1] = stream_key(resume_name(tier)) end
+  end
+  return redis.call('EXISTS', unpack(places)) > 0
+end
+
 take_all(stream_key(inbox_name(worker)))
-if room <= 0 or not anybody_waits(RESUME, PARKED, SUSPECTS) then return reply end
+if room <= 0 or not anything_to_take() then return reply end
 take_all(stream_key(RESUME))
 
 local PARKED_LOOK = 100  -- parked jobs that one claim looks at

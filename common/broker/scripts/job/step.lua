@@ -1,5 +1,5 @@
 -- with keys, tiers, chunks, fence, settle
--- rarely settle, anybody_waits
+-- rarely settle
 -- What one engine step made, for all its jobs: fence, log, publish. Resent, it changes nothing.
 -- `first` is the seq of a job's first chunk, `ending` how it is settled, if it is: `state` is finished or failed, `usage` JSON.
 -- argv: worker ids:list
@@ -69,5 +69,5 @@ for lease, first, chunks_from, chunks_to, state, finish, usage, tokens in each()
 end
 
 for gateways, list in pairs(frames) do publish(gateways, table.concat(list, ',')) end
-local waits = ended and anybody_waits(inbox_name(worker), RESUME, SUSPECTS, PARKED)
+local waits = ended and (anybody_waits() or redis.call('EXISTS', stream_key(inbox_name(worker))) == 1)
 return {replies, waits and 1 or 0}

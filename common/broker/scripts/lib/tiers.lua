@@ -13,21 +13,12 @@ local function tier_waits(tier)
   return redis.call('EXISTS', tenants_key(tier)) == 1
 end
 
--- Whether there is any stream or tenant that a free slot may go to; asked in one command, because mostly there is none.
--- `...` are further streams.
-local function anybody_waits(...)
-  local places = {}
-  for i, name in ipairs({...}) do places[i] = stream_key(name) end
-  for _, tier in ipairs(TIERS) do
-    places[#places + 1] = tenants_key(tier)
-    if LOWER[tier] then places[#places + 1] = stream_key(resume_name(tier)) end
-  end
-  return redis.call('EXISTS', unpack(places)) > 0
-end
+-- Whether any job waits that no worker has in its inbox: whoever enters the queue and leaves it is counted.
+local function anybody_waits() return redis.call('EXISTS', WAITING_KEY) == 1 end
 
 -- Whether someone of this tier or a higher one waits already: then a free slot is theirs, its worker is about to claim.
 local function others_wait(tier)
-  if not anybody_waits(RESUME) then return false end
+  if not anybody_waits() then return false end
   if redis.call('EXISTS', stream_key(RESUME)) == 1 then return true end
   for _, name in ipairs(TIERS) do
     if tier_waits(name) then return true end
