@@ -1,4 +1,4 @@
-"""How many files and connections this process may have open, and a line in the log when that is not enough."""
+"""The limit on files and connections that this process has open, and a line in the log when it is reached."""
 
 import asyncio
 import errno
