@@ -7,7 +7,7 @@ import pytest
 
 from millstream.common.broker import jobs, keys, workers
 from millstream.common.broker.workers import evict_now
-from millstream.common.chunk import Seq
+from millstream.common.chunk import Chunk, Failure, Seq, Start, encode_chunk
 from millstream.common.job import JobId, WorkerId
 from tests.gateway.admin.conftest import House
 from tests.gateway.admin.test_jobs import pages
@@ -49,6 +49,31 @@ async def test_a_state_asks_for_one_kind_of_end(house: House) -> None:
     assert await listed(house.acme, state="finished") == ["done"]
     assert await listed(house.acme, state="cancelled") == ["stopped"]
     assert await listed(house.acme, state="failed") == []
+
+
+FAILURES = {
+    "The model's chat template refuses these messages.": "The model's chat template refuses these messages.",
+    "x" * 5000: "x" * 300 + " ...",
+    "模型" * 200: "模型" * 49 + "模 ...",  # 3 bytes each: cut between two characters
+    "": "",
+}
+
+
+@pytest.mark.parametrize("message", FAILURES)
+async def test_a_failed_job_tells_why_in_the_list_and_in_redis(house: House, message: str) -> None:
+    await house.site.beat("worker-a", slots="9")
+    await house.wait_for(["bad"])
+    (claimed,) = await house.site.claim("worker-a")
+    chunks = [encode_chunk(Chunk(start=Start(3))), encode_chunk(Chunk(error=Failure("bad_request", message)))]
+    end = workers.End("failed", "error", b"{}", 3)
+    step = workers.JobStep(claimed.id, claimed.lease, Seq(1), chunks, end)
+    for _ in range(2):  # the second time as a step whose reply was lost
+        await workers.step(house.site.broker, MODEL, WorkerId("worker-a"), [step])
+    (told,) = (await house.acme.get("/v1/jobs?state=failed")).json()["data"]
+    assert told["error"] == FAILURES[message] and told["finish"] == "error"
+    assert (await house.acme.get("/v1/jobs/bad")).json()["error"] == FAILURES[message]
+    assert (await house.site.job("bad")).get("error", "") == FAILURES[message]
+    assert (await house.acme.get("/v1/jobs?state=finished")).json()["data"] == []
 
 
 async def test_a_dead_job_is_listed_as_dead_and_as_failed(house: House) -> None:

@@ -1,5 +1,5 @@
 -- with keys, tiers, chunks, fence, settle
--- rarely settle
+-- rarely settle, note_reason
 -- What one engine step made, for all its jobs: fence, log, publish. Resent, it changes nothing.
 -- `first` is the seq of a job's first chunk, `ending` how it is settled, if it is: `state` is finished or failed, `usage` JSON.
 -- argv: worker ids:list
@@ -57,6 +57,7 @@ for lease, first, chunks_from, chunks_to, state, finish, usage, tokens in each()
     elseif state and answer == 'ok' then
       settle(id, state, finish, usage, tokens)
       ended = true
+      if state == 'failed' then note_reason(id) end
     elseif wanted == 'cancel' or (wanted == 'preempt' and answer == 'ok') then
       answer = wanted
     end

@@ -57,6 +57,22 @@ local function settle(id, state, finish, usage, tokens)
   redis.call('PEXPIRE', chunks_key(id), job[7])
 end
 
+-- A job that its worker settles as failed tells why where jobs are listed, as those do that no worker ends: in the
+-- beginning of what its last chunk says, cut between two characters.
+local LONGEST_REASON = 300 -- bytes
+
+local function note_reason(id)
+  local at = '0-' .. seq_of(id)
+  local last = redis.call('XRANGE', chunks_key(id), at, at)[1]
+  local told, reason = pcall(function() return cjson.decode(last[2][2]).error.message end)
+  if not told or type(reason) ~= 'string' then return end
+  if #reason > LONGEST_REASON then
+    local cut = string.gsub(string.sub(reason, 1, LONGEST_REASON), '[\194-\244]?[\128-\191]*$', '')
+    reason = cut .. ' ...'
+  end
+  redis.call('HSET', job_key(id), 'error', reason)
+end
+
 -- What was used of a job that nobody settles with its usage: the first chunk tells the prompt's tokens (unless another
 -- job of the request counts them), each later one its own, or one if it does not tell. Of a very long log the chunks beyond
 -- those that are read count as a token each: only an answer that somebody reads token by token has so many.
