@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import structlog
+from huggingface_hub.utils import parse_ratelimit_headers
 
 from millstream.worker.engines.base import LoadFailed
 from millstream.worker.engines.model_files.fetching.listing import SourceFile
@@ -16,13 +17,18 @@ _TRIES = 5  # without a single new byte
 _TIMEOUT = httpx.Timeout(30, connect=10)
 _PIECE = 1 << 20
 _LATER = frozenset((408, 429, 500, 502, 503, 504))
+_LONGEST_WAIT = 300.0  # seconds, which is the length of the hub's own window
 
 log = structlog.stdlib.get_logger(part="models")
 Moved = Callable[[int], None]  # told how many bytes came; below zero: so many have to come again
 
 
 class _AgainSoon(Exception):
-    """The source answers that it cannot answer now."""
+    """The source answers that it cannot answer now. `wait`: the seconds after which it can, if it says so."""
+
+    def __init__(self, message: str, response: httpx.Response, wait: float | None = None) -> None:
+        super().__init__(message)
+        self.response, self.wait = response, wait
 
 
 def fetch(file: SourceFile, target: Path, headers: Mapping[str, str], moved: Moved) -> None:
@@ -38,10 +44,12 @@ def fetch(file: SourceFile, target: Path, headers: Mapping[str, str], moved: Mov
             break
         except (httpx.TransportError, _AgainSoon) as error:
             left = _TRIES if _size(partial) > before else left - 1
-            if left <= 0:
+            asked = error.wait if isinstance(error, _AgainSoon) else None
+            if left <= 0 or (asked or 0) > _LONGEST_WAIT:
                 raise
-            log.info("download_interrupted", file=file.path, there=_size(partial), error=str(error))
-            time.sleep(min(2 ** (_TRIES - left) / 4, 4))
+            wait = asked if asked is not None else min(2 ** (_TRIES - left) / 4, 4)
+            log.info("download_interrupted", file=file.path, there=_size(partial), error=str(error), wait=wait)
+            time.sleep(wait)
     _check(file, partial)
     partial.replace(target)
 
@@ -59,12 +67,21 @@ def _go_on(file: SourceFile, partial: Path, headers: Mapping[str, str], moved: M
     with httpx.stream("GET", file.url, headers=asked, follow_redirects=True, timeout=_TIMEOUT) as answer:
         if answer.status_code == 416:  # it has no more than we have: shorter than it was, so from the beginning
             partial.unlink(missing_ok=True)
-            raise _AgainSoon("There is no such range.")
+            raise _AgainSoon("There is no such range.", answer)
         if answer.status_code in _LATER:
-            raise _AgainSoon(f"The source answered {answer.status_code}.")
+            raise _AgainSoon(f"The source answered {answer.status_code}.", answer, wait_of(answer.headers))
         answer.raise_for_status()
         goes_on = answer.status_code == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {start}-")
         _write(answer, partial, start if goes_on else 0, moved)
+
+
+def wait_of(headers: Mapping[str, str]) -> float | None:
+    """Returns after how many seconds a source that has had enough wants to be asked again; None if it tells none."""
+    told = parse_ratelimit_headers(headers)
+    if told is not None and told.remaining == 0:
+        return float(told.reset_in_seconds)
+    after = httpx.Headers(dict(headers)).get("Retry-After", "").strip()
+    return float(after) if after.isdecimal() and after.isascii() else None
 
 
 def _write(answer: httpx.Response, partial: Path, start: int, moved: Moved) -> None:

@@ -86,6 +86,11 @@ def _refusal(error: BaseException, model: str) -> str | None:
     match _status(error):
         case 401 | 403:
             return gated(model)
+        case 429:
+            return (
+                f"The source of {model!r} takes no more requests from here for now: try again in a few minutes, or set "
+                "HF_TOKEN (of ModelScope MODELSCOPE_API_TOKEN), which allows more. What was fetched is kept."
+            )
         case 404:
             return f"There is nothing at the place of {model!r}: check the name and the revision."
         case _:

@@ -41,12 +41,13 @@ class HubRequest:
 
 class HubServer:
     """Serves while it is entered. `cuts`: by file, after how many bytes each of the next answers breaks off; `slow`: no
-    file is sent to its end before it is set."""
+    file is sent to its end before it is set; `enough`: the headers of the next answers, which have the status 429."""
 
     def __init__(self) -> None:
         self.repositories: dict[str, Repository] = {}
         self.cuts: dict[str, list[int]] = {}
         self.down = False
+        self.enough: list[dict[str, str]] = []
         self.stuck: Event | None = None
         self.asked: list[HubRequest] = []
         hub = self
@@ -104,6 +105,8 @@ def _answer(hub: HubServer, request: BaseHTTPRequestHandler, *, body: bool) -> N
             return _modelscope(hub, request, f"{owner}/{name}", query, listing=rest == ["files"])
         case ["api", "models", owner, name, *rest]:
             return _api(hub, request, f"{owner}/{name}", rest, query)
+        case ["content", *_] if hub.enough:
+            return _say(request, 429, b"too many requests", hub.enough.pop(0))
         case ["content", owner, name, *file]:
             repository = hub.repositories[f"{owner}/{name}"]
             return _content(hub, request, repository, "/".join(file), {})

@@ -121,6 +121,28 @@ def test_a_source_that_is_down_or_gone(hub: HubServer, models: Commands) -> None
     assert models("pull", MODEL).exit_code == 0  # what is whole here is enough
 
 
+@pytest.mark.parametrize("told", [{"Retry-After": "7"}, {"RateLimit": '"resolvers";r=0;t=7'}], ids=["after", "limit"])
+def test_a_source_that_has_had_enough_is_asked_again_when_it_says(
+    hub: HubServer, models: Commands, monkeypatch: pytest.MonkeyPatch, told: dict[str, str]
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("millstream.worker.engines.model_files.fetching.download.time.sleep", waits.append)
+    hub.enough = [told]
+    assert models("pull", MODEL).exit_code == 0
+    assert 7.0 in waits
+
+
+def test_a_source_that_has_had_enough_for_long_is_not_waited_for(
+    hub: HubServer, models: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.enough = [{"Retry-After": "86400"}]
+    message = refused(models("pull", MODEL))
+    assert "takes no more requests from here for now" in message
+    assert "HF_TOKEN" in message
+    hub.enough.clear()
+    assert models("pull", MODEL).exit_code == 0
+
+
 def test_a_full_disk_is_seen_before_anything_is_fetched(
     hub: HubServer, models: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
