@@ -66,6 +66,19 @@ async def test_what_gets_past_the_limits_harms_only_the_process_it_is_tried_in(
     assert worker.alive and not worker.told("engine_sick")
 
 
+async def test_what_becomes_too_large_while_it_is_followed_says_nothing_of_the_engine(
+    site: Cluster, tiny_folder: Path
+) -> None:
+    gateway, worker = await serving(site, tiny_folder)
+    async with GoodTenant(site, gateway).served_throughout({}):
+        for number in range(4):  # one more than an engine may fail
+            told = await attack(site, gateway, max_tokens=8, guided_regex=f"a{{{10**9 + number}}}")
+            assert told is not None and told.status_code == 400, told and told.text
+            error = told.json()["error"]
+            assert (error["code"], error["param"]) == ("invalid_grammar", "guided_regex"), error
+    assert worker.alive and not worker.told("engine_sick")
+
+
 async def test_guides_that_take_seconds_each_delay_nobody_and_end_with_their_clients(
     site: Cluster, tiny_folder: Path
 ) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 import jsonschema
 import pytest
 
-from millstream.common.errors import BadGrammar
+from millstream.common.errors import BadGrammar, EngineError
 from millstream.common.job import ChatPrompt, Guide, JobRequest, ToolUse
 from millstream.worker.engines.base import SequenceKey
+from millstream.worker.engines.grammar.compiling import INCOMPLETE, given_up
 from millstream.worker.engines.grammar.tool_guides import CallSyntax, tool_guide
 from millstream.worker.jobs.prepare import begin_sequence, compile_guide
 from millstream.worker.text.parsers.formats import FORMATS
@@ -98,7 +99,11 @@ def test_min_tokens_yields_to_a_finished_grammar(tiny: Rig) -> None:
         (Guide("regex", "(a", "guided_regex"), "unclosed group", "guided_regex"),
         (Guide("choice", "[]", "guided_choice"), "non-empty JSON list", "guided_choice"),
         (Guide("grammar", "start: nope", "guided_grammar"), "unknown name", "guided_grammar"),
-        (Guide("grammar", 'start: start "a" | start', "x"), "NoExtension", "x"),  # allows no text at all
+        (
+            Guide("grammar", 'start: start "a" | start', "x"),
+            "no text follows it to an end",
+            "x",
+        ),  # allows no text at all
     ],
     ids=str,
 )
@@ -233,3 +238,11 @@ def test_classes_of_a_pattern_are_ascii(tiny: Rig) -> None:
         assert len(text) == 6
         assert text.isascii()
     assert written(tiny, Guide("regex", r"\\d"), 3) == r"\d"
+
+
+def test_only_a_token_that_was_not_allowed_is_the_engines_fault() -> None:
+    guide = Guide("regex", "a", param="guided_regex")
+    too_large = given_up("lexer error: too many expressions constructed", guide)
+    assert isinstance(too_large, BadGrammar) and too_large.param == "guided_regex"
+    for why in ('Parser Error: token "x" doesn\'t satisfy the grammar', INCOMPLETE):
+        assert isinstance(given_up(why, guide), EngineError)

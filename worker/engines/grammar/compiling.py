@@ -8,7 +8,7 @@ from typing import Any
 
 from llguidance import LLMatcher, LLTokenizer
 
-from millstream.common.errors import BadGrammar
+from millstream.common.errors import BadGrammar, EngineError, MillstreamError
 from millstream.common.job import Guide
 from millstream.worker.engines.grammar.readable import readable_text
 
@@ -19,6 +19,9 @@ _ABOUT = {  # what the compiler says of a schema without naming the keyword
     "$ref": re.compile("Resource '"),
     "false": re.compile("Unsatisfiable schema"),
 }
+INCOMPLETE = "it is not complete"  # an answer that ended
+_NOT_FOLLOWED = (INCOMPLETE, "doesn't satisfy the grammar")
+_CODES = {"NoExtensionBias": "no text follows it to an end"}  # what the compiler says by its own names alone
 _DUMP = re.compile(r"\n<(?:state|backtrace)>")  # what the compiler adds for its own authors
 # Without a bound a small model may write blanks for ever; this allows pretty printing to twelve levels of two blanks.
 _JSON_OPTIONS = {"whitespace_flexible": True, "whitespace_pattern": r"\n? {0,24}"}
@@ -62,7 +65,17 @@ def reason(state: LLMatcher) -> str:
     return _DUMP.split(state.get_error(), maxsplit=1)[0]
 
 
+def given_up(why: str, guide: Guide | None) -> MillstreamError:
+    """Returns why an answer ends before its grammar does. Some grammars become too large only when they are followed,
+    and that says nothing of the engine; a token that a grammar does not allow is the engine's fault."""
+    text = f"The output can no longer follow the grammar: {why}"
+    if any(words in why for words in _NOT_FOLLOWED):
+        return EngineError(text)
+    return BadGrammar(text, param=guide.param if guide is not None else None)
+
+
 def refused(guide: Guide, why: str) -> BadGrammar:
+    why = _CODES.get(why, why)
     keyword = next((key for key, words in _ABOUT.items() if words.match(why)), "")
     named = f"`{keyword}`: " if keyword and guide.kind == "json_schema" else ""
     hint = ". Without `strict`, what no grammar can follow is left out of a schema." if guide.strict else ""

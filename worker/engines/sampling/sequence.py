@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from millstream.common.errors import EngineError, MillstreamError
+from millstream.common.errors import MillstreamError
 from millstream.worker.engines.base import Output, RawLogprob, SequenceKey, SequenceSpec
+from millstream.worker.engines.grammar.compiling import given_up
 from millstream.worker.engines.grammar.guides import Matcher
 from millstream.worker.engines.sampling.penalties import Tally
 
@@ -71,7 +72,7 @@ class Sequence:
         if self.matcher is not None and not ended:
             self.matcher.consume(token)
         if self.matcher is not None and self.matcher.why:
-            self.error = EngineError(f"The output can no longer follow the grammar: {self.matcher.why}")
+            self.error = given_up(self.matcher.why, self.spec.guide)
         elif ended:
             self.finish = "stop"
         elif len(self.tokens) >= self.spec.max_tokens:

@@ -20,6 +20,7 @@ from millstream.worker.engines.base import (
     silent,
     unheard,
 )
+from millstream.worker.engines.grammar.compiling import INCOMPLETE, given_up
 from millstream.worker.engines.grammar.guides import GuideCompiler, Matcher
 from millstream.worker.engines.model_files.vocabulary import vocabulary_of
 from millstream.worker.engines.sampling.spec_check import check_spec
@@ -166,5 +167,4 @@ def _checked(output: Output, spec: SequenceSpec, check: Matcher | None) -> Outpu
     own_stop = output.finish == "stop" and output.token in spec.sampling.stop_token_ids
     if check is None or output.token < 0 or own_stop or check.consume(output.token):
         return output
-    why = check.why or "it is not complete"
-    return Output(output.key, error=EngineError(f"The output can no longer follow the grammar: {why}"))
+    return Output(output.key, error=given_up(check.why or INCOMPLETE, spec.guide))
