@@ -44,6 +44,7 @@ GIVEN = {  # what the server gives a script
     "table",
     "math",
     "tonumber",
+    "type",
     "tostring",
     "ipairs",
     "pairs",
