@@ -192,8 +192,9 @@ def _transformers(
 
 
 def _check_whole(settings: WorkerSettings, model: str, kind: str) -> None:
-    """Raises `BadRequest` where a model that computes vectors, scores or classes is to be spread or split."""
+    """Raises `BadRequest` where a model that computes vectors, scores or classes is to be split or quantised."""
     for given, flag in (
+        (settings.quantization, "--quantization"),
         (settings.tensor_parallel > 1, "--tensor-parallel"),
         (settings.device_map, "--device-map"),
         (settings.max_gpu_memory, "--max-gpu-memory"),

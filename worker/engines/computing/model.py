@@ -160,7 +160,7 @@ def load_computing_model(settings: EngineSettings, kind: ModelKind, progress: Lo
         config = AutoConfig.from_pretrained(place.path, **origin)
         progress("loading the weights", None)
         dtype = pick_dtype(settings.dtype, device, parameters=0)
-        options = origin | prepared(config, settings.quantization, device)
+        options = origin | prepared(config, None, device)
         network = trained(_network(kind, config), place.path, spare=_UNUSED, dtype=dtype or "auto", **options)
         network = cast(Any, network).to(device).eval()
         if device.type == "cpu" and not fused(network.dtype):

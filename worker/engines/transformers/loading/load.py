@@ -39,7 +39,7 @@ from millstream.worker.engines.transformers.loading.lean_layers import make_lean
 from millstream.worker.engines.transformers.loading.packing import pack_linears
 from millstream.worker.engines.transformers.loading.placement import check_placement, placement, quantized, spread
 from millstream.worker.engines.transformers.loading.quantization.checkpoints import prepared
-from millstream.worker.engines.transformers.loading.quantization.narrow_layers import NarrowWeights, narrow_linears
+from millstream.worker.engines.transformers.loading.quantization.narrow_layers import NarrowWeights, narrow_linears, narrowed
 from millstream.worker.engines.transformers.loading.support import NotBatched, why_not_batched
 from millstream.worker.engines.transformers.loading.trained import trained
 from millstream.worker.engines.transformers.ranks.leader import Ranks
@@ -123,7 +123,7 @@ def load(settings: EngineSettings, progress: LoadProgress, *, encodes: bool = Fa
     with explained(settings.source.model, device):
         progress("reading the configuration", None)
         config = _config(place, settings.source)
-        quantised = prepared(config, settings.quantization, device) if size == 1 else {}
+        quantised = prepared(config, settings.quantization, device, place.gguf) if size == 1 else {}
         context = _context_length(config, settings.max_model_len)
         progress("loading the tokenizer", None)
         tokenizer = AutoTokenizer.from_pretrained(place.path, **origin_of(place, settings.source))
@@ -139,7 +139,7 @@ def load(settings: EngineSettings, progress: LoadProgress, *, encodes: bool = Fa
         else:
             model = _model(_head(encodes=encodes, hears=hears), place, settings, device, dtype, quantised)
         unbatched = unbatched or spread(model)
-        narrow = _narrow(settings, device)
+        narrow = narrowed(settings.quantization, device)
         if unbatched is None:
             _made_for_batches(model, device, narrow, whole=ranks is None, adapters=settings.adapters)
         elif narrow is not None:
@@ -224,7 +224,7 @@ def _model(
 ) -> PreTrainedModel:
     options = origin_of(place, settings.source) | placement(settings, device) | quantised
     options["dtype"] = dtype or "auto"
-    if settings.quantization and _narrow(settings, device) is None:
+    if settings.quantization and narrowed(settings.quantization, device) is None:
         options["quantization_config"] = quantized(settings.quantization)
     model = trained(kind, place.path, **options)
     if "device_map" not in options:
@@ -244,12 +244,6 @@ def _split(share: Share) -> tuple[Ranks, PreTrainedModel]:
         raise
     ranks.lead(model)
     return ranks, model
-
-
-def _narrow(settings: EngineSettings, device: torch.device) -> NarrowWeights | None:
-    """Returns the weights that are made here after reading: on CPUs, whose kernels torch has itself."""
-    kind = settings.quantization
-    return kind if device.type == "cpu" and (kind == "int8" or kind == "int4") else None
 
 
 def _made_for_batches(

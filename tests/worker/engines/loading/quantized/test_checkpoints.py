@@ -12,8 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, LlamaForCausalLM
 
+from millstream.common.errors import BadRequest
 from millstream.worker.engines.transformers.loading.quantization import checkpoints
 from millstream.worker.engines.transformers.settings import EngineSettings, ModelSource, Quantization
+from millstream.worker.service.registry import offers
+from millstream.worker.settings import WorkerSettings
 from tests.worker.engines.conftest import byte_tokenizer
 from tests.worker.engines.loading.quantized.packers import Packed, as_awq, as_gptq
 from tests.worker.engines.loading.test_loading import refusal
@@ -167,6 +170,14 @@ def test_what_is_quantised_is_not_quantised_again(wide: EngineSettings, tmp_path
     assert message == f"This checkpoint's weights are quantised already (gptq): leave --quantization {asked} out."
 
 
+def test_a_gguf_file_is_quantised_again_on_cpus_alone() -> None:
+    config = LlamaForCausalLM.config_class()
+    assert checkpoints.prepared(config, "int4", torch.device("cpu"), "small.gguf") == {}
+    with pytest.raises(checkpoints.LoadFailed) as refused:
+        checkpoints.prepared(config, "8bit", torch.device("cpu"), "small.gguf")
+    assert "leave --quantization 8bit out, or give the model's checkpoint in safetensors" in refused.value.message
+
+
 def test_an_encoder_is_unpacked_too(wide: EngineSettings, tmp_path: Path) -> None:
     torch.manual_seed(3)
     shape = {"vocab_size": 260, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1}
@@ -189,6 +200,14 @@ def test_an_encoder_is_unpacked_too(wide: EngineSettings, tmp_path: Path) -> Non
         for name in ("packed", "plain")
     ]
     assert vectors[0] == vectors[1]
+
+
+def test_an_encoder_is_not_quantised_while_it_is_read(tmp_path: Path) -> None:
+    BertConfig(architectures=["BertModel"]).save_pretrained(tmp_path)
+    (offer,) = offers(WorkerSettings(model=str(tmp_path), engine="transformers", quantization="int8"))
+    with pytest.raises(BadRequest) as refused:
+        offer.make()
+    assert "--quantization is for models that write on (causal)" in refused.value.message
 
 
 def _loaded(settings: EngineSettings) -> Any:

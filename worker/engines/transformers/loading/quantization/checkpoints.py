@@ -12,6 +12,7 @@ from transformers import PretrainedConfig
 from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
 from millstream.worker.engines.base import LoadFailed
+from millstream.worker.engines.transformers.loading.quantization.narrow_layers import narrowed
 from millstream.worker.engines.transformers.loading.quantization.unpacking import UNPACKED, unpacking
 from millstream.worker.engines.transformers.settings import Quantization
 
@@ -47,9 +48,17 @@ def told_of(config: PretrainedConfig) -> dict[str, Any] | None:
     return dict(told) if isinstance(told, dict) else dict(told.to_dict())
 
 
-def prepared(config: PretrainedConfig, asked: Quantization | None, device: torch.device) -> dict[str, Any]:
+def prepared(
+    config: PretrainedConfig, asked: Quantization | None, device: torch.device, gguf: str | None = None
+) -> dict[str, Any]:
     """Returns what `from_pretrained` is told so that a quantised checkpoint is read as it can be on `device`. Raises
-    `LoadFailed` where it cannot. `asked`: the quantisation that the operator wants."""
+    `LoadFailed` where it cannot. `asked`: the quantisation that the operator wants; `gguf`: the file, if it is one."""
+    if gguf and asked is not None and narrowed(asked, device) is None:
+        raise LoadFailed(
+            f"{gguf} is a GGUF file, whose weights are made into full ones while they are read: leave --quantization "
+            f"{asked} out, or give the model's checkpoint in safetensors.",
+            param="quantization",
+        )
     told = told_of(config)
     if told is None:
         return {}

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from millstream.worker.engines.base import LoadFailed
 from millstream.worker.engines.transformers.loading.device import works
 from millstream.worker.engines.transformers.loading.packing import is_plain
+from millstream.worker.engines.transformers.settings import Quantization
 
 NarrowWeights = Literal["int8", "int4"]
 
@@ -81,6 +82,11 @@ class FourBitLinear(NarrowLinear):
 
     def _product(self, x: torch.Tensor) -> torch.Tensor:
         return self._compute(x, self._packed, _GROUP, self._scales)
+
+
+def narrowed(asked: Quantization | None, device: torch.device) -> NarrowWeights | None:
+    """Returns which weights are made here after reading: on CPUs, whose kernels torch has itself."""
+    return asked if device.type == "cpu" and (asked == "int8" or asked == "int4") else None
 
 
 def narrow_linears(model: PreTrainedModel, kind: NarrowWeights) -> None:
