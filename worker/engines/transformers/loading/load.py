@@ -39,7 +39,11 @@ from millstream.worker.engines.transformers.loading.lean_layers import make_lean
 from millstream.worker.engines.transformers.loading.packing import pack_linears
 from millstream.worker.engines.transformers.loading.placement import check_placement, placement, quantized, spread
 from millstream.worker.engines.transformers.loading.quantization.checkpoints import prepared
-from millstream.worker.engines.transformers.loading.quantization.narrow_layers import NarrowWeights, narrow_linears, narrowed
+from millstream.worker.engines.transformers.loading.quantization.narrow_layers import (
+    NarrowWeights,
+    narrow_linears,
+    narrowed,
+)
 from millstream.worker.engines.transformers.loading.support import NotBatched, why_not_batched
 from millstream.worker.engines.transformers.loading.trained import trained
 from millstream.worker.engines.transformers.ranks.leader import Ranks
