@@ -2,7 +2,7 @@
 PYTHON ?= python
 PATHS = common gateway worker cli bench tests examples deploy
 
-.PHONY: install test lint format types imports pytest coverage bench-quick clients engines engines-vllm ui ui-types pictures charts audit fuzz mixed dist sbom bundle compose clean
+.PHONY: install test lint format types imports pytest coverage bench-quick clients engines engines-vllm ui ui-types pictures smooth charts audit fuzz mixed dist sbom bundle compose clean
 
 install:
 	$(PYTHON) -m pip install --quiet -c constraints.txt -e '.[all,dev]'
@@ -93,6 +93,10 @@ ui-types:
 pictures:
 	mkdir -p gateway/ui/pictures
 	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -m ui tests/ui/test_pictures.py -k picture_of --pictures gateway/ui/pictures
+
+# What the page's crowded views cost, in milliseconds of script a frame.
+smooth:
+	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -n 0 -m ui tests/ui/views/test_smoothness.py -s
 
 # Known holes in the pinned versions; asks the package index, so it is not part of `test`.
 audit:

@@ -252,6 +252,12 @@ def ended(model: ModelName, tenant: str = "") -> str:
     return f"{prefix(model)}ended:{tenant}" if tenant else f"{prefix(model)}ended"
 
 
+def preempted(model: ModelName) -> str:
+    """Sorted set: the newest 1,000 jobs that gave up their slots when they were asked to -> when (Redis time, ms), the
+    last time of each. TTL 1 day."""
+    return f"{prefix(model)}preempted"
+
+
 def fenced(model: ModelName) -> str:
     """Hash: worker -> its writes that were refused because it had lost the lease. TTL 1 day, 256 workers at most."""
     return f"{prefix(model)}fenced"

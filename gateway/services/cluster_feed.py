@@ -7,23 +7,28 @@ from time import monotonic
 
 import structlog
 
+from millstream.common.broker.models.inspection import LiveJob
 from millstream.common.broker.models.overview import Overview
 from millstream.common.errors import Unavailable
+from millstream.common.job import JobId
 from millstream.common.single_flight import SingleFlight
+from millstream.gateway.queue.client import Waiting
 
 EVERY = 1.0  # seconds between two looks while somebody watches
 RATE_WINDOW = 10.0  # seconds after which an earlier look says nothing of the present rates
+Places = Callable[[list[LiveJob]], Awaitable[dict[JobId, Waiting]]]
 log = structlog.stdlib.get_logger(part="cluster_feed")
 
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """The cluster at one moment. `rates`: (model, worker) -> tokens/s since its heartbeat before; `error`: why the
-    server could not be asked, with `overview` as it was before."""
+    """The cluster at one moment. `rates`: (model, worker) -> tokens/s since its heartbeat before; `places`: where the
+    jobs that wait stand; `error`: why the server could not be asked, with `overview` as it was before."""
 
     overview: Overview | None
     rates: dict[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float])
     error: str = ""
+    places: dict[JobId, Waiting] = field(default_factory=dict[JobId, Waiting])
 
 
 @dataclass(slots=True)
@@ -36,8 +41,9 @@ class _Beat:
 class ClusterFeed:
     """Looks at the cluster while somebody watches, and only then."""
 
-    def __init__(self, look: Callable[[], Awaitable[Overview]]) -> None:
+    def __init__(self, look: Callable[[], Awaitable[Overview]], places: Places) -> None:
         self._look = look
+        self._places = places
         self._beats: dict[tuple[str, str], _Beat] = {}
         self._seen: tuple[float, Sight] | None = None
         self._once = SingleFlight(self._looked)
@@ -56,14 +62,15 @@ class ClusterFeed:
                 sight = await self.now()
             except Unavailable as error:
                 before = self._seen[1] if self._seen else Sight(None)
-                sight = Sight(before.overview, before.rates, error.message)
+                sight = Sight(before.overview, before.rates, error.message, before.places)
             yield sight
             await asyncio.sleep(EVERY)
 
     async def _looked(self, _: str) -> Sight:
         self.looks += 1
         found = await self._look()
-        sight = Sight(found, self._rates(found))
+        places = await self._places([job for model in found.models for job in model.jobs])
+        sight = Sight(found, self._rates(found), places=places)
         self._seen = (monotonic(), sight)
         return sight
 

@@ -12,7 +12,6 @@ from millstream.common.broker.jobs import Bounds
 from millstream.common.broker.models.directory import ModelInfo, census
 from millstream.common.broker.models.inspection import backlogs, server_figures
 from millstream.common.broker.models.load_requests import LoadVerb, request_load
-from millstream.common.broker.models.overview import overview
 from millstream.common.broker.records.batches import Batches
 from millstream.common.broker.records.pending import Pending
 from millstream.common.broker.records.quotas import Quota
@@ -66,6 +65,7 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
     ):
         queue = connected_queue(broker, Terms(settings.retention, bounds_of(settings)), settings.keep_alive, spans)
         keyring = keyring_of(settings, broker)
+        operations = Operations(broker, queue.gateway, queue.wait_estimator)
         upkeep = upkeep_loops(broker, upkeep_rules(settings), settings.forget_models_after)
         loops = [
             *(tasks.keep(loop, name) for name, loop in {**queue.loops, **upkeep}.items()),
@@ -83,8 +83,8 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
                 unfinished=UnfinishedAnswers(broker),
                 usage=UsageBook(broker),
                 keys=keyring,
-                operations=Operations(broker, queue.gateway, queue.wait_estimator),
-                feed=ClusterFeed(partial(overview, broker)),
+                operations=operations,
+                feed=ClusterFeed(operations.look, operations.places),
                 find_key=partial(find_key, broker),
                 backlogs=partial(backlogs, broker),
                 servers=partial(server_figures, broker),

@@ -21,6 +21,7 @@ from millstream.common.broker.models.job_pages import (
     jobs_page,
 )
 from millstream.common.broker.models.overview import Overview, overview
+from millstream.common.broker.models.preempted_jobs import PreemptedJob, preempted_page
 from millstream.common.chunk import NOTHING_YET
 from millstream.common.errors import BadRequest, NotFound
 from millstream.common.job import GatewayId, JobId, ModelName
@@ -132,6 +133,19 @@ class Operations:
             if len(found.jobs) >= limit:
                 break
         return found
+
+    async def preempted(
+        self, models: list[ModelName], tenant: str, after: str | None, limit: int
+    ) -> JobsPage[PreemptedJob]:
+        """Returns up to `limit` jobs of these models that gave up their slots, one model after the other, in each the
+        one that did so last first. Raises `BadRequest` for an unknown `after`."""
+        last = await self._last_listed(after, tenant)
+
+        def look(model: ModelName, room: int) -> Awaitable[list[PreemptedJob]]:
+            begin = last.id if last and model == last.model else None
+            return preempted_page(self.broker, model, tenant, begin, room)
+
+        return await self._walk(_from(models, last), limit, look)
 
     async def _last_listed(self, after: str | None, tenant: str) -> JobLife | None:
         if after is None:

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from millstream.bench.chaos.fleet import Fleet, FleetPart
 from millstream.common.broker import keys
@@ -25,6 +25,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 NO_BROWSER = "no Chromium is installed (Debian: apt-get install chromium), so the page cannot be looked at"
 MODEL, OTHER = "alpha", "beta"
 PATIENCE = 30_000  # ms; only a safety net
+expect.set_options(timeout=PATIENCE)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

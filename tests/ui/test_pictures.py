@@ -1,6 +1,5 @@
-"""Pictures for the docs (`make pictures`), crowded views, and what a screen reader would stumble over."""
+"""Pictures for the docs (`make pictures`), and what a screen reader would stumble over."""
 
-import asyncio
 import json
 from pathlib import Path
 
@@ -8,7 +7,6 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
-from tests.harness.queue_site import MODEL as SIMULATED
 from tests.ui.conftest import Scene, done, say
 
 pytestmark = pytest.mark.ui
@@ -54,7 +52,7 @@ async def test_a_picture_of_the_cluster(page: Page, scene: Scene, pictures: Path
     await scene.worker("pond", slots="4")
     await scene.worker("pond", slots="4")
     async with scene.busy("pond", jobs=11):
-        await page.set_viewport_size({"width": 1200, "height": 1300})
+        await page.set_viewport_size({"width": 1100, "height": 1000})
         await page.goto(f"{scene.url}/#/cluster")
         await page.locator(".queue td", has_text="all slots are busy").first.wait_for()
         await page.locator(".queue td", has_text="running").first.wait_for()
@@ -65,56 +63,6 @@ async def picture(page: Page, file: Path) -> None:
     await page.mouse.move(0, 0)
     await page.screenshot(path=file, animations="disabled")
     assert file.stat().st_size > 10_000
-
-
-async def test_a_thousand_jobs_and_a_hundred_workers_are_shown(page: Page, scene: Scene) -> None:
-    for at in range(100):
-        await scene.site.beat(f"worker-{at:03}", slots="8")
-    await scene.site.put(*(f"job-{at:04}" for at in range(1000)), tenant="crowd")
-    await page.goto(f"{scene.url}/#/cluster")
-    await expect(page.locator("tr", has_text="worker-0").filter(has_text="simulated")).to_have_count(100)
-    await page.evaluate(WATCH)
-    more = page.get_by_role("button", name="More (1000)")
-    await more.click()
-    await expect(page.locator(".queue tbody tr")).to_have_count(1000)
-    await asyncio.sleep(4)  # looks at a cluster that stays as it is; nothing is asserted of their time
-    print(f"1,000 jobs: {await page.evaluate(TASKS)}")
-    await scene.forget(SIMULATED)
-
-
-TASKS = "`${window.tasks.length} tasks above 50 ms, the longest ${Math.max(0, ...window.tasks).toFixed(0)} ms`"
-WATCH = """() => {
-  window.tasks = [];
-  new PerformanceObserver((list) => window.tasks.push(...list.getEntries().map((each) => each.duration)))
-    .observe({ type: "longtask" });
-}"""
-
-
-async def test_five_hundred_messages_are_shown_and_one_more_grows(page: Page) -> None:
-    await page.evaluate(LONG_TALK)
-    await page.reload()
-    await expect(page.locator(".message")).to_have_count(500)
-    await page.evaluate(WATCH)
-    await say(page, 'script: {"text": "one more", "rate": 60}')
-    await done(page)
-    print(f"500 messages: {await page.evaluate(TASKS)}")
-
-
-LONG_TALK = """() => {
-  const messages = {};
-  let parent = null;
-  for (let at = 0; at < 500; at++) {
-    const id = `m${at}`;
-    const answer = { body: { model: "alpha" }, state: "done", text: `**${at}** `.repeat(40), tools: [], seams: [],
-      leases: [], thinking: "", tokens: 40, first: 1, sent: 0, last: 1000, offsets: [], usage: null, reconnects: 0,
-      checked: "" };
-    messages[id] = { id, parent, role: at % 2 ? "assistant" : "user", text: "hello", ...(at % 2 ? { answer } : {}) };
-    parent = id;
-  }
-  const talk = { id: "long", title: "long", changed: 1, model: "alpha", settings: {}, leaf: parent, messages };
-  localStorage.setItem("millstream.talk.long", JSON.stringify(talk));
-  sessionStorage.setItem("millstream.last", "long");
-}"""
 
 
 # A picture beside the question, as if a model that sees had been given one.

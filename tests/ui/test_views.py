@@ -53,6 +53,10 @@ async def test_the_cluster_shows_a_waiting_job_why_it_waits_and_its_life(page: P
         await page.goto(f"{scene.url}/#/cluster")
         row = page.locator(".queue tr", has_text="all slots are busy")
         await row.wait_for()
+        await expect(row.locator("td").nth(3)).to_have_text("1")  # its place
+        running = await page.locator(".queue tr", has_text="running").first.locator("a").get_attribute("href") or ""
+        await expect(page.locator(f".cell.on[title='{running.rpartition('/')[2]}']")).to_be_visible()
+        await expect(page.locator("section", has_text="Models").first).to_contain_text("simulated exact")
         await expect(page.locator(".cell.on").first).to_be_visible()
         await row.locator("a").click()
         life = page.locator(".life")

@@ -34,10 +34,10 @@ async def ended_page(
     start). An empty state asks for all that ended."""
     listed = keys.ended(model, wanted.tenant)
     server = broker.of(model)
-    at = 0 if after is None else await _after(server, listed, after)
+    at = 0 if after is None else await rank_after(server, listed, after)
     found: builtins.list[EndedJob] = []
     while len(found) < limit:
-        ids = await _ids(server, listed, at)
+        ids = await newest_ids(server, listed, at)
         found += [each for each in await _told(server, model, ids) if wanted.shows(each.job)]
         if len(ids) < PAGE:
             break
@@ -45,13 +45,16 @@ async def ended_page(
     return found[:limit]
 
 
-async def _after(broker: Broker, listed: str, after: JobId) -> int:
+async def rank_after(broker: Broker, listed: str, after: JobId) -> int:
+    """Returns where in a sorted set, the highest first, what comes after a job begins; 0 if it is not
+    listed any more."""
     async with redis_errors():
         rank = await cast(Awaitable[int | None], broker.redis.zrevrank(listed, after))
     return 0 if rank is None else rank + 1
 
 
-async def _ids(broker: Broker, listed: str, at: int) -> Sequence[str]:
+async def newest_ids(broker: Broker, listed: str, at: int) -> Sequence[str]:
+    """Returns the next ids of a sorted set, the highest first, at most `PAGE`."""
     async with redis_errors():
         return await cast(Awaitable[Sequence[str]], broker.redis.zrange(listed, at, at + PAGE - 1, desc=True))
 

@@ -9,7 +9,10 @@ import httpx
 
 from millstream.common.broker import keys
 from millstream.common.broker.embedded import EmbeddedValkey
+from millstream.common.broker.models.inspection import LiveJob
 from millstream.common.broker.models.overview import overview
+from millstream.common.job import JobId
+from millstream.gateway.queue.client import Waiting
 from millstream.gateway.services.cluster_feed import ClusterFeed
 from tests.gateway.admin.conftest import House, chat, house_of
 from tests.harness.queue_site import MODEL, Site, open_site
@@ -32,10 +35,9 @@ async def test_an_administrator_sees_workers_queues_and_the_server(house: House)
     assert told["redis"]["ok"] and told["redis"]["version"] and told["redis"]["role"] == "master"
     (model,) = told["models"]
     assert (model["waiting"], model["running"], model["live_jobs"]) == (2, 2, 4)
-    assert {job["id"]: job["why"] for job in told["jobs"] if job["state"] == "queued"} == {
-        "a3": "all_slots_busy",
-        "z1": "all_slots_busy",
-    }
+    waiting = {job["id"]: (job["position"], job["why"]) for job in told["jobs"] if job["state"] == "queued"}
+    assert waiting == {"a3": (1, "all_slots_busy"), "z1": (2, "all_slots_busy")}
+    assert {job["position"] for job in told["jobs"] if job["state"] == "running"} == {None}
 
 
 async def test_a_tenant_sees_its_own_and_no_name_of_another(house: House) -> None:
@@ -104,7 +106,7 @@ async def test_the_stream_of_a_revoked_key_ends(house: House) -> None:
 
 async def test_one_look_serves_all_who_watch(site: Site) -> None:
     await site.beat("worker-a")
-    feed = ClusterFeed(lambda: overview(site.broker))
+    feed = ClusterFeed(lambda: overview(site.broker), nowhere)
     async with AsyncExitStack() as scope:
         watching = [feed.watch() for _ in range(20)]
         for each in watching:
@@ -135,10 +137,15 @@ async def told_next(lines: Any, *, ok: bool = True) -> dict[str, Any]:
 async def test_rates_are_what_was_made_between_two_heartbeats(site: Site) -> None:
     await site.worker("worker-a", slots=1, rate=50)
     await site.put("a1")
-    feed = ClusterFeed(lambda: overview(site.broker))
+    feed = ClusterFeed(lambda: overview(site.broker), nowhere)
     rates = [sight.rates async for sight in limited(feed, 4)]
     assert all(rate >= 0 for each in rates for rate in each.values())
     assert (MODEL, "worker-a") in rates[-1]
+
+
+async def nowhere(jobs: list[LiveJob]) -> dict[JobId, Waiting]:
+    """Tells of no job where it stands."""
+    return {}
 
 
 async def limited(feed: ClusterFeed, most: int) -> Any:

@@ -8,19 +8,32 @@ local function bury(id, attempt)
     'request', string.sub(job[2], 1, 65536))
 end
 
+-- The newest jobs that gave up their slots when they were asked to. Some may be forgotten before they leave this list.
+local PREEMPTED_MOST, PREEMPTED_KEPT = 1000, 86400000
+
+local function note_preempted(id)
+  redis.call('ZADD', PREEMPTED_KEY, NOW, id)
+  redis.call('ZREMRANGEBYRANK', PREEMPTED_KEY, 0, -PREEMPTED_MOST - 1)
+  redis.call('PEXPIRE', PREEMPTED_KEY, PREEMPTED_KEPT)
+end
+
 -- Back to where the next free slot finds it first. `attempts` is added to its count, unless its worker had brought it
 -- further: then it is not what kills workers. Its last try is one beside no other job on its last try, so that what does
 -- kill workers takes nobody with it to the end. One that is to wait its turn (`in_turn`) goes to the others of its tenant.
 -- `lost`: its worker did not give it up itself, and so tells nothing of it.
 local function requeue(id, attempts, max_attempts, not_this, in_turn, lost)
   if made_progress(id) then attempts = 0 redis.call('HDEL', job_key(id), 'suspect') end
-  local job = redis.call('HMGET', job_key(id), 'worker', 'cancel', 'deadline', 'tier', 'affinity', 'leases', 'state')
+  local job = redis.call('HMGET', job_key(id), 'worker', 'cancel', 'deadline', 'tier', 'affinity', 'leases', 'state',
+    'preempt')
+  local preempted = job[8] and not lost and job[7] == 'running'
   leave_queue(id, true)
   release(id, job[1], job[4])
   redis.call('HSET', job_key(id), 'state', 'queued', 'lease', '', 'worker', '')
   if job[6] and job[7] == 'running' then
-    redis.call('HSET', job_key(id), 'leases', job[6] .. ' ' .. NOW .. (lost and ' lost' or ''))
+    local how = lost and ' lost' or preempted and ' preempted' or ''
+    redis.call('HSET', job_key(id), 'leases', job[6] .. ' ' .. NOW .. how)
   end
+  if preempted and not job[2] then note_preempted(id) end
   redis.call('HDEL', job_key(id), 'preempt', 'successor')
   local attempt = redis.call('HINCRBY', job_key(id), 'attempt', attempts)
   if job[2] then return settle_with_error(id, 'cancelled', 'cancelled', 'The request was cancelled.') end

@@ -27,6 +27,7 @@ CLUSTER_MODEL: dict[str, Any] = {
     "context_length": 8192,
     "capabilities": ["chat", "completions"],
     "system_fingerprint": "fp_5d33f1fbf8e3",
+    "exactness": {"chat": "exact", "completions": "exact", "tools": "exact", "formats": "exact"},
     "workers": 1,
     "slots": 4,
     "running": 4,

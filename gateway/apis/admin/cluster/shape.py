@@ -40,6 +40,9 @@ class ClusterModel(BaseModel):
     context_length: int
     capabilities: list[str]
     system_fingerprint: str
+    exactness: dict[str, str] = Field(
+        description="How exactly another worker goes on with an answer, by kind of request, as in `/v1/models`."
+    )
     workers: int = Field(description="Live ones.")
     slots: int
     running: int = Field(description="Jobs that workers hold.")
@@ -105,7 +108,7 @@ class JobSummary(BaseModel):
     age: float = Field(description="Seconds since it was submitted.")
     deadline_in: float
     why: Why = Field(description="What it waits for; empty once it runs.")
-    position: int | None = Field(default=None, description="1 is next; null where it was not asked for or runs.")
+    position: int | None = Field(default=None, description="1 is next; null where it runs.")
     wait: float | None = Field(default=None, description="Seconds until it may begin; null: not known.")
     ended: float | None = Field(default=None, description="Redis' clock, seconds since the epoch; null: it is live.")
     finish: str = ""

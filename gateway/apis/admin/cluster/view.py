@@ -36,7 +36,12 @@ def cluster_state(sight: Sight, viewer: Viewer, *, local_workers: bool) -> Clust
         models=told,
         workers=[_worker(model, worker, sight.rates, viewer) for model in models for worker in model.info.workers],
         queues=[queue for model in models for queue in _queues(model, viewer)],
-        jobs=[job_summary(job, why(job, model)) for model in models for job in model.jobs if viewer.sees(job.tenant)],
+        jobs=[
+            job_summary(job, why(job, model), sight.places.get(job.id))
+            for model in models
+            for job in model.jobs
+            if viewer.sees(job.tenant)
+        ],
     )
 
 
@@ -77,6 +82,7 @@ def cluster_model(model: ModelOverview, rates: Rates, viewer: Viewer) -> Cluster
         context_length=info.context_length,
         capabilities=list(info.capabilities),
         system_fingerprint=info.fingerprint,
+        exactness=info.exactness,
         workers=info.live,
         slots=slots,
         running=held,

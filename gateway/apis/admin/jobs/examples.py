@@ -32,8 +32,16 @@ DETAIL: dict[str, Any] = {
             "after_chunk": 0,
             "since": 1763767713.22,
             "until": 1763767715.6,
+            "preempted": False,
         },
-        {"lease": "2:worker-c", "worker": "worker-c", "after_chunk": 74, "since": 1763767715.9, "until": None},
+        {
+            "lease": "2:worker-c",
+            "worker": "worker-c",
+            "after_chunk": 74,
+            "since": 1763767715.9,
+            "until": None,
+            "preempted": False,
+        },
     ],
     "seams": 1,
     "attempt": 0,
@@ -47,6 +55,15 @@ DETAIL: dict[str, Any] = {
     "redis_cli": [f"redis-cli HGETALL '{KEY}'"],
 }
 ACTION: dict[str, Any] = {"id": ID, "object": "job", "status": "requeueing", "requeued_from": None}
+PREEMPTED: dict[str, Any] = {
+    "id": ID,
+    "object": "preempted_job",
+    "model": MODEL,
+    "tenant": "acme",
+    "tier": "batch",
+    "state": "running",
+    "moves": [{"worker": "worker-b", "at": 1763767715.6, "after_chunk": 74, "to": "worker-c", "since": 1763767719.1}],
+}
 DEAD: dict[str, Any] = {
     "id": ID,
     "object": "dead_job",

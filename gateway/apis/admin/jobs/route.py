@@ -1,4 +1,4 @@
-"""`GET /v1/jobs`, `GET /v1/jobs/dead`, `GET /v1/jobs/{id}`, `POST /v1/jobs/{id}/cancel` and `/requeue`."""
+"""`GET /v1/jobs`, `GET /v1/jobs/dead`, `/preempted` and `/{id}`, `POST /v1/jobs/{id}/cancel` and `/requeue`."""
 
 from collections.abc import Mapping
 from typing import Annotated, TypeVar
@@ -14,10 +14,17 @@ from millstream.gateway.apis.admin.cluster.examples import SUMMARY
 from millstream.gateway.apis.admin.cluster.route import feed_of
 from millstream.gateway.apis.admin.cluster.shape import JobSummary, Why
 from millstream.gateway.apis.admin.cluster.view import AWAY, job_summary, why
-from millstream.gateway.apis.admin.jobs.examples import ACTION, DEAD, DETAIL
+from millstream.gateway.apis.admin.jobs.examples import ACTION, DEAD, DETAIL, PREEMPTED
 from millstream.gateway.apis.admin.jobs.requeue import requeue_dead
-from millstream.gateway.apis.admin.jobs.shape import DeadJobList, JobAction, JobDetail, JobList, JobQuery
-from millstream.gateway.apis.admin.jobs.view import dead_job, dead_summary, ended_summary, job_detail
+from millstream.gateway.apis.admin.jobs.shape import (
+    DeadJobList,
+    JobAction,
+    JobDetail,
+    JobList,
+    JobQuery,
+    PreemptedJobList,
+)
+from millstream.gateway.apis.admin.jobs.view import dead_job, dead_summary, ended_summary, job_detail, preempted_job
 from millstream.gateway.apis.admin.viewer import InOperations, InViewer, Viewer, operations_of
 from millstream.gateway.apis.shared.examples import answers, listed
 from millstream.gateway.services.operations import Operations
@@ -108,6 +115,25 @@ async def list_dead_jobs(
     data = found[:limit]
     first, last = (data[0].id, data[-1].id) if data else (None, None)
     return DeadJobList(data=data, first_id=first, last_id=last, has_more=len(found) > limit)
+
+
+@router.get("/v1/jobs/preempted", summary="List the jobs that gave up their slots", responses=listed(PREEMPTED))
+async def list_preempted_jobs(
+    viewer: InViewer,
+    services: InServices,
+    operations: InOperations,
+    model: str | None = None,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> PreemptedJobList:
+    """Lists jobs that gave up their slots to others, with the workers on which they went on and their next token there;
+    a tenant sees its own. Of each model the newest 1,000 are listed, for as long as their streams are kept."""
+    models = await _overviews(services, viewer, model)
+    found = await operations.preempted(list(models), viewer.scope, after, limit + 1)
+    data = [preempted_job(job) for job in found.jobs[:limit]]
+    first, last = (data[0].id, data[-1].id) if data else (None, None)
+    more = len(found.jobs) > limit
+    return PreemptedJobList(data=data, first_id=first, last_id=last, has_more=more, away=_told(found.away, viewer))
 
 
 @router.get("/v1/jobs/{id}", summary="One job's life", responses=answers(DETAIL))

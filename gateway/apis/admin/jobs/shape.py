@@ -41,6 +41,7 @@ class JobLease(BaseModel):
     after_chunk: int = Field(description="Chunks that were in the log when it began.")
     since: float = Field(description="Redis' clock, seconds since the epoch.")
     until: float | None = Field(description="When it was taken back; null: it lasts, or the job ended with it.")
+    preempted: bool = Field(default=False, description="Its worker gave the job up because it was asked to.")
 
 
 class JobUsage(BaseModel):
@@ -92,6 +93,41 @@ class JobAction(BaseModel):
     object: Literal["job"] = "job"
     status: str = Field(description="`cancelled`, `cancelling`, `requeueing`, `queued`, or the state it had already.")
     requeued_from: str | None = None
+
+
+class JobMove(BaseModel):
+    """One time that a job gave up its slot, and where it went on."""
+
+    worker: str = Field(description="The worker that gave it up.")
+    at: float = Field(description="Redis' clock, seconds since the epoch.")
+    after_chunk: int = Field(description="Chunks that were in the log; it goes on with the next one.")
+    to: str = Field(description="The worker on which it went on; empty: it waits, or ended before.")
+    since: float | None = Field(description="When it went on.")
+
+
+class PreemptedJobInfo(BaseModel):
+    """A job that gave up its slot to a more urgent one, to another tenant's, or because an operator asked for it."""
+
+    id: str
+    object: Literal["preempted_job"] = "preempted_job"
+    model: str
+    tenant: str
+    tier: str
+    state: str
+    moves: list[JobMove] = Field(description="The oldest first.")
+
+
+class PreemptedJobList(BaseModel):
+    """One page of preempted jobs; of each model the one that gave up its slot last comes first."""
+
+    object: Literal["list"] = "list"
+    data: list[PreemptedJobInfo]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+    away: dict[str, str] = Field(
+        default={}, description="Models whose jobs are missing here because their Redis server is away, and why."
+    )
 
 
 class DeadJobInfo(BaseModel):

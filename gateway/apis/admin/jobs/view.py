@@ -1,14 +1,23 @@
 """Tells a job's owner of its life, from what Redis has of it."""
 
 import shlex
+from itertools import zip_longest
 
 from millstream.common.broker.models.ended_jobs import EndedJob
 from millstream.common.broker.models.inspection import DeadJob
 from millstream.common.broker.models.job_pages import JobLife
+from millstream.common.broker.models.preempted_jobs import PreemptedJob
 from millstream.common.leases import LeaseSpan
 from millstream.gateway.apis.admin.cluster.shape import JobSummary, Why
 from millstream.gateway.apis.admin.cluster.view import job_summary
-from millstream.gateway.apis.admin.jobs.shape import DeadJobInfo, JobDetail, JobLease, JobUsage
+from millstream.gateway.apis.admin.jobs.shape import (
+    DeadJobInfo,
+    JobDetail,
+    JobLease,
+    JobMove,
+    JobUsage,
+    PreemptedJobInfo,
+)
 from millstream.gateway.queue.client import Waiting
 
 WHOLE = 65536  # bytes of a dead job's request that are kept: one of so many may be cut
@@ -50,7 +59,14 @@ def job_detail(life: JobLife, waiting: Waiting | None, reason: Why) -> JobDetail
 
 
 def _lease(span: LeaseSpan) -> JobLease:
-    return JobLease(lease=span.lease, worker=span.worker, after_chunk=span.after, since=span.since, until=span.until)
+    return JobLease(
+        lease=span.lease,
+        worker=span.worker,
+        after_chunk=span.after,
+        since=span.since,
+        until=span.until,
+        preempted=span.preempted,
+    )
 
 
 def _lines(keys: dict[str, str]) -> list[str]:
@@ -69,6 +85,25 @@ def dead_job(found: DeadJob) -> DeadJobInfo:
         reason=found.reason,
         can_requeue=bool(found.request) and len(found.request.encode()) < WHOLE,
     )
+
+
+def preempted_job(found: PreemptedJob) -> PreemptedJobInfo:
+    """Returns a preempted job with each time that it gave up its slot."""
+    pairs = zip_longest(found.leases, found.leases[1:])
+    return PreemptedJobInfo(
+        id=found.job.id,
+        model=found.job.model,
+        tenant=found.job.tenant,
+        tier=found.job.tier,
+        state=found.job.state,
+        moves=[_move(span, then, found.job.seq) for span, then in pairs if span.preempted],
+    )
+
+
+def _move(span: LeaseSpan, then: LeaseSpan | None, seq: int) -> JobMove:
+    """Returns how one lease gave way to the next one."""
+    after, to, since = (then.after, then.worker, then.since) if then else (seq, "", None)
+    return JobMove(worker=span.worker, at=span.until or span.since, after_chunk=after, to=to, since=since)
 
 
 def ended_summary(found: EndedJob) -> JobSummary:

@@ -4,6 +4,9 @@ const KEY = "millstream.key";
 const told = document.querySelector('meta[name="millstream-api"]')?.getAttribute("content");
 const BASE = told ? new URL(told.endsWith("/") ? told : `${told}/`, document.baseURI) : new URL(document.baseURI);
 
+// A gateway says something every 15 s (`keep_alive`). Where nothing comes for so long, the connection is dead, as after a sleep.
+const QUIET = 60_000; // ms
+
 export const events = new EventTarget(); // "unauthorized" when a key is wanted
 
 /** The key the user gave, kept for this tab unless told to remember. */
@@ -60,14 +63,22 @@ export async function get(path, options = {}) {
   return (await ask(path, options)).json();
 }
 
-/** Every line of a stream, until it ends. Throws when the connection breaks. @param {Response} response */
+/** @template T @param {Promise<T>} reading @returns {Promise<T>} */
+function inTime(reading) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new TypeError("nothing came for a long time")), QUIET);
+    reading.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
+}
+
+/** Every line of a stream, until it ends. Throws when the connection breaks or is silent. @param {Response} response */
 async function* lines(response) {
   if (!response.body) return;
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   try {
     for (;;) {
-      const { value, done } = await reader.read();
+      const { value, done } = await inTime(reader.read());
       if (done) return;
       const parts = (rest + value).split("\n");
       rest = parts.pop() ?? "";

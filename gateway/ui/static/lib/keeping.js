@@ -17,7 +17,7 @@ import { keptSettings, merge, outdated, parts, seen } from "./items.js";
 const PATH = "v1/conversations";
 const OURS = "metadata[page]=chat";
 const PREFIX = "millstream.kept.";
-const MOST_LISTED = 500; // conversations; older ones are found over the API
+const LISTED = 200; // conversations that are listed at first, and so many more each time that older ones are wanted
 const MOST_ITEMS = 5000; // of one conversation
 const PUSH_ITEMS = 20; // at once, as the API has it
 const PUSH_CHARS = 1_000_000; // at once, unless one item alone is longer
@@ -25,7 +25,8 @@ const PUSH_AFTER = 400; // ms
 const LONGEST_TITLE = 200;
 
 /** "kept", or why not: "none" where the gateway has no store, "away" while it does not answer, "refused" with its words. */
-export const keeping = { state: "", message: "" };
+export const keeping = { state: "", message: "", more: false }; // `more`: the gateway has older ones than are listed
+let most = LISTED;
 /** @type {Map<string, any>} the gateway's conversations, by the ids they have here */
 let there = new Map();
 /** @type {Map<string, Kept>} */
@@ -86,6 +87,7 @@ export async function look() {
     const { found, whole, since } = await listed();
     there = new Map(found.filter((each) => each.metadata.talk).map((each) => [each.metadata.talk, each]));
     for (const { id } of list()) settle(id, whole, since);
+    keeping.more = !whole;
     tell("kept");
     changes.dispatchEvent(new Event("list"));
   } catch (error) {
@@ -93,12 +95,18 @@ export async function look() {
   }
 }
 
+/** Lists older conversations, too. */
+export async function lookFurther() {
+  most += LISTED;
+  await look();
+}
+
 async function listed() {
   const found = [];
   for (let after = ""; ; after = found.at(-1).id) {
     const page = await get(`${PATH}?limit=100&${OURS}${after && `&after=${after}`}`);
     found.push(...page.data);
-    if (!page.has_more || found.length >= MOST_LISTED) return { found, whole: !page.has_more, since: page.store_started_at };
+    if (!page.has_more || found.length >= most) return { found, whole: !page.has_more, since: page.store_started_at };
   }
 }
 

@@ -78,12 +78,39 @@ export const number = (value, digits = 0) =>
 export const bytes = (value) =>
   value === null || value === undefined ? "–" : value < 2 ** 20 ? `${number(value / 1024)} KiB` : `${number(value / 2 ** 20, 1)} MiB`;
 
+const LONG = 150; // rows; a longer table is drawn by blocks, only those that are nearly in sight
+const BLOCK = 50; // rows
+const ROW = 30; // px, of a row that was never drawn
+
 /** A table with a head; `rows` are arrays of cells, `keys` their identities. */
 export function Table({ head, rows, empty, numbers = [] }) {
   if (!rows.length) return html`<p class="soft">${empty}</p>`;
   const kind = (at) => (numbers.includes(at) ? "number" : "");
-  return html`<div class="scroll"><table class="data">
+  const shown = (row, at) => html`<tr key=${row.key} aria-rowindex=${at + 2}>${row.cells.map((cell, at) => html`<td class=${kind(at)}>${cell}</td>`)}</tr>`;
+  const blocks = rows.length > LONG ? Array.from({ length: Math.ceil(rows.length / BLOCK) }, (_, at) => at * BLOCK) : null;
+  return html`<div class="scroll"><table class="data" aria-rowcount=${rows.length + 1}>
     <thead><tr>${head.map((name, at) => html`<th class=${kind(at)} scope="col">${name}</th>`)}</tr></thead>
-    <tbody>${rows.map((row) => html`<tr key=${row.key}>${row.cells.map((cell, at) => html`<td class=${kind(at)}>${cell}</td>`)}</tr>`)}</tbody>
+    ${blocks
+      ? blocks.map((from) => html`<${Block} key=${from} rows=${rows.slice(from, from + BLOCK)} from=${from} shown=${shown} columns=${head.length} />`)
+      : html`<tbody>${rows.map(shown)}</tbody>`}
   </table></div>`;
+}
+
+/** Some rows of a long table: drawn while they are nearly in sight, otherwise an empty row as high as they were. */
+function Block({ rows, from, shown, columns }) {
+  const place = useRef(null);
+  const height = useRef(rows.length * ROW);
+  const [near, setNear] = useState(from === 0);
+  useEffect(() => {
+    const look = (told) => {
+      const inside = told.at(-1).isIntersecting;
+      if (!inside) height.current = place.current.offsetHeight;
+      setNear(inside);
+    };
+    const watch = new IntersectionObserver(look, /** @type {any} */ ({ rootMargin: "600px", scrollMargin: "600px" }));
+    watch.observe(place.current);
+    return () => watch.disconnect();
+  }, []);
+  const space = html`<tr aria-hidden="true"><td colspan=${columns} style=${{ height: `${height.current}px` }}></td></tr>`;
+  return html`<tbody ref=${place}>${near ? rows.map((row, at) => shown(row, from + at)) : space}</tbody>`;
 }

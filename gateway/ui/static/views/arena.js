@@ -67,7 +67,7 @@ function Battle({ models, onVote }) {
     onVote();
   };
   return html`<div class="panel">
-    <${Columns} talks=${talks} names=${names} />
+    <${Columns} talks=${talks} names=${names} blind=${!voted} />
     ${begun && !busy && !voted && html`<div class="row" role="group" aria-label=${t("votes")}>
       ${WINNERS.map((winner) => html`<button key=${winner} type="button" onClick=${() => vote(winner)}>${t(winner)}</button>`)}
       <span class="soft small">${t("need_vote")}</span></div>`}
@@ -94,17 +94,18 @@ function SideBySide({ models }) {
   return html`<div class="panel">
     <div class="row">${talks.map(choice)}
       ${talks.length < MOST && html`<button type="button" onClick=${() => setTalks([...talks, column(ids[talks.length % ids.length] ?? "")])}>+ ${t("add_model")}</button>`}
-      ${talks.length > 2 && html`<button type="button" onClick=${() => setTalks(talks.slice(0, -1))}>−</button>`}</div>
+      ${talks.length > 2 && html`<button type="button" aria-label=${t("remove_model")} onClick=${() => setTalks(talks.slice(0, -1))}>−</button>`}</div>
     <${Columns} talks=${talks} names=${talks.map((talk) => talk.model)} />
     <${Composer} busy=${busy} ready=${ids.length > 0} onStop=${() => talks.forEach(stopAll)} onAsk=${(text) => talks.forEach((talk) => say(talk, text))} />
   </div>`;
 }
 
-function Columns({ talks, names }) {
+/** The conversations beside each other; blind: nothing leads to the names of the models. */
+function Columns({ talks, names, blind = false }) {
   const shown = (talk, at) =>
     messagesOf(talk).map((message) =>
       message.answer
-        ? html`<${Answer} key=${message.id} message=${message} versions=${[message]} name=${names[at]} />`
+        ? html`<${Answer} key=${message.id} message=${message} versions=${[message]} name=${names[at]} blind=${blind} />`
         : html`<section class="message user" key=${message.id}><div class="body">${message.text}</div></section>`,
     );
   return html`<div class="columns">${talks.map((talk, at) => html`<div key=${talk.id} aria-label=${names[at]}><b>${names[at]}</b>${shown(talk, at)}</div>`)}</div>`;

@@ -6,6 +6,7 @@ import { Table, bytes, number, seconds, usePolled } from "../lib/parts.js";
 import { t } from "../lib/words.js";
 import { Lines, MOST_GROUPS } from "../lib/plot.js";
 import { Ended } from "./ended.js";
+import { Preempted } from "./preempted.js";
 import { JobLife, JobLink, showJob } from "./job.js";
 
 const HISTORY = 120; // looks kept for the fairness plot
@@ -54,6 +55,7 @@ export function Cluster() {
     <${Queue} state=${state} />
     <${Fairness} state=${state} />
     <${Ended} models=${state.models} admin=${admin} />
+    <${Preempted} admin=${admin} />
     <${Dead} admin=${admin} />
   </div>`;
 }
@@ -74,6 +76,13 @@ function Figures({ state }) {
   </section><br />`;
 }
 
+/** How exactly another worker goes on with an answer, for each kind of request where that differs. */
+function Exactness({ levels }) {
+  const kinds = Object.entries(levels);
+  const told = new Set(Object.values(levels)).size === 1 ? kinds[0][1] : kinds.map(([kind, level]) => `${kind}: ${level}`).join(", ");
+  return kinds.length > 0 && html`<span class="soft small" title=${t("exactness")}>${told}</span>`;
+}
+
 function Models({ state, admin }) {
   const act = (id, verb) => ask(`v1/models/${id}/${verb}`, { method: "POST" }).catch((error) => alert(error.message));
   const buttons = (each) => html`<span class="row"><button class="small" type="button" onClick=${() => act(each.id, "load")}>${t("load")}</button>
@@ -81,7 +90,7 @@ function Models({ state, admin }) {
   const rows = state.models.map((each) => ({
     key: each.id,
     cells: [
-      each.id, each.engine, each.loading || each.workers, `${each.running} / ${each.slots}`, each.waiting, number(each.tokens_per_second), seconds(each.wait),
+      each.id, html`${each.engine} <${Exactness} levels=${each.exactness} />`, each.loading || each.workers, `${each.running} / ${each.slots}`, each.waiting, number(each.tokens_per_second), seconds(each.wait),
       each.reserve ? `${each.policy}, ${each.reserve}` : each.policy, ...(admin ? [buttons(each)] : []),
     ],
   }));
@@ -89,9 +98,11 @@ function Models({ state, admin }) {
   return html`<section class="panel"><h2>${t("models")}</h2><${Table} head=${head} rows=${rows} empty=${t("no_workers")} numbers=${[2, 3, 4, 5, 6]} /></section>`;
 }
 
-function Cells({ load, slots }) {
+/** Slots as cells: each that is taken leads to its job, as far as the look knows it. The jobs' table says the same. */
+function Cells({ load, slots, jobs }) {
   if (slots > 64) return html`${load} / ${slots}`;
-  return html`<span class="cells" role="img" aria-label=${`${load} / ${slots}`}>${Array.from({ length: Math.max(slots, load) }, (_, at) => html`<span class=${at < load ? "cell on" : "cell"}></span>`)}</span>`;
+  const cell = (at) => html`<span class=${at < load ? "cell on" : "cell"} title=${jobs[at]} onClick=${jobs[at] && (() => showJob(jobs[at]))}></span>`;
+  return html`<span class="cells" role="img" aria-label=${`${load} / ${slots}`}>${Array.from({ length: Math.max(slots, load) }, (_, at) => cell(at))}</span>`;
 }
 
 /** Writes that were refused because their worker had lost the lease: of those known now, and of those that are gone. */
@@ -100,6 +111,8 @@ function Workers({ state }) {
   const known = new Set(state.workers.map((each) => `${each.model} ${each.id}`));
   const gone = state.models.flatMap((model) => Object.entries(model.fenced).filter(([id]) => !known.has(`${model.id} ${id}`)).map(([id, writes]) => `${id} (${writes})`));
   const { admin, local_workers: local } = state.viewer;
+  const runs = /** @type {Record<string, string[]>} */ ({});
+  for (const { model, worker, id } of state.jobs) if (worker) (runs[`${model} ${worker}`] ??= []).push(id);
   const act = (id, verb) => (verb === "drain" || confirm(t("sure_kill"))) && ask(`v1/workers/${encodeURIComponent(id)}/${verb}`, { method: "POST" }).catch((error) => alert(error.message));
   const buttons = (each) => each.alive && html`<span class="row"><button class="small" type="button" onClick=${() => act(each.id, "drain")}>${t("drain")}</button>
     <button class="small bad" type="button" onClick=${() => act(each.id, "kill")}>${t("kill")}</button></span>`;
@@ -107,7 +120,7 @@ function Workers({ state }) {
     key: `${each.model} ${each.id}`,
     cells: [
       html`<span title=${`redis-cli HGETALL 'ms:{${each.model}}:worker:${each.id}'`}>${each.id}</span>`, each.model, html`<span class=${each.alive ? "good" : "bad"}>${each.state}</span>`,
-      html`<${Cells} load=${each.load} slots=${each.slots} />`, number(each.tokens_per_second), number(each.speed), `${number(each.kv_use * 100)} %`, `${number(each.prefix_hit_rate * 100)} %`,
+      html`<${Cells} load=${each.load} slots=${each.slots} jobs=${runs[`${each.model} ${each.id}`] ?? []} />`, number(each.tokens_per_second), number(each.speed), `${number(each.kv_use * 100)} %`, `${number(each.prefix_hit_rate * 100)} %`,
       seconds(each.lease_left), number(fenced[each.model]?.[each.id] ?? 0), ...(admin ? [`${each.host ?? ""} ${each.pid ?? ""}`] : []), ...(local ? [buttons(each)] : []),
     ],
   }));
@@ -124,7 +137,7 @@ function Queue({ state }) {
   const jobs = (all ?? state.jobs).filter((each) => !filter || each.state === filter);
   const { admin } = state.viewer;
   const table = useMemo(() => {
-    const head = [t("jobs"), t("model"), t("state"), t("why"), t("worker"), ...(admin ? [t("tenant")] : []), t("tier"), t("age"), t("deadline"), t("chunks")];
+    const head = [t("jobs"), t("model"), t("state"), t("place"), t("why"), t("wait"), t("worker"), ...(admin ? [t("tenant")] : []), t("tier"), t("age"), t("deadline"), t("chunks")];
     return html`<${Table} head=${head} rows=${jobs.map((each) => ({ key: each.id, cells: jobCells(each, admin) }))} empty=${t("nothing_runs")} />`;
   }, [all ?? state.jobs, filter, admin]);
   return html`<section class="panel queue"><h2>${t("jobs")}</h2>
@@ -139,7 +152,7 @@ function Queue({ state }) {
 function jobCells(each, admin) {
   return [
     html`<${JobLink} id=${each.id} />`, each.model, each.state,
-    each.why ? t(`why_${each.why}`) : "", each.worker, ...(admin ? [each.tenant] : []), each.tier, seconds(each.age), seconds(each.deadline_in), each.chunks,
+    each.position ?? "", each.why ? t(`why_${each.why}`) : "", each.wait === null ? "" : seconds(each.wait), each.worker, ...(admin ? [each.tenant] : []), each.tier, seconds(each.age), seconds(each.deadline_in), each.chunks,
   ];
 }
 

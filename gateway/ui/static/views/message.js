@@ -38,7 +38,7 @@ export function Question({ message, versions, onShow, onEdit }) {
   </section>`;
 }
 
-export function Answer({ message, versions, onShow, onAgain, onGoOn, name, canKill = false }) {
+export function Answer({ message, versions, onShow, onAgain, onGoOn, name, blind = false, canKill = false }) {
   useMessage(message.id);
   const { answer } = message;
   return html`<section class="message assistant" aria-label=${name ?? answer.body.model} data-state=${answer.state} data-id=${answer.id}>
@@ -48,7 +48,7 @@ export function Answer({ message, versions, onShow, onAgain, onGoOn, name, canKi
       <${Versions} versions=${versions} message=${message} onShow=${onShow} />
       <${Figures} answer=${answer} />
       ${canKill && answer.state === "writing" && html`<button class="plain small bad" type="button" onClick=${() => killWriter(answer)}>${t("kill_writer")}</button>`}
-      ${answer.id && html`<a class="small" href=${`${location.pathname}#/cluster/${answer.id}`}>${t("life_link")}</a>`}
+      ${answer.id && !blind && html`<a class="small" href=${`${location.pathname}#/cluster/${answer.id}`}>${t("life_link")}</a>`}
       ${!open(answer) && html`<${Copy} text=${answer.text} />`}
       ${!open(answer) && onAgain && html`<button class="plain small" type="button" onClick=${() => onAgain(message)}>${t("again")}</button>`}
       ${onGoOn && goesOn(answer) && html`<button class="plain small" type="button" onClick=${() => onGoOn(message)}>${t("go_on")}</button>`}

@@ -4,7 +4,7 @@ import { html, useEffect, useRef, useState } from "../vendor/preact-htm.js";
 import { inMemory, stopAll } from "../lib/answers.js";
 import { save as saveFile } from "../lib/api.js";
 import { changes } from "../lib/conversations.js";
-import { drop, everyTalk, fetched, keeping, rename } from "../lib/keeping.js";
+import { drop, everyTalk, fetched, keeping, lookFurther, rename } from "../lib/keeping.js";
 import { t } from "../lib/words.js";
 
 const refused = (error) => alert(error.message);
@@ -30,8 +30,16 @@ export function Talks({ shown, onOpen, onNew }) {
     <button class="main" type="button" onClick=${onNew} title="Ctrl+K">${t("new_talk")}</button>
     ${!talks.length && html`<p class="soft small">${t("no_talks")}</p>`}
     <ul>${talks.map(item)}</ul>
+    ${keeping.more && html`<${Older} />`}
     ${keeping.state && html`<p class="soft small kept" role="status">${t(`talks_${keeping.state}`, keeping.message)}</p>`}
   </aside>`;
+}
+
+/** The way to conversations that are too old to be listed at first. */
+function Older() {
+  const [busy, setBusy] = useState(false);
+  const further = async () => (setBusy(true), await lookFurther(), setBusy(false));
+  return html`<button type="button" disabled=${busy} onClick=${further}>${t("older")}</button>`;
 }
 
 function Act({ name, sign, title, onClick }) {

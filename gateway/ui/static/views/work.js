@@ -7,6 +7,7 @@ import { t } from "../lib/words.js";
 
 const ENDPOINTS = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"];
 const OVER = ["completed", "failed", "expired", "cancelled"];
+const MOST_FAULTS = 3; // shown of one batch
 const refused = (error) => alert(error.message);
 
 export function Work() {
@@ -30,12 +31,18 @@ function batchCells(each, cancel) {
   const done = counts.completed + counts.failed;
   const get_ = (id, name) => id && html`<button class="small" type="button" onClick=${() => download(`v1/files/${id}/content`, `${each.id}.${name}.jsonl`)}>${t(name)}</button>`;
   return [
-    html`<code>${each.id}</code>`, each.endpoint, each.status,
+    html`<code>${each.id}</code>`, each.endpoint, html`${each.status}<${Faults} errors=${each.errors?.data ?? []} />`,
     html`<div class="bar-outer" role="progressbar" aria-valuemin="0" aria-valuemax=${counts.total} aria-valuenow=${done}><div class="bar-inner" style=${{ width: `${counts.total ? (100 * done) / counts.total : 0}%` }}></div></div>
       <span class="small">${done} / ${counts.total}${counts.failed ? html` · <span class="bad">${counts.failed}</span>` : ""} ${eta(each, done, counts.total)}</span>`,
     html`<span class="row">${get_(each.output_file_id, "output")}${get_(each.error_file_id, "errors")}</span>`,
     !OVER.includes(each.status) && html`<button class="small bad" type="button" onClick=${() => cancel(each.id)}>${t("cancel")}</button>`,
   ];
+}
+
+/** Why a file is no batch: the first lines that are wrong, and how many more there are. */
+function Faults({ errors }) {
+  const told = ({ line, message }) => html`<div class="small bad">${line ? `${t("line", line)}: ` : ""}${message}</div>`;
+  return html`${errors.slice(0, MOST_FAULTS).map(told)}${errors.length > MOST_FAULTS && html`<div class="small bad">+ ${errors.length - MOST_FAULTS}</div>`}`;
 }
 
 /** When it will be done if it goes on as until now. */
