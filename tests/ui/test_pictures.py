@@ -56,6 +56,7 @@ async def test_a_picture_of_the_cluster(page: Page, scene: Scene, pictures: Path
         await page.goto(f"{scene.url}/#/cluster")
         await page.locator(".queue td", has_text="all slots are busy").first.wait_for()
         await page.locator(".queue td", has_text="running").first.wait_for()
+        await page.locator(".queue").evaluate("e => e.scrollIntoView({ block: 'end' })")
         await picture(page, pictures / "cluster.png")
 
 
