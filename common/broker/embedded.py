@@ -177,11 +177,12 @@ class EmbeddedValkey:
     async def _answer(self) -> None:
         """Waits until the server at our port answers and is ours: another one may have taken the port meanwhile."""
         assert self._process is not None
-        async with Redis.from_url(self.url, decode_responses=True) as client:
+        here = os.fsencode(self._directory).decode(errors="surrogateescape")  # whatever this process's locale is
+        async with Redis.from_url(self.url, decode_responses=True, encoding_errors="surrogateescape") as client:
             while self._process.returncode is None:
                 try:
                     await client.ping()
-                    if (await client.config_get("dir")).get("dir") == str(self._directory):
+                    if (await client.config_get("dir")).get("dir") == here:
                         return
                 except (RedisError, OSError):
                     pass  # not listening yet, or still loading its data

@@ -14,6 +14,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from millstream.common.broker.connection.broker import Broker
 from millstream.common.broker.embedded import EmbeddedFailed, EmbeddedValkey, free_port
 from tests.harness.support import wait_until
 
@@ -154,3 +155,9 @@ async def test_a_damaged_log_is_told_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(EmbeddedFailed, match=r"Move .* away"):
         async with EmbeddedValkey(tmp_path):
             pass
+
+
+@pytest.mark.parametrize("name", ["ä b 模型".encode(), b"\xe4 of another encoding"])
+async def test_its_folder_may_have_any_name(tmp_path: Path, name: bytes) -> None:
+    async with EmbeddedValkey(tmp_path / os.fsdecode(name)) as valkey, Broker(valkey.url) as broker:
+        await broker.ping()
