@@ -56,6 +56,13 @@ class IntakeSettings(FilesSettings, TraceSettings):
         description="Share cached prompt beginnings between tenants too. Faster where they have one system prompt, but "
         "by `cached_tokens` and time a tenant can then find out what another one asked.",
     )
+    image_hosts: list[str] = Field(
+        default=[],
+        description="Hosts from which images that requests name by address are fetched: `img.example.org`, "
+        "`*.example.org`, `*` for all public ones; unset: none. A host that is named may be a private one.",
+    )
+    max_image_bytes: int = Field(default=12 * 2**20, ge=1, description="Largest image shown to a model, in bytes.")
+    max_image_pixels: int = Field(default=50_000_000, ge=1, description="The same in pixels.")
     max_waiting: int = Field(default=10_000, ge=0, description="Jobs that may wait for a model; 0: no bound.")
     max_waiting_bytes: int = Field(
         default=256 * 2**20, ge=0, description="Bytes of requests that may wait for a model."
@@ -135,13 +142,6 @@ class GatewaySettings(IntakeSettings):
     )
     metrics_host: str = Field(default="127.0.0.1", description="Address that the port for /metrics listens on.")
 
-    image_hosts: list[str] = Field(
-        default=[],
-        description="Hosts from which images that requests name by address are fetched: `img.example.org`, "
-        "`*.example.org`, `*` for all public ones; unset: none. A host that is named may be a private one.",
-    )
-    max_image_bytes: int = Field(default=12 * 2**20, ge=1, description="Largest image shown to a model, in bytes.")
-    max_image_pixels: int = Field(default=50_000_000, ge=1, description="The same in pixels.")
     max_audio_bytes: int = Field(default=25 * 2**20, ge=1, description="Largest recording accepted, in bytes.")
     max_audio_seconds: float = Field(default=3600.0, gt=0, description="Longest recording accepted, in seconds.")
     max_header_bytes: int = Field(default=65536, ge=1024, description="Largest request head accepted, in bytes.")

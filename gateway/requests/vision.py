@@ -24,12 +24,14 @@ _DATA = re.compile(r"data:image/[\w.+-]+;base64,", re.ASCII)
 @dataclass(frozen=True, slots=True)
 class Vision:
     """The bounds of what a model that reads images may be shown. Images at addresses were fetched before: `fetched` has
-    them as `data:` URLs, `failed` says why not, each by its address."""
+    them as `data:` URLs, `failed` says why not, each by its address. With `later` they will be, and may pass."""
 
     most_bytes: int
     most_pixels: int
     fetched: Mapping[str, str] = field(default_factory=dict[str, str])
     failed: Mapping[str, str] = field(default_factory=dict[str, str])
+    later: bool = False
+    _passed: set[str] = field(default_factory=set[str], init=False)  # an API's images are asked for several times
 
     def data_url(self, source: str, path: str) -> str:
         """Returns the image as a `data:` URL. Raises `BadRequest` naming the field for what is no image, or one too
@@ -38,9 +40,14 @@ class Vision:
             if source in self.failed:
                 raise _invalid(path, self.failed[source])
             source = self.fetched.get(source, source)
+            if self.later and source.startswith(WEB):
+                return source
+        if source in self._passed:
+            return source
         if (found := _DATA.match(source)) is None:
             raise _invalid(path, "give the image itself, as a URL that begins with 'data:image/…;base64,'")
         self._check(source, found.end(), path)
+        self._passed.add(source)
         return source
 
     def can_show(self, source: str) -> bool:

@@ -71,10 +71,6 @@ def _stream(body: ResponseRequest) -> StreamWriter:
     return partial(ResponseStream, frame=_frame(body))
 
 
-def _counted(body: ResponseRequest) -> WholeWriter:
-    return counted_body
-
-
 def _frame(body: ResponseRequest) -> ResponseFrame:
     return ResponseFrame(frame_fields(body), wants_sealed(body), wants_logprobs(body))
 
@@ -88,13 +84,14 @@ RESPONSES = Endpoint(
     stream=_stream,
     examples=answers(RESPONSE, RESPONSE_STREAM),
     left_out=lambda body: left_out_tools(body.tools),
+    images=lambda body: shown_images(own_items(body)),
 )
 INPUT_TOKENS = Endpoint(
     path="/v1/responses/input_tokens",
     shape=ResponseRequest,
     id_family="tok",
     read=_counting,
-    whole=_counted,
+    whole=lambda _: counted_body,
     examples=answers({"object": "response.input_tokens", "input_tokens": 12}),
 )
 API = Api(router, [RESPONSES, INPUT_TOKENS])

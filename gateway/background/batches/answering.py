@@ -23,6 +23,7 @@ from millstream.gateway.records.batches import Batch
 from millstream.gateway.requests.admitted import admit
 from millstream.gateway.requests.handler import accumulate_all
 from millstream.gateway.requests.prepared import PreparedRequest
+from millstream.gateway.services.image_fetcher import ImageFetcher
 from millstream.gateway.services.request_trace import RequestTrace
 
 log = structlog.stdlib.get_logger(part="batches")
@@ -56,6 +57,7 @@ class LineRunner:
         line_timeout: float,
         traces: LineTraces,
     ) -> None:
+        self._images = ImageFetcher(reader.settings.image_hosts, reader.settings.max_image_bytes)
         self._traces = traces
         self._batch = batch
         self._reader = reader
@@ -77,7 +79,7 @@ class LineRunner:
     ) -> tuple[str, int, dict[str, Any]]:
         """Returns the id of the request, empty if it failed, the status and the body of its answer."""
         try:
-            prepared = self._reader.prepare(line.body, await self._history(line))
+            prepared = await self._prepared(line)
             request, body = await self._until_answered(index, _traced(prepared, trace))
             return request, 200, body
         except MillstreamError as error:
@@ -91,6 +93,12 @@ class LineRunner:
         """Returns the line's prepared request as its first try submits it. Raises `BadRequest`."""
         line = parse_line(text, self._batch.endpoint)
         return self._named(self._reader.prepare(line.body, await self._history(line)).order, index, 0)
+
+    async def _prepared(self, line: BatchLine) -> Prepared:
+        """Returns the line's request, the images that it names by address fetched. Raises `BadRequest`."""
+        history = await self._history(line)
+        had = await self._images.fetch(self._reader.images(line.body, history))
+        return self._reader.prepare(line.body, history, had)
 
     async def _history(self, line: BatchLine) -> list[Item]:
         previous = line.body.get("previous_response_id") if self._batch.endpoint == "/v1/responses" else None

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -119,9 +119,13 @@ class BatchWorker:
             await self._context.batches.move(batch.id, ("validating", "in_progress"), "cancelling", fields)
         return key.revoked
 
-    def _answering(self, batch: Batch, key: BatchKey) -> LineRunner:
+    async def _answering(self, batch: Batch, key: BatchKey) -> LineRunner:
         context, model = self._context, ModelName(batch.state["model"])
-        reader = LineReader(batch.endpoint, key.now, context.settings, lambda _: model)
+        listed = await context.cluster.directory.models()
+        # With all its workers away it may be listed no more; that it sees was checked before the first line ran.
+        away = all(info.name != model for info in listed)
+        seeing = frozenset((model,)) if away else _seeing(listed)
+        reader = LineReader(batch.endpoint, key.now, context.settings, lambda _: model, seeing)
         turns = StoredResponses(context.store, batch.tenant, context.settings.stored_ttl)
         queue = context.cluster.queue
         response_service = ResponseService(queue, turns, batch.tenant)
@@ -130,9 +134,10 @@ class BatchWorker:
 
     async def _validate(self, batch: Batch, key: BatchKey, lease: BatchLease) -> None:
         context, catalogue = self._context, self._catalogue(batch)
-        known = frozenset(model.name for model in await context.cluster.directory.models())
+        listed = await context.cluster.directory.models()
+        known = frozenset(model.name for model in listed)
         resolve = partial(context.aliases.resolve, known=known)
-        reader = LineReader(batch.endpoint, key.now, context.settings, resolve)
+        reader = LineReader(batch.endpoint, key.now, context.settings, resolve, _seeing(listed))
         validation = Validation(reader, known, context.settings.batch_lines)
         try:
             found = await validation.check(catalogue.read(await catalogue.get(batch.input_file)))
@@ -149,7 +154,7 @@ class BatchWorker:
     async def _run(self, batch: Batch, key: BatchKey, lease: BatchLease) -> None:
         context, catalogue = self._context, self._catalogue(batch)
         parts = Parts(context.storage, context.batches, batch.id)
-        work = Slice(batch, context.batches, lease, self._answering(batch, key), parts)
+        work = Slice(batch, context.batches, lease, await self._answering(batch, key), parts)
         try:
             file = await catalogue.get(batch.input_file)
             blocks = catalogue.read(file, batch.offset)
@@ -195,7 +200,7 @@ class BatchWorker:
 
     async def _open_jobs(self, batch: Batch) -> AsyncIterator[list[JobId]]:
         """Yields each line's jobs that may be on the queue. Raises `NotFound` for an input that has been deleted."""
-        answering, catalogue = self._answering(batch, BatchKey(batch, None)), self._catalogue(batch)
+        answering, catalogue = await self._answering(batch, BatchKey(batch, None)), self._catalogue(batch)
         index = batch.flushed
         blocks = catalogue.read(await catalogue.get(batch.input_file), batch.offset)
         async for raw in raw_lines(blocks, batch.offset, self._context.settings.max_body_bytes):
@@ -214,6 +219,11 @@ class BatchWorker:
             batch, context.batches, context.storage, self._catalogue(batch), context.settings.file_ttl
         )
         await finalising.finish(lease, ending)
+
+
+def _seeing(listed: Iterable[ModelInfo]) -> frozenset[str]:
+    """Returns the models that read images."""
+    return frozenset(info.name for info in listed if "images" in info.capabilities)
 
 
 def _unreadable(error: BadRequest) -> dict[str, str]:

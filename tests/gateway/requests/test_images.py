@@ -1,6 +1,7 @@
 """Images reach the models whose card says that they see, and no others, through every API that shows some."""
 
 import base64
+import io
 import struct
 from typing import Any
 from zlib import crc32
@@ -9,6 +10,7 @@ import httpx
 import pytest
 
 from millstream.common.job import ChatPrompt, TokenizeInput
+from millstream.gateway.requests import vision
 from tests.gateway.conftest import gateway, let_see
 from tests.gateway.scripted import MODEL, ScriptedCluster
 
@@ -156,3 +158,31 @@ async def test_an_image_larger_than_allowed_is_refused(seeing: ScriptedCluster) 
     async with gateway(seeing, max_image_bytes=20) as url, httpx.AsyncClient(base_url=url) as http:
         refused = await http.post("/v1/chat/completions", json=ask(SHOWN))
     assert refused.status_code == 400 and "larger than 20 bytes" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/messages", ask(WORDS, BLOCK) | {"max_tokens": 9}),
+        ("/v1/responses", {"model": MODEL, "input": [{"role": "user", "content": [INPUT]}]}),
+        ("/v1/chat/completions", ask(SHOWN, SHOWN)),
+    ],
+)
+async def test_an_image_is_looked_at_once(
+    http: httpx.AsyncClient,
+    seeing: ScriptedCluster,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    body: dict[str, Any],
+) -> None:
+    """Messages and Responses are read as chats, which are read again."""
+    looked: list[object] = []
+    size_of = vision.imagesize.get
+
+    def counted(image: io.BytesIO) -> tuple[int, int]:
+        looked.append(image)
+        return size_of(image)
+
+    monkeypatch.setattr(vision.imagesize, "get", counted)
+    assert (await http.post(path, json=body)).status_code == 200
+    assert len(looked) == 1
