@@ -1,6 +1,7 @@
 """Reads an upstream's stream: bytes to events to chunks. Pure, but for the stream itself."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Protocol, TypeVar
 
@@ -14,6 +15,7 @@ from millstream.worker.engines.openai.replies import (
     REPLY,
     CallPart,
     ChoicePart,
+    FunctionPart,
     LikelyToken,
     MessagePart,
     Scores,
@@ -21,6 +23,7 @@ from millstream.worker.engines.openai.replies import (
 )
 
 LONGEST_EVENT = 16 * 2**20  # bytes
+MOST_LINES = 1000  # of data in one event; servers write one
 FINISHES: Mapping[str, FinishReason] = {
     "length": "length",
     "tool_calls": "tool_calls",
@@ -45,13 +48,17 @@ class EventReader:
     are an upstream's signs of life, and read text where bytes will do."""
 
     def __init__(self) -> None:
-        self._held = b""
+        self._held = bytearray()  # of a line whose end is to come, in pieces however small
         self._data: list[bytes] = []
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yields the data of each event that is complete."""
-        *lines, self._held = (self._held + data).split(b"\n")
-        if len(self._held) > LONGEST_EVENT:
+        """Yields the data of each event that is complete. Raises `EngineError` for one that has no end."""
+        *lines, rest = data.split(b"\n")
+        if lines and self._held:
+            lines[0] = bytes(self._held) + lines[0]
+            self._held.clear()
+        self._held += rest
+        if len(self._held) > LONGEST_EVENT or len(self._data) > MOST_LINES:
             raise garbage("an event without an end")
         for line in lines:
             line = line.removesuffix(b"\r")
@@ -79,7 +86,7 @@ class AnswerReader:
         self._stopped_by = ""
         self._usage = Usage()
         self._counted = 0
-        self._calls: dict[tuple[int, str], int] = {}  # an upstream's index and id of a call -> ours
+        self._calls: list[_GrowingCall] = []
         self.begun = False
         self.done = False
 
@@ -105,35 +112,83 @@ class AnswerReader:
     def last(self) -> Chunk:
         """Returns the chunk that ends the answer."""
         usage = self._usage if self._usage.completion else Usage(self._usage.prompt, self._counted)
-        return Chunk(finish=self._finish, stopped_by=self._stopped_by, usage=usage)
+        finish: FinishReason | None = "tool_calls" if self._calls else self._finish
+        return Chunk(finish=finish, stopped_by=self._stopped_by, usage=usage)
 
     def _choice(self, choice: ChoicePart) -> Chunk | None:
         part = choice.delta or choice.message or MessagePart()
         text = (choice.text or "") + (part.content or part.refusal or "")
         reasoning = part.reasoning_content or part.reasoning or ""
-        tools = [self._tool(call) for call in part.tool_calls or ()]
+        tools = [tool for call in part.tool_calls or () if (tool := self._tool(call)) is not None]
         logprobs = _logprobs(choice.logprobs, self._top) if choice.logprobs is not None else []
         if choice.finish_reason:
-            self._finish = "tool_calls" if self._calls else FINISHES.get(choice.finish_reason, "stop")
-            self._stopped_by = choice.stop_reason if isinstance(choice.stop_reason, str) else ""
+            self._end(choice)
         if not (text or reasoning or tools or logprobs):
             return None
         count = max(1, len(logprobs))
         self._counted += count
         return Chunk(text=text, reasoning=reasoning, tools=tools, logprobs=logprobs, count=count)
 
-    def _tool(self, call: CallPart) -> ToolDelta:
-        """Returns a call's delta: its id and name only once, its index counted where the upstream does not."""
-        function = call.function
-        name, arguments = (function.name, function.arguments or "") if function is not None else (None, "")
-        given = call.index if call.index is not None else 0
-        known = [ours for (index, id), ours in self._calls.items() if index == given and call.id in (None, "", id)]
-        if known:
-            return ToolDelta(known[-1], arguments=arguments)
+    def _end(self, choice: ChoicePart) -> None:
+        """Notes why the answer ends. Some servers say it twice, the second time with a word that stands for nothing."""
+        if self._finish in (None, "stop"):
+            self._finish = FINISHES.get(choice.finish_reason or "", "stop")
+            self._stopped_by = choice.stop_reason if isinstance(choice.stop_reason, str) else self._stopped_by
+
+    def _tool(self, call: CallPart) -> ToolDelta | None:
+        """Returns a call's delta: its id and name only once and first, its index counted where the upstream does not.
+        None as long as the call has no name."""
+        function = call.function or FunctionPart()
+        arguments = function.arguments or ""
+        if (known := self._known(call, function.name)) is not None:
+            known.arguments.append(arguments)
+            return ToolDelta(known.ours, arguments=arguments) if known.name else known.named(function.name or "")
         ours = len(self._calls)
-        id = call.id or f"call_{blake2b(f'{self._key}/{ours}'.encode(), digest_size=12).hexdigest()}"
-        self._calls[given, id] = ours
-        return ToolDelta(ours, id, name or "", arguments)
+        made = f"call_{blake2b(f'{self._key}/{ours}'.encode(), digest_size=12).hexdigest()}"
+        id = made if any(call.id == each.id for each in self._calls) else call.id or made
+        begun = _GrowingCall(ours, call.index, call.id or "", id, "", [arguments])
+        self._calls.append(begun)
+        return begun.named(function.name or "")
+
+    def _known(self, call: CallPart, name: str | None) -> "_GrowingCall | None":
+        """Returns the call that a part goes on with; None for the first part of another one, which names its function.
+        Servers differ: some give each part another id, or all calls one index, or neither index nor id."""
+        same = [each for each in self._calls if call.index is None or each.index in (None, call.index)]
+        named = [each for each in same if call.id and each.id == call.id]
+        if not same or not (named or name):
+            return same[-1] if same else None
+        if call.id and not named:
+            return None
+        last = (named or same)[-1]
+        return None if name and last.over_before(call) else last
+
+
+@dataclass(slots=True)
+class _GrowingCall:
+    ours: int  # its index in our answer
+    index: int | None  # the upstream's, and its id
+    id: str
+    told: str  # the id that the client knows
+    name: str
+    arguments: list[str]
+
+    def named(self, name: str) -> ToolDelta | None:
+        """Returns its first delta, once it has a name."""
+        self.name = name
+        return ToolDelta(self.ours, self.told, name, "".join(self.arguments)) if name else None
+
+    def over_before(self, part: CallPart) -> bool:
+        """Tells whether a part that names a function belongs to another call: this one has another name, or all its
+        arguments."""
+        function = part.function or FunctionPart()
+        if self.name not in ("", function.name):
+            return True
+        if not (function.arguments or "").strip():
+            return False
+        try:
+            return isinstance(msgspec.json.decode("".join(self.arguments)), dict)
+        except msgspec.DecodeError:
+            return False
 
 
 def garbage(what: str) -> EngineError:
