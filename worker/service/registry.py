@@ -4,12 +4,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from millstream.common.errors import BadRequest
 from millstream.worker.engines.base import Engine, LoadProgress, silent
 from millstream.worker.service.offered_names import adapters, check_names, first_name, is_adapter_folder, on_demand
 from millstream.worker.service.upstreams import SAMPLE, guide_limits, upstreams
+from millstream.worker.service.vllm_models import adapted_vllm, check_flags, shared_vllm, vllm
 from millstream.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ class MakesEngine(Protocol):
     `progress`."""
 
     def __call__(self, *, progress: LoadProgress = silent) -> Engine: ...
+
+
+MakesModel = Callable[..., Engine]  # of a model's source, the name it is to have, and `progress`
+MakesName = Callable[..., Engine]  # of what shares a model, the adapter's name and source, and `progress`
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,25 +100,32 @@ def _simulated(settings: WorkerSettings, name: str, *, progress: LoadProgress = 
 
 
 def _transformers_offers(settings: WorkerSettings) -> list[ModelOffer]:
+    chosen = _named_offers(settings, partial(_transformers, settings), partial(_adapted, settings), _shared)
+    if settings.embedding_model:
+        make = partial(_transformers, settings, settings.embedding_model, None, embedding=True)
+        chosen.append(ModelOffer(None, make))
+    return chosen
+
+
+def _named_offers(
+    settings: WorkerSettings, make: MakesModel, adapted: MakesName, shared: Callable[[WorkerSettings], Any]
+) -> list[ModelOffer]:
+    """Returns the model, its adapters and what is offered on demand. Whatever shares the model is made by `adapted`,
+    anything else by `make`."""
     from millstream.worker.engines.model_files.source_names import name_of_source
 
-    make = partial(_transformers, settings)
     own, later = first_name(settings), on_demand(settings)
     beside = [pair for pair in later if is_adapter_folder(pair[1])]
     check_names([*settings.served_model_name, *(name for name, _ in adapters(settings) + later)])
-    share = cache(partial(_shared, settings))
+    share = cache(partial(shared, settings))
     alone = not settings.adapter and not beside
-    first = partial(make, settings.model, own) if alone else partial(_adapted, settings, share)
+    first = partial(make, settings.model, own) if alone else partial(adapted, share)
     chosen = [ModelOffer(own, first, expected=name_of_source(settings.model))]
-    chosen += [ModelOffer(name, partial(_adapted, settings, share, name, path)) for name, path in adapters(settings)]
-    if settings.embedding_model:
-        chosen.append(ModelOffer(None, partial(make, settings.embedding_model, None, embedding=True)))
+    chosen += [ModelOffer(name, partial(adapted, share, name, path)) for name, path in adapters(settings)]
     return chosen + [
         ModelOffer(
             name,
-            partial(_adapted, settings, share, name, source)
-            if (name, source) in beside
-            else partial(make, source, name),
+            partial(adapted, share, name, source) if (name, source) in beside else partial(make, source, name),
             resident=False,
         )
         for name, source in later
@@ -204,44 +216,8 @@ def _check_whole(settings: WorkerSettings, model: str, kind: str) -> None:
 
 
 def _vllm_offers(settings: WorkerSettings) -> list[ModelOffer]:
-    for given, flag in (
-        (settings.adapter, "--adapter"),
-        (settings.embedding_model, "--embedding-model"),
-        (settings.quantization, "--quantization"),
-        (settings.tensor_parallel > 1, "--tensor-parallel"),
-        (settings.device_map, "--device-map"),
-        (settings.max_gpu_memory, "--max-gpu-memory"),
-    ):
-        if given:
-            raise BadRequest(f"{flag} is for --engine transformers; vLLM's own flags go through --engine-args.")
-    make = partial(_vllm, settings)
-    chosen = [ModelOffer(first_name(settings), partial(make, settings.model, first_name(settings)))]
-    return chosen + [
-        ModelOffer(name, partial(make, source, name), resident=False) for name, source in on_demand(settings)
-    ]
-
-
-def _vllm(settings: WorkerSettings, model: str, name: str | None, *, progress: LoadProgress = silent) -> Engine:
-    from millstream.worker.engines.vllm.engine import VllmEngine
-    from millstream.worker.engines.vllm.settings import VllmSettings
-
-    return VllmEngine(
-        VllmSettings(
-            model=model,
-            revision=settings.revision if model == settings.model else None,
-            trust_remote_code=settings.trust_remote_code,
-            served_name=name,
-            dtype=settings.dtype,
-            chat_template=settings.chat_template,
-            generation_config=settings.generation_config,
-            max_model_len=settings.max_model_len,
-            slots=settings.slots,
-            step_tokens=settings.step_tokens,
-            prefix_sharing=settings.prefix_sharing,
-            engine_args=tuple(settings.engine_args),
-            guide_limits=guide_limits(settings),
-        )
-    )
+    check_flags(settings)
+    return _named_offers(settings, partial(vllm, settings), partial(adapted_vllm, settings), shared_vllm)
 
 
 PASSED_ON = (

@@ -4,7 +4,7 @@
 # pyright: reportUnknownArgumentType=false
 # (vLLM is installed in few environments)
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr
 from io import StringIO
 from typing import Any
@@ -12,6 +12,8 @@ from typing import Any
 from millstream.worker.engines.base import LoadFailed
 from millstream.worker.engines.vllm.settings import VllmSettings
 
+_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM makes room for
+_AT_ONCE = 8  # adapters in one batch, where nobody says another number: each takes room of the highest rank
 _OURS = {
     "model": "--model",
     "served_model_name": "--served-model-name",
@@ -21,14 +23,15 @@ _OURS = {
 }
 
 
-def engine_arguments(settings: VllmSettings, path: str) -> Any:
-    """Returns vLLM's `AsyncEngineArgs`, read by its own parser from the flags that `vllm serve` has. `path` is the
-    model's folder or hub id. Raises `LoadFailed` naming a flag that is none, or has no such value."""
+def engine_arguments(settings: VllmSettings, path: str, more: Sequence[str] = ()) -> Any:
+    """Returns vLLM's `AsyncEngineArgs`, read by its own parser from the flags that `vllm serve` has, `more` before
+    those of the settings. `path` is the model's folder or hub id. Raises `LoadFailed` naming a flag that is none, or
+    has no such value."""
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     parser = AsyncEngineArgs.add_cli_args(FlexibleArgumentParser(prog="--engine-args", add_help=False))
-    words = [*flags(settings, path)]
+    words = [*more, *flags(settings, path)]
     said = StringIO()
     try:
         with redirect_stderr(said):
@@ -57,6 +60,13 @@ def flags(settings: VllmSettings, path: str) -> Iterator[str]:
         yield "--trust-remote-code"
     if not settings.prefix_sharing:
         yield "--no-enable-prefix-caching"
+    if settings.adapters:
+        yield "--enable-lora"
+        yield f"--max-loras={min(settings.adapters, _AT_ONCE)}"
+        yield f"--max-cpu-loras={settings.adapters}"
+        yield f"--max-lora-rank={next((rank for rank in _RANKS if rank >= settings.adapter_rank), _RANKS[-1])}"
+        if settings.adapter_layers:
+            yield from ("--lora-target-modules", *settings.adapter_layers)
     yield from _given(settings.engine_args)
 
 

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Callable
 from collections.abc import Sequence as Many
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import structlog
 
-from millstream.common.errors import BadGrammar, EngineError, MillstreamError, Unavailable
+from millstream.common.errors import BadGrammar, BadRequest, EngineError, MillstreamError, Unavailable
 from millstream.common.job import Guide
 from millstream.worker.engines.base import (
     EngineStats,
@@ -50,6 +51,7 @@ class VllmEngine:
         self._fresh: list[Output] = []  # read in this turn of the event loop
         self._sink: Sink | None = None
         self._broken: BaseException | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None  # once it has started
 
     # ------------------------------------------------------------------------------------------- life
     def load(self, progress: LoadProgress = silent) -> ModelCard:
@@ -66,6 +68,7 @@ class VllmEngine:
 
     def start(self, sink: Sink, changed: Callable[[], None] = unheard) -> None:
         self._sink = sink
+        self.loop = asyncio.get_running_loop()
         self._process()
 
     def close(self) -> None:
@@ -89,6 +92,13 @@ class VllmEngine:
 
     def prepare(self, spec: SequenceSpec) -> None:
         check_spec(spec, self._ready().context_length, self._ready().vocabulary)
+        layers = self.adapted_layers
+        if spec.prompt_logprobs is not None and layers is not None and (not layers or "lm_head" in layers):
+            raise BadRequest(  # vLLM's process would end in the middle of it
+                "vLLM tells no log-probabilities of a prompt while adapters may change the model's output layer: start "
+                "the worker with --engine-args lora-target-modules=LAYER.",
+                param="prompt_logprobs",
+            )
 
     async def compile(self, guide: Guide, tenant: str) -> None:
         """Compiles it here under the limits, then where it is followed."""
@@ -128,6 +138,40 @@ class VllmEngine:
     def matcher(self, guide: Guide | None, generated: Many[int] = ()) -> Matcher | None:
         """Find a guide compiled, or compile it, and stand after the tokens `generated`."""
         return None if guide is None else self._compiler().matcher(guide, generated)
+
+    # -------------------------------------------------------------------------------------- adapters
+    @property
+    def model_config(self) -> Any:
+        """Returns vLLM's own `ModelConfig`."""
+        return self._ready().config.model_config
+
+    @property
+    def most_rank(self) -> int:
+        """Returns the highest rank of an adapter that vLLM has room for."""
+        lora = self._ready().config.lora_config
+        return int(lora.max_lora_rank) if lora is not None else 0
+
+    @property
+    def adapted_layers(self) -> frozenset[str] | None:
+        """Returns the last names of the layers that adapters may change; empty for all, None without adapters."""
+        lora = self._ready().config.lora_config
+        return None if lora is None else frozenset(lora.target_modules or ())
+
+    def card_of(self, adapter: str) -> ModelCard:
+        """Returns the card of the model with an adapter, by its digest."""
+        return self._ready().card_with(adapter)
+
+    def offer_adapter(self, digest: str, folder: Path) -> None:
+        """Makes an adapter known, which is read before its first answer at the latest."""
+        self._process().loras.offer(digest, folder)
+
+    async def bring_adapter(self, digest: str) -> None:
+        """Has vLLM read an adapter, between two steps. Raises what vLLM raises."""
+        await self._process().loras.of(digest)
+
+    async def drop_adapter(self, digest: str) -> None:
+        """Has vLLM forget an adapter."""
+        await self._process().loras.drop(digest)
 
     # ------------------------------------------------------------------------------------ a sequence
     async def _run(self, spec: SequenceSpec, check: Matcher | None) -> None:

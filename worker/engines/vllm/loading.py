@@ -6,6 +6,8 @@
 
 import json
 import logging
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import version
@@ -38,24 +40,44 @@ class VllmModel:
     card: ModelCard
     slots: int
     vocabulary: int  # tokens that its logits have
+    settings: VllmSettings
+    config: Any  # vLLM's whole configuration
 
     @property
     def context_length(self) -> int:
         return self.card.context_length
 
+    def card_with(self, adapter: str) -> ModelCard:
+        """Returns the card of the model with an adapter, by its digest."""
+        return _card(self.settings, self.card.name, self.config, self.tokenizer, adapter)
+
 
 def load(settings: VllmSettings, progress: LoadProgress) -> VllmModel:
     """Starts vLLM and blocks meanwhile, for seconds to minutes. Raises `MillstreamError`."""
-    check_installed()
-    path, name = _located(settings, progress)
+    path, name = located(settings, progress)
     progress("reading the configuration", None)
-    hand_to_children("VLLM_WORKER_MULTIPROC_METHOD", "spawn")  # a fork of this process could not be tied to it
     tether = Tether(progress)
-    try:
-        config = _configured(settings, path, tether)
+    with starting(settings, tether):
+        config = _sampling(settings, configured(settings, path, tether))
         tokenizer = _tokenizer(settings, config.model_config)
         progress("starting vLLM", None)
         process = _started(config, tether)
+    tether.log.loaded()
+    card = _card(settings, settings.served_name or name, config, tokenizer)
+    slots = int(config.scheduler_config.max_num_seqs)
+    return VllmModel(process, tokenizer, card, slots, int(config.model_config.get_vocab_size()), settings, config)
+
+
+@contextmanager
+def starting(settings: VllmSettings, tether: Tether) -> Generator[None]:
+    """Turns what vLLM and its processes say into one `LoadFailed`, and lets go of the tether's end."""
+    check_installed()
+    hand_to_children("VLLM_WORKER_MULTIPROC_METHOD", "spawn")  # a fork of this process could not be tied to it
+    try:
+        from vllm.config.logging import LoggingConfig
+
+        _route_logs(LoggingConfig())
+        yield
     except LoadFailed:
         raise
     except Exception as error:  # vLLM has many kinds, some of them bare
@@ -64,13 +86,9 @@ def load(settings: VllmSettings, progress: LoadProgress) -> VllmModel:
         raise explained(settings.model, error, tether.log.cause()) from error
     finally:
         tether.started()
-    tether.log.loaded()
-    card = _card(settings, settings.served_name or name, config, tokenizer)
-    slots = int(config.scheduler_config.max_num_seqs)
-    return VllmModel(process, tokenizer, card, slots, int(config.model_config.get_vocab_size()))
 
 
-def _located(settings: VllmSettings, progress: LoadProgress) -> tuple[str, str]:
+def located(settings: VllmSettings, progress: LoadProgress) -> tuple[str, str]:
     """Returns the model's folder or hub id, and what it is called."""
     if settings.model in (SAMPLE_CHAT, SAMPLE_CHAT_NAME):
         return str(sample_chat_folder(settings.cache_dir, progress)), SAMPLE_CHAT_NAME
@@ -94,23 +112,27 @@ def _route_logs(config: Any) -> None:
     library.setLevel(logging.WARNING)
 
 
-def _configured(settings: VllmSettings, path: str, tether: Tether) -> Any:
-    """Returns vLLM's whole configuration, with our parts in it."""
-    from vllm.config.logging import LoggingConfig
+def configured(settings: VllmSettings, path: str, tether: Tether, more: Sequence[str] = ()) -> Any:
+    """Returns vLLM's whole configuration, tied to this process. `more` are further flags of vLLM's."""
     from vllm.usage.usage_lib import UsageContext
 
-    _route_logs(LoggingConfig())
-    arguments = engine_arguments(settings, path)
-    arguments.worker_extension_cls = f"{_HOSTED}.guides.GuideExtension"
+    arguments = engine_arguments(settings, path, more)
+    if not more:
+        arguments.worker_extension_cls = f"{_HOSTED}.guides.GuideExtension"
     config = arguments.create_engine_config(UsageContext.OPENAI_API_SERVER)  # the defaults of `vllm serve`
     _route_logs(config.logging_config)
+    config.additional_config = tether
+    return config
+
+
+def _sampling(settings: VllmSettings, config: Any) -> Any:
+    """Returns the configuration with our sampling in it."""
     if config.speculative_config is not None:
         raise LoadFailed("vLLM's speculative decoding leaves no room for exact sampling: start without it.")
     if config.model_config.runner_type != "generate":
         raise LoadFailed(f"{settings.model!r} generates no text: serve it with --engine transformers.", param="engine")
     runner = "second_runner:SecondRunner" if config.use_v2_model_runner else "first_runner:FirstRunner"
     config.model_config.logits_processors = [f"{_HOSTED}.{runner}Sampling"]
-    config.additional_config = tether
     return config
 
 
@@ -122,11 +144,17 @@ def _started(config: Any, tether: Tether) -> VllmProcess:
     return VllmProcess(llm, figures, tether)
 
 
+def revision_of(model: Any) -> dict[str, str]:
+    """Returns the tokenizer's revision, where one was asked for."""
+    return {"revision": model.tokenizer_revision} if model.tokenizer_revision else {}
+
+
 def _tokenizer(settings: VllmSettings, model: Any) -> HuggingFaceTokenizer:
     from transformers import AutoTokenizer
 
-    revision = {"revision": model.tokenizer_revision} if model.tokenizer_revision else {}
-    inner = AutoTokenizer.from_pretrained(model.tokenizer, trust_remote_code=model.trust_remote_code, **revision)
+    inner = AutoTokenizer.from_pretrained(
+        model.tokenizer, trust_remote_code=model.trust_remote_code, **revision_of(model)
+    )
     own = model.try_get_generation_config().get("eos_token_id")
     told = own if own is not None else getattr(model.hf_text_config, "eos_token_id", None)
     rendered = with_template(inner, end_ids(told), settings.chat_template)
@@ -134,7 +162,9 @@ def _tokenizer(settings: VllmSettings, model: Any) -> HuggingFaceTokenizer:
     return rendered
 
 
-def _card(settings: VllmSettings, name: str, config: Any, tokenizer: HuggingFaceTokenizer) -> ModelCard:
+def _card(
+    settings: VllmSettings, name: str, config: Any, tokenizer: HuggingFaceTokenizer, adapter: str = ""
+) -> ModelCard:
     model = config.model_config
     dtype = str(model.dtype).removeprefix("torch.")
     defaults = generation_defaults(model.try_get_generation_config()) if settings.generation_config == "auto" else {}
@@ -146,6 +176,7 @@ def _card(settings: VllmSettings, name: str, config: Any, tokenizer: HuggingFace
         str(model.quantization),
         *words_of(tokenizer),
         json.dumps(defaults, sort_keys=True),
+        *((adapter,) if adapter else ()),
     )
     return ModelCard(
         name=name,

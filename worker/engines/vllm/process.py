@@ -19,6 +19,7 @@ from millstream.worker.engines.grammar.compiling import Vocabulary
 from millstream.worker.engines.grammar.kept import Kept
 from millstream.worker.engines.vllm.figures import VllmFigures
 from millstream.worker.engines.vllm.hosted.guides import KEPT, KEPT_TEXT, guide_bytes
+from millstream.worker.engines.vllm.lora.requests import LoraRequests
 from millstream.worker.engines.vllm.requests import vllm_params, vllm_prompt
 from millstream.worker.engines.vllm.tether import Tether
 
@@ -34,6 +35,7 @@ class VllmProcess:
         self._llm = llm
         self._tether = tether
         self.figures = figures
+        self.loras = LoraRequests(llm)
         self.vocabulary: Vocabulary | None = None
         self._learnt = SingleFlight(self._learn)
         self._knows = False
@@ -48,8 +50,9 @@ class VllmProcess:
 
         if spec.guide is not None:
             await self._learnt(True)
-        told = self._llm.generate(vllm_prompt(spec), vllm_params(spec, ends), spec.key)
         try:
+            lora = await self.loras.of(spec.adapter)
+            told = self._llm.generate(vllm_prompt(spec), vllm_params(spec, ends), spec.key, lora_request=lora)
             async with aclosing(told):
                 async for output in told:
                     yield output

@@ -26,4 +26,7 @@ class VllmSettings:
     step_tokens: int | None = None  # most tokens in one step: vLLM's --max-num-batched-tokens
     prefix_sharing: bool = True
     engine_args: tuple[str, ...] = ()  # vLLM's own flags, as `key=value`
+    adapters: int = 0  # most LoRA adapters beside the model
+    adapter_rank: int = 16  # their highest rank
+    adapter_layers: tuple[str, ...] = ()  # last names of the layers that they change; empty: all that vLLM can
     guide_limits: GuideLimits = field(default_factory=GuideLimits)

@@ -105,6 +105,20 @@ def test_flags_are_vllm_s_own() -> None:
             list(flags(VllmSettings("m", engine_args=(wrong,)), "/m"))
 
 
+def test_room_for_adapters_is_made_at_the_start() -> None:
+    settings = VllmSettings("m", adapters=20, adapter_rank=9, adapter_layers=("q_proj", "v_proj"))
+    assert [*flags(settings, "/m")][2:] == [
+        "--enable-lora",
+        "--max-loras=8",
+        "--max-cpu-loras=20",
+        "--max-lora-rank=16",
+        "--lora-target-modules",
+        "q_proj",
+        "v_proj",
+    ]
+    assert "--max-lora-rank=512" in flags(VllmSettings("m", adapters=1, adapter_rank=9999), "/m")
+
+
 def test_stages_are_told_and_the_first_error_is_the_cause() -> None:
     stages: list[tuple[str, float | None]] = []
     log = ProcessLog(lambda stage, fraction: stages.append((stage, fraction)))

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch.nn import functional
 from transformers.utils.hub import cached_file
 
 from millstream.common.errors import MillstreamError
@@ -97,6 +99,42 @@ def _config(source: str) -> Mapping[str, Any]:
     if not isinstance(config, dict):
         raise _refusal(source, f"its {CONFIG} holds no object")
     return cast(dict[str, Any], config)
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterRoom:
+    """Room that adapters need beside a model: their highest rank, and the last names of the layers that they change."""
+
+    rank: int = 0
+    layers: frozenset[str] = frozenset()
+
+
+def room_of(source: str) -> AdapterRoom:
+    """Returns the room that an adapter needs, without reading its numbers; none where it cannot be read, which its
+    loading will tell."""
+    try:
+        config = _config(source)
+        rank = max(int(config.get("r", 8)), *map(int, (config.get("rank_pattern") or {}).values()), 0)
+        with safe_open(_file(source, WEIGHTS), framework="pt") as weights:
+            found = [_KEY.fullmatch(key) for key in weights.keys()]  # noqa: SIM118 (no mapping)
+        return AdapterRoom(rank, frozenset(each[1].rpartition(".")[2] for each in found if each))
+    except (MillstreamError, SafetensorError, OSError, ValueError, TypeError, AttributeError):
+        return AdapterRoom()
+
+
+def write_adapter(adapter: Adapter, folder: Path) -> None:
+    """Writes an adapter so that nothing is left to be read out of its configuration: one rank, and a scaling of 1."""
+    rank = adapter.rank
+    weights: dict[str, torch.Tensor] = {}
+    for name, pair in adapter.layers.items():
+        short = rank - pair.down.shape[0]
+        weights[f"base_model.model.{name}.lora_A.weight"] = functional.pad(pair.down, (0, 0, 0, short))
+        weights[f"base_model.model.{name}.lora_B.weight"] = functional.pad(pair.up, (0, short))
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(weights, folder / WEIGHTS)
+    ends = sorted({name.rpartition(".")[2] for name in adapter.layers})
+    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": rank, "target_modules": ends}
+    (folder / CONFIG).write_text(json.dumps(config), encoding="utf-8")
 
 
 def why_not(config: Mapping[str, Any]) -> str | None:

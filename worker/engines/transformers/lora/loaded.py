@@ -10,7 +10,7 @@ from typing import Any, cast
 from torch import nn
 from transformers import PreTrainedModel
 
-from millstream.worker.engines.base import LoadFailed
+from millstream.worker.engines.model_files.adapters.fitting import check_adapter, submodule, widths
 from millstream.worker.engines.model_files.adapters.folder import Adapter
 from millstream.worker.engines.transformers.lora.layer import AdaptedLinear
 from millstream.worker.engines.transformers.lora.rows import CurrentRows
@@ -35,19 +35,7 @@ class LoadedAdapters:
 
     def check(self, adapter: Adapter) -> None:
         """Raises `LoadFailed` for an adapter that was not made for a model like this one."""
-        last = cast(Any, self._model).get_output_embeddings()
-        for name, pair in adapter.layers.items():
-            if ".experts." in name:
-                raise _foreign(adapter, f"`{name}` is one of several experts, which sees some of the tokens alone")
-            layer = self._plain(name)
-            own = None if layer is None else _shape(layer)
-            if own is None:
-                raise _foreign(adapter, f"the model has no linear layer `{name}`")
-            if layer is last:
-                raise _foreign(adapter, f"it changes the output layer `{name}`, which sees the newest tokens alone")
-            if own != (pair.down.shape[1], pair.up.shape[0]):
-                theirs = f"{pair.down.shape[1]} to {pair.up.shape[0]}"
-                raise _foreign(adapter, f"`{name}` goes from {theirs} there, and from {own[0]} to {own[1]} here")
+        check_adapter(adapter, self._plain, cast(Any, self._model).get_output_embeddings())
 
     def installing(self, adapter: Adapter) -> Iterator[None]:
         """Adds the adapter. Raises what torch raises where memory is short, and takes back what it did."""
@@ -82,11 +70,8 @@ class LoadedAdapters:
         """Returns the model's own layer of this name, if it is a linear one."""
         if name in self._layers:
             return self._layers[name].inner
-        try:
-            found = self._model.get_submodule(name)
-        except AttributeError:
-            return None
-        return found if _shape(found) is not None else None
+        found = submodule(self._model, name)
+        return found if found is not None and widths(found) is not None else None
 
     def _wrapped(self, name: str) -> AdaptedLinear:
         if name not in self._layers:
@@ -100,17 +85,3 @@ class LoadedAdapters:
     def _put(self, name: str, layer: nn.Module) -> None:
         parent, _, last = name.rpartition(".")
         setattr(self._model.get_submodule(parent), last, layer)
-
-
-def _shape(layer: nn.Module) -> tuple[int, int] | None:
-    """Returns the widths of a linear layer, in and out; None for another one. GPT-2's are called `nx` and `nf`."""
-    read = getattr(layer, "in_features", getattr(layer, "nx", None))
-    written = getattr(layer, "out_features", getattr(layer, "nf", None))
-    return (read, written) if isinstance(read, int) and isinstance(written, int) else None
-
-
-def _foreign(adapter: Adapter, why: str) -> LoadFailed:
-    return LoadFailed(
-        f"The adapter {adapter.source!r} was not made for this model, or cannot be served beside it: {why}.",
-        param="adapter",
-    )

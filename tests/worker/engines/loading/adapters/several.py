@@ -9,9 +9,9 @@ from typing import Any
 from millstream.common.job import Sampling
 from millstream.worker.engines.base import GuideLimits, Output, SequenceKey, SequenceSpec
 from millstream.worker.engines.model_files.adapters.engine import AdapterEngine
-from millstream.worker.engines.transformers.engine import TransformersEngine
-from millstream.worker.engines.transformers.lora.beside import SharedTransformers
+from millstream.worker.engines.model_files.adapters.shared import SharedEngine
 from millstream.worker.engines.transformers.settings import EngineSettings
+from millstream.worker.engines.vllm.settings import VllmSettings
 
 Asked = tuple[str, SequenceSpec]
 _numbers = itertools.count()
@@ -27,8 +27,8 @@ def spec(prompt: list[int], max_tokens: int = 16, **more: Any) -> SequenceSpec:
 class SeveralNames:
     """The base (`""`) and adapters by name, each an engine to its users."""
 
-    def __init__(self, settings: EngineSettings, **adapters: Path) -> None:
-        self.shared = SharedTransformers(partial(TransformersEngine, settings))
+    def __init__(self, settings: EngineSettings | VllmSettings, **adapters: Path) -> None:
+        self.shared = shared(settings)
         self.engines: dict[str, AdapterEngine] = {}
         self.cards: dict[str, Any] = {}
         self.told: list[Output] = []
@@ -67,7 +67,7 @@ class SeveralNames:
     async def ended(self, keys: list[SequenceKey]) -> list[list[Output]]:
         while not {output.key for output in self.told if output.finish or output.error} >= set(keys):
             self._news.clear()
-            await asyncio.wait_for(self._news.wait(), 60)
+            await asyncio.wait_for(self._news.wait(), 300)  # vLLM compiles some of its functions when first asked
         return [[output for output in self.told if output.key == key] for key in keys]
 
     def tokens(self, *asked: Asked) -> list[list[int]]:
@@ -83,3 +83,16 @@ class SeveralNames:
         for name in list(self.engines):
             self.send_away(name)
         self._runner.close()
+
+
+def shared(settings: EngineSettings | VllmSettings) -> SharedEngine[Any]:
+    """Imported here: the libraries of the two are never in one environment."""
+    if isinstance(settings, VllmSettings):
+        from millstream.worker.engines.vllm.engine import VllmEngine
+        from millstream.worker.engines.vllm.lora.shared import SharedVllm
+
+        return SharedVllm(partial(VllmEngine, settings))
+    from millstream.worker.engines.transformers.engine import TransformersEngine
+    from millstream.worker.engines.transformers.lora.beside import SharedTransformers
+
+    return SharedTransformers(partial(TransformersEngine, settings))

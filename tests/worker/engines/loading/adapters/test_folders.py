@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from millstream.worker.engines.base import GuideLimits, LoadFailed
 from millstream.worker.engines.model_files.adapters.engine import AdapterEngine
-from millstream.worker.engines.model_files.adapters.folder import read_adapter
+from millstream.worker.engines.model_files.adapters.folder import AdapterRoom, read_adapter, room_of, write_adapter
 from tests.worker.engines.exactness.test_exact_arithmetic import PROMPTS
 from tests.worker.engines.loading.adapters.made import make_adapter
 from tests.worker.engines.loading.adapters.several import SeveralNames, spec
@@ -116,6 +116,29 @@ def test_files_that_are_none(tiny_folder: Path, tmp_path: Path, monkeypatch: pyt
     assert "no file adapter_config.json" in refusal("/nowhere/at/all")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert "local cache" in refusal("nobody/nothing-of-this-name")
+
+
+def test_written_anew_it_holds_the_same_numbers(tiny_folder: Path, tmp_path: Path) -> None:
+    """In a form that leaves nothing to its configuration: one rank, and a scaling of 1."""
+    patterns = {"rank_pattern": {"down_proj": 3}, "alpha_pattern": {"down_proj": 6}}
+    folder = make_adapter(tmp_path / "mixed", tiny_folder, 3, ("k_proj", "down_proj"), r=6, use_rslora=True, **patterns)
+    adapter = read_adapter(str(folder))
+    write_adapter(adapter, tmp_path / "anew")
+    again = read_adapter(str(tmp_path / "anew"))
+    assert {pair.down.shape[0] for pair in again.layers.values()} == {6}
+    assert again.layers.keys() == adapter.layers.keys()
+    for name, pair in adapter.layers.items():
+        rank = pair.down.shape[0]
+        assert torch.equal(again.layers[name].down[:rank], pair.down)
+        assert torch.equal(again.layers[name].up[:, :rank], pair.up)
+        assert not again.layers[name].up[:, rank:].any()
+
+
+def test_the_room_it_needs_is_told_without_reading_its_numbers(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = make_adapter(tmp_path / "some", tiny_folder, 3, ("k_proj", "down_proj"), rank_pattern={"down_proj": 9})
+    assert room_of(str(folder)) == AdapterRoom(9, frozenset(("k_proj", "down_proj")))
+    (folder / "adapter_config.json").write_text("{")
+    assert room_of(str(folder)) == room_of("/nowhere/at/all") == AdapterRoom()
 
 
 OUTSIDE = {
