@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from millstream.common.errors import MillstreamError, Unavailable
+from millstream.common.process.folders import own_folder
 from millstream.worker.engines.base import LoadFailed
 from millstream.worker.engines.model_files.adapters.fitting import check_adapter, submodule
 from millstream.worker.engines.model_files.adapters.folder import Adapter, write_adapter
@@ -63,11 +64,11 @@ class SharedVllm(SharedEngine[VllmEngine]):
 
     def _written(self, adapter: Adapter) -> Path:
         """Returns the folder of the adapter in vLLM's form, in the cache of what was converted."""
-        folder = self.engine.settings.cache_dir / "vllm-adapters" / adapter.digest
+        place = self.engine.settings.cache_dir / "vllm-adapters"
+        folder = own_folder(place, "XDG_CACHE_HOME", "HOME") / adapter.digest
         if not folder.is_dir():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(dir=folder.parent, prefix=".") as place:
-                write_adapter(adapter, made := Path(place) / "made")
+            with TemporaryDirectory(dir=folder.parent, prefix=".") as new:
+                write_adapter(adapter, made := Path(new) / "made")
                 with suppress(OSError):  # another worker was faster
                     made.rename(folder)
         return folder
