@@ -67,11 +67,10 @@ async def connect(settings: IntakeSettings) -> AsyncGenerator[ClusterServices]:
         keyring = keyring_of(settings, broker)
         operations = Operations(broker, queue.gateway, queue.wait_estimator)
         upkeep = upkeep_loops(broker, upkeep_rules(settings), settings.forget_models_after)
-        loops = [
-            *(tasks.keep(loop, name) for name, loop in {**queue.loops, **upkeep}.items()),
-            *([tasks.keep(keyring.watch, "keys")] if keyring else []),
-            tasks.keep(watch_open_files, "open_files"),
-        ]
+        always = {**queue.loops, **upkeep, "open_files": watch_open_files}
+        if keyring:
+            always["keys"] = keyring.watch
+        loops = [tasks.keep(loop, name) for name, loop in always.items()]
         try:
             yield ClusterServices(
                 queue.client,

@@ -107,7 +107,7 @@ async def test_what_cannot_be_claimed_does_not_ring_in_a_tight_loop(site: Site, 
 
 
 class Holding:
-    """What a worker holds, and the outbox through which it ends jobs."""
+    """The jobs of a worker, and the outbox through which it ends them."""
 
     def __init__(self, site: Site) -> None:
         self.jobs = RunningJobs()

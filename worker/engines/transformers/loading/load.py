@@ -143,13 +143,11 @@ def load(settings: EngineSettings, progress: LoadProgress, *, encodes: bool = Fa
         else:
             model = _model(_head(encodes=encodes, hears=hears), place, settings, device, dtype, quantised)
         unbatched = unbatched or spread(model)
-        narrow = narrowed(settings.quantization, device)
         if unbatched is None:
-            _made_for_batches(model, device, narrow, whole=ranks is None, adapters=settings.adapters)
-        elif narrow is not None:
-            narrow_linears(model, narrow)
-    eos = _eos_ids(model)
-    rendered = with_template(tokenizer, eos, settings.chat_template)
+            _attend_by_pages(model, device)
+        if device.type == "cpu" and ranks is None:
+            _fit_to_processor(model, settings, narrowed(settings.quantization, device), batched=unbatched is None)
+    rendered = with_template(tokenizer, _eos_ids(model), settings.chat_template)
     if settings.chat_template:
         _check_template(rendered, settings.chat_template)
     _ = rendered.shown  # found out here, because it would hold the event loop up later
@@ -250,23 +248,27 @@ def _split(share: Share) -> tuple[Ranks, PreTrainedModel]:
     return ranks, model
 
 
-def _made_for_batches(
-    model: PreTrainedModel, device: torch.device, narrow: NarrowWeights | None, *, whole: bool, adapters: bool
-) -> None:
-    """Gives the model the attention of the batch and, on CPUs if it is there as a `whole`, layers and weights made for
-    it. `adapters`: they may come beside its layers."""
+def _attend_by_pages(model: PreTrainedModel, device: torch.device) -> None:
+    """Gives the model the attention of the batch."""
     if device.type != "cpu":
         if fits(model):
             model.set_attn_implementation(GPU_ATTENTION)
-        return
-    if not fused(model.dtype):
+    elif not fused(model.dtype):
         model.set_attn_implementation("eager")
     elif usable(model.config):
         model.set_attn_implementation(CPU_ATTENTION)
-    if whole:
-        make_lean(model, adapters=adapters)
-        if narrow is not None:
-            narrow_linears(model, narrow)
+
+
+def _fit_to_processor(
+    model: PreTrainedModel, settings: EngineSettings, narrow: NarrowWeights | None, *, batched: bool
+) -> None:
+    """Gives a model that runs on the CPU as a whole the weights that it is to have and, if it is `batched`, layers made
+    for that."""
+    if batched:
+        make_lean(model, adapters=settings.adapters)
+    if narrow is not None:
+        narrow_linears(model, narrow)
+    if batched:
         pack_linears(model)
 
 
