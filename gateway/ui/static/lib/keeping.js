@@ -7,16 +7,15 @@ import { grows, inMemory } from "./answers.js";
 import { ApiError, ask, get } from "./api.js";
 import { changes, list, load, put, remove, save } from "./conversations.js";
 import { keptSettings, merge, outdated, parts, seen } from "./items.js";
+import { keptOf, note } from "./kept.js";
 
 /**
  * @typedef {import("./conversations.js").Conversation} Conversation
- * @typedef {{id: string, created: number, meta: string, items: Record<string, {item: string, version: string}>}} Kept
- *   what the gateway has of a conversation, as far as this browser knows
+ * @typedef {import("./kept.js").Kept} Kept
  */
 
 const PATH = "v1/conversations";
 const OURS = "metadata[page]=chat";
-const PREFIX = "millstream.kept.";
 const LISTED = 200; // conversations that are listed at first, and so many more each time that older ones are wanted
 const MOST_ITEMS = 5000; // of one conversation
 const PUSH_ITEMS = 20; // at once, as the API has it
@@ -29,8 +28,6 @@ export const keeping = { state: "", message: "", more: false }; // `more`: the g
 let most = LISTED;
 /** @type {Map<string, any>} the gateway's conversations, by the ids they have here */
 let there = new Map();
-/** @type {Map<string, Kept>} */
-const unwritten = new Map();
 /** @type {Map<string, Promise<void>>} */
 const pushes = new Map();
 /** @type {Map<string, number>} */
@@ -46,27 +43,6 @@ function failed(error) {
   if (!(error instanceof ApiError)) return tell("away");
   if ([404, 405].includes(error.status) || error.param === "conversation") return tell("none", error.message);
   tell(error.status < 500 ? "refused" : "away", error.message);
-}
-
-/** @param {string} id @returns {Kept | null} */
-function keptOf(id) {
-  try {
-    return JSON.parse(localStorage.getItem(PREFIX + id) ?? "null") ?? unwritten.get(id) ?? null;
-  } catch {
-    return null;
-  }
-}
-
-/** @param {string} id @param {Kept | null} kept */
-function note(id, kept) {
-  localStorage.removeItem(PREFIX + id);
-  unwritten.delete(id);
-  if (!kept) return;
-  try {
-    localStorage.setItem(PREFIX + id, JSON.stringify(kept));
-  } catch {
-    unwritten.set(id, kept); // the browser is full
-  }
 }
 
 /** What a conversation is listed by. @param {Conversation} talk */
