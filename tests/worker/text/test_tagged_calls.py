@@ -1,4 +1,4 @@
-"""Calls whose parameters stand in tags of their own: Qwen 3 Coder's, GLM 4.5's and MiniMax M2's."""
+"""Calls whose parameters stand in tags of their own: Qwen 3 Coder's, GLM 4.5's, MiniMax M2's and DeepSeek V3.2's."""
 
 import json
 from typing import Any
@@ -15,8 +15,9 @@ from millstream.worker.text.parsers.formats import FORMATS, parser_for
 from millstream.worker.text.tool_prompts import tell_tools
 from millstream.worker.text.transcript import Transcript, merge
 
+TEXT = {"type": "string"}
 PARAMETERS = {
-    "path": {"type": "string"},
+    "path": TEXT,
     "line": {"type": "integer"},
     "ratio": {"type": "number"},
     "all": {"type": "boolean"},
@@ -29,7 +30,9 @@ TOOLS = [
     {"type": "function", "function": {"name": "edit", "parameters": {"type": "object", "properties": PARAMETERS}}},
     {"type": "function", "function": {"name": "now"}},
 ]
-TAGGED = ["qwen3_coder", "glm", "minimax"]
+SELF_TOLD = {"deepseek_v32": "function_calls", "deepseek_v4": "tool_calls"}  # values say themselves what they are
+BY_SCHEMA = ["qwen3_coder", "glm", "minimax"]
+TAGGED = [*BY_SCHEMA, *SELF_TOLD]
 
 
 def written(format: str, name: str, **arguments: str) -> str:
@@ -40,8 +43,20 @@ def written(format: str, name: str, **arguments: str) -> str:
     if format == "minimax":
         given = "".join(f'<parameter name="{k}">{v}</parameter>\n' for k, v in arguments.items())
         return f'<minimax:tool_call>\n<invoke name="{name}">\n{given}</invoke>\n</minimax:tool_call>'
+    if format in SELF_TOLD:
+        return dsml(format, name, **{k: (v, PARAMETERS.get(k, TEXT) == TEXT) for k, v in arguments.items()})
     given = "".join(f"<parameter={k}>\n{v}\n</parameter>\n" for k, v in arguments.items())
     return f"<tool_call>\n<function={name}>\n{given}</function>\n</tool_call>"
+
+
+def dsml(format: str, name: str, **arguments: tuple[str, bool]) -> str:
+    """Returns a call as DeepSeek V3.2 and V4 write it: `arguments` tell of each value whether it is a text."""
+    given = "".join(
+        f'<｜DSML｜parameter name="{k}" string="{str(text).lower()}">{v}</｜DSML｜parameter>\n'
+        for k, (v, text) in arguments.items()
+    )
+    group = SELF_TOLD[format]
+    return f'<｜DSML｜{group}>\n<｜DSML｜invoke name="{name}">\n{given}</｜DSML｜invoke>\n</｜DSML｜{group}>'
 
 
 def said(text: str, format: str, cut: int | None = None, parallel: bool = True) -> tuple[Chunk, Chunk]:
@@ -62,7 +77,7 @@ def calls(chunk: Chunk) -> list[tuple[str, Any]]:
     return [(delta.name, json.loads(delta.arguments)) for delta in chunk.tools]
 
 
-@pytest.mark.parametrize("format", TAGGED)
+@pytest.mark.parametrize("format", BY_SCHEMA)
 @pytest.mark.parametrize(
     ("key", "value", "meant"),
     [
@@ -97,6 +112,26 @@ def test_the_tools_schema_tells_what_a_value_is(format: str, key: str, value: st
     assert (chunk.text, calls(chunk), last.finish) == ("Look.", [("edit", {key: meant})], "tool_calls")
 
 
+@pytest.mark.parametrize("format", SELF_TOLD)
+@settings(max_examples=50, deadline=None)
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=30), value=st.integers() | st.booleans())
+def test_a_value_says_itself_whether_it_is_a_text(format: str, text: str, value: int) -> None:
+    """White space around a text is part of it, and the schema has no say: the model is told to write it so."""
+    call = dsml(format, "edit", path=(text, True), line=("7", True), unknown=(json.dumps(value), False))
+    chunk, last = said(f"Look.\n\n{call}", format)
+    meant = {"path": text, "line": "7", "unknown": value}
+    assert (chunk.text, calls(chunk), last.finish) == ("Look.", [("edit", meant)], "tool_calls")
+
+
+@pytest.mark.parametrize(
+    ("value", "meant"),
+    [("12", 12), ('"12"', "12"), ("null", None), ("True", True), ('{"a": [1]}', {"a": [1]}), ("here", "here")],
+)
+def test_a_value_that_is_called_json_is_read_as_such(value: str, meant: Any) -> None:
+    chunk, _ = said(dsml("deepseek_v32", "edit", path=(value, False)), "deepseek_v32")
+    assert calls(chunk) == [("edit", {"path": meant})]
+
+
 @pytest.mark.parametrize("format", TAGGED)
 def test_several_calls_and_one_without_parameters(format: str) -> None:
     text = written(format, "now") + "\n" + written(format, "edit", path="a", line="3") + "\n"
@@ -113,6 +148,9 @@ def test_calls_of_one_group_and_calls_without_the_marker() -> None:
         assert (chunk.text, calls(chunk)) == ("", [("now", {}), ("edit", {"path": "a"})])
     group = '<minimax:tool_call>\n<invoke name="now">\n</invoke>\n<invoke name="now">\n</invoke>\n</minimax:tool_call>'
     assert calls(said(group, "minimax")[0]) == [("now", {})] * 2
+    invoked = '<｜DSML｜invoke name="now">\n</｜DSML｜invoke>\n'
+    for text in (f"<｜DSML｜function_calls>\n{invoked * 2}</｜DSML｜function_calls>", invoked * 2):
+        assert calls(said(text, "deepseek_v32")[0]) == [("now", {})] * 2
 
 
 @pytest.mark.parametrize("format", TAGGED)
@@ -172,6 +210,9 @@ def test_a_model_that_has_to_be_told_its_tools_is_shown_the_notation(format: str
         ("…<tool_call>\n<function=example>\n<parameter=x>…", "qwen3_coder"),
         ("…<tool_call>{name}\n<arg_key>{key}</arg_key>…", "glm"),
         ("…<minimax:tool_call>\n<invoke name=…", "minimax"),
+        ("…<｜DSML｜function_calls>\n<｜DSML｜invoke name=…", "deepseek_v32"),
+        ("{% set dsml = '｜DSML｜' %}…{{ '<' ~ dsml ~ 'function_calls>' }}…", "deepseek_v32"),
+        ("…<｜DSML｜tool_calls>\n<｜DSML｜invoke name=…", "deepseek_v4"),
         ("…<tool_call>\n{json}\n</tool_call>…", "hermes"),
     ],
 )

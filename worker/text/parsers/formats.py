@@ -7,14 +7,15 @@ from typing import Literal
 from millstream.worker.engines.grammar.tool_guides import CallSyntax
 
 FormatName = Literal[
-    "harmony", "deepseek", "deepseek_r1", "kimi", "qwen3_coder", "glm", "minimax", "hermes", "llama3", "mistral",
-    "pythonic", "json",
+    "harmony", "deepseek", "deepseek_r1", "deepseek_v32", "deepseek_v4", "kimi", "qwen3_coder", "glm", "minimax",
+    "hermes", "llama3", "mistral", "pythonic", "json",
 ]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class CallTags:
-    """The tags of a notation whose parameters each have one of their own."""
+    """The tags of a notation whose parameters each have one of their own. What leads a value may tell, in a group
+    called `text`, whether it is a text (`true`) or JSON (`false`); else the tool's schema tells."""
 
     name: re.Pattern[str]  # what leads a call, with the name as its group
     name_so_far: re.Pattern[str]  # what may still become that
@@ -22,6 +23,7 @@ class CallTags:
     value_ends: str
     closes: str  # the end of a call
     begins: str = ""  # a mark that leads a call even without the notation's marker
+    lines: bool = True  # values may stand on lines of their own
     tokens: tuple[str, ...] = ()  # tags that may be special tokens of the model
     wrote_name: str = ""  # how to write each: for models that have to be shown
     wrote_parameter: str = ""
@@ -54,7 +56,7 @@ class CallFormat:
     tags: CallTags | None = None  # where values stand in tags; a forced call is written in JSON all the same
     head: CallHead | None = None  # where the name stands before the arguments
     channels: tuple[str, ...] = ()  # the marks of an answer of which every part names a channel: thought, text or call
-    taught: str = ""  # what in a chat template tells this notation, beside its marker
+    taught: tuple[str, ...] = ()  # what in a chat template tells this notation; its marker where nothing stands here
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -63,6 +65,41 @@ class CallFormat:
         of_head = (self.head.begins, *self.head.ends, *self.head.tokens) if self.head is not None else ()
         marks = (self.marker, self.suffix, *self.bracketed, *self.channels, *of_tags, *of_head)
         return tuple(mark for mark in marks if mark)
+
+
+def _growing(literal: str, then: str) -> str:
+    """Returns the expression of every beginning of a literal, and of the whole of it with what may follow."""
+    for character in reversed(literal):
+        then = f"(?:{re.escape(character)}{then})?"
+    return then
+
+
+def _dsml(name: FormatName, group: str) -> CallFormat:
+    """Returns DeepSeek's markup in which each value says whether it is a text. Its versions differ in the group's
+    name."""
+    marker, suffix = f"<｜DSML｜{group}>", f"</｜DSML｜{group}>"
+    return CallFormat(
+        name,
+        CallSyntax(prefix=f"{marker}\n", suffix=f"\n{suffix}", separator="\n"),
+        marker=marker,
+        suffix=suffix,
+        taught=("｜DSML｜", f"{group}>"),
+        tags=CallTags(
+            name=re.compile(r"\s*<｜DSML｜invoke name=\"([^\"<>\n]{1,256})\">"),
+            name_so_far=re.compile(r"\s*" + _growing("<｜DSML｜invoke", r"[^<>\n]{0,272}")),
+            parameter=re.compile(
+                r"<｜DSML｜parameter name=\"([^\"<>\n]{1,256})\"(?:\s+string=\"(?P<text>true|false)\")?>"
+            ),
+            value_ends="</｜DSML｜parameter>",
+            closes="</｜DSML｜invoke>",
+            begins="<｜DSML｜invoke name=",
+            lines=False,
+            tokens=("｜DSML｜",),
+            wrote_name='\n<｜DSML｜invoke name="{name}">\n',
+            wrote_parameter='<｜DSML｜parameter name="{key}" string="{text}">{value}</｜DSML｜parameter>\n',
+            wrote_end=f"</｜DSML｜invoke>\n{suffix}",
+        ),
+    )
 
 
 _DEEPSEEK = CallHead(
@@ -94,7 +131,7 @@ FORMATS: dict[str, CallFormat] = {
             separator="<|end|><|start|>assistant",
         ),
         channels=("<|start|>", "<|channel|>", "<|constrain|>", "<|message|>", "<|end|>", "<|call|>", "<|return|>"),
-        taught="<|channel|>analysis<|message|>",
+        taught=("<|channel|>analysis<|message|>",),
     ),
     "deepseek_r1": CallFormat(
         "deepseek_r1",
@@ -106,10 +143,12 @@ FORMATS: dict[str, CallFormat] = {
             separator="\n",
         ),
         marker="<｜tool▁calls▁begin｜>",
-        taught="```json",
+        taught=("<｜tool▁calls▁begin｜>", "```json"),
         head=replace(_DEEPSEEK, named=re.compile(r"<｜tool▁call▁begin｜>function<｜tool▁sep｜>([\w.-]{1,256})\n")),
     ),
     "deepseek": CallFormat("deepseek", _DEEPSEEK_SYNTAX, marker="<｜tool▁calls▁begin｜>", head=_DEEPSEEK),
+    "deepseek_v32": _dsml("deepseek_v32", "function_calls"),
+    "deepseek_v4": _dsml("deepseek_v4", "tool_calls"),
     "kimi": CallFormat(
         "kimi",
         CallSyntax(
@@ -137,10 +176,10 @@ FORMATS: dict[str, CallFormat] = {
         _BETWEEN_MARKS,
         marker="<tool_call>",
         suffix="</tool_call>",
-        taught="<function=",
+        taught=("<tool_call>", "<function="),
         tags=CallTags(
             name=re.compile(r"\s*<function=([^<>\n]{1,256})>"),
-            name_so_far=re.compile(r"\s*(?:<(?:f(?:u(?:n(?:c(?:t(?:i(?:o(?:n(?:=[^<>\n]{0,256})?)?)?)?)?)?)?)?)?)?"),
+            name_so_far=re.compile(r"\s*" + _growing("<function", r"(?:=[^<>\n]{0,256})?")),
             parameter=re.compile(r"<parameter=([^<>\n]{1,256})>"),
             value_ends="</parameter>",
             closes="</function>",
@@ -155,7 +194,7 @@ FORMATS: dict[str, CallFormat] = {
         _BETWEEN_MARKS,
         marker="<tool_call>",
         suffix="</tool_call>",
-        taught="<arg_key>",
+        taught=("<tool_call>", "<arg_key>"),
         tags=CallTags(
             name=re.compile(r"\s*([\w.-]{1,256})\s*(?=<)"),
             name_so_far=re.compile(r"\s*[\w.-]{0,256}\s*"),
@@ -175,7 +214,7 @@ FORMATS: dict[str, CallFormat] = {
         suffix="</minimax:tool_call>",
         tags=CallTags(
             name=re.compile(r"\s*<invoke name=\"([^\"<>\n]{1,256})\">"),
-            name_so_far=re.compile(r"\s*(?:<(?:i(?:n(?:v(?:o(?:k(?:e[^<>\n]{0,272})?)?)?)?)?)?)?"),
+            name_so_far=re.compile(r"\s*" + _growing("<invoke", r"[^<>\n]{0,272}")),
             parameter=re.compile(r"<parameter name=\"([^\"<>\n]{1,256})\">"),
             value_ends="</parameter>",
             closes="</invoke>",
@@ -217,7 +256,7 @@ def parser_for(chat_template: str, name: str | None = None) -> CallFormat:
     if name is not None:
         return FORMATS[name]
     for format in FORMATS.values():
-        marks = [mark for mark in (format.marker, format.taught) if mark]
+        marks = format.taught or ((format.marker,) if format.marker else ())
         if marks and all(mark in chat_template for mark in marks):
             return format
     if '"parameters": dictionary' in chat_template:  # Llama 3.1 and later without built-in tools

@@ -1,9 +1,10 @@
-"""Tool calls written with a tag for each parameter, as Qwen 3 Coder, GLM 4.5 and MiniMax M2 write them.
+"""Tool calls written with a tag for each parameter, as Qwen 3 Coder, GLM 4.5, MiniMax M2 and DeepSeek V3.2 write them.
 
-Values are not JSON there: text stands as it is, so the tool's own schema has to tell what is text.
+Values are not JSON there: text stands as it is, so the tag itself or the tool's own schema has to tell what is text.
 """
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any, Literal, cast
 
@@ -11,7 +12,7 @@ from millstream.common.chunk import ToolDelta
 from millstream.worker.text.parsers.formats import CallFormat, CallTags
 from millstream.worker.text.parsers.marks import first_mark, sure_length
 from millstream.worker.text.parsers.parsed import Parsed
-from millstream.worker.text.parsers.typed_values import is_text, json_of
+from millstream.worker.text.parsers.typed_values import ANYTHING, TEXT, is_text, json_of
 from millstream.worker.text.stop_strings import partial
 
 _State = Literal["text", "name", "parameters", "value", "after"]
@@ -109,7 +110,7 @@ class TaggedCalls:
             key = opened[1].strip()
             self._emit(out, (", " if self._told else "{") + json.dumps(key, ensure_ascii=False) + ": ")
             self._told += 1
-            self._schema, self._growing = self._own.get(key), False
+            self._schema, self._growing = _said_by(opened) or self._own.get(key), False
             self._held, self._state = self._held[opened.end() :], "value"
             return True
         if closed < 0:
@@ -124,12 +125,13 @@ class TaggedCalls:
         if end < 0:
             if text:
                 sure = len(self._held) - partial(self._held, self._tags.value_ends)
-                sure -= self._held[:sure].endswith("\n")  # it may be the line break before the closing tag
+                # It may be the line break before the closing tag.
+                sure -= self._tags.lines and self._held[:sure].endswith("\n")
                 if sure > 0:
                     self._grow(self._held[:sure], out)
                     self._held = self._held[sure:]
             return False
-        last = self._held[:end].removesuffix("\n")
+        last = self._held[:end].removesuffix("\n" if self._tags.lines else "")
         if text:
             self._grow(last, out)
             self._emit(out, '"')
@@ -141,7 +143,7 @@ class TaggedCalls:
     def _grow(self, text: str, out: Parsed) -> None:
         """Tells more of a text; one line break after the opening tag is not part of it."""
         if not self._growing:
-            self._growing, text = True, text.removeprefix("\n")
+            self._growing, text = True, text.removeprefix("\n" if self._tags.lines else "")
             self._emit(out, '"')
         self._emit(out, json.dumps(text, ensure_ascii=False)[1:-1])
 
@@ -164,12 +166,19 @@ class TaggedCalls:
 
 def tagged(format: CallFormat, tags: CallTags, name: str, arguments: dict[str, Any]) -> str:
     """Returns a call in this notation."""
-    values = "".join(tags.wrote_parameter.format(key=key, value=_written(value)) for key, value in arguments.items())
+    values = "".join(_written(tags, key, value) for key, value in arguments.items())
     return f"{format.marker}{tags.wrote_name.format(name=name)}{values}{tags.wrote_end}"
 
 
-def _written(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _written(tags: CallTags, key: str, value: Any) -> str:
+    written, text = (value, "true") if isinstance(value, str) else (json.dumps(value, ensure_ascii=False), "false")
+    return tags.wrote_parameter.format(key=key, value=written, text=text)
+
+
+def _said_by(tag: re.Match[str]) -> Any:
+    """Returns the schema that a value's own tag tells, None if it tells none."""
+    said = tag.groupdict().get("text")
+    return {"true": TEXT, "false": ANYTHING}[said] if said else None
 
 
 def _function(tool: dict[str, Any]) -> dict[str, Any]:

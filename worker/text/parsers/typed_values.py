@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, cast
 
+TEXT, ANYTHING = {"type": "string"}, {"type": "any"}  # what a value's own tag may tell
 _NAMES: dict[type, str] = {
     str: "string",
     bool: "boolean",
