@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from millstream.gateway.settings import GatewaySettings
 from tests.gateway.scripted import ScriptedCluster
-from tests.gateway.strict import CheckedClient
+from tests.gateway.strict import hold_every_answer
 from tests.harness.serving import serving
 
 
@@ -24,6 +24,11 @@ async def gateway(cluster: ScriptedCluster, **settings: Any) -> AsyncIterator[st
     chosen = GatewaySettings(**{"port": 0, "drain": 1.0, **settings})
     async with serving(chosen, cluster.connect) as url:
         yield url
+
+
+@pytest.fixture(autouse=True)
+def held(monkeypatch: pytest.MonkeyPatch) -> None:
+    hold_every_answer(monkeypatch)
 
 
 @pytest.fixture
@@ -58,7 +63,7 @@ async def client(url: str) -> AsyncIterator[openai.AsyncOpenAI]:
 
 @pytest_asyncio.fixture
 async def http(url: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with CheckedClient(base_url=url, timeout=20) as made:
+    async with httpx.AsyncClient(base_url=url, timeout=20) as made:
         yield made
 
 

@@ -12,6 +12,12 @@ from tests.gateway.scripted import MODEL, ScriptedCluster
 IMAGE = "[image left out: this model reads text only]"
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 BASE64 = {"type": "base64", "media_type": "image/png", "data": PIXEL}
+SHELL_CALL = {
+    "type": "local_shell_call",
+    "call_id": "s",
+    "status": "completed",
+    "action": {"type": "exec", "command": ["ls"]},
+}
 USER: dict[str, Any] = {"type": "message", "role": "user", "content": "go on"}
 
 
@@ -180,17 +186,15 @@ async def test_the_block_about_billing_never_reaches_a_prompt(
     assert affinities[0] == affinities[1]
 
 
-async def test_items_of_other_servers(http: httpx.AsyncClient, cluster: ScriptedCluster) -> None:
+async def test_items_of_other_servers(
+    http: httpx.AsyncClient, cluster: ScriptedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # items come back as they came, and some of these are none of OpenAI's
     items = [
         {"type": "message", "role": "user", "content": "hi"},
         {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAAAABo-secret_of_another"},
         {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "q"}},
-        {
-            "type": "local_shell_call",
-            "call_id": "s",
-            "status": "completed",
-            "action": {"type": "exec", "command": ["ls"]},
-        },
+        SHELL_CALL,
         {"type": "local_shell_call_output", "call_id": "s", "output": "a.py"},
         {"type": "tool_search_call", "call_id": "t", "arguments": {"query": "x"}},
         {"type": "tool_search_output", "call_id": "t", "tools": []},
