@@ -37,7 +37,8 @@ function App() {
   const known = useRef(null); // who asks, once the gateway has told
   const look = async () => {
     try {
-      const models = (await get("v1/models")).data;
+      const listed = (await get("v1/models")).data; // `capabilities` is null where no worker is left to tell
+      const models = listed.map((each) => ({ ...each, capabilities: each.capabilities ?? [] }));
       setModels(models);
       setServed({ models, error: "" });
       setLocked(false);

@@ -134,3 +134,17 @@ export function sleep(ms, signal) {
     signal?.addEventListener("abort", () => (clearTimeout(timer), resolve(undefined)), { once: true });
   });
 }
+
+/** Reads as many of a list as are wanted, page by page.
+ * @param {string} path @param {number} most @param {Record<string, string>} [asked] what else is asked; empty values are left out
+ * @returns {Promise<{data: any[], has_more: boolean}>} */
+export async function listed(path, most, asked = {}) {
+  const data = [];
+  for (let after = ""; ; ) {
+    const wanted = { ...asked, after, limit: String(Math.min(100, most - data.length)) };
+    const page = await get(`${path}?${new URLSearchParams(Object.entries(wanted).filter(([, value]) => value))}`);
+    data.push(...page.data);
+    if (!page.has_more || !page.data.length || data.length >= most) return { data, has_more: page.has_more };
+    after = page.data.at(-1).id;
+  }
+}

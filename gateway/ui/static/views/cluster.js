@@ -84,7 +84,7 @@ function Exactness({ levels }) {
 }
 
 function Models({ state, admin }) {
-  const act = (id, verb) => ask(`v1/models/${id}/${verb}`, { method: "POST" }).catch((error) => alert(error.message));
+  const act = (id, verb) => ask(`v1/models/${encodeURIComponent(id)}/${verb}`, { method: "POST" }).catch((error) => alert(error.message));
   const buttons = (each) => html`<span class="row"><button class="small" type="button" onClick=${() => act(each.id, "load")}>${t("load")}</button>
     <button class="small" type="button" onClick=${() => act(each.id, "unload")}>${t("unload")}</button></span>`;
   const rows = state.models.map((each) => ({

@@ -1,7 +1,7 @@
 // Jobs that ended and are still kept: how they ended, and the way to the life of each.
 
 import { html, useEffect, useState } from "../vendor/preact-htm.js";
-import { get } from "../lib/api.js";
+import { listed } from "../lib/api.js";
 import { Table, number, usePolled } from "../lib/parts.js";
 import { t } from "../lib/words.js";
 import { JobLink } from "./job.js";
@@ -12,14 +12,9 @@ const PAGE = 20;
 /** @param {{models: {id: string}[], admin: boolean}} props */
 export function Ended({ models, admin }) {
   const [asked, setAsked] = useState({ state: "ended", model: "", tenant: "" });
-  const [more, setMore] = useState(/** @type {any[]} */ ([]));
-  const read = (after = "") => get(`v1/jobs?${new URLSearchParams(Object.entries({ ...asked, after, limit: String(PAGE) }).filter(([, value]) => value))}`);
-  const { found, error } = usePolled(read, 4000, [asked]);
-  useEffect(() => setMore([]), [asked]);
-  const pages = [...(found ? [found] : []), ...more];
-  const jobs = [...new Map(pages.flatMap((page) => page.data).map((each) => [each.id, each])).values()];
-  const last = pages.at(-1);
-  const goOn = async () => setMore([...more, await read(last.last_id).catch((refused) => (alert(refused.message), { data: [], has_more: false }))]);
+  const [most, setMost] = useState(PAGE);
+  const { found, error } = usePolled(() => listed("v1/jobs", most, asked), 4000, [asked, most]);
+  useEffect(() => setMost(PAGE), [asked]);
   const choice = (name, options) => html`<label>${t(name)} <select value=${asked[name]} onChange=${(e) => setAsked({ ...asked, [name]: e.target.value })}>${options}</select></label>`;
   const head = [t("jobs"), t("model"), t("state"), ...(admin ? [t("tenant")] : []), t("worker"), t("tokens"), t("when"), t("reason")];
   return html`<section class="panel ended"><h2>${t("ended_jobs")}</h2>
@@ -27,8 +22,8 @@ export function Ended({ models, admin }) {
       ${choice("model", [html`<option value="">${t("all")}</option>`, ...models.map(({ id }) => html`<option value=${id}>${id}</option>`)])}
       ${admin && html`<label>${t("tenant")} <input value=${asked.tenant} placeholder=${t("all")} onChange=${(e) => setAsked({ ...asked, tenant: e.target.value.trim() })} /></label>`}</div>
     ${error && html`<p class="bad" role="alert">${error}</p>`}
-    <${Table} head=${head} rows=${jobs.map((each) => ({ key: each.id, cells: cells(each, admin) }))} empty=${t("nothing_ended")} numbers=${[admin ? 5 : 4]} />
-    ${last?.has_more && html`<button type="button" onClick=${goOn}>${t("more")}</button>`}
+    <${Table} head=${head} rows=${(found?.data ?? []).map((each) => ({ key: each.id, cells: cells(each, admin) }))} empty=${t("nothing_ended")} numbers=${[admin ? 5 : 4]} />
+    ${found?.has_more && html`<button type="button" onClick=${() => setMost(most + PAGE)}>${t("more")}</button>`}
   </section>`;
 }
 

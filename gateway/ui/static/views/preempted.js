@@ -1,7 +1,7 @@
 // Jobs that gave up their slots to others, and where they went on.
 
 import { html, useState } from "../vendor/preact-htm.js";
-import { get } from "../lib/api.js";
+import { listed } from "../lib/api.js";
 import { Table, seconds, usePolled } from "../lib/parts.js";
 import { t } from "../lib/words.js";
 import { JobLink } from "./job.js";
@@ -11,7 +11,7 @@ const PAGE = 20;
 /** Nothing is shown while no job gave way. @param {{admin: boolean}} props */
 export function Preempted({ admin }) {
   const [most, setMost] = useState(PAGE);
-  const { found } = usePolled(() => newest(most), 4000, [most]);
+  const { found } = usePolled(() => listed("v1/jobs/preempted", most), 4000, [most]);
   if (!found?.data.length) return null;
   const rows = found.data.map((each) => ({
     key: each.id,
@@ -23,17 +23,6 @@ export function Preempted({ admin }) {
     <${Table} head=${head} rows=${rows} empty="" />
     ${found.has_more && html`<button type="button" onClick=${() => setMost(most + PAGE)}>${t("more")}</button>`}
   </section>`;
-}
-
-/** As many as are wanted, page by page. */
-async function newest(most) {
-  const data = [];
-  for (let after = ""; ; ) {
-    const page = await get(`v1/jobs/preempted?limit=${PAGE}${after && `&after=${encodeURIComponent(after)}`}`);
-    data.push(...page.data);
-    if (!page.has_more || data.length >= most) return { data, has_more: page.has_more };
-    after = page.last_id;
-  }
 }
 
 /** One time that it gave way, in words. */

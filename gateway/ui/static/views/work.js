@@ -1,18 +1,21 @@
 // Batches and the files they read and write.
 
 import { html, useRef, useState } from "../vendor/preact-htm.js";
-import { ask, download, get } from "../lib/api.js";
+import { ask, download, get, listed } from "../lib/api.js";
 import { Table, bytes, seconds, usePolled } from "../lib/parts.js";
 import { t } from "../lib/words.js";
 
 const ENDPOINTS = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"];
 const OVER = ["completed", "failed", "expired", "cancelled"];
 const MOST_FAULTS = 3; // shown of one batch
+const PAGE = 50;
 const refused = (error) => alert(error.message);
 
 export function Work() {
-  const batches = usePolled(() => get("v1/batches?limit=50"), 2000);
-  const files = usePolled(() => get("v1/files?limit=50"), 5000);
+  const [most, setMost] = useState({ batches: PAGE, files: PAGE });
+  const batches = usePolled(() => listed("v1/batches", most.batches), 2000, [most.batches]);
+  const files = usePolled(() => listed("v1/files", most.files), 5000, [most.files]);
+  const more = (name, { found }) => found?.has_more && html`<button type="button" onClick=${() => setMost({ ...most, [name]: most[name] + PAGE })}>${t("more")}</button>`;
   const reload = () => (batches.reload(), files.reload());
   const cancel = (id) => ask(`v1/batches/${id}/cancel`, { method: "POST" }).then(reload, refused);
   const drop = (id) => ask(`v1/files/${id}`, { method: "DELETE" }).then(reload, refused);
@@ -20,9 +23,9 @@ export function Work() {
     ${(batches.error || files.error) && html`<p class="bad" role="alert">${batches.error || files.error}</p>`}
     <${NewBatch} onDone=${reload} />
     <section class="panel"><h2>${t("batches")}</h2><${Table} head=${["", t("endpoint"), t("state"), t("progress"), "", ""]} empty=${t("no_batches")}
-      rows=${(batches.found?.data ?? []).map((each) => ({ key: each.id, cells: batchCells(each, cancel) }))} /></section>
+      rows=${(batches.found?.data ?? []).map((each) => ({ key: each.id, cells: batchCells(each, cancel) }))} />${more("batches", batches)}</section>
     <section class="panel"><h2>${t("files")}</h2><${Table} head=${[t("name"), t("purpose"), t("size"), ""]} empty=${t("no_files")}
-      rows=${(files.found?.data ?? []).map((each) => ({ key: each.id, cells: fileCells(each, drop) }))} /></section>
+      rows=${(files.found?.data ?? []).map((each) => ({ key: each.id, cells: fileCells(each, drop) }))} />${more("files", files)}</section>
   </div>`;
 }
 
