@@ -9,8 +9,10 @@ import pytest
 from transformers import LlamaForCausalLM
 
 from millstream.common.errors import BadGrammar, BadRequest, ContextLengthExceeded, EngineError, Unavailable
-from millstream.common.job import Guide
+from millstream.common.job import Guide, JobRequest, Sampling, TextPrompt
+from millstream.worker.engines.base import SequenceKey
 from millstream.worker.engines.transformers.settings import EngineSettings
+from millstream.worker.jobs.prepare import begin_sequence
 from tests.worker.engines.conftest import EOS
 from tests.worker.engines.exactness.test_exact_arithmetic import generated
 from tests.worker.engines.rig import Rig
@@ -21,6 +23,15 @@ PROMPT = [10, 20, 30]
 def test_the_end_token_ends_and_is_told(tiny: Rig) -> None:
     (outputs,) = tiny.run(tiny.spec(PROMPT, 20, ignore_eos=False, logit_bias={str(EOS): 60.0}))
     assert [(o.token, o.finish) for o in outputs] == [(EOS, "stop")]
+
+
+def test_an_echo_shows_special_tokens_as_they_were_sent(tiny: Rig) -> None:
+    tokenizer = tiny.engine.tokenizer
+    special = tokenizer.decode([EOS], skip_special=False)
+    request = JobRequest(TextPrompt(f"{special}hi"), Sampling(max_tokens=1), echo=True)
+    begun = begin_sequence(tiny.engine, tiny.card, request, SequenceKey("echo#1"), [])
+    assert begun.spec.prompt[0] == EOS and tokenizer.decode(begun.spec.prompt) == "hi"
+    assert begun.start.echo == f"{special}hi"
 
 
 def test_ignore_eos_goes_on(tiny: Rig) -> None:

@@ -51,6 +51,13 @@ def test_meaning_orders_scores(minilm: TransformersComputing) -> None:
     assert close > far + 0.2
 
 
+def test_a_text_is_as_close_to_itself_as_can_be(minilm: TransformersComputing) -> None:
+    """The cosine of a vector with itself is rounded, to a little more than one for some of these."""
+    for words in range(1, 25):
+        text = " ".join(["grind"] * words)
+        assert minilm.score(text, [text]) == [pytest.approx(1)] and minilm.score(text, [text])[0] <= 1
+
+
 def test_long_inputs_are_refused_or_cut(minilm: TransformersComputing) -> None:
     with pytest.raises(ContextLengthExceeded, match=r"300 tokens.*at most 256") as refused:
         minilm.embed([[101, 102], [5] * 300])
