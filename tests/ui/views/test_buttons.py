@@ -1,4 +1,4 @@
-"""What an operator clicks in the cluster's view happens, and lists go on beyond what they show at first."""
+"""The buttons of operators do what they say, and lists go on beyond what they show at first."""
 
 import httpx
 import pytest
