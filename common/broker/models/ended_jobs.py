@@ -3,9 +3,9 @@
 """Pages of a model's jobs that ended and are still kept."""
 
 import builtins
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar, cast
 
 from millstream.common.broker import keys
 from millstream.common.broker.connection.broker import Broker, redis_errors
@@ -13,6 +13,7 @@ from millstream.common.broker.models.inspection import SHOWN, LiveJob, live_job
 from millstream.common.broker.models.job_pages import PAGE, JobFilter
 from millstream.common.job import JobId, ModelName
 
+Listed = TypeVar("Listed")
 ENDING = ("settled", "finish", "tokens", "error")
 
 
@@ -32,47 +33,58 @@ async def ended_page(
 ) -> builtins.list[EndedJob]:
     """Returns up to `limit` jobs of a model, the newest first, those after `after` (not listed any more: from the
     start). An empty state asks for all that ended."""
-    listed = keys.ended(model, wanted.tenant)
     server = broker.of(model)
-    at = 0 if after is None else await rank_after(server, listed, after)
-    found: builtins.list[EndedJob] = []
+
+    async def told(ids: Sequence[str]) -> builtins.list[EndedJob]:
+        """Tells of jobs that are still kept: the index may know them for a moment longer."""
+        kept = await kept_jobs(server, model, ids, ENDING)
+        return [_ended(job, rest) for job, rest in kept if rest[0] and wanted.shows(job)]
+
+    return await newest(server, keys.ended(model, wanted.tenant), after, limit, told)
+
+
+async def newest(
+    server: Broker,
+    listed: str,
+    after: JobId | None,
+    limit: int,
+    told: Callable[[Sequence[str]], Awaitable[builtins.list[Listed]]],
+) -> builtins.list[Listed]:
+    """Returns up to `limit` of what is `told` of the ids in a sorted set, the highest first, those after `after` (not
+    listed any more: from the start)."""
+    at = 0 if after is None else await _rank_after(server, listed, after)
+    found: builtins.list[Listed] = []
     while len(found) < limit:
-        ids = await newest_ids(server, listed, at)
-        found += [each for each in await _told(server, model, ids) if wanted.shows(each.job)]
+        async with redis_errors():
+            ids = await cast(Awaitable[Sequence[str]], server.redis.zrange(listed, at, at + PAGE - 1, desc=True))
+        found += await told(ids)
         if len(ids) < PAGE:
             break
         at += PAGE
     return found[:limit]
 
 
-async def rank_after(broker: Broker, listed: str, after: JobId) -> int:
-    """Returns where in a sorted set, the highest first, what comes after a job begins; 0 if it is not
-    listed any more."""
+async def _rank_after(server: Broker, listed: str, after: JobId) -> int:
     async with redis_errors():
-        rank = await cast(Awaitable[int | None], broker.redis.zrevrank(listed, after))
+        rank = await cast(Awaitable[int | None], server.redis.zrevrank(listed, after))
     return 0 if rank is None else rank + 1
 
 
-async def newest_ids(broker: Broker, listed: str, at: int) -> Sequence[str]:
-    """Returns the next ids of a sorted set, the highest first, at most `PAGE`."""
+async def kept_jobs(
+    server: Broker, model: ModelName, ids: Sequence[str], fields: Sequence[str]
+) -> builtins.list[tuple[LiveJob, Sequence[str | None]]]:
+    """Returns those of the jobs that are still kept, each with further `fields` of its hash."""
     async with redis_errors():
-        return await cast(Awaitable[Sequence[str]], broker.redis.zrange(listed, at, at + PAGE - 1, desc=True))
-
-
-async def _told(broker: Broker, model: ModelName, ids: Sequence[str]) -> builtins.list[EndedJob]:
-    """Returns the jobs that are still kept: the index may know them for a moment longer."""
-    async with redis_errors():
-        pipe = broker.redis.pipeline(transaction=False)
+        pipe = server.redis.pipeline(transaction=False)
         pipe.time()
         for id in ids:
-            pipe.hmget(keys.job(model, JobId(id)), [*SHOWN, *ENDING])
+            pipe.hmget(keys.job(model, JobId(id)), [*SHOWN, *fields])
             pipe.xlen(keys.chunks(model, JobId(id)))
         (seconds, micros), *rows = await pipe.execute()
     now, told = seconds + micros / 1e6, zip(ids, rows[::2], rows[1::2], strict=True)
-    return [_ended(model, id, row, seq, now) for id, row, seq in told if row[0] and row[len(SHOWN)]]
+    return [(live_job(model, id, row[: len(SHOWN)], seq, now), row[len(SHOWN) :]) for id, row, seq in told if row[0]]
 
 
-def _ended(model: ModelName, id: str, row: Sequence[str | None], seq: int, now: float) -> EndedJob:
-    settled, finish, tokens, error = (value or "" for value in row[len(SHOWN) :])
-    job = live_job(model, id, row[: len(SHOWN)], seq, now)
+def _ended(job: LiveJob, ending: Sequence[str | None]) -> EndedJob:
+    settled, finish, tokens, error = (value or "" for value in ending)
     return EndedJob(job, float(settled) / 1000, finish, int(float(tokens or 0)), error)
