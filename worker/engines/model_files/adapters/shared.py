@@ -3,9 +3,11 @@ adapters."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 from threading import Lock
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 
@@ -13,6 +15,8 @@ from millstream.common.errors import Unavailable
 from millstream.worker.engines.base import LoadProgress, ModelCard, Output, SequenceKey, SequenceSpec, Sink, TokenEngine
 from millstream.worker.engines.model_files.adapters.folder import Adapter
 from millstream.worker.engines.tokenizer import HuggingFaceTokenizer
+
+_LOOK = 1.0  # seconds between two looks whether what runs the model is still there
 
 log = structlog.stdlib.get_logger(part="engine")
 
@@ -97,6 +101,14 @@ class SharedEngine(ABC, Generic[E]):
         """Takes an adapter away and frees its memory."""
         with self._lock:
             self.remove(digest)
+
+    def wait_for(self, done: Future[Any]) -> None:
+        """Waits until work where the model runs is done, well or not. Raises `Unavailable` if the engine breaks."""
+        while not done.done():
+            if self.engine.broken is not None:
+                raise Unavailable(f"The engine is broken: {self.engine.broken}")
+            with suppress(TimeoutError):
+                done.exception(timeout=_LOOK)
 
     # ------------------------------------------------------------------------------------------------------ sequences
     def start(self, changed: Callable[[], None]) -> None:

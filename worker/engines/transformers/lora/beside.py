@@ -3,14 +3,12 @@
 from collections.abc import Iterator
 from concurrent.futures import Future
 
-from millstream.common.errors import MillstreamError, Unavailable
+from millstream.common.errors import MillstreamError
 from millstream.worker.engines.model_files.adapters.folder import Adapter
 from millstream.worker.engines.model_files.adapters.shared import SharedEngine
 from millstream.worker.engines.transformers.engine import TransformersEngine
 from millstream.worker.engines.transformers.loading.failures import explained
 from millstream.worker.engines.transformers.lora.loaded import LoadedAdapters
-
-_LOOK = 1.0  # seconds between two looks whether the thread that runs the model is still there
 
 
 class SharedTransformers(SharedEngine[TransformersEngine]):
@@ -35,17 +33,13 @@ class SharedTransformers(SharedEngine[TransformersEngine]):
 
     def _between_steps(self, work: Iterator[None]) -> None:
         """Waits until `work` is done where the model runs, and raises what it raises."""
-        engine = self.engine
         if not self._started:
             for _ in work:
                 pass
             return
         done: Future[None] = Future()
-        engine.between_steps(_told(work, done))
-        while not done.done():
-            if engine.broken is not None:
-                raise Unavailable(f"The engine is broken: {engine.broken}")
-            _wait(done)
+        self.engine.between_steps(_told(work, done))
+        self.wait_for(done)
         done.result()
 
 
@@ -57,10 +51,3 @@ def _told(work: Iterator[None], done: Future[None]) -> Iterator[None]:
         done.set_exception(error)
     else:
         done.set_result(None)
-
-
-def _wait(done: Future[None]) -> None:
-    try:
-        done.exception(timeout=_LOOK)
-    except TimeoutError:
-        pass

@@ -7,7 +7,6 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,15 +15,13 @@ from typing import Any
 
 import torch
 
-from millstream.common.errors import MillstreamError, Unavailable
+from millstream.common.errors import MillstreamError
 from millstream.common.process.folders import own_folder
 from millstream.worker.engines.base import LoadFailed
 from millstream.worker.engines.model_files.adapters.fitting import check_adapter, submodule
 from millstream.worker.engines.model_files.adapters.folder import Adapter, write_adapter
 from millstream.worker.engines.model_files.adapters.shared import SharedEngine
 from millstream.worker.engines.vllm.engine import VllmEngine
-
-_LOOK = 1.0  # seconds between two looks whether vLLM is still there
 
 
 class SharedVllm(SharedEngine[VllmEngine]):
@@ -108,10 +105,7 @@ class SharedVllm(SharedEngine[VllmEngine]):
         if (loop := self.engine.loop) is None:
             return
         done = asyncio.run_coroutine_threadsafe(work(), loop)
-        while not done.done():
-            if self.engine.broken is not None:
-                raise Unavailable(f"The engine is broken: {self.engine.broken}")
-            _wait(done)
+        self.wait_for(done)
         try:
             done.result()
         except MillstreamError:
@@ -119,10 +113,3 @@ class SharedVllm(SharedEngine[VllmEngine]):
         except Exception as error:
             why = " ".join(str(error).split())[:500]
             raise LoadFailed(f"vLLM does not take the adapter {source!r}: {why}", param="adapter") from error
-
-
-def _wait(done: "Future[Any]") -> None:
-    try:
-        done.exception(timeout=_LOOK)
-    except TimeoutError:
-        pass
